@@ -1,0 +1,58 @@
+"""Train linear models by stochastic, mini-batch and batch gradient descent, and see how the three differ.
+
+>>> from descend import LinearClassifier
+>>> from sklearn.datasets import load_iris
+>>> X, y = load_iris(return_X_y=True)
+>>> bool(LinearClassifier().fit(X, y).score(X, y) > 0.9)
+True
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from descend.api import compare, load
+    from descend.comparison import Comparison
+    from descend.errors import DescendError, DivergenceError, InputError
+    from descend.estimators import LinearClassifier, LinearRegressor
+    from descend.history import History
+
+__all__ = [
+    "Comparison",
+    "DescendError",
+    "DivergenceError",
+    "History",
+    "InputError",
+    "LinearClassifier",
+    "LinearRegressor",
+    "compare",
+    "load",
+]
+
+_HOMES = {
+    "Comparison": "descend.comparison",
+    "DescendError": "descend.errors",
+    "DivergenceError": "descend.errors",
+    "History": "descend.history",
+    "InputError": "descend.errors",
+    "LinearClassifier": "descend.estimators",
+    "LinearRegressor": "descend.estimators",
+    "compare": "descend.api",
+    "load": "descend.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for, when it is: ``descend --help`` needs no scikit-learn and no Numba."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'descend' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

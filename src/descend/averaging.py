@@ -1,0 +1,44 @@
+"""Averaging the tail: a constant rate keeps single steps noisy, and the mean of many of them is not.
+
+The average covers the last two windows of steps. A window closes when the number of steps has grown by half
+since the last one did, so at any time the average holds the last third to last 56 % of all steps, and no
+length of the run has to be known (``docs/architecture.md`` has what this gains).
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+from descend.engines.base import State
+from descend.types import FloatArray
+
+GROWTH = 1.5
+FIRST_CLOSE = 8
+
+
+class TailAverage:
+    """The closed window, while ``State.average`` is the open one."""
+
+    def __init__(self) -> None:
+        self.next_close = FIRST_CLOSE
+        self.closed: FloatArray | None = None
+        self.num_closed = 0
+
+    def close_if_due(self, state: State) -> None:
+        """Closes the open window once ``next_close`` steps are done."""
+        if state.steps < self.next_close:
+            return
+        self.closed, self.num_closed = state.average.copy(), state.num_averaged
+        state.average[:] = 0.0
+        state.num_averaged = 0
+        self.next_close = ceil(GROWTH * state.steps)
+
+    def parameters(self, state: State) -> FloatArray | None:
+        """The mean over both windows in the parameters' own dtype; None while there is nothing to average."""
+        total = self.num_closed + state.num_averaged
+        if total == 0:
+            return None
+        mean = state.average * (state.num_averaged / total)
+        if self.closed is not None:
+            mean = mean + self.closed * (self.num_closed / total)
+        return mean.astype(state.parameters.dtype)

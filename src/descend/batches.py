@@ -1,0 +1,87 @@
+"""The order in which rows are visited, and how it is cut into batches.
+
+The order of an epoch is a pure function of (seed, epoch): nothing is carried over, so a run can be
+resumed, repeated and compared step by step. Rows already lie in random order (``features.prepare`` put
+them there), so an epoch need not jump all over memory: strips of rows are permuted, a window of strips
+is filled, and the rows inside the window are permuted. That keeps the reads near one another and, on
+shuffled rows, is as good as a full permutation (CorgiPile, https://arxiv.org/abs/2206.05830).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from descend.errors import InputError
+from descend.types import FloatArray, IntArray
+
+STRIP = 64
+WINDOW = 32 * STRIP
+
+
+@dataclass(frozen=True, slots=True)
+class Visits:
+    """Which rows an epoch visits, and with what weight.
+
+    ``rows`` (N,) holds row numbers in ascending order of place, a heavy row several times; None means every
+    row once. ``weights`` (n,) multiply each row's gradient at every visit; None means all 1.
+    """
+
+    num_rows: int
+    rows: IntArray | None = None
+    weights: FloatArray | None = None
+
+    @property
+    def num_visits(self) -> int:
+        return self.num_rows if self.rows is None else len(self.rows)
+
+
+def order(seed: int, epoch: int, num_visits: int) -> IntArray:
+    """The places 0 … num_visits − 1 in the order of this epoch, int64.
+
+    >>> sorted(order(seed=0, epoch=3, num_visits=5).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    from descend.engines.order import fill_order  # compiled: costs a second, which `--help` need not pay
+
+    state = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
+    places = np.empty(num_visits, dtype=np.int64)
+    strips = np.empty(-(-num_visits // STRIP), dtype=np.int64)
+    fill_order(state, STRIP, WINDOW, strips, places)
+    return places
+
+
+def shuffle(visits: Visits, seed: int, epoch: int, in_order: bool = False) -> IntArray:
+    """Row numbers in the order of this epoch, shape (N,). ``in_order`` leaves the rows as they lie."""
+    places = np.arange(visits.num_visits) if in_order else order(seed, epoch, visits.num_visits)
+    return places if visits.rows is None else visits.rows[places]
+
+
+def check_batch_size(batch_size: object, num_rows: int | None = None) -> int | str:
+    """``batch_size`` as an int, ``"full"`` or ``"auto"``.
+
+    Raises ``InputError`` for anything else, and for a number above ``num_rows`` when that is known.
+
+    >>> check_batch_size("32"), check_batch_size("full")
+    (32, 'full')
+    """
+    accepted = 'a whole number from 1 up to the number of rows, "full" or "auto"'
+    if isinstance(batch_size, str):
+        text = batch_size.strip().lower()
+        if text in ("full", "auto"):
+            return text
+        try:
+            batch_size = int(text)
+        except ValueError:
+            raise InputError(f"batch size {batch_size[:40]!r} is not one; {accepted} is needed") from None
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
+        raise InputError(f"batch size {batch_size!r} is not one; {accepted} is needed")
+    if batch_size < 1:
+        raise InputError(f"batch size {batch_size} is below 1; {accepted} is needed")
+    if num_rows is not None and batch_size > num_rows:
+        raise InputError(
+            f"batch size {batch_size} is more than the {num_rows} training rows; "
+            f'choose at most {num_rows}, or "full" for all of them'
+        )
+    return int(batch_size)

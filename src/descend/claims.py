@@ -1,0 +1,381 @@
+"""What textbooks say for and against the three kinds, each claim answered from what was measured.
+
+``holds`` is True, False, or None where these runs cannot tell. Times are medians over the seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+PROGRESS_SHARE = 0.1
+SETTLED_SHARE = 0.01
+CLEARLY = 1.1
+"""Less than 10 % apart counts as even: timings on one machine differ by as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradientNoise:
+    """Root mean square distance of a batch's gradient from the whole one, relative to the whole one's length."""
+
+    batch_size: int
+    relative: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind's summary, as ``comparison`` makes it, with what claims need to read it."""
+
+    summary: dict[str, Any]
+    first_loss: float
+    best_loss: float
+    noise: GradientNoise
+    num_rows: int
+
+    @property
+    def name(self) -> str:
+        return str(self.summary["kind"])
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} ({self.summary['batch_size']:,})" if self.name == "mini-batch" else self.name
+
+    @property
+    def gap(self) -> float:
+        return max(self.first_loss - self.best_loss, 1e-300)
+
+    def columns(self) -> list[dict[str, list[Any]]]:
+        return [history["columns"] for history in self.summary["histories"]]
+
+    def seconds_to_share(self, share: float) -> float | None:
+        """Median seconds until ``share`` of the gap is closed; None where a seed never got there."""
+        target = self.first_loss - share * self.gap
+        found = [
+            next((s for s, loss in _pairs(c, "seconds", "loss") if loss <= target), None)
+            for c in self.columns()
+        ]
+        times = [seconds for seconds in found if seconds is not None]
+        return float(np.median(times)) if len(times) == len(found) else None
+
+    def loss_after(self, column: str, amount: float) -> float:
+        """Median loss at the last observation at or before ``amount`` seconds or epochs, as a share of the gap."""
+        losses = [
+            [loss for place, loss in _pairs(c, column, "loss") if place <= amount][-1]
+            for c in self.columns()
+        ]
+        return (float(np.median(losses)) - self.best_loss) / self.gap
+
+    def hovering(self) -> float:
+        """Mean height of the last parameters over the best loss in the last third of the run, share of the gap."""
+        heights = [np.mean(_last_third(c)) for c in self.columns()]
+        return (float(np.median(heights)) - self.best_loss) / self.gap
+
+    def wobble(self) -> float:
+        """Standard deviation of the step from look to look of the last parameters' loss, last third, share of gap."""
+        wobbles = []
+        for c in self.columns():
+            steps = np.diff(_last_third(c))
+            wobbles.append(float(np.std(steps)) if len(steps) > 2 else np.nan)
+        return float(np.nanmedian(wobbles)) / self.gap if np.isfinite(wobbles).any() else float("nan")
+
+    def seconds_to_target(self) -> float | None:
+        spread = self.summary["seconds_to_target"]
+        all_there = self.summary["target_reached"] == self.summary["num_seeds"]
+        return spread["median"] if spread and all_there else None
+
+    def updates_an_epoch(self) -> float:
+        return self.num_rows / self.summary["batch_size"]
+
+    def seconds_an_update(self) -> float:
+        return float(self.summary["batch_size"] / (self.summary["rows_per_second"] or np.nan))
+
+
+def _pairs(columns: dict[str, list[Any]], x: str, y: str) -> list[tuple[float, float]]:
+    return [(a, b) for a, b in zip(columns[x], columns[y], strict=True) if b is not None]
+
+
+def _last_third(columns: dict[str, list[Any]]) -> list[float]:
+    pairs = _pairs(columns, "rows", "last_loss")
+    end = pairs[-1][0]
+    return [loss for rows, loss in pairs if rows >= end * 2 / 3] or [pairs[-1][1]]
+
+
+def _find(kinds: list[Kind], name: str) -> Kind | None:
+    """The kind of that name; of several mini-batch sizes the one that reached the target first."""
+    named = [kind for kind in kinds if kind.name == name]
+    return min(named, key=lambda kind: kind.seconds_to_target() or float("inf"), default=None)
+
+
+def _listing(kinds: list[Kind], text: Callable[[Kind], str]) -> str:
+    return ", ".join(f"{kind.label} {text(kind)}" for kind in kinds)
+
+
+def _clearly_less(mine: float, others: list[float]) -> bool | None:
+    """Whether ``mine`` is the least: None where it is within 10 % of the least other."""
+    least = min(others)
+    if mine * CLEARLY < least:
+        return True
+    return False if mine > least * CLEARLY else None
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A duration with the digits it deserves.
+
+    >>> seconds_text(0.00123), seconds_text(2.0), seconds_text(None)
+    ('1.2 ms', '2.0 s', 'never')
+    """
+    if seconds is None or not np.isfinite(seconds):
+        return "never"
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.2g} µs"
+    return f"{seconds * 1e3:.2g} ms" if seconds < 0.1 else f"{seconds:.2g} s" if seconds < 1 else f"{seconds:,.1f} s"
+
+
+def bytes_text(count: float) -> str:
+    """A size in memory.
+
+    >>> bytes_text(1500), bytes_text(2.5e6)
+    ('1.5 kB', '2.5 MB')
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def percent(share: float) -> str:
+    """A share of the gap.
+
+    >>> percent(0.0123), percent(0.00001)
+    ('1.2 %', 'under 0.01 %')
+    """
+    if not np.isfinite(share):
+        return "unknown"
+    return "under 0.01 %" if abs(share) < 1e-4 else f"{100 * share:.2g} %"
+
+
+# --- the claims ------------------------------------------------------------------------------------
+
+Answer = tuple[bool | None, str]
+
+
+def shows_progress_first(mine: Kind, kinds: list[Kind]) -> Answer:
+    times = {kind.label: kind.seconds_to_share(PROGRESS_SHARE) for kind in kinds}
+    evidence = "a tenth of the way down after " + _listing(kinds, lambda k: seconds_text(times[k.label]))
+    if times[mine.label] is None:
+        return False, evidence
+    others = [t if t is not None else np.inf for label, t in times.items() if label != mine.label]
+    return _clearly_less(times[mine.label] or 0.0, others), evidence
+
+
+def is_the_simplest(mine: Kind, kinds: list[Kind]) -> Answer:
+    return None, (
+        "running it does not show it: all kinds here are one loop with one number changed. "
+        "At batch size 1 no gradient is summed up before the update; that is the whole difference"
+    )
+
+
+def learns_fastest_at_the_start(mine: Kind, kinds: list[Kind]) -> Answer:
+    one_epoch = {kind.label: kind.loss_after("epoch", 1.0) for kind in kinds}
+    moment = min(_seconds_of_an_epoch(kind) for kind in kinds)
+    at_once = {kind.label: kind.loss_after("seconds", moment) for kind in kinds}
+    evidence = (
+        "left of the gap after one epoch: "
+        + _listing(kinds, lambda k: percent(one_epoch[k.label]))
+        + f"; after {seconds_text(moment)}: "
+        + _listing(kinds, lambda k: percent(at_once[k.label]))
+    )
+    least = [min(shares, key=lambda label: shares[label]) == mine.label for shares in (one_epoch, at_once)]
+    return (True if all(least) else None if any(least) else False), evidence
+
+
+def _seconds_of_an_epoch(kind: Kind) -> float:
+    return float(kind.num_rows / (kind.summary["rows_per_second"] or np.nan))
+
+
+def updates_are_noisy(mine: Kind, kinds: list[Kind]) -> Answer:
+    evidence = "the loss jumps from look to look by " + _listing(kinds, lambda k: percent(k.wobble())) + (
+        " of the gap (standard deviation, last third of the run)"
+    )
+    wobbles = {kind.label: kind.wobble() for kind in kinds}
+    others = [wobble for label, wobble in wobbles.items() if label != mine.label and np.isfinite(wobble)]
+    if not np.isfinite(wobbles[mine.label]) or not others:
+        return None, evidence
+    return wobbles[mine.label] > 3 * min(others) and wobbles[mine.label] > 1e-5, evidence
+
+
+def cannot_settle(mine: Kind, kinds: list[Kind]) -> Answer:
+    final = (mine.summary["final_loss"] - mine.best_loss) / mine.gap
+    evidence = (
+        f"in the last third its parameters hover {percent(mine.hovering())} of the gap above the best loss "
+        f"(settled: under {percent(SETTLED_SHARE)}); their average ended {percent(final)} above"
+    )
+    return mine.hovering() > SETTLED_SHARE, evidence
+
+
+def costs_more_per_row(mine: Kind, kinds: list[Kind]) -> Answer:
+    return _clearly_less(
+        mine.summary["rows_per_second"],
+        [kind.summary["rows_per_second"] for kind in kinds if kind is not mine],
+    ), _speeds(kinds)
+
+
+def cheaper_per_row(mine: Kind, kinds: list[Kind]) -> Answer:
+    rest = [-kind.summary["rows_per_second"] for kind in kinds if kind is not mine]
+    fastest = -min(rest)
+    speed = mine.summary["rows_per_second"]
+    holds = True if speed > CLEARLY * fastest else False if speed * CLEARLY < fastest else None
+    return holds, _speeds(kinds)
+
+
+def _speeds(kinds: list[Kind]) -> str:
+    return "million rows a second: " + _listing(kinds, lambda k: f"{k.summary['rows_per_second'] / 1e6:.2g}")
+
+
+def updates_less_often(mine: Kind, kinds: list[Kind]) -> Answer:
+    evidence = "updates in an epoch: " + _listing(kinds, lambda k: f"{np.ceil(k.updates_an_epoch()):,.0f}")
+    return mine.updates_an_epoch() < min(k.updates_an_epoch() for k in kinds if k is not mine), evidence
+
+
+def gradient_is_stable(mine: Kind, kinds: list[Kind]) -> Answer:
+    evidence = "at the start a batch's gradient strays from the whole one by " + _listing(
+        kinds, lambda k: f"{100 * k.noise.relative:.0f} %"
+    )
+    return mine.noise.relative < min(k.noise.relative for k in kinds if k is not mine), evidence
+
+
+def settles_in_a_worse_place(mine: Kind, kinds: list[Kind]) -> Answer:
+    share = (mine.summary["final_loss"] - mine.best_loss) / mine.gap
+    evidence = (
+        f"this objective is convex: it has one lowest place, and batch ended {percent(share)} of the gap above "
+        "the best loss seen"
+    )
+    if share > SETTLED_SHARE:
+        evidence += "; it had not arrived yet"
+    return False, evidence
+
+
+def needs_every_row(mine: Kind, kinds: list[Kind]) -> Answer:
+    return True, (
+        "one update reads "
+        + _listing(kinds, lambda k: bytes_text(k.summary["working_bytes"]))
+        + "; the sum could be streamed from disk, at a pass over all rows for each update"
+    )
+
+
+def slows_on_large_data(mine: Kind, kinds: list[Kind]) -> Answer:
+    others = [kind for kind in kinds if kind is not mine]
+    slower = mine.seconds_an_update() / min(kind.seconds_an_update() for kind in others)
+    evidence = (
+        "seconds an update: "
+        + _listing(kinds, lambda k: seconds_text(k.seconds_an_update()))
+        + f"; only batch's grows with the number of rows ({mine.num_rows:,} here)"
+    )
+    mine_time, rest = mine.seconds_to_target(), [kind.seconds_to_target() for kind in others]
+    reached = [time for time in rest if time is not None]
+    evidence += f"; to the target {_listing(kinds, lambda k: seconds_text(k.seconds_to_target()))}"
+    if not reached:
+        return None, evidence
+    if mine_time is None:
+        return True, evidence
+    holds = _clearly_less(min(reached), [mine_time])
+    return (None if holds is None or slower < 1 else holds), evidence
+
+
+def updates_more_often_than_batch(mine: Kind, kinds: list[Kind]) -> Answer:
+    batch = _find(kinds, "batch")
+    if batch is None:
+        return None, "batch gradient descent was not among the runs"
+    evidence = f"{np.ceil(mine.updates_an_epoch()):,.0f} updates in an epoch against 1"
+    return mine.updates_an_epoch() > 1, evidence
+
+
+def cheaper_than_stochastic(mine: Kind, kinds: list[Kind]) -> Answer:
+    stochastic = _find(kinds, "stochastic")
+    if stochastic is None:
+        return None, "stochastic gradient descent was not among the runs"
+    ratio = mine.summary["rows_per_second"] / stochastic.summary["rows_per_second"]
+    holds = True if ratio > CLEARLY else False if ratio * CLEARLY < 1 else None
+    return holds, f"{ratio:.2g} times the rows a second of stochastic"
+
+
+def needs_only_a_batch(mine: Kind, kinds: list[Kind]) -> Answer:
+    total = mine.num_rows * mine.summary["working_bytes"] / mine.summary["batch_size"]
+    return True, (
+        f"one update reads {bytes_text(mine.summary['working_bytes'])} of {bytes_text(total)}; "
+        "here all rows fitted, so all kinds kept them in memory"
+    )
+
+
+def asks_for_one_more_number(mine: Kind, kinds: list[Kind]) -> Answer:
+    sizes = [kind for kind in kinds if kind.name == "mini-batch"]
+    if len(sizes) > 1:
+        return True, "to the target: " + _listing(sizes, lambda k: seconds_text(k.seconds_to_target()))
+    return True, (
+        f"the batch size, {mine.summary['batch_size']:,} here; its learning rate came from curvature, as for "
+        "the other kinds"
+    )
+
+
+CLAIMS: tuple[tuple[str, str, Callable[[Kind, list[Kind]], Answer]], ...] = (
+    ("stochastic", "It shows progress first", shows_progress_first),
+    ("stochastic", "It is the simplest", is_the_simplest),
+    ("stochastic", "It learns fastest at the start", learns_fastest_at_the_start),
+    ("stochastic", "Its updates are noisy", updates_are_noisy),
+    ("stochastic", "It cannot settle", cannot_settle),
+    ("stochastic", "Updating so often costs more computation per row", costs_more_per_row),
+    ("batch", "It updates less often", updates_less_often),
+    ("batch", "It is cheaper per row", cheaper_per_row),
+    ("batch", "Its error gradient is stable", gradient_is_stable),
+    ("batch", "It can settle in a worse place", settles_in_a_worse_place),
+    ("batch", "It needs every row in memory", needs_every_row),
+    ("batch", "It slows on large data", slows_on_large_data),
+    ("mini-batch", "It updates more often than batch", updates_more_often_than_batch),
+    ("mini-batch", "It is cheaper per row than stochastic", cheaper_than_stochastic),
+    ("mini-batch", "It needs only a batch in memory", needs_only_a_batch),
+    ("mini-batch", "It asks for one more hyperparameter", asks_for_one_more_number),
+)
+
+
+def answer_claims(kinds: list[Kind]) -> list[dict[str, Any]]:
+    """Every claim with ``claim``, ``kind``, ``holds`` and ``evidence``, JSON-able."""
+    answers = []
+    for name, claim, question in CLAIMS:
+        mine = _find(kinds, name)
+        holds: bool | None = None
+        evidence = f"{name} gradient descent was not among the runs"
+        if mine is not None and len(kinds) < 2:
+            evidence = "there was nothing to compare it with"
+        elif mine is not None:
+            holds, evidence = question(mine, kinds)
+        answers.append(
+            {
+                "claim": claim,
+                "kind": name,
+                "holds": None if holds is None else bool(holds),
+                "evidence": evidence,
+            }
+        )
+    return answers
+
+
+def verdict(kinds: list[Kind]) -> str:
+    """The result in one sentence."""
+    arrived = [(kind.seconds_to_target(), kind) for kind in kinds]
+    times = sorted(((t, kind) for t, kind in arrived if t is not None), key=lambda pair: pair[0])
+    if not times:
+        return "No kind reached the target loss with every seed in this budget."
+    first, winner = times[0]
+    name = winner.label[0].upper() + winner.label[1:]
+    sentence = f"{name} gradient descent reached the target first, after {seconds_text(first)}"
+    others = []
+    for t, kind in times[1:]:
+        ratio = t / max(first, 1e-12)
+        others.append(
+            f"{kind.label} was about as fast" if ratio < CLEARLY else f"{kind.label} took {ratio:.2g} times as long"
+        )
+    others += [f"{kind.label} did not reach it" for t, kind in arrived if t is None]
+    return sentence + ("; " + ", ".join(others) if others else "") + "."

@@ -1,0 +1,87 @@
+"""What every engine does, and the state it changes.
+
+An engine holds the rows and has two doors:
+
+- ``loss_and_gradient``: one batch; for teaching, tests and measuring. It returns **sums** over rows and the
+  sum of weights, so that batches, microbatches and machines add up exactly.
+- ``run``: many steps in one call; the hot path.
+
+``tests/contracts`` holds that both doors of all engines agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from descend.types import FloatArray, IntArray
+from descend.updates import Optimizer
+
+
+class Sums(NamedTuple):
+    """Sums over the rows of a batch, each row times its weight; no penalty in them."""
+
+    loss: float
+    gradient: FloatArray
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a gradient becomes a step: everything that stays fixed during a run."""
+
+    optimizer: Optimizer
+    rate: float
+    schedule: int = 0
+    momentum: float = 0.9
+    beta2: float = 0.999
+    num_steps: int = 0
+    """Length of a linear schedule; 0 for the others."""
+    sum_rows: bool = False
+    """Reduction "sum": a step uses the sum over the batch's rows, not their mean."""
+    fit_intercept: bool = True
+
+    @property
+    def beta1(self) -> float:
+        return self.momentum if self.optimizer.uses_momentum else 0.9
+
+
+@dataclass(slots=True)
+class State:
+    """What training changes. ``parameters`` is (k, d + 1): k rows of weights, each followed by its intercept."""
+
+    parameters: FloatArray
+    first: FloatArray = field(init=False)
+    second: FloatArray = field(init=False)
+    average: FloatArray = field(init=False)
+    """Running mean of the parameters over ``num_averaged`` of the last steps, float64."""
+    num_averaged: int = 0
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        self.first = np.zeros_like(self.parameters)
+        self.second = np.zeros_like(self.parameters)
+        self.average = np.zeros(self.parameters.shape, dtype=np.float64)
+
+
+class Engine(Protocol):
+    """Computes objective and update for the rows it was made with."""
+
+    num_rows: int
+
+    def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
+        """Sums of weighted loss and gradient (k, d + 1) over ``rows``."""
+        ...
+
+    def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
+        """Walks ``order`` in batches, one step a batch; the last may be smaller and is its own batch.
+
+        ``order`` None means every row in one batch. ``state`` is overwritten.
+        """
+        ...
+
+    def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
+        """Mean loss + penalty over the first ``num_rows`` rows (all by default)."""
+        ...

@@ -1,0 +1,235 @@
+"""Where compiled kernels are kept, and when a kept one is fresh.
+
+Numba's own cache looks at the caller's file only, so a formula edited in another file went on giving its
+old result. Here the folder's name is a key over every source file that kernels may call, the versions of
+Numba and Python, and Numba's settings: whatever changes, another folder is used.
+
+Places are tried in order: ``NUMBA_CACHE_DIR``, the user's cache folder, a private folder among the temporary
+files. Reading needs no right to write, so an image may ship a filled folder. With no place at all kernels are
+compiled in each process, and a notice says so.
+
+One file holds one compiled signature and carries its checksum. Numba's index of numbered files is not used:
+two processes that compile different signatures at once can give both the same number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import pickle
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numba
+import numba.core.compiler
+import numba.core.serialize
+
+_numba: Any = numba  # partly typed: what is used here is not
+PACKAGE = Path(__file__).resolve().parents[1]
+KERNEL_FOLDERS = ("objectives", "updates", "engines")
+KEPT_KEYS = 3
+COMPILE_SECONDS = 10
+"""What all kernels of one run take to compile, two cores of 2020; only a notice quotes it."""
+
+_DIGEST_BYTES = 32
+_told: set[str] = set()
+_silent = False
+
+
+def quiet(silent: bool = True) -> None:
+    """Keep this module's notices off stderr."""
+    global _silent
+    _silent = silent
+
+
+def _tell(topic: str, message: str) -> None:
+    if _silent or topic in _told or sys.stderr is None:
+        return
+    _told.add(topic)
+    print(f"descend: {message}", file=sys.stderr, flush=True)
+
+
+def source_key() -> str:
+    """Sixteen hexadecimal digits over all that compiled code depends on, as it is on disk now."""
+    state = hashlib.sha256()
+    settings = [getattr(_numba.config, name, None) for name in ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE")]
+    state.update(repr((_numba.__version__, sys.version, settings)).encode())
+    for folder in KERNEL_FOLDERS:
+        for path in sorted((PACKAGE / folder).rglob("*.py")):
+            content = path.read_bytes()
+            state.update(f"\0{path.relative_to(PACKAGE).as_posix()}\0{len(content)}\0".encode())
+            state.update(content)
+    return state.hexdigest()[:16]
+
+
+# Taken when kernels are defined: what is edited later is not what this process runs.
+KEY = source_key()
+
+
+def user_cache_folder() -> Path | None:
+    """The folder for caches that this platform gives a user, or None where there is no home."""
+    try:
+        if sys.platform == "win32":
+            local = os.environ.get("LOCALAPPDATA")
+            return Path(local) if local else Path.home() / "AppData" / "Local"
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches"
+        xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        return xdg if xdg.is_absolute() else Path.home() / ".cache"
+    except RuntimeError:  # a user without an entry in the password file
+        return None
+
+
+def _private_temporary_folder() -> Path | None:
+    """A folder among the temporary files that nobody else can write: what is loaded from it is executed."""
+    owner = os.getuid() if hasattr(os, "getuid") else 0
+    try:
+        folder = Path(tempfile.gettempdir()) / f"descend-cache-{owner}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        state = folder.lstat()
+    except OSError:
+        return None
+    if os.name == "nt":
+        return folder
+    private = stat.S_ISDIR(state.st_mode) and state.st_uid == owner and not state.st_mode & 0o022
+    return folder if private else None
+
+
+def places() -> Iterator[Path]:
+    """The folders that may hold the kernels of this key, the preferred one first."""
+    if _numba.config.CACHE_DIR:
+        yield Path(_numba.config.CACHE_DIR) / "descend" / KEY
+    if (folder := user_cache_folder()) is not None:
+        yield folder / "descend" / KEY
+    if (folder := _private_temporary_folder()) is not None:
+        yield folder / KEY
+
+
+class KernelCache:
+    """What Numba asks of a dispatcher's cache, for one kernel."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._module_file = Path(inspect.getfile(function))
+        self._stem = re.sub(r"[^\w.]", "", f"{self._module_file.stem}.{function.__qualname__}")
+        self._module_stamp = self._stamp()
+        self._enabled = self._module_stamp is not None
+
+    def _stamp(self) -> bytes | None:
+        """The module's digest; a function typed at a prompt has no file and is not kept."""
+        try:
+            return hashlib.sha256(self._module_file.read_bytes()).digest()
+        except OSError:
+            return None
+
+    def _name(self, signature: Any, codegen: Any) -> str:
+        parts = (signature, codegen.magic_tuple(), str(self._module_file), self._module_stamp)
+        state = hashlib.sha256(repr(parts).encode())
+        state.update(self._function.__code__.co_code)
+        return f"{self._stem}-{state.hexdigest()[:24]}.bin"
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        """The compiled form for these argument types, or None: Numba then compiles."""
+        target_context.refresh()
+        if self._enabled:
+            name = self._name(signature, target_context.codegen())
+            for place in places():
+                if (payload := _read(place / name)) is None:
+                    continue
+                try:
+                    compiled = _numba.core.compiler.CompileResult._rebuild(
+                        target_context, *pickle.loads(payload)
+                    )
+                except Exception:  # a file nobody can use is as good as none
+                    continue
+                with suppress(OSError):
+                    os.utime(place)  # pruning keeps what was used last
+                return compiled
+        _tell("compiling", f"compiling its kernels, once (about {COMPILE_SECONDS} s)")
+        return None
+
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        """Keep what Numba compiled in the first place that can be written."""
+        if not self._enabled:
+            return
+        if compiled.library.has_dynamic_globals:
+            warnings.warn(
+                f"kernel {self._stem} refers to an address or a large global array, "
+                "so its compiled form cannot be kept",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return
+        if source_key() != KEY or self._stamp() != self._module_stamp:
+            return  # the sources were edited while this process ran: its code would be kept under a wrong key
+        name = self._name(signature, compiled.codegen)
+        payload = _numba.core.serialize.dumps(compiled._reduce())
+        if not any(_write(place, name, payload) for place in places()):
+            _tell(
+                "no place",
+                "found no folder to keep compiled kernels in, so each process compiles them again; "
+                "set NUMBA_CACHE_DIR to a folder that can be written",
+            )
+
+    @property
+    def cache_path(self) -> str | None:
+        return str(next(places(), ""))
+
+    def flush(self) -> None:
+        """Nothing to do: Numba calls it before compiling anew, and a new result replaces the old file."""
+
+    def enable(self) -> None:
+        self._enabled = self._module_stamp is not None
+
+    def disable(self) -> None:
+        self._enabled = False
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    return payload if hashlib.sha256(payload).digest() == digest else None
+
+
+def _write(place: Path, name: str, payload: bytes) -> bool:
+    temporary = None
+    try:
+        if not place.is_dir():
+            place.mkdir(parents=True, exist_ok=True)
+            _prune(place)
+        handle, temporary = tempfile.mkstemp(dir=place, prefix=".new-")
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(payload).digest() + payload)
+        Path(temporary).replace(place / name)
+    except OSError:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        return False
+    return True
+
+
+def _prune(newest: Path) -> None:
+    """Remove the folders of old keys beside ``newest``, all but the last few."""
+
+    def age(folder: Path) -> float:
+        return -folder.stat().st_mtime
+
+    try:
+        keys = [path for path in newest.parent.iterdir() if re.fullmatch(r"[0-9a-f]{16}", path.name)]
+        others = sorted((path for path in keys if path != newest), key=age)
+    except OSError:  # another process prunes too
+        return
+    for folder in others[KEPT_KEYS - 1 :]:
+        shutil.rmtree(folder, ignore_errors=True)

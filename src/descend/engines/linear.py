@@ -1,0 +1,182 @@
+"""The compiled engine for linear models: dense rows, any number of outputs, threads for the full batch."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from descend.batches import order
+from descend.engines import linear_kernels as kernels
+from descend.engines.base import Rule, State, Sums
+from descend.objectives.losses import Loss
+from descend.objectives.penalties import Penalty
+from descend.updates import SGD
+from descend.updates.schedules import rate_at
+from descend.types import Dataset, FloatArray, IntArray
+
+NO_ORDER = np.empty(0, dtype=np.int64)
+ALL_ONE = np.empty(0, dtype=np.float64)
+CHUNKS = 64
+SMALLEST_CHUNK = 4096
+
+
+class LinearEngine:
+    """Walks the rows of ``data`` in compiled loops.
+
+    ``weights`` (n,) multiply each row's gradient in ``run`` on top of ``data.weights``, ``average_every`` > 0
+    averages the parameters of every so many steps into ``State.average``. Results do not depend on ``threads``:
+    the rows are cut into chunks by their number alone, and the chunks are added up in order.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        loss: Loss,
+        penalty: Penalty,
+        weights: FloatArray | None = None,
+        average_every: int = 0,
+        threads: int = 1,
+    ) -> None:
+        self.data, self.loss, self.penalty = data, loss, penalty
+        self.num_rows = data.num_rows
+        self.average_every = average_every
+        self.weights = ALL_ONE if data.weights is None or not len(data.weights) else data.weights
+        self.visit_weights = self.weights if weights is None else _product(self.weights, weights)
+        chunk = max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS))
+        self.chunks = [
+            slice(start, min(start + chunk, data.num_rows)) for start in range(0, data.num_rows, chunk)
+        ]
+        self.pool = ThreadPoolExecutor(threads) if threads > 1 and len(self.chunks) > 1 else None
+
+    def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
+        part = Dataset(self.data.X[rows], self.data.y[rows])
+        weights = self.weights[rows] if self.weights.size else ALL_ONE
+        gradient = np.zeros(parameters.shape, dtype=part.X.dtype)
+        scores = np.zeros(len(parameters), dtype=part.X.dtype)
+        n = part.num_rows
+        kernels.add_gradient(
+            part.X, part.y, weights, NO_ORDER, 0, n, parameters, scores, self.loss.code, gradient
+        )
+        loss, weight = kernels.add_losses(part.X, part.y, weights, 0, n, parameters, scores, self.loss.code)
+        return Sums(loss, gradient, weight)
+
+    def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
+        if order is None:
+            self._full_batch_step(state, rule)
+        elif batch_size == 1 and rule.optimizer.code == SGD and len(state.parameters) == 1:
+            self._steps_of_one(state, rule, order)
+        else:
+            self._steps(state, rule, order, batch_size)
+
+    def _steps_of_one(self, state: State, rule: Rule, order: IntArray) -> None:
+        state.steps, state.num_averaged = kernels.run_sgd_of_one(
+            self.data.X,
+            self.data.y,
+            self.visit_weights,
+            order,
+            state.parameters,
+            state.average,
+            state.num_averaged,
+            self.average_every,
+            state.steps,
+            self.loss.code,
+            self.penalty.alpha,
+            rule.schedule,
+            rule.rate,
+            rule.num_steps,
+            rule.fit_intercept,
+        )
+
+    def _steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
+        state.steps, state.num_averaged = kernels.run_steps(
+            self.data.X,
+            self.data.y,
+            self.visit_weights,
+            order,
+            batch_size,
+            state.parameters,
+            state.first,
+            state.second,
+            state.average,
+            state.num_averaged,
+            self.average_every,
+            state.steps,
+            self.loss.code,
+            self.penalty.alpha,
+            rule.optimizer.code,
+            rule.schedule,
+            rule.rate,
+            rule.num_steps,
+            np.array([rule.beta1, rule.beta2]),
+            rule.sum_rows,
+            rule.fit_intercept,
+        )
+
+    def _full_batch_step(self, state: State, rule: Rule) -> None:
+        """One step from every row, read where they lie: no order, no copy of the data."""
+        gradient = self._full_gradient(state.parameters)
+        state.steps += 1
+        rows = 1 if rule.sum_rows else self.num_rows
+        kernels.apply_update(
+            state.parameters,
+            gradient,
+            state.first,
+            state.second,
+            rule.optimizer.code,
+            rate_at(rule.schedule, rule.rate, state.steps, rule.num_steps),
+            np.array([rule.beta1, rule.beta2]),
+            self.penalty.alpha * self.num_rows / rows,
+            1.0 / rows,
+            rule.fit_intercept,
+            state.steps,
+        )
+
+    def _full_gradient(self, parameters: FloatArray) -> FloatArray:
+        X, y, loss = self.data.X, self.data.y, self.loss.code
+
+        def gradient_of(chunk: slice) -> FloatArray:
+            part = np.zeros(parameters.shape, dtype=X.dtype)
+            scores = np.zeros(len(parameters), dtype=X.dtype)
+            kernels.add_gradient(
+                X, y, self.weights, NO_ORDER, chunk.start, chunk.stop, parameters, scores, loss, part
+            )
+            return part
+
+        total = np.zeros(parameters.shape, dtype=np.float64)
+        for part in self._map(gradient_of):
+            total += part
+        return total
+
+    def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
+        data, loss = self.data, self.loss.code
+        end = data.num_rows if num_rows is None else min(num_rows, data.num_rows)
+
+        def losses_of(chunk: slice) -> tuple[float, float]:
+            scores = np.zeros(len(parameters), dtype=data.X.dtype)
+            stop = min(chunk.stop, end)
+            return kernels.add_losses(
+                data.X, data.y, self.weights, chunk.start, max(stop, chunk.start), parameters, scores, loss
+            )
+
+        total = total_weight = 0.0
+        for chunk_loss, chunk_weight in self._map(losses_of):
+            total += chunk_loss
+            total_weight += chunk_weight
+        return total / total_weight + self.penalty.value(parameters)
+
+    def warm_up(self, rule: Rule, batch_size: int, state: State) -> None:
+        """Compiles what ``run`` and ``mean_loss`` will need, on two rows, so that no clock counts it."""
+        weights = self.weights[:2]
+        few = LinearEngine(Dataset(self.data.X[:2], self.data.y[:2], weights), self.loss, self.penalty)
+        few.average_every = self.average_every
+        scratch = State(state.parameters.copy())
+        few.run(scratch, rule, None if batch_size >= self.num_rows else order(0, 0, 2), batch_size)
+        few.mean_loss(scratch.parameters)
+
+    def _map(self, function):  # type: ignore[no-untyped-def]
+        return (self.pool.map if self.pool else map)(function, self.chunks)
+
+
+def _product(weights: FloatArray, more: FloatArray) -> FloatArray:
+    return more if not weights.size else weights * more

@@ -1,0 +1,418 @@
+"""Compiled loops for linear models. Arrays in, arrays out; whatever is checked was checked before.
+
+n rows, d columns, k outputs. ``X`` (n, d); ``y`` (n, 1 or k); ``weights`` (n,), or empty for all 1;
+``parameters`` and ``gradient`` (k, d + 1), the intercept last. The plain twin is ``engines/reference.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from descend.engines.compiled import inline, kernel, part
+from descend.engines.prefetch import prefetch
+from descend.objectives import losses
+from descend.objectives.losses import SOFTMAX, derivative, softmax_derivative, softmax_value, value
+from descend.types import FloatArray, IntArray
+from descend.updates import ADAM, SGD, schedules, update
+from descend.updates import FORMULAS as UPDATES
+from descend.updates.schedules import rate_at
+
+for formula in (*losses.FORMULAS, *UPDATES, *schedules.FORMULAS):
+    inline(formula)
+
+AHEAD = 12  # rows between asking memory for a row and using it: 8 to 16 measure alike
+LINE = 64  # bytes that one prefetch brings
+
+
+@part
+def write_scores(X: FloatArray, row: int, parameters: FloatArray, scores: FloatArray) -> None:
+    """Overwrites ``scores`` (k,) with w·x + b of one row."""
+    d = X.shape[1]
+    for c in range(parameters.shape[0]):
+        total = parameters[c, d]
+        for j in range(d):
+            total += X[row, j] * parameters[c, j]
+        scores[c] = total
+
+
+@part
+def write_derivatives(loss: int, scores: FloatArray, y: FloatArray, row: int) -> None:
+    """Overwrites ``scores`` (k,) of one row with the derivatives of its loss."""
+    if loss == SOFTMAX:
+        softmax_derivative(scores, int(y[row, 0]))
+    else:
+        for c in range(scores.shape[0]):
+            scores[c] = derivative(loss, scores[c], y[row, c])
+
+
+@part
+def add_gradient_of_one(
+    X: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    row: int,
+    parameters: FloatArray,
+    scores: FloatArray,
+    loss: int,
+    gradient: FloatArray,
+) -> None:
+    """Adds one row's weighted gradient to ``gradient``; ``scores`` (k,) is room to work in."""
+    d = X.shape[1]
+    write_scores(X, row, parameters, scores)
+    write_derivatives(loss, scores, y, row)
+    weight = weights[row] if weights.size else 1.0
+    for c in range(parameters.shape[0]):
+        r = X.dtype.type(scores[c] * weight)
+        for j in range(d):
+            gradient[c, j] += r * X[row, j]
+        gradient[c, d] += r
+
+
+@part
+def add_gradient_of_four(
+    X: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    rows: Any,
+    parameters: FloatArray,
+    loss: int,
+    gradient: FloatArray,
+) -> None:
+    """Adds four rows' gradients of a model with one output: they share each load of w and of the gradient."""
+    a, b, c, e = rows
+    d = X.shape[1]
+    w = parameters[0]
+    g = gradient[0]
+    sa = sb = sc = se = w[d]
+    for j in range(d):
+        sa += X[a, j] * w[j]
+        sb += X[b, j] * w[j]
+        sc += X[c, j] * w[j]
+        se += X[e, j] * w[j]
+    # Each derivative is a call of its own: a loop over four would go through memory.
+    ra = derivative(loss, sa, y[a, 0])
+    rb = derivative(loss, sb, y[b, 0])
+    rc = derivative(loss, sc, y[c, 0])
+    re = derivative(loss, se, y[e, 0])
+    if weights.size:
+        ra *= weights[a]
+        rb *= weights[b]
+        rc *= weights[c]
+        re *= weights[e]
+    number = X.dtype.type
+    fa, fb, fc, fe = number(ra), number(rb), number(rc), number(re)
+    for j in range(d):
+        g[j] += fa * X[a, j] + fb * X[b, j] + fc * X[c, j] + fe * X[e, j]
+    g[d] += fa + fb + fc + fe
+
+
+@kernel
+def add_gradient(
+    X: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    order: IntArray,
+    start: int,
+    stop: int,
+    parameters: FloatArray,
+    scores: FloatArray,
+    loss: int,
+    gradient: FloatArray,
+) -> None:
+    """Adds the gradients of rows order[start:stop] (rows start … stop − 1 where ``order`` is empty)."""
+    i = start
+    ordered = order.size > 0
+    bytes_of_row = X.shape[1] * X.itemsize
+    if parameters.shape[0] == 1:
+        while i + 4 <= stop:
+            if ordered:
+                if i + AHEAD + 4 <= order.size:
+                    for ahead in range(i + AHEAD, i + AHEAD + 4):
+                        for offset in range(0, bytes_of_row, LINE):
+                            prefetch(X, order[ahead], offset)
+                rows = (order[i], order[i + 1], order[i + 2], order[i + 3])
+                add_gradient_of_four(X, y, weights, rows, parameters, loss, gradient)
+            else:
+                add_gradient_of_four(X, y, weights, (i, i + 1, i + 2, i + 3), parameters, loss, gradient)
+            i += 4
+    while i < stop:
+        row = order[i] if ordered else i
+        if ordered and i + AHEAD < order.size:
+            for offset in range(0, bytes_of_row, LINE):
+                prefetch(X, order[i + AHEAD], offset)
+        add_gradient_of_one(X, y, weights, row, parameters, scores, loss, gradient)
+        i += 1
+
+
+@kernel
+def add_losses(
+    X: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    start: int,
+    stop: int,
+    parameters: FloatArray,
+    scores: FloatArray,
+    loss: int,
+) -> tuple[float, float]:
+    """Sum of weighted losses, and of weights, of rows start … stop − 1."""
+    total = 0.0
+    total_weight = 0.0
+    for row in range(start, stop):
+        write_scores(X, row, parameters, scores)
+        row_loss = 0.0
+        if loss == SOFTMAX:
+            row_loss += softmax_value(scores, int(y[row, 0]))
+        else:
+            for c in range(scores.shape[0]):
+                row_loss += value(loss, np.float64(scores[c]), y[row, c])
+        weight = weights[row] if weights.size else 1.0
+        total += weight * row_loss
+        total_weight += weight
+    return total, total_weight
+
+
+@part
+def apply_update(
+    parameters: FloatArray,
+    gradient: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    optimizer: int,
+    rate: float,
+    numbers: FloatArray,
+    alpha: float,
+    scale: float,
+    fit_intercept: bool,
+    step: int,
+) -> None:
+    """One step from the sum ``gradient``, which is left at zero for the next batch."""
+    number = parameters.dtype.type
+    rate_, alpha_, scale_ = number(rate), number(alpha), number(scale)
+    beta1, beta2 = number(numbers[0]), number(numbers[1])
+    correction1 = correction2 = number(1.0)
+    if optimizer == ADAM:
+        correction1 = number(1.0 - numbers[0] ** step)
+        correction2 = number(1.0 - numbers[1] ** step)
+    d = parameters.shape[1] - 1
+    for c in range(parameters.shape[0]):
+        for j in range(d):
+            g = gradient[c, j] * scale_ + alpha_ * parameters[c, j]
+            gradient[c, j] = 0.0
+            parameters[c, j], first[c, j], second[c, j] = update(
+                optimizer,
+                parameters[c, j],
+                g,
+                first[c, j],
+                second[c, j],
+                rate_,
+                beta1,
+                beta2,
+                correction1,
+                correction2,
+            )
+        if fit_intercept:
+            parameters[c, d], first[c, d], second[c, d] = update(
+                optimizer,
+                parameters[c, d],
+                gradient[c, d] * scale_,
+                first[c, d],
+                second[c, d],
+                rate_,
+                beta1,
+                beta2,
+                correction1,
+                correction2,
+            )
+        gradient[c, d] = 0.0
+
+
+@part
+def sgd_step_of_one(
+    X: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    row: int,
+    parameters: FloatArray,
+    scores: FloatArray,
+    loss: int,
+    rate: float,
+    alpha: float,
+    fit_intercept: bool,
+) -> None:
+    """Batch size 1, plain SGD: the update is applied as the row is read, and no gradient array exists."""
+    d = X.shape[1]
+    number = X.dtype.type
+    weight = rate * (weights[row] if weights.size else 1.0)
+    shrink = number(1.0 - rate * alpha)
+    write_scores(X, row, parameters, scores)
+    write_derivatives(loss, scores, y, row)
+    for c in range(parameters.shape[0]):
+        r = number(scores[c] * weight)
+        for j in range(d):
+            parameters[c, j] = shrink * parameters[c, j] - r * X[row, j]
+        if fit_intercept:
+            parameters[c, d] -= r
+
+
+@kernel
+def run_sgd_of_one(
+    X: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    order: IntArray,
+    parameters: FloatArray,
+    average: FloatArray,
+    num_averaged: int,
+    average_every: int,
+    first_step: int,
+    loss: int,
+    alpha: float,
+    schedule: int,
+    rate: float,
+    num_steps: int,
+    fit_intercept: bool,
+) -> tuple[int, int]:
+    """``run_steps`` for batch size 1, plain SGD and one output: the textbook's stochastic gradient descent.
+
+    A loop of its own because the score and the step stay in registers here: half the time of the general one.
+    """
+    d = X.shape[1]
+    w = parameters[0]
+    number = X.dtype.type
+    n = order.size
+    bytes_of_row = d * X.itemsize
+    step = first_step
+    for i in range(n):
+        row = order[i]
+        if i + AHEAD < n:
+            for offset in range(0, bytes_of_row, LINE):
+                prefetch(X, order[i + AHEAD], offset)
+        step += 1
+        now = rate_at(schedule, rate, step, num_steps)
+        shrink = number(1.0 - now * alpha)
+        score = w[d]
+        for j in range(d):
+            score += X[row, j] * w[j]
+        length = now * derivative(loss, score, y[row, 0])
+        if weights.size:
+            length *= weights[row]
+        r = number(length)
+        for j in range(d):
+            w[j] = shrink * w[j] - r * X[row, j]
+        if fit_intercept:
+            w[d] -= r
+        if average_every > 0 and step % average_every == 0:
+            num_averaged += 1
+            share = 1.0 / num_averaged
+            for j in range(d + 1):
+                average[0, j] += share * (w[j] - average[0, j])
+    return step, num_averaged
+
+
+@kernel
+def run_steps(
+    X: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    order: IntArray,
+    batch_size: int,
+    parameters: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    average: FloatArray,
+    num_averaged: int,
+    average_every: int,
+    first_step: int,
+    loss: int,
+    alpha: float,
+    optimizer: int,
+    schedule: int,
+    rate: float,
+    num_steps: int,
+    numbers: FloatArray,
+    sum_rows: bool,
+    fit_intercept: bool,
+) -> tuple[int, int]:
+    """Walks ``order`` in batches. Returns steps taken in all and parameters averaged so far."""
+    k = parameters.shape[0]
+    d = X.shape[1]
+    gradient = np.zeros((k, d + 1), dtype=X.dtype)
+    scores = np.zeros(k, dtype=X.dtype)
+    step = first_step
+    n = order.size
+    bytes_of_row = d * X.itemsize
+    start = 0
+    while start < n:
+        stop = min(start + batch_size, n)
+        step += 1
+        now = rate_at(schedule, rate, step, num_steps)
+        if batch_size == 1 and optimizer == SGD:
+            if start + AHEAD < n:
+                for offset in range(0, bytes_of_row, LINE):
+                    prefetch(X, order[start + AHEAD], offset)
+            sgd_step_of_one(
+                X, y, weights, order[start], parameters, scores, loss, now, alpha, fit_intercept
+            )
+        else:
+            add_gradient(X, y, weights, order, start, stop, parameters, scores, loss, gradient)
+            rows = 1 if sum_rows else stop - start
+            ridge = alpha * (stop - start) / rows
+            apply_update(
+                parameters,
+                gradient,
+                first,
+                second,
+                optimizer,
+                now,
+                numbers,
+                ridge,
+                1.0 / rows,
+                fit_intercept,
+                step,
+            )
+        if average_every > 0 and step % average_every == 0:
+            num_averaged += 1
+            share = 1.0 / num_averaged
+            for c in range(k):
+                for j in range(d + 1):
+                    average[c, j] += share * (parameters[c, j] - average[c, j])
+        start = stop
+    return step, num_averaged
+
+
+@kernel
+def all_scores(X: FloatArray, parameters: FloatArray, out: FloatArray) -> None:
+    """Overwrites ``out`` (n, k) with the scores of every row."""
+    for row in range(X.shape[0]):
+        write_scores(X, row, parameters, out[row])
+
+
+@kernel
+def squared_norms(X: FloatArray, out: FloatArray) -> None:
+    """Overwrites ``out`` (n,) float64 with |x|² + 1 of every row: the 1 is the intercept's column."""
+    for row in range(X.shape[0]):
+        total = 1.0
+        for j in range(X.shape[1]):
+            total += X[row, j] * X[row, j]
+        out[row] = total
+
+
+@kernel
+def gram_product(
+    X: FloatArray, weights: FloatArray, num_rows: int, direction: FloatArray, out: FloatArray
+) -> None:
+    """Overwrites ``out`` (d + 1,) with Σ weight · x̃ (x̃ᵀ direction) over the first rows, where x̃ is x and a 1."""
+    d = X.shape[1]
+    out[:] = 0.0
+    for row in range(num_rows):
+        s = direction[d]
+        for j in range(d):
+            s += X[row, j] * direction[j]
+        if weights.size:
+            s *= weights[row]
+        for j in range(d):
+            out[j] += s * X[row, j]
+        out[d] += s

@@ -1,0 +1,52 @@
+"""The permutation of an epoch, compiled: NumPy's costs a third of an epoch of the compiled loop at batch size 1.
+
+The numbers come from SplitMix64 (Steele, Lea and Flood 2014), so the same seed gives the same order with
+every version of NumPy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from descend.engines.compiled import inline, kernel
+from descend.types import IntArray
+
+
+@inline
+def below(state: Any, bound: int) -> int:
+    """The next number of the stream ``state`` (one uint64), in 0 … bound − 1; ``bound`` below 2³².
+
+    Multiplied and shifted instead of divided (Lemire, https://arxiv.org/abs/1805.10941); without his rejection
+    step a number is off its share by at most bound / 2³², which no order of rows can show.
+    """
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    z = state[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return np.int64(((z >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32))  # type: ignore[return-value]
+
+
+@kernel
+def fill_order(state: Any, strip: int, window: int, strips: IntArray, places: IntArray) -> None:
+    """Overwrites ``places`` (N,) with 0 … N − 1: strips in random order, then each window's places permuted.
+
+    ``strips`` (ceil(N / strip),) is room to work in.
+    """
+    num_strips = strips.size
+    for i in range(num_strips):
+        strips[i] = i
+    for i in range(num_strips - 1, 0, -1):
+        j = below(state, i + 1)
+        strips[i], strips[j] = strips[j], strips[i]
+    filled = 0
+    for i in range(num_strips):
+        for place in range(strips[i] * strip, min((strips[i] + 1) * strip, places.size)):
+            places[filled] = place
+            filled += 1
+    for start in range(0, places.size, window):
+        for i in range(min(start + window, places.size) - 1, start, -1):
+            j = start + below(state, i - start + 1)
+            places[i], places[j] = places[j], places[i]

@@ -1,0 +1,78 @@
+"""Gradient descent as the textbook has it, in plain NumPy: slow, and the measure for every other engine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from descend.engines.base import Rule, State, Sums
+from descend.objectives.losses import Loss, row_derivatives, row_losses
+from descend.objectives.penalties import Penalty
+from descend.types import Dataset, FloatArray, IntArray
+from descend.updates import update
+from descend.updates.schedules import rate_at
+
+
+class ReferenceEngine:
+    """Linear models, one readable step after another."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        loss: Loss,
+        penalty: Penalty,
+        weights: FloatArray | None = None,
+        average_every: int = 0,
+    ) -> None:
+        self.data, self.loss, self.penalty = data, loss, penalty
+        self.num_rows = data.num_rows
+        self.weights = np.ones(data.num_rows) if data.weights is None else data.weights
+        self.visit_weights = self.weights if weights is None else self.weights * weights
+        self.average_every = average_every
+
+    def loss_and_gradient(
+        self, parameters: FloatArray, rows: IntArray | slice, weights: FloatArray | None = None
+    ) -> Sums:
+        X, y = self.data.X[rows], self.data.y[rows]
+        weight = (self.weights if weights is None else weights)[rows]
+        predictions = X @ parameters[:, :-1].T + parameters[:, -1]
+        error = row_derivatives(self.loss.code, predictions, y) * weight[:, None]
+        gradient = np.hstack([error.T @ X, error.sum(axis=0)[:, None]])
+        losses = row_losses(self.loss.code, predictions, y)
+        return Sums(float(losses @ weight), gradient, float(weight.sum()))
+
+    def step(self, state: State, rule: Rule, rows: IntArray | slice, num_rows: int) -> None:
+        """One batch, one update."""
+        sums = self.loss_and_gradient(state.parameters, rows, self.visit_weights)
+        rows_counted = 1 if rule.sum_rows else num_rows
+        gradient = sums.gradient / rows_counted
+        gradient[:, :-1] += self.penalty.alpha * state.parameters[:, :-1] * (num_rows / rows_counted)
+        if not rule.fit_intercept:
+            gradient[:, -1] = 0.0
+        state.steps += 1
+        state.parameters[:], state.first[:], state.second[:] = update(
+            rule.optimizer.code,
+            state.parameters,
+            gradient,
+            state.first,
+            state.second,
+            rate_at(rule.schedule, rule.rate, state.steps, rule.num_steps),
+            rule.beta1,
+            rule.beta2,
+            1 - rule.beta1**state.steps,
+            1 - rule.beta2**state.steps,
+        )
+        if self.average_every and state.steps % self.average_every == 0:
+            state.num_averaged += 1
+            state.average += (state.parameters - state.average) / state.num_averaged
+
+    def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
+        if order is None:
+            self.step(state, rule, slice(None), self.num_rows)
+            return
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            self.step(state, rule, batch, len(batch))
+
+    def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
+        sums = self.loss_and_gradient(parameters, slice(num_rows))
+        return sums.loss / sums.weight + self.penalty.value(parameters)

@@ -1,0 +1,61 @@
+"""Every error that descend raises on purpose, as a tree.
+
+    DescendError
+    ├── InputError            a call that cannot be carried out; also a ValueError
+    │   ├── SourceError       data that cannot be read
+    │   ├── ColumnError       columns or values that cannot be used
+    │   └── ModelFileError    a model or run file that is damaged or not one
+    └── DivergenceError       training that left the numbers; also an ArithmeticError
+
+A message names what is wrong, the value received, what is accepted, and what to try.
+The command line prints it as one line and leaves with status 2 (1 for a run that failed).
+"""
+
+
+class DescendError(Exception):
+    """Base of every error that descend raises on purpose."""
+
+
+class InputError(DescendError, ValueError):
+    """A call that cannot be carried out; nothing was trained or written."""
+
+
+class SourceError(InputError):
+    """Data that cannot be read: missing, empty, cut short, or not what its name says."""
+
+
+class ColumnError(InputError):
+    """A column that is missing, or whose values cannot be used."""
+
+
+class ModelFileError(InputError):
+    """A model or run file that is damaged, or is something else."""
+
+
+class DivergenceError(DescendError, ArithmeticError):
+    """Training left the range of the numbers; raised only where a caller asks for it."""
+
+
+def one_of(name: str, value: object, accepted: object) -> InputError:
+    """The message for a value outside a closed list.
+
+    >>> print(one_of("loss", "squared", ["squared_error", "log_loss"]))
+    loss 'squared' is not known; choose one of: squared_error, log_loss
+    """
+    import difflib
+
+    names = [str(item) for item in accepted]  # type: ignore[attr-defined]
+    close = difflib.get_close_matches(str(value), names, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close and close[0] not in str(value) else ""
+    shown = shorten(str(value))
+    return InputError(f"{name} {shown!r} is not known; choose one of: {', '.join(names)}{hint}")
+
+
+def shorten(text: str, width: int = 60) -> str:
+    """A user's text, cut to ``width`` characters, control characters made visible.
+
+    >>> shorten("a" * 100, width=10)
+    'aaaaaaaaa…'
+    """
+    visible = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[: 4 * width])
+    return visible if len(visible) <= width else visible[: width - 1] + "…"

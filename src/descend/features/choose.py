@@ -1,0 +1,154 @@
+"""From statistics to encoders: what is scaled, split into levels, pooled or dropped, and what is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from descend.errors import ColumnError, shorten
+from descend.features.encoders import Category, Encoder, Moment, Number
+from descend.features.kinds import PARTS, PERIODS
+from descend.features.levels import Levels
+from descend.features.mistakes import numbers_in_disguise, refuse_text_among_numbers
+from descend.features.statistics import Statistics
+
+MAX_CATEGORIES = 250
+"""Levels of one column with 0/1 columns of their own; the rest are pooled."""
+
+
+class Notes:
+    """What was dropped or pooled, gathered by reason."""
+
+    def __init__(self) -> None:
+        self._dropped: dict[str, list[str]] = {}
+        self._others: list[str] = []
+
+    def drop(self, name: str, reason: str) -> None:
+        self._dropped.setdefault(reason, []).append(name)
+
+    def add(self, note: str) -> None:
+        self._others.append(note)
+
+    def lines(self) -> tuple[str, ...]:
+        told = []
+        for reason, names in self._dropped.items():
+            shown = ", ".join(shorten(n, 40) for n in names[:8])
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            told.append(f"{'columns' if len(names) > 1 else 'column'} {shown}{more} left out: {reason}")
+        return tuple(told + self._others)
+
+
+def choose_encoders(stats: Statistics, standardize: bool, notes: Notes) -> Iterator[tuple[int, Encoder]]:
+    """The encoders of the columns that are used, each with its place among the inputs."""
+    variance = stats.moments.variance
+    constant = _is_constant(stats)
+    keeps_constants = bool(stats.is_matrix) and not standardize
+    for place, name in enumerate(stats.names):
+        kind = stats.kinds.get(name)
+        missing = stats.missing(name)
+        if kind is None or missing >= stats.total * (1 - 1e-12):
+            notes.drop(name, "no value in any row")
+            continue
+        # Sums of fractional weights differ in their last digits; a real gap weighs more than that.
+        has_gaps = missing > 1e-9 * stats.total
+        encoder: Encoder | None
+        if kind == "category":
+            encoder = _category(name, stats.levels[name], stats.total, has_gaps, notes)
+        elif kind == "number":
+            slot = stats.slots[name]
+            _refuse_overflow(name, variance[slot], standardize)
+            has_value = not constant[slot] or keeps_constants
+            mean, scale = _affine(stats, slot, standardize and has_value)
+            encoder = Number(name, mean, scale, float(stats.moments.mean[slot]), has_value, has_gaps)
+        else:
+            encoder = _moment(stats, name, constant, has_gaps, standardize)
+        if encoder is None:
+            continue
+        if encoder.names:
+            yield place, encoder
+        else:
+            notes.drop(name, "the same value in every row")
+
+
+def _affine(stats: Statistics, slot: int, standardize: bool) -> tuple[float, float]:
+    if not standardize:
+        return 0.0, 1.0
+    scale = float(np.sqrt(stats.moments.variance[slot]))
+    return float(stats.moments.mean[slot]), scale if scale > 0 else 1.0
+
+
+def _is_constant(stats: Statistics) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """One value only, or a spread that is rounding error (the bound of scikit-learn's StandardScaler)."""
+    m = stats.moments
+    eps = np.finfo(np.float64).eps
+    with np.errstate(over="ignore", invalid="ignore"):
+        bound = m.count * eps * m.variance + np.square(m.count * m.mean * eps)
+        return np.asarray((m.minimum >= m.maximum) | (m.variance <= bound))
+
+
+def _refuse_overflow(name: str, variance: float, standardize: bool) -> None:
+    if standardize and not np.isfinite(variance):
+        raise ColumnError(
+            f"column {shorten(name)!r} holds numbers too large to be scaled (their squares pass 1e308); "
+            "divide it "
+            "by a large constant, or leave it out with --drop"
+        )
+
+
+def _category(name: str, levels: Levels, total: float, has_gaps: bool, notes: Notes) -> Category | None:
+    refuse_text_among_numbers(name, levels)
+    distinct = len(levels.counts)
+    kept, rare = common_levels(levels, total)
+    if levels.overflowed or not kept or (distinct >= 50 and distinct >= 0.9 * levels.count):
+        if distinct == 1 and not levels.overflowed:
+            kept = list(levels.counts)
+        else:
+            dressed = numbers_in_disguise(levels)
+            notes.drop(
+                name,
+                "text that is different in nearly every row"
+                if dressed is None
+                else f"numbers written as text, such as {shorten(dressed)!r} (plain numbers can be used)",
+            )
+            return None
+    if len(kept) + bool(rare) + has_gaps < 2:
+        notes.drop(name, "the same value in every row")
+        return None
+    if rare:
+        label = shorten(name, 40)
+        notes.add(
+            f"column {label}: {len(rare):,} rare {_plural('level', len(rare))} pooled as '{label}=other'"
+        )
+    return Category(name, tuple(sorted(kept)), bool(rare), has_gaps)
+
+
+def common_levels(levels: Levels, total: float) -> tuple[list[str], list[str]]:
+    """The levels that get a 0/1 column each, and those that are pooled.
+
+    A level is rare below 0.05 % of the rows or below 10 of them (in short tables below 1 %, at least 2); at
+    most 250 are kept. Small enough that nothing worth a weight is lost, large enough that each weight is
+    learned from several rows.
+    """
+    least = max(2.0, min(10.0, 0.01 * total), 0.0005 * total)
+    ranked = sorted(levels.counts.items(), key=lambda item: (-item[1], item[0]))
+    kept = [name for name, count in ranked[:MAX_CATEGORIES] if count >= least]
+    chosen = set(kept)
+    return kept, [name for name, _ in ranked if name not in chosen]
+
+
+def _moment(
+    stats: Statistics, name: str, constant: Sequence[bool] | np.ndarray, has_gaps: bool, standardize: bool
+) -> Moment:
+    kind = stats.kinds[name]
+    first = stats.slots[name]
+    varying = [part for i, part in enumerate(PARTS[kind]) if not constant[first + i]]
+    has_elapsed = "elapsed" in varying
+    mean, scale = _affine(stats, first, standardize and has_elapsed)
+    cycles = tuple(part for part in varying if part in PERIODS)
+    fill = float(stats.moments.mean[first])
+    return Moment(name, kind, mean, scale, fill, has_elapsed, cycles, has_gaps)
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else word + "s"

@@ -1,0 +1,77 @@
+"""Matrices of numbers: all columns scaled at once, a few rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.errors import ColumnError, shorten
+from descend.features.encoders import Encoder, Number, refuse_infinite
+from descend.features.statistics import CHUNK_VALUES
+
+
+class MatrixEncoder:
+    """The same numbers as ``Number.write`` for every column, in a few passes over cached rows."""
+
+    def __init__(self, input_names: Sequence[str], encoders: Sequence[tuple[int, Encoder]]) -> None:
+        self._names = input_names
+        values: list[tuple[int, int, Number]] = []
+        told: list[tuple[int, int]] = []
+        at = 0
+        for place, encoder in encoders:
+            if not isinstance(encoder, Number):
+                raise ColumnError(
+                    f"the model was made from a table whose column {shorten(encoder.name)!r} is no number; "
+                    "give a table with named columns, not a matrix"
+                )
+            if encoder.has_value:
+                values.append((place, at, encoder))
+            at += len(encoder.names)
+            if encoder.tells_missing:
+                told.append((place, at - 1))
+        self._inputs = _places([p for p, _, _ in values])
+        self._outputs = _places([o for _, o, _ in values])
+        self._mean = np.array([e.mean for _, _, e in values], dtype=np.float64)
+        self._scale = np.array([e.scale for _, _, e in values], dtype=np.float64)
+        self._fill = np.array([(e.fill - e.mean) / e.scale for _, _, e in values], dtype=np.float64)
+        self._is_plain = bool((self._mean == 0).all() and (self._scale == 1).all())
+        self._told_inputs = np.array([p for p, _ in told], dtype=np.intp)
+        self._told_outputs = np.array([o for _, o in told], dtype=np.intp)
+
+    def write(self, X: NDArray[Any], out: NDArray[Any]) -> None:
+        step = max(1, CHUNK_VALUES // max(1, X.shape[1]))
+        for start in range(0, len(X), step):
+            self._write(X[start : start + step], out[start : start + step], start)
+
+    def _write(self, X: NDArray[Any], out: NDArray[Any], start: int) -> None:
+        values = X[:, self._inputs].astype(np.float64)
+        if not self._is_plain:
+            values -= self._mean
+            values /= self._scale
+        if not np.isfinite(values.sum()):
+            self._refuse_infinite(X, start)
+            missing = np.isnan(values)
+            np.copyto(values, np.broadcast_to(self._fill, values.shape), where=missing)
+        out[:, self._outputs] = values
+        if len(self._told_inputs):
+            out[:, self._told_outputs] = np.isnan(X[:, self._told_inputs])
+
+    def _refuse_infinite(self, X: NDArray[Any], start: int) -> None:
+        if X.dtype.kind != "f":
+            return
+        used = X[:, self._inputs]
+        columns = np.flatnonzero(np.isinf(used).any(axis=0))
+        if len(columns):
+            place = np.arange(X.shape[1])[self._inputs][columns[0]]
+            column = np.concatenate([np.zeros(start), X[:, place].astype(np.float64)])
+            refuse_infinite(column, self._names[place])
+
+
+def _places(places: list[int]) -> slice | NDArray[np.intp]:
+    """Neighbours as a slice: no copy, where a list of places makes one."""
+    if places and places == list(range(places[0], places[0] + len(places))):
+        return slice(places[0], places[0] + len(places))
+    return np.array(places, dtype=np.intp)

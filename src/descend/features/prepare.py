@@ -1,0 +1,304 @@
+"""From a source to encoded rows in memory: one pass to learn the columns, one to write them in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from descend.errors import ColumnError, InputError, SourceError, shorten
+from descend.features.class_weights import ClassWeight, class_weights
+from descend.features.features import Features
+from descend.features.split import Chosen, Rows, Split, split_rows
+from descend.features.statistics import InfiniteValueError, Statistics
+from descend.features.target import Target
+from descend.features.target_statistics import TargetStatistics, TargetValueError
+from descend.sources.arrays import ArraySource
+from descend.types import Block, Dataset, Source, Task
+
+OnProgress: TypeAlias = Callable[[int], None]
+ENCODED_VALUES = 2**20
+"""Values encoded at a time before they go to their places: 4 or 8 MB."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything training needs. ``num_rows`` counts the rows used, training and validation together."""
+
+    train: Dataset
+    validation: Dataset | None
+    features: Features
+    target: Target
+    notes: tuple[str, ...]
+    num_rows: int
+
+
+def prepare(
+    source: Source,
+    *,
+    task: Task | None = None,
+    validation: float = 0.1,
+    seed: int = 0,
+    standardize: bool = True,
+    shuffle: bool = True,
+    dtype: DTypeLike | None = None,
+    validation_source: Source | None = None,
+    class_weight: ClassWeight = None,
+    on_progress: OnProgress | None = None,
+) -> Prepared:
+    """Learn the columns from the training rows, then encode all rows straight into their final places.
+
+    A share ``validation`` of the rows is set aside, row by row, by a random stream that depends on ``seed``
+    alone; ``validation_source`` gives them instead where present. Training rows lie in random order unless
+    ``shuffle`` is off. ``dtype`` is float32 for files and that of the array for arrays unless given. The data
+    exists once: no second copy is made, and no copy at all of a C-contiguous float array that is neither
+    standardised, shuffled nor split. ``on_progress`` is called with the rows done, of twice the rows.
+
+    >>> import numpy as np
+    >>> from descend.sources import array_source
+    >>> rows = np.arange(40.0).reshape(20, 2)
+    >>> ready = prepare(array_source(rows, y=rows[:, 0] > 19), validation=0.25, seed=1)
+    >>> ready.num_rows, ready.train.num_rows + ready.validation.num_rows, ready.target.task
+    (20, 20, 'classification')
+    """
+    if not 0 <= validation < 1:
+        raise InputError(
+            f"validation is {validation}; give a share of at least 0 and less than 1, such as 0.1"
+        )
+    share = 0.0 if validation_source is not None else validation
+    learned, split = _learn(source, share, seed, on_progress)
+    notes = list(split.notes)
+    features = Features.from_statistics(learned.columns, standardize)
+    hint = getattr(source, "task", None) if task is None else task
+    target = Target.from_statistics(learned.target, hint, standardize, learned.target.name)
+    if task is None and hint is not None:
+        target.reason = f"{shorten(target.name)}: {hint}, as {source.name} is known to be"
+    weighting = class_weights(class_weight, target, learned.target)
+    kind = np.dtype(dtype if dtype is not None else getattr(source, "dtype", None) or np.float32)
+    _check_range(learned.columns, features, kind)
+    whole = _untouched(source, features, target, split, shuffle, kind)
+    if whole is not None:
+        train, held_out = weighting(whole), None
+    else:
+        order = _order(split.num_train, seed) if shuffle else None
+        train_rows = _Filler(split.num_train, features, target, kind, order)
+        held_rows = _Filler(split.num_validation, features, target, kind, None)
+        done = split.num_seen
+        for rows in split_rows(source.blocks(), split.share, seed):
+            train_rows.add(rows, rows.train)
+            held_rows.add(rows, rows.validation)
+            done += rows.num_seen
+            if on_progress is not None:
+                on_progress(done)
+        if train_rows.filled != split.num_train or held_rows.filled != split.num_validation:
+            raise SourceError(f"{source.name} changed while it was read; leave its files alone and try again")
+        train = weighting(train_rows.dataset())
+        held_out = weighting(held_rows.dataset()) if split.num_validation else None
+    if validation_source is not None:
+        held_out, told = _read_validation(validation_source, features, target, kind, source.name)
+        held_out = weighting(held_out)
+        notes += told
+    train, held_out = _normalised(train, held_out)
+    notes = [*getattr(source, "notes", ()), *notes, *features.notes]
+    num_rows = train.num_rows + (0 if held_out is None else held_out.num_rows)
+    return Prepared(train, held_out, features, target, tuple(notes), num_rows)
+
+
+@dataclass
+class _Learned:
+    columns: Statistics
+    target: TargetStatistics
+
+
+def _learn(source: Source, share: float, seed: int, on_progress: OnProgress | None) -> tuple[_Learned, Split]:
+    """The first pass; it begins again where a file's types turn out wider than its first rows said."""
+    from descend.sources.widening import TypesWidened
+
+    for _ in range(1 + 4 * len(source.column_names) + 8):
+        try:
+            learned, split = _first_pass(source, share, seed, on_progress)
+        except TypesWidened:
+            continue
+        except (InfiniteValueError, TargetValueError) as error:
+            raise _with_row_of_file(error, source) from None
+        if (
+            share
+            and (split.num_validation == 0 or split.num_train < 2)
+            and split.num_train + split.num_validation
+        ):
+            learned, split = _first_pass(source, 0.0, seed, on_progress)
+            split.notes.append(
+                f"too few rows ({split.num_train}) to set some aside for validation: all are used for "
+                "training"
+            )
+        _check_rows(source, split)
+        return learned, split
+    raise SourceError(f"{source.name} changes its types each time it is read; leave its files alone")
+
+
+def _first_pass(
+    source: Source, share: float, seed: int, on_progress: OnProgress | None
+) -> tuple[_Learned, Split]:
+    name = source.target_name or "y"
+    columns, held_columns = Statistics(source.column_names), Statistics(source.column_names)
+    goal, held_goal = TargetStatistics(name), TargetStatistics(name)
+    split = Split(share)
+    blocks = getattr(source, "draft_blocks", source.blocks)()
+    for rows in split_rows(blocks, share, seed):
+        if rows.block.target is None:
+            raise InputError(f"{source.name} has no target; name one with --target, or give y")
+        block, weights, target = rows.part(rows.train)
+        columns.place_rows(rows.train, rows.first_row)
+        columns.update(block, weights)
+        goal.place_rows(rows.train, rows.first_row)
+        goal.update(target, weights)
+        if share:
+            block, weights, target = rows.part(rows.validation)
+            held_columns.place_rows(rows.validation, rows.first_row)
+            held_columns.update(block, weights)
+            held_goal.place_rows(rows.validation, rows.first_row)
+            held_goal.update(target, weights)
+        split.count(rows)
+        if on_progress is not None:
+            on_progress(split.num_seen)
+    goal.merge(held_goal, weight=0.0)
+    columns.merge_mistakes(held_columns)
+    return _Learned(columns, goal), split
+
+
+def _check_rows(source: Source, split: Split) -> None:
+    if split.num_seen == 0:
+        raise SourceError(f"{source.name} has no rows with a target; at least 2 are needed")
+    if split.num_train == 0:
+        raise ColumnError(f"every weight of {source.name} is 0; at least 2 rows need a weight above 0")
+    if split.num_train < 2:
+        raise SourceError(f"{source.name} has 1 row to learn from (1 sample); at least 2 are needed")
+
+
+def _with_row_of_file(error: InfiniteValueError | TargetValueError, source: Source) -> ColumnError:
+    """The same message with the row as the file counts it, rows left out before it included."""
+    row_number = getattr(source, "row_number", None)
+    return error if row_number is None else type(error)(error.name, error.value, row_number(error.row) - 1)
+
+
+def _order(num_rows: int, seed: int) -> NDArray[np.int64]:
+    """Where row i goes: a random permutation that depends on ``seed`` and the number of rows alone."""
+    return np.random.Generator(np.random.PCG64([seed, 1])).permutation(num_rows)
+
+
+class _Filler:
+    """Encodes rows into preallocated arrays, each at its place."""
+
+    def __init__(
+        self,
+        num_rows: int,
+        features: Features,
+        target: Target,
+        dtype: np.dtype[Any],
+        order: NDArray[np.int64] | None,
+    ) -> None:
+        outputs = len(target.mean) if target.task == "regression" else 1
+        self.X = np.empty((num_rows, features.num_columns), dtype=dtype)
+        self.y = np.empty((num_rows, outputs))
+        self.weights: NDArray[np.float64] | None = None
+        self.filled = 0
+        self._features = features
+        self._target = target
+        self._order = order
+
+    def add(self, rows: Rows, chosen: Chosen) -> None:
+        """Encode these rows of a block; a few at a time, for one-hot columns make a block much wider."""
+        block, weights, target = rows.part(chosen)
+        count = Block(block).num_rows
+        span = slice(self.filled, self.filled + count)
+        self.filled += count
+        if count == 0 or self.filled > len(self.X):
+            return
+        places: Any = span if self._order is None else self._order[span]
+        step = max(1, ENCODED_VALUES // self.X.shape[1])
+        for start in range(0, count, step):
+            piece = block[start : start + step] if isinstance(block, np.ndarray) else block.slice(start, step)
+            if self._order is None:
+                at = slice(span.start + start, min(span.start + start + step, span.stop))
+                self._features.encode(piece, out=self.X[at])
+            else:
+                self.X[places[start : start + step]] = self._features.encode(piece, dtype=self.X.dtype)
+        self.y[places] = self._target.encode(target)
+        if weights is not None:
+            if self.weights is None:
+                self.weights = np.ones(len(self.X))
+            self.weights[places] = weights
+
+    def dataset(self) -> Dataset:
+        return Dataset(self.X, self.y, self.weights)
+
+
+def _untouched(
+    source: Source, features: Features, target: Target, split: Split, shuffle: bool, dtype: np.dtype[Any]
+) -> Dataset | None:
+    """The user's own array where encoding would change nothing in it."""
+    if not isinstance(source, ArraySource) or shuffle or split.num_validation:
+        return None
+    X = source.array
+    fits = X.dtype == dtype and X.flags.c_contiguous and features.is_identity and split.num_train == len(X)
+    if not fits:
+        return None
+    blocks = list(source.blocks())
+    y = np.concatenate([target.encode(block.target) for block in blocks])
+    weights = [block.weights for block in blocks if block.weights is not None]
+    return Dataset(X, y, np.concatenate(weights) if weights else None)
+
+
+def _read_validation(
+    source: Source, features: Features, target: Target, dtype: np.dtype[Any], train_name: str
+) -> tuple[Dataset, list[str]]:
+    """Rows of another source, encoded as the training rows were; labels that are no class are left out."""
+    Xs, ys, ws = [], [], []
+    unknown = 0
+    for rows in split_rows(source.blocks(), 0.0, 0):
+        block, weights, goal = rows.part(rows.train)
+        if goal is None:
+            raise InputError(f"{source.name} has no target; validation rows need one")
+        y = target.encode(goal, unknown="mark")
+        known = np.ones(len(y), dtype=bool) if target.task == "regression" else y[:, 0] >= 0
+        unknown += int(len(y) - known.sum())
+        Xs.append(features.encode(block, dtype=dtype)[known])
+        ys.append(y[known])
+        ws.append(np.ones(int(known.sum())) if weights is None else weights[known])
+    if not sum(map(len, ys)):
+        raise SourceError(f"{source.name} has no rows that can be used for validation of {train_name}")
+    W = np.concatenate(ws)
+    notes = [f"{unknown:,} validation rows of classes unknown to {train_name} left out"] if unknown else []
+    return Dataset(np.concatenate(Xs), np.concatenate(ys), None if (W == 1).all() else W), notes
+
+
+def _normalised(train: Dataset, held_out: Dataset | None) -> tuple[Dataset, Dataset | None]:
+    """Weights with mean 1 over the training rows; those of validation rows on the same scale."""
+    if train.weights is None and (held_out is None or held_out.weights is None):
+        return train, held_out
+    mean = 1.0 if train.weights is None else float(train.weights.mean())
+
+    def scaled(data: Dataset) -> Dataset:
+        weights = None if data.weights is None else data.weights / mean
+        return Dataset(data.X, data.y, weights)
+
+    return scaled(train), None if held_out is None else scaled(held_out)
+
+
+def _check_range(stats: Statistics, features: Features, dtype: np.dtype[Any]) -> None:
+    """Raw numbers have to fit the type they are kept in."""
+    if features.standardize or dtype != np.float32:
+        return
+    with np.errstate(over="ignore"):
+        largest = np.maximum(np.abs(stats.moments.maximum), np.abs(stats.moments.minimum))
+    top = float(np.finfo(np.float32).max)
+    for name, slot in stats.slots.items():
+        if stats.moments.count[slot] and largest[slot] > top:
+            raise ColumnError(
+                f"column {shorten(name)!r} holds {largest[slot]:.3g}, beyond the range of float32; "
+                "standardise, or "
+                "give float64 arrays"
+            )

@@ -1,0 +1,92 @@
+"""Which rows train and which are set aside: decided row by row, whatever the blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.types import Block
+
+Chosen: TypeAlias = NDArray[np.intp] | slice
+ALL = slice(None)
+
+
+@dataclass(slots=True)
+class Split:
+    """How many rows went where."""
+
+    share: float
+    num_seen: int = 0
+    num_train: int = 0
+    num_validation: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def count(self, rows: Rows) -> None:
+        self.num_seen += rows.num_seen
+        self.num_train += _length(rows.train, rows.num_seen)
+        self.num_validation += _length(rows.validation, rows.num_seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A block and the rows of it that train and that validate; rows of weight 0 do neither."""
+
+    block: Block
+    first_row: int
+    num_seen: int
+    train: Chosen
+    validation: Chosen
+
+    def part(self, chosen: Chosen) -> tuple[Any, NDArray[np.float64] | None, Any]:
+        """Columns, weights and target of some of the rows; all of them are no copy."""
+        block = self.block
+        weights = None if block.weights is None else block.weights[chosen]
+        return _take(block.columns, chosen), weights, _take(block.target, chosen)
+
+
+def split_rows(blocks: Iterable[Block], share: float, seed: int) -> Iterator[Rows]:
+    """Blocks with their rows split: row i validates where the i-th number of the stream is below ``share``.
+
+    The stream is drawn for every row, so the split depends on ``seed`` and the row's place alone.
+    """
+    stream = np.random.Generator(np.random.PCG64([seed, 0]))
+    first = 0
+    for block in blocks:
+        count = block.num_rows
+        present = None if block.weights is None else block.weights > 0
+        if present is not None and present.all():
+            present = None
+        train: Chosen = ALL
+        validation: Chosen = slice(0, 0)
+        if share > 0:
+            aside = stream.random(count) < share
+            train = np.flatnonzero(~aside if present is None else ~aside & present)
+            validation = np.flatnonzero(aside if present is None else aside & present)
+        elif present is not None:
+            train = np.flatnonzero(present)
+        yield Rows(block, first, count, train, validation)
+        first += count
+
+
+def _take(values: Any, chosen: Chosen) -> Any:
+    if values is None or chosen is ALL:
+        return values
+    if isinstance(values, np.ndarray):
+        return values[chosen]
+    if isinstance(chosen, slice):
+        return values.slice(0, 0)
+    return values.take(_arrow_indices(chosen))
+
+
+def _arrow_indices(places: NDArray[np.intp]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(places)
+
+
+def _length(chosen: Chosen, count: int) -> int:
+    return len(range(*chosen.indices(count))) if isinstance(chosen, slice) else len(chosen)

@@ -1,0 +1,197 @@
+"""What one pass over the rows finds out about every column, in one mergeable record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.errors import ColumnError, shorten
+from descend.features.kinds import PARTS, Kind, as_numbers, as_texts, kind_of
+from descend.features.levels import Levels
+from descend.features.moments import Moments
+from descend.features.row_numbers import RowNumbers
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK_VALUES = 2**16
+"""Values converted to float64 at a time: they stay in the processor's cache."""
+
+
+class Statistics:
+    """Counts, moments and levels of the columns seen so far. Weights are fractional counts.
+
+    ``moments`` has a slot for each number that a column gives: one for a column of numbers, four for dates.
+    ``slots[name]`` is where a column's slots begin.
+
+    >>> record = Statistics(("a",))
+    >>> record.update(np.array([[1.0], [3.0]]))
+    >>> record.total, record.moments.mean
+    (2.0, array([2.]))
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.is_matrix: bool | None = None
+        self.total = 0.0
+        self.num_rows = 0
+        self.kinds: dict[str, Kind] = {}
+        self.slots: dict[str, int] = {}
+        self.moments = Moments()
+        self.levels: dict[str, Levels] = {}
+        self._num_slots = 0
+        self._rows = RowNumbers()
+
+    def place_rows(self, chosen: NDArray[np.intp] | slice, first_row: int) -> None:
+        """Say, for messages, which rows the next update holds: ``chosen`` ones of a block."""
+        self._rows = RowNumbers(chosen, first_row)
+
+    def update(
+        self, columns: pa.RecordBatch | NDArray[Any], weights: NDArray[np.float64] | None = None
+    ) -> None:
+        """Add the rows of a block; ``weights`` (r,). Rows of weight 0 count as absent."""
+        rows = columns.shape[0] if isinstance(columns, np.ndarray) else columns.num_rows
+        if self._rows.first_row is None:
+            self._rows = RowNumbers(first_row=self.num_rows)
+        if weights is not None and not (weights > 0).all():
+            places = np.flatnonzero(weights > 0)
+            weights = weights[places]
+            columns = columns[places] if isinstance(columns, np.ndarray) else columns.take(places)
+            self._rows = self._rows.among(places)
+        self.total += float(rows if weights is None else weights.sum())
+        if isinstance(columns, np.ndarray):
+            self._matrix(columns, weights)
+        else:
+            self._table(columns, weights)
+        self.num_rows += rows
+        self._rows = RowNumbers()
+
+    def merge(self, other: Statistics) -> None:
+        """Add the record of other rows of the same columns; they come later in the file."""
+        if other.is_matrix is None:
+            return
+        self.is_matrix = other.is_matrix
+        for name, kind in other.kinds.items():
+            self._learn(name, kind)
+        self.moments.grow(self._num_slots)
+        aligned = Moments(self._num_slots)
+        for name in other.slots:
+            width = len(PARTS[other.kinds[name]])
+            here, there = self.slots[name], other.slots[name]
+            for field in Moments.__slots__:
+                getattr(aligned, field)[here : here + width] = getattr(other.moments, field)[
+                    there : there + width
+                ]
+        self.moments.merge(aligned)
+        for name, levels in other.levels.items():
+            self.levels[name].merge(levels)
+        self.total += other.total
+        self.num_rows += other.num_rows
+
+    def merge_mistakes(self, other: Statistics) -> None:
+        """Learn of words among numbers in rows that are not trained on, and of nothing else in them."""
+        for name, levels in other.levels.items():
+            if name in self.levels:
+                self.levels[name].merge_words(levels)
+            elif self.kinds.get(name) is not None and levels.first_word is not None:
+                self._learn(name, "category")
+
+    def missing(self, name: str) -> float:
+        """The weight of the rows whose value is missing."""
+        if name in self.levels:
+            return self.total - self.levels[name].count
+        if name in self.slots:
+            return self.total - float(self.moments.count[self.slots[name]])
+        return self.total
+
+    def _matrix(self, X: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
+        if self.is_matrix is None:
+            self.is_matrix = True
+            self.kinds = dict.fromkeys(self.names, "number")
+            self.slots = {name: i for i, name in enumerate(self.names)}
+            self._num_slots = len(self.names)
+            self.moments.grow(self._num_slots)
+        step = max(1, CHUNK_VALUES // max(1, X.shape[1]))
+        for start in range(0, len(X), step):
+            rows = slice(start, start + step)
+            self.moments.update(X[rows].astype(np.float64), None if weights is None else weights[rows])
+        if not self._is_finite():
+            self._refuse_infinity(X, list(self.names))
+
+    def _table(self, batch: pa.RecordBatch, weights: NDArray[np.float64] | None) -> None:
+        self.is_matrix = False
+        values = {}
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            kind = self.kinds.get(name) or kind_of(column.type)
+            if kind is None:
+                continue
+            found = kind_of(column.type)
+            if found is not None and found != kind:
+                raise ColumnError(
+                    f"column {shorten(name)!r} holds {_PLURAL[kind]} in some rows or files and "
+                    f"{_PLURAL[found]} "
+                    "in others; give it one type or leave it out with --drop"
+                )
+            self._learn(name, kind)
+            if kind == "category":
+                self.levels[name].update(as_texts(column, name), weights, self._rows)
+            else:
+                values[name] = as_numbers(column, name, kind)
+        if values:
+            self._update_moments(values, weights, batch.num_rows)
+
+    def _update_moments(
+        self, values: dict[str, NDArray[np.float64]], weights: NDArray[np.float64] | None, num_rows: int
+    ) -> None:
+        self.moments.grow(self._num_slots)
+        matrix = np.full((num_rows, self._num_slots), np.nan, order="F")
+        for name, parts in values.items():
+            slot = self.slots[name]
+            matrix[:, slot : slot + parts.shape[1]] = parts
+        step = max(1, CHUNK_VALUES // max(1, matrix.shape[1]))
+        for start in range(0, num_rows, step):
+            rows = slice(start, start + step)
+            self.moments.update(matrix[rows], None if weights is None else weights[rows])
+        if not self._is_finite():
+            self._refuse_infinity(matrix, self._slot_names())
+
+    def _learn(self, name: str, kind: Kind) -> None:
+        if self.kinds.setdefault(name, kind) != kind:
+            raise ColumnError(
+                f"column {shorten(name)!r} is {self.kinds[name]} in some rows and {kind} in others"
+            )
+        if kind == "category":
+            self.levels.setdefault(name, Levels())
+        elif name not in self.slots:
+            self.slots[name] = self._num_slots
+            self._num_slots += len(PARTS[kind])
+
+    def _slot_names(self) -> list[str]:
+        return [name for name in self.slots for _ in PARTS[self.kinds[name]]]
+
+    def _is_finite(self) -> bool:
+        seen = self.moments.count > 0
+        top = np.max(self.moments.maximum[seen], initial=0.0)
+        return bool(np.isfinite(top) and np.isfinite(np.min(self.moments.minimum[seen], initial=0.0)))
+
+    def _refuse_infinity(self, values: NDArray[Any], names: list[str]) -> None:
+        rows, columns = np.nonzero(np.isinf(values))
+        first = int(rows[0]), int(columns[0])
+        raise InfiniteValueError(names[first[1]], float(values[first]), self._rows.of(first[0]))
+
+
+_PLURAL = {"number": "numbers", "category": "text or booleans", "date": "dates", "time": "times of day"}
+
+
+class InfiniteValueError(ColumnError):
+    """An infinite value; ``row`` counts from 0 over the rows seen."""
+
+    def __init__(self, name: str, value: float, row: int) -> None:
+        super().__init__(
+            f"column {shorten(name)!r} holds {value} in row {row + 1}; finite numbers are needed: "
+            "correct that row, or leave it empty to treat it as missing"
+        )
+        self.name, self.value, self.row = name, value, row

@@ -1,0 +1,139 @@
+"""What one pass finds out about the target, in one mergeable record."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.errors import ColumnError, shorten
+from descend.features.levels import MAX_LEVELS, Levels
+from descend.features.moments import Moments
+from descend.features.row_numbers import RowNumbers
+from descend.features.target_values import as_values
+
+MAX_NUMBERS = 10_000
+"""Different numbers that are told apart; a target with more is a quantity."""
+
+Label = str | int | float | bool
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
+
+
+class TargetStatistics:
+    """Weighted counts of the target's values, and moments of its numbers.
+
+    >>> record = TargetStatistics("y")
+    >>> record.update(np.array([1, 0, 1]))
+    >>> record.counts, record.moments.mean
+    ({0: 1.0, 1: 2.0}, array([0.66666667]))
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.kind: str | None = None
+        self.num_rows = 0
+        self.num_outputs = 1
+        self.counts: dict[Label, float] = {}
+        self.first_rows: dict[Label, int] = {}
+        self.overflowed = False
+        self.are_integers = True
+        self.moments = Moments()
+        self._rows = RowNumbers()
+
+    def place_rows(self, chosen: NDArray[np.intp] | slice, first_row: int) -> None:
+        """Say, for messages, which rows the next update holds: ``chosen`` ones of a block."""
+        self._rows = RowNumbers(chosen, first_row)
+
+    def update(self, target: Any, weights: NDArray[np.float64] | None = None) -> None:
+        """Add the targets of a block; ``weights`` (r,). Rows of weight 0 must be left out before."""
+        values = as_values(target, self.name)
+        if self._rows.first_row is None:
+            self._rows = RowNumbers(first_row=self.num_rows)
+        if not len(values):
+            return
+        self._check_kind(values)
+        if values.dtype.kind in "fiu":
+            self._add_numbers(values, weights)
+        if values.ndim == 1 and not self.overflowed:
+            self._add_counts(values, weights)
+        self.num_rows += len(values)
+        self._rows = RowNumbers()
+
+    def merge(self, other: TargetStatistics, weight: float = 1.0) -> None:
+        """Add the record of other rows; with ``weight`` 0 only their labels become known."""
+        if other.kind is None:
+            return
+        if self.kind is None:
+            self.kind, self.num_outputs = other.kind, other.num_outputs
+            self.moments = Moments(len(other.moments.count))
+        if weight:
+            self.moments.merge(other.moments)
+        self.overflowed = self.overflowed or other.overflowed
+        self.are_integers = self.are_integers and other.are_integers
+        for label, count in other.counts.items():
+            self.counts[label] = self.counts.get(label, 0.0) + weight * count
+            self.first_rows.setdefault(label, other.first_rows[label])
+        self.num_rows += other.num_rows
+
+    def levels(self) -> Levels:
+        """The labels as levels of text."""
+        record = Levels()
+        for label, count in self.counts.items():
+            text = str(label)
+            record.counts[text] = count
+            record.count += count
+            if _NUMBER.fullmatch(text):
+                record.numbers += count
+                continue
+            record.words[text] = count
+            record.num_words += count
+            if record.first_word is None or self.first_rows[label] < record.first_word_row:
+                record.first_word, record.first_word_row = text, self.first_rows[label]
+        return record
+
+    def _check_kind(self, values: NDArray[Any]) -> None:
+        kind = {"O": "text", "b": "booleans"}.get(values.dtype.kind, "numbers")
+        outputs = 1 if values.ndim == 1 else values.shape[1]
+        if self.kind is None:
+            self.kind, self.num_outputs = kind, outputs
+            self.moments = Moments(outputs)
+        if (self.kind, self.num_outputs) != (kind, outputs):
+            raise ColumnError(
+                f"target {shorten(self.name)!r} holds {self.kind} in some rows or files and {kind} in "
+                "others; "
+                "give it one type"
+            )
+
+    def _add_numbers(self, values: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
+        numbers = values.astype(np.float64, copy=False).reshape(len(values), -1)
+        wrong = ~np.isfinite(numbers)
+        if wrong.any():
+            row, column = (int(i) for i in np.argwhere(wrong)[0])
+            raise TargetValueError(self.name, float(numbers[row, column]), self._rows.of(row))
+        if values.dtype.kind == "f":
+            self.are_integers = self.are_integers and bool((numbers == np.floor(numbers)).all())
+        self.moments.update(numbers, weights)
+
+    def _add_counts(self, values: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
+        labels, first, codes = np.unique(values, return_index=True, return_inverse=True)
+        sums = np.bincount(codes.ravel(), weights=weights, minlength=len(labels))
+        for label, row, count in zip(labels.tolist(), first.tolist(), sums.tolist(), strict=True):
+            self.counts[label] = self.counts.get(label, 0.0) + float(count)
+            self.first_rows.setdefault(label, self._rows.of(row))
+        if len(self.counts) > (MAX_LEVELS if self.kind == "text" else MAX_NUMBERS):
+            self.overflowed = True
+            if self.kind != "text":
+                self.counts, self.first_rows = {}, {}
+
+
+class TargetValueError(ColumnError):
+    """A target that is no finite number; ``row`` counts from 0 over the rows seen."""
+
+    def __init__(self, name: str, value: float, row: int) -> None:
+        super().__init__(
+            f"target {shorten(name)!r} holds {value} in row {row + 1}; finite numbers are needed: "
+            "correct or remove that row"
+        )
+        self.name, self.value, self.row = name, value, row

@@ -1,0 +1,92 @@
+"""What happened during a run, observation by observation: saved, reloaded, rendered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from descend.errors import InputError, ModelFileError
+
+COLUMNS = (
+    "seconds",
+    "epoch",
+    "rows",
+    "updates",
+    "loss",
+    "last_loss",
+    "validation_loss",
+    "batch_size",
+    "learning_rate",
+)
+FORMAT = "descend.history"
+VERSION = 1
+
+
+@dataclass(slots=True)
+class History:
+    """One row an observation, in columns:
+
+    ``seconds`` of training alone (observing is off the clock), ``epoch`` (fractions allowed), ``rows`` visited,
+    ``updates``, ``loss`` (the objective of what would be returned: the better of the last parameters and their
+    average), ``last_loss`` (the objective of the last parameters), ``validation_loss``, ``batch_size``,
+    ``learning_rate``. The last row is the model that is returned.
+    """
+
+    columns: dict[str, list[float | None]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
+    stopped: str = ""
+    """Why it ended: converged, early_stopping, epochs, time, diverged or interrupted."""
+    notes: list[str] = field(default_factory=list)
+
+    def append(self, row: Mapping[str, float | None]) -> None:
+        for name in COLUMNS:
+            self.columns[name].append(row[name])
+
+    def __len__(self) -> int:
+        return len(self.columns["loss"])
+
+    def __getitem__(self, name: str) -> list[float | None]:
+        return self.columns[name]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last row."""
+        return {name: values[-1] for name, values in self.columns.items()}
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame with one row an observation; raises ``InputError`` where pandas is missing."""
+        try:
+            import pandas as pd  # type: ignore[import-untyped, unused-ignore]
+        except ImportError:
+            raise InputError(
+                "to_frame() needs pandas, which is not installed; install it, or read history.columns"
+            ) from None
+        return pd.DataFrame(self.columns)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "columns": self.columns,
+            "stopped": self.stopped,
+            "notes": self.notes,
+        }
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> History:
+        """The history that ``to_json`` described; raises ``ModelFileError`` for anything else."""
+        if saved.get("format") != FORMAT or saved.get("version", 0) > VERSION:
+            raise ModelFileError(
+                f"not a history of this version of descend: format {saved.get('format')!r}, "
+                f"version {saved.get('version')!r}; {FORMAT!r} up to version {VERSION} is read"
+            )
+        columns = {name: list(saved["columns"].get(name, [])) for name in COLUMNS}
+        return cls(columns, saved.get("stopped", ""), list(saved.get("notes", [])))
+
+    def save(self, path: str | Path, force: bool = False) -> Path:
+        """Writes the history as one JSON file; an existing one is kept unless ``force``."""
+        from descend.files import write_atomically
+
+        return write_atomically(Path(path), json.dumps(self.to_json()), force=force)

@@ -1,0 +1,193 @@
+"""What this process may use of the machine it runs on: cores, memory, versions.
+
+A container sees the whole machine in most places; its share stands in the files of its control group, version
+1 or 2. Each reader takes the root of the file system, so a test can build one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("descend", "numpy", "numba", "scipy", "pyarrow", "scikit-learn", "torch")
+_ROOT = Path("/")
+_UNLIMITED = 1 << 60
+"""Version 1 writes "no limit" as a number near 2⁶³."""
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, memory, load and versions, as JSON values; None where the system does not tell.
+
+    ``cores`` is what this process may keep busy at once, ``memory_bytes`` what is built in, ``limit_bytes``
+    what this process may take of it, ``available_bytes`` what is free now within that limit.
+    """
+    import psutil
+
+    memory = psutil.virtual_memory()
+    limit, used = memory_limit(), _group_used()
+    free = int(memory.available)
+    available = free if limit is None else min(free, max(0, limit - used))
+    return {
+        "cpu": cpu_model(),
+        "cores": usable_cores(),
+        "physical_cores": psutil.cpu_count(logical=False),
+        "logical_cores": os.cpu_count(),
+        "cpu_quota": cpu_quota(),
+        "memory_bytes": int(memory.total),
+        "limit_bytes": limit,
+        "available_bytes": available,
+        "load": _load(),
+        "caches": cache_bytes(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "versions": {"python": platform.python_version()} | package_versions(),
+    }
+
+
+def peak_bytes() -> int:
+    """The most physical memory this process has held so far."""
+    # Linux keeps ru_maxrss across exec, so it may be the parent's peak; VmHWM is this program's own.
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of descend and of what it computes with, none of it imported."""
+    versions = {}
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def usable_cores(root: Path = _ROOT) -> int:
+    """Cores this process may use: its affinity, cut to its group's quota, at least 1."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota = cpu_quota(root)
+    return count if quota is None else max(1, min(count, int(quota)))
+
+
+def cpu_quota(root: Path = _ROOT) -> float | None:
+    """Processor time a second that the control groups allow, in cores."""
+    quotas = []
+    for folder in _groups(root, "cpu"):
+        words = _text(folder / "cpu.max").split()
+        words = words or [_text(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+        with suppress(ValueError, ZeroDivisionError):  # "max" and "" are no numbers
+            quotas.append(float(words[0]) / float(words[1]))
+    return min((quota for quota in quotas if quota > 0), default=None)
+
+
+def memory_limit(root: Path = _ROOT) -> int | None:
+    """The smallest of the control groups' and the shell's (ulimit) limits on memory, in bytes."""
+    limits = [
+        int(text)
+        for folder in _groups(root, "memory")
+        for name in ("memory.max", "memory.limit_in_bytes")
+        if (text := _text(folder / name)).isdigit()
+    ]
+    with suppress(ImportError):  # Windows has no such limits
+        import resource
+
+        limits += [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    return min((limit for limit in limits if 0 < limit < _UNLIMITED), default=None)
+
+
+def cpu_model(root: Path = _ROOT) -> str:
+    """The processor's name as its maker writes it, or at least its architecture."""
+    for line in _lines(root / "proc/cpuinfo"):
+        key, _, value = line.partition(":")
+        if key.strip().lower() == "model name" and value.strip():
+            return value.strip()
+    if sys.platform == "darwin" and (name := _sysctl("machdep.cpu.brand_string")):
+        return name
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def cache_bytes(root: Path = _ROOT) -> dict[str, int]:
+    """Bytes of the first core's data caches by level: ``{"L1": 49152, "L2": …}``."""
+    sizes = {}
+    for folder in sorted((root / "sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        size, level = _text(folder / "size"), _text(folder / "level")
+        if _text(folder / "type") in ("Data", "Unified") and size[:-1].isdigit():
+            sizes[f"L{level}"] = int(size[:-1]) * {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(size[-1], 1)
+    if not sizes and sys.platform == "darwin":
+        for level, name in (("L1", "hw.l1dcachesize"), ("L2", "hw.l2cachesize"), ("L3", "hw.l3cachesize")):
+            if (size := _sysctl(name)).isdigit():
+                sizes[level] = int(size)
+    return sizes
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """Folders of this process's control groups that may limit ``controller``, and of all groups above."""
+    base = root / "sys/fs/cgroup"
+    for line in _lines(root / "proc/self/cgroup"):
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            top = base
+        elif controller in controllers.split(","):
+            top = base / controller
+        else:
+            continue
+        # Inside a container the path may be the host's, whose folders are not mounted: the top one always is.
+        group = top / path.strip("/")
+        yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(top))
+
+
+def _group_used(root: Path = _ROOT) -> int:
+    """Bytes that the innermost limited group holds, without file pages that give way at once."""
+    for folder in _groups(root, "memory"):
+        for name in ("memory.current", "memory.usage_in_bytes"):
+            if (text := _text(folder / name)).isdigit():
+                return max(0, int(text) - _inactive_file(folder))
+    return 0
+
+
+def _inactive_file(folder: Path) -> int:
+    for line in _lines(folder / "memory.stat"):
+        key, _, value = line.partition(" ")
+        if key in ("inactive_file", "total_inactive_file") and value.isdigit():
+            return int(value)
+    return 0
+
+
+def _load() -> float | None:
+    """Processes that want to run, averaged over the last minute."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
+
+
+def _text(path: Path) -> str:
+    with suppress(OSError, UnicodeDecodeError):
+        return path.read_text().strip()
+    return ""
+
+
+def _lines(path: Path) -> list[str]:
+    return _text(path).splitlines()
+
+
+def _sysctl(name: str) -> str:
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, timeout=2, check=True)
+        return done.stdout.strip()
+    return ""

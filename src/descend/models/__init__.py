@@ -1,0 +1,1 @@
+"""Shapes, initial parameters, and predictions."""

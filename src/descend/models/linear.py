@@ -1,0 +1,106 @@
+"""Linear models: scores are X Wᵀ + b, and what is around them to take a user's rows and give the user's labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.errors import InputError, ModelFileError
+from descend.history import History
+from descend.objectives.losses import sigmoid, softmax
+from descend.types import FloatArray
+
+if TYPE_CHECKING:
+    from descend.features import Features, Target
+
+KIND = "linear"
+
+
+def initialise(num_outputs: int, num_columns: int, dtype: Any) -> FloatArray:
+    """Zeros (k, d + 1): a linear model's objective is convex, so no start is better than the plain one."""
+    return np.zeros((num_outputs, num_columns + 1), dtype=dtype)
+
+
+@dataclass(slots=True)
+class LinearModel:
+    """Trained parameters, with the features and the target that they belong to.
+
+    ``parameters`` (k, d + 1) work on encoded columns; the intercept comes last.
+    """
+
+    features: Features
+    target: Target
+    parameters: FloatArray
+    loss: str
+    summary: dict[str, Any] = field(default_factory=dict)
+    """Settings and figures of the run, JSON-able."""
+    history: History = field(default_factory=History)
+
+    def scores(self, columns: Any) -> FloatArray:
+        """Scores (rows, k) of a block's columns: log-odds, or numbers in the target's units."""
+        X = self.features.encode(columns, dtype=self.parameters.dtype)
+        scores = np.asarray(X @ self.parameters[:, :-1].T + self.parameters[:, -1], dtype=np.float64)
+        if self.target.task == "regression":
+            scores = scores * self.target.scale + self.target.mean
+        return scores
+
+    def predict_scores(self, scores: FloatArray) -> NDArray[Any]:
+        """What the scores say: a class each (rows,), or numbers (rows,) or (rows, k)."""
+        if self.target.task == "regression":
+            return scores[:, 0] if scores.shape[1] == 1 else scores
+        codes = (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
+        return np.asarray(self.target.classes)[codes]
+
+    def probabilities(self, scores: FloatArray) -> FloatArray:
+        """Probability of each class (rows, classes); raises ``InputError`` for a regression."""
+        if self.target.task == "regression":
+            raise InputError("probabilities belong to classification; this model predicts numbers")
+        if scores.shape[1] == 1:
+            positive = sigmoid(scores)
+            return np.hstack([sigmoid(-scores), positive])
+        return softmax(scores)
+
+    def in_units(self) -> tuple[FloatArray, FloatArray]:
+        """Weights (k, d) and intercept (k,) for columns before they were standardised, target units included."""
+        weights = self.parameters[:, :-1].astype(np.float64) / self.features.scale
+        intercept = self.parameters[:, -1].astype(np.float64) - weights @ self.features.mean
+        if self.target.task == "regression":
+            scale = np.asarray(self.target.scale, dtype=np.float64)
+            weights, intercept = weights * scale[:, None], intercept * scale + self.target.mean
+        return weights, intercept
+
+    def save(self, path: str | Path, force: bool = False) -> Path:
+        """Writes the model as one file (safetensors with a JSON header); an existing one stays unless ``force``."""
+        from descend.model_file import write_model
+
+        header = {
+            "kind": KIND,
+            "loss": self.loss,
+            "features": self.features.to_json(),
+            "target": self.target.to_json(),
+            "summary": self.summary,
+            "history": self.history.to_json(),
+        }
+        return write_model(path, {"parameters": self.parameters}, header, force=force)
+
+    @classmethod
+    def load(cls, path: str | Path) -> LinearModel:
+        """The model in ``path``; raises ``ModelFileError`` where it is damaged or something else."""
+        from descend.features import Features, Target
+        from descend.model_file import read_model
+
+        arrays, header = read_model(path)
+        if header.get("kind") != KIND or "parameters" not in arrays:
+            raise ModelFileError(f"{path} holds a model of kind {header.get('kind')!r}; {KIND!r} is read")
+        return cls(
+            Features.from_json(header["features"]),
+            Target.from_json(header["target"]),
+            arrays["parameters"],
+            header["loss"],
+            header["summary"],
+            History.from_json(header["history"]),
+        )

@@ -1,0 +1,1 @@
+"""What is minimised: mean loss over the rows + penalty."""

@@ -1,0 +1,102 @@
+"""What a saved run must hold before it is drawn: a format is checked once, here, and trusted afterwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from descend.errors import InputError, ModelFileError, shorten
+
+Run: TypeAlias = Mapping[str, Any]
+
+NUMBER = (int, float, type(None))
+TEXT = (str, type(None))
+ANY = (object,)
+_SPREAD = {"median": NUMBER, "low": NUMBER, "high": NUMBER}
+_MEASURED = ("seconds?", "epoch?", "rows?", "updates?", "last_loss?", "validation_loss?")
+_HISTORY = {"columns": {"loss": [NUMBER]} | {name: [NUMBER] for name in _MEASURED}}
+_COMMON = {
+    "verdict": str,
+    "created?": TEXT,
+    "data": {"name": str, "rows?": NUMBER, "validation_rows?": NUMBER, "columns?": NUMBER,
+             "encoded_columns?": NUMBER, "outputs?": NUMBER, "target?": TEXT, "task?": TEXT,
+             "task_reason?": TEXT, "classes?": [ANY], "notes?": [ANY]},
+    "settings": {"learning_rate?": ANY, "seeds?": [ANY], "budget_seconds?": NUMBER, "command?": TEXT},
+    "machine": {"memory_bytes?": NUMBER, "versions?": {}},
+}  # fmt: skip
+
+# A "?" marks what may be absent or null. Keys beyond these are welcome and are left alone.
+SCHEMAS: dict[str, Any] = {
+    "descend.comparison": _COMMON | {
+        "first_loss?": NUMBER, "best_loss?": NUMBER, "target_loss?": NUMBER,
+        "runs": [{"kind": str, "batch_size": (int, str), "learning_rate?": NUMBER, "target_reached?": NUMBER,
+                  "num_seeds?": NUMBER, "seconds_to_target?": _SPREAD, "epochs_to_target?": _SPREAD,
+                  "rows_to_target?": _SPREAD, "updates_to_target?": _SPREAD, "final_loss?": NUMBER,
+                  "rows_per_second?": NUMBER, "peak_bytes?": NUMBER, "working_bytes?": NUMBER,
+                  "stopped?": [TEXT], "note?": TEXT, "histories": [_HISTORY]}],
+        "surface?": {"x": [NUMBER], "y": [NUMBER], "loss": [[NUMBER]], "explained?": [NUMBER],
+                     "paths": [{"kind": str, "batch_size": (int, str), "x": [NUMBER], "y": [NUMBER]}]},
+        "claims": [{"claim": str, "kind": str, "holds": (bool, type(None)), "evidence": str}],
+    },
+    "descend.model": _COMMON | {
+        "history": _HISTORY, "stopped?": TEXT, "batch_size?": ANY, "learning_rate?": NUMBER,
+        "optimizer?": TEXT, "epochs?": NUMBER, "steps?": NUMBER, "seconds?": NUMBER, "train?": {},
+        "validation?": {}, "coefficients?": [{"name": str, "value": NUMBER, "output?": ANY}],
+    },
+}  # fmt: skip
+VERSION = 1
+
+
+def check_run(run: object) -> Run:
+    """The run itself, once it is known to be one that can be drawn; otherwise an ``InputError``."""
+    if not isinstance(run, Mapping) or not isinstance(run.get("format"), str):
+        raise ModelFileError("this is not a saved run: no 'format' names it; give a file that descend wrote")
+    name, version = run["format"], run.get("version")
+    if name not in SCHEMAS:
+        known = ", ".join(SCHEMAS)
+        raise InputError(f"format {shorten(name)!r} has no page here; those that have one: {known}")
+    if version != VERSION:
+        raise InputError(
+            f"version {shorten(repr(version))} of {name} is not known here, only {VERSION}; "
+            "try the descend that wrote the file, or a newer one"
+        )
+    _check(run, SCHEMAS[name], "")
+    for history in _histories(run):
+        if len({len(column) for column in history["columns"].values() if isinstance(column, list)}) > 1:
+            raise ModelFileError("a history of the run has columns of different lengths; the file is damaged")
+    return run
+
+
+def _histories(run: Run) -> list[Any]:
+    """Every history of a run."""
+    return [history for one in run.get("runs", ()) for history in one["histories"]] + [
+        run["history"] for _ in [0] if "history" in run
+    ]
+
+
+def _check(value: Any, schema: Any, path: str) -> None:
+    if isinstance(schema, Mapping):
+        _expect(isinstance(value, Mapping), path, "an object", value)
+        for key, inner in schema.items():
+            name, optional = key.removesuffix("?"), key.endswith("?")
+            if not (optional and value.get(name) is None):
+                _expect(name in value, f"{path}.{name}", "given", None)
+                _check(value[name], inner, f"{path}.{name}")
+    elif isinstance(schema, list):
+        _expect(isinstance(value, list | tuple), path, "a list", value)
+        for index, item in enumerate(value):
+            _check(item, schema[0], f"{path}[{index}]")
+    else:
+        is_bool = isinstance(value, bool) and schema is NUMBER
+        _expect(isinstance(value, schema) and not is_bool, path, "of another type", value)
+        if isinstance(value, float):
+            _expect(math.isfinite(value), path, "finite or null", value)
+
+
+def _expect(condition: bool, path: str, accepted: str, value: object) -> None:
+    if not condition:
+        raise ModelFileError(
+            f"{path.lstrip('.')} of the saved run must be {accepted}, not {shorten(repr(value), 40)}; "
+            "the file is damaged, or is something else"
+        )

@@ -1,0 +1,153 @@
+"""The tables of a terminal. ``rich`` is imported when something is drawn, and colours only a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from descend.report import formatting
+from descend.report.comparison import ANSWERS, claim_groups, claim_tally
+from descend.report.fit import fit_glance, metric_rows
+from descend.report.measures import seeds_words
+from descend.report.schema import check_run
+from descend.report.series import Series, comparison_series
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+    from rich.table import Table
+
+_STYLES = {"stochastic": "dark_orange", "mini-batch": "dodger_blue1", "batch": "green"}
+_ANSWER_STYLES = {"yes": "green", "no": "red", "unknown": "dim"}
+
+
+def comparison_table(run: dict[str, Any]) -> Group:
+    """Table, verdict and claims of a comparison, to give to ``rich.console.Console.print``.
+
+    Names from the data are plain text: neither markup nor control characters of theirs have an effect.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    checked = check_run(run)
+    shown = comparison_series(checked)
+    notes = [
+        Text(f"{series.label}: {formatting.prose(series.run['note'], 300)}", style="dim")
+        for series in shown
+        if series.run.get("note")
+    ]
+    target = f"target: loss {formatting.number(checked.get('target_loss'))}"
+    heading = Text(f"{formatting.prose(checked['data']['name'], 60)}, {target}", style="dim")
+    return _group(Group, [heading, _runs(shown), *notes], _verdict(checked), _claims(checked))
+
+
+def comparison_text(run: dict[str, Any], width: int = 100) -> str:
+    """The same without colour, for a pipe or a log."""
+    return _text(comparison_table(run), width)
+
+
+def fit_table(run: dict[str, Any]) -> Group:
+    """Verdict, metrics and figures of one training, to give to ``rich.console.Console.print``."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    checked = check_run(run)
+    has_validation = bool(checked.get("validation"))
+    metrics = _frame(Table)
+    metrics.add_column("")
+    for name in (["validation"] if has_validation else []) + ["training"]:
+        metrics.add_column(name, justify="right")
+    for name, train, validation in metric_rows(checked):
+        metrics.add_row(Text(name), *([Text(validation)] if has_validation else []), Text(train))
+    figures = Text(" · ".join(f"{name.lower()} {text}" for name, text in fit_glance(checked)), style="dim")
+    return _group(Group, _verdict(checked), [metrics] if metrics.row_count else [], [figures])
+
+
+def fit_text(run: dict[str, Any], width: int = 100) -> str:
+    """The same without colour, for a pipe or a log."""
+    return _text(fit_table(run), width)
+
+
+def _text(renderable: RenderableType, width: int) -> str:
+    import io
+
+    from rich.console import Console
+
+    console = Console(
+        file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False
+    )
+    with console.capture() as capture:
+        console.print(renderable, highlight=False)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def _group(group: type[Group], *parts: list[RenderableType]) -> Group:
+    """The parts with an empty line between them."""
+    given = [part for part in parts if part]
+    return group(*[item for i, part in enumerate(given) for item in ([""] if i else []) + part])
+
+
+def _frame(table: type[Table]) -> Table:
+    return table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+
+
+def _runs(shown: list[Series]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = _frame(Table)
+    table.add_column("", no_wrap=True)
+    for name in ("batch", "time", "epochs", "updates", "seeds", "final loss", "rows/s", "memory"):
+        table.add_column(name, justify="right", no_wrap=True)
+    fastest = _fastest(shown)
+    for series in shown:
+        one = series.run
+        cells = [
+            formatting.batch_size(one["batch_size"]),
+            formatting.spread(one.get("seconds_to_target"), formatting.duration)[0],
+            _median(one.get("epochs_to_target")),
+            _median(one.get("updates_to_target")),
+            seeds_words(one).removesuffix("s").removesuffix(" seed"),
+            formatting.loss(one.get("final_loss")),
+            formatting.short_count(one.get("rows_per_second")),
+            formatting.size(one.get("peak_bytes")),
+        ]
+        texts = [
+            Text(cell, style="bold" if series is fastest and i == 1 else "") for i, cell in enumerate(cells)
+        ]
+        table.add_row(Text(series.label, style=_STYLES.get(one["kind"], "")), *texts)
+    return table
+
+
+def _median(measure: Any) -> str:
+    return formatting.NOTHING if measure is None else formatting.short_count(measure["median"])
+
+
+def _fastest(shown: list[Series]) -> Series | None:
+    arrived = [s for s in shown if s.reached and s.run.get("seconds_to_target")]
+    return min(arrived, key=lambda s: s.run["seconds_to_target"]["median"], default=None)
+
+
+def _verdict(run: Any) -> list[RenderableType]:
+    from rich.text import Text
+
+    return [Text(formatting.prose(run["verdict"], 400), style="bold")]
+
+
+def _claims(run: Any) -> list[RenderableType]:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not run["claims"]:
+        return []
+    words = {style: answer.lower() for style, answer in ANSWERS.values()} | {"unknown": "?"}
+    table = _frame(Table)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    table.show_header = False
+    for kind, claims in claim_groups(run):
+        table.add_row("", Text(kind, style="bold"))
+        for one in claims:
+            text = Text(formatting.prose(one["claim"], 200))
+            text.append(f"\n{formatting.prose(one['evidence'], 300)}", style="dim")
+            table.add_row(Text(words[one["style"]], style=_ANSWER_STYLES[one["style"]]), text)
+    return [Text(f"What the textbook says: {claim_tally(run)}"), table]

@@ -1,0 +1,140 @@
+"""What a caller may set, checked once for the command line, the estimators and ``compare`` alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import isfinite
+from numbers import Integral, Real
+from typing import Literal
+
+from descend.batches import check_batch_size
+from descend.errors import InputError, one_of
+from descend.objectives.losses import LOSSES
+from descend.objectives.penalties import find_penalty
+from descend.updates import OPTIMIZERS, find_optimizer
+from descend.updates.schedules import find_schedule
+
+MOST_EPOCHS = 1000
+"""Where nothing else ends a run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to train; the names are scikit-learn's where it has one. ``checked()`` before use."""
+
+    loss: str | None = None
+    """None: ``log_loss`` for classification, ``squared_error`` for regression."""
+    penalty: str | None = "l2"
+    alpha: float = 1e-4
+    fit_intercept: bool = True
+    standardize: bool = True
+    batch_size: int | str = "auto"
+    optimizer: str = "auto"
+    learning_rate: float | Literal["auto"] = "auto"
+    schedule: str = "constant"
+    momentum: float = 0.9
+    epochs: int | None = None
+    """None: until nothing is gained."""
+    seconds: float | None = None
+    tol: float | None = 1e-3
+    early_stopping: bool = False
+    n_iter_no_change: int = 5
+    average: bool | Literal["auto"] = "auto"
+    shuffle: bool = True
+    reduction: str = "mean"
+    seed: int = 0
+    threads: int | Literal["auto"] = "auto"
+    dense: bool = False
+
+    def checked(self) -> Settings:
+        """The same with numbers as numbers; raises ``InputError`` naming the setting that cannot be used."""
+        if self.loss is not None and self.loss not in LOSSES:
+            raise one_of("loss", self.loss, list(LOSSES))
+        find_penalty(self.penalty, _number("alpha", self.alpha, at_least=0.0))
+        if self.optimizer != "auto":
+            find_optimizer(self.optimizer)
+        find_schedule(self.schedule)
+        if self.reduction not in ("mean", "sum"):
+            raise one_of("reduction", self.reduction, ["mean", "sum"])
+        rate: float | Literal["auto"] = "auto"
+        if self.learning_rate != "auto":
+            rate = _number("learning_rate", self.learning_rate, above=0.0, otherwise="auto")
+        momentum = _number("momentum", self.momentum, at_least=0.0)
+        if momentum >= 1.0:
+            raise InputError(f"momentum is {momentum:g}; a number from 0 up to, but below, 1 is needed")
+        if self.schedule == "linear" and self.epochs is None:
+            raise InputError('schedule "linear" falls to zero at the last epoch: set epochs, such as epochs=20')
+        if self.average not in (True, False, "auto"):
+            raise one_of("average", self.average, [True, False, "auto"])
+        return replace(
+            self,
+            batch_size=check_batch_size(self.batch_size),
+            learning_rate=rate,
+            momentum=momentum,
+            alpha=float(self.alpha),
+            epochs=None if self.epochs is None else whole_number("epochs", self.epochs, at_least=1),
+            seconds=None if self.seconds is None else _number("time", self.seconds, above=0.0),
+            tol=None if self.tol is None else _number("tol", self.tol, at_least=0.0),
+            n_iter_no_change=whole_number("n_iter_no_change", self.n_iter_no_change, at_least=1),
+            seed=whole_number("seed", self.seed, at_least=0),
+            threads="auto" if self.threads == "auto" else whole_number("threads", self.threads, at_least=1),
+        )
+
+
+def _number(
+    name: str,
+    value: object,
+    above: float | None = None,
+    at_least: float | None = None,
+    otherwise: str | None = None,
+) -> float:
+    """``value`` as a finite float within bounds, or an ``InputError`` that says which."""
+    bound = f"above {above:g}" if above is not None else f"≥ {at_least:g}"
+    needed = f"a number {bound}" + (f', or "{otherwise}",' if otherwise else "") + " is needed"
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is {str(value)[:40]!r}; {needed}") from None
+    if isinstance(value, bool) or not isinstance(value, (Real, str)) or not isfinite(number):
+        raise InputError(f"{name} is {value!r}; {needed}")
+    if (above is not None and number <= above) or (at_least is not None and number < at_least):
+        raise InputError(f"{name} is {number:g}; {needed}")
+    return number
+
+
+def whole_number(name: str, value: object, at_least: int) -> int:
+    """``value`` as an int of ``at_least`` that much, or an ``InputError`` that says so.
+
+    >>> whole_number("epochs", "20", at_least=1)
+    20
+    """
+    needed = f"a whole number ≥ {at_least} is needed"
+    if isinstance(value, str):
+        try:
+            value = int(value)
+        except ValueError:
+            raise InputError(f"{name} is {value[:40]!r}; {needed}") from None
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InputError(f"{name} is {value!r}; {needed}")
+    if value < at_least:
+        raise InputError(f"{name} is {value}; {needed}")
+    return int(value)
+
+
+def default_batch_size(num_rows: int) -> tuple[int | str, str]:
+    """The batch size that ``"auto"`` means, and why: a fixed rule, nothing is measured.
+
+    >>> default_batch_size(100_000)[0], default_batch_size(50)[0]
+    (32, 'full')
+    """
+    if num_rows <= 256:
+        return "full", "fixed rule: every row at once up to 256 rows; not measured"
+    return 32, "fixed rule: 32 above 256 rows; not measured"
+
+
+def default_optimizer(full_batch: bool) -> str:
+    """The optimizer that ``"auto"`` means: momentum pays where there is no noise to multiply."""
+    return "nesterov" if full_batch else "sgd"
+
+
+__all__ = ["MOST_EPOCHS", "OPTIMIZERS", "Settings", "default_batch_size", "default_optimizer"]

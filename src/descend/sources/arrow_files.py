@@ -1,0 +1,131 @@
+"""Parquet and Arrow (Feather) files, one at a time, a bounded number of rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from descend.errors import SourceError, shorten
+from descend.sources.limits import block_rows
+from descend.sources.selection import listing, select
+from descend.sources.tables import TableSource, refuse_duplicates, refuse_nested
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class ParquetReader:
+    """Record batches of Parquet files that share their columns."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self.schema: pa.Schema = None
+        rows = 0
+        for path in paths:
+            with _told(path, "Parquet"), _parquet(path) as file:
+                schema, found = file.schema_arrow, file.metadata.num_rows
+            rows += found
+            refuse_duplicates(schema.names, path.name)
+            self.schema = schema if self.schema is None else self.schema
+            same_columns(path.name, schema.names, self.schema.names)
+        if rows == 0:
+            raise SourceError(f"{paths[0].name} has no rows; at least 2 are needed")
+        self.names: tuple[str, ...] = tuple(n for n in self.schema.names if not _is_index(n))
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for path in self._paths:
+            with _told(path, "Parquet"), _parquet(path) as file:
+                yield from file.iter_batches(batch_size=block_rows(len(columns)), columns=list(columns))
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+
+class ArrowReader:
+    """Record batches of Arrow IPC files: ``.arrow`` and ``.feather``, file or stream format."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self.schema: pa.Schema = None
+        for path in paths:
+            with _told(path, "Arrow"), _ipc(path) as (schema, _):
+                refuse_duplicates(schema.names, path.name)
+                self.schema = schema if self.schema is None else self.schema
+                same_columns(path.name, schema.names, self.schema.names)
+        self.names: tuple[str, ...] = tuple(n for n in self.schema.names if not _is_index(n))
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for path in self._paths:
+            with _told(path, "Arrow"), _ipc(path) as (_, batches):
+                for batch in batches:
+                    yield batch.select(list(columns))
+
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+
+def open_arrow_files(paths: Sequence[Path], name: str, ending: str, **choice: Any) -> TableSource:
+    """A source over Parquet or Arrow files."""
+    reader = ParquetReader(paths) if ending == ".parquet" else ArrowReader(paths)
+    selection = select(reader.names, name, **choice)
+    refuse_nested(reader.schema, selection.features, name)
+    return TableSource(reader, name, selection)
+
+
+def same_columns(name: str, found: Sequence[str], expected: Sequence[str]) -> None:
+    """Files read together must have the same columns."""
+    missing = [n for n in expected if n not in set(found)]
+    extra = [n for n in found if n not in set(expected)]
+    if missing or extra:
+        lacks = f" lacks {listing(missing, 3)}" if missing else ""
+        has = f" has besides {listing(extra, 3)}" if extra else ""
+        both = " and" if missing and extra else ""
+        raise SourceError(
+            f"{shorten(name)} does not have the columns of the first file: it{lacks}{both}"
+            f"{has}; files read together must match"
+        )
+
+
+def _is_index(name: str) -> bool:
+    return name.startswith("__index_level_") and name.endswith("__")
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    # pre_buffer holds a whole row group's bytes at once; without it memory is about half.
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        yield file
+
+
+@contextmanager
+def _ipc(path: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
+    import pyarrow as pa
+
+    with pa.OSFile(str(path), "rb") as stream:
+        if stream.read(6) == b"ARROW1":
+            file = pa.ipc.open_file(stream)
+            yield file.schema, (file.get_batch(i) for i in range(file.num_record_batches))
+        else:
+            stream.seek(0)
+            reader = pa.ipc.open_stream(stream)
+            yield reader.schema, iter(reader)
+
+
+@contextmanager
+def _told(path: Path, kind: str) -> Iterator[None]:
+    """Any damage, as one message that names the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError) as error:
+        if isinstance(error, SourceError):
+            raise
+        raise SourceError(
+            f"{shorten(path.name)} cannot be read as {kind}: it is damaged, cut short or something else "
+            f"({shorten(str(error), 120)})"
+        ) from None

@@ -1,0 +1,117 @@
+"""What a text file looks like before it is read: delimiter, header, encoding."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from pathlib import Path
+
+from descend.errors import SourceError, shorten
+from descend.sources.tables import refuse_duplicates
+
+HEAD_BYTES = 2**20
+DELIMITERS = ",;\t|"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one text file is written."""
+
+    delimiter: str
+    names: tuple[str, ...]
+    encoding: str
+    head: bytes
+    decimal_point: str = "."
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the head is the whole file."""
+        return len(self.head) < HEAD_BYTES
+
+
+def dialect_of(path: Path) -> Dialect:
+    """Look at the first megabyte: delimiter, header and encoding.
+
+    UTF-8 is expected; text that is not is read as Latin-1. Binary data is refused.
+    """
+    head = _head(path)
+    encoding = _encoding(head, path)
+    text = head.removeprefix(codecs.BOM_UTF8).decode(encoding, errors="replace")
+    if not text.strip():
+        raise SourceError(f"{shorten(path.name)} is empty; a header and at least 2 rows are needed")
+    record = _first_record(text)
+    delimiter = _delimiter(record, ".tsv" in [s.lower() for s in path.suffixes])
+    names = _names(record, delimiter)
+    refuse_duplicates(names, path.name)
+    return Dialect(delimiter, names, encoding, head)
+
+
+def _head(path: Path) -> bytes:
+    import pyarrow as pa
+
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            return bytes(stream.read(HEAD_BYTES))
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> SourceError:
+    """The message for a text file whose bytes cannot be had."""
+    what = (
+        "cannot be decompressed: it is damaged or cut short"
+        if path.suffix.lower() != ".csv"
+        else "cannot be read"
+    )
+    return SourceError(f"{shorten(path.name)} {what} ({shorten(str(error), 120)})")
+
+
+def _encoding(head: bytes, path: Path) -> str:
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        raise SourceError(f"{shorten(path.name)} is UTF-16 text; save it as UTF-8")
+    if b"\x00" in head:
+        raise SourceError(
+            f"{shorten(path.name)} holds binary data, not text; a text file with a header is needed"
+        )
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        control = sum(b < 32 and b not in b"\t\n\r\x0c\x1b" for b in head)
+        if control > len(head) / 100:
+            raise SourceError(
+                f"{shorten(path.name)} holds binary data, not text; a text file with a header is needed"
+            ) from None
+        return "latin-1"
+    return "utf-8"
+
+
+def _first_record(text: str) -> str:
+    """The header: up to the first line end that is not inside quotes."""
+    quoted = False
+    text = text.lstrip("\r\n")
+    for place, character in enumerate(text):
+        if character == '"':
+            quoted = not quoted
+        elif character in "\r\n" and not quoted:
+            return text[:place]
+    return text
+
+
+def _delimiter(record: str, is_tsv: bool) -> str:
+    outside = "".join(record.split('"')[::2])
+    counts = {d: outside.count(d) for d in DELIMITERS}
+    best = max(DELIMITERS, key=lambda d: (counts[d], is_tsv and d == "\t"))
+    return best if counts[best] else ("\t" if is_tsv else ",")
+
+
+def _names(record: str, delimiter: str) -> tuple[str, ...]:
+    import csv
+
+    limit = csv.field_size_limit(max(csv.field_size_limit(), HEAD_BYTES + 1))
+    try:
+        cells = next(
+            csv.reader([record] if "\n" not in record else record.splitlines(True), delimiter=delimiter)
+        )
+    finally:
+        csv.field_size_limit(limit)
+    return tuple(cell.strip() or f"column {i + 1}" for i, cell in enumerate(cells))

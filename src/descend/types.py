@@ -1,0 +1,73 @@
+"""What crosses from one stage to the next.
+
+Shapes: ``n`` rows, ``B`` rows in a batch, ``d`` encoded columns, ``k`` outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+IntArray: TypeAlias = NDArray[np.integer[Any]]
+Task: TypeAlias = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows as they are read together: source → features.
+
+    ``columns`` is a table of named columns of any type, or a plain matrix of numbers (rows, columns).
+    ``target`` and ``weights`` have one entry a row, or are absent.
+    """
+
+    columns: pa.RecordBatch | NDArray[Any]
+    target: pa.Array | NDArray[Any] | None = None
+    weights: NDArray[np.float64] | None = None
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.columns.shape[0] if isinstance(self.columns, np.ndarray) else self.columns.num_rows)
+
+
+class Source(Protocol):
+    """Where rows live. ``blocks()`` may be called again and gives the same rows in the same order."""
+
+    name: str
+    """What a person would call it: ``adult``, ``sklearn:digits``, ``X``."""
+    column_names: tuple[str, ...]
+    """The feature columns, target and weights taken out."""
+    target_name: str | None
+
+    def blocks(self) -> Iterator[Block]:
+        """The rows, a bounded number at a time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Encoded rows in memory: features → batches.
+
+    ``X`` (n, d) is float32 or float64, C-contiguous, and its rows are in random order unless shuffling was
+    turned off. ``y`` is (n, 1) with class codes 0 … k−1, or (n, k) with numbers as the target encodes them.
+    ``weights`` (n,) float64 have mean 1 over the training rows; None means all 1.
+    """
+
+    X: FloatArray
+    y: NDArray[np.float64]
+    weights: NDArray[np.float64] | None = None
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.X.shape[0])
+
+    @property
+    def num_columns(self) -> int:
+        return int(self.X.shape[1])

@@ -1,0 +1,84 @@
+"""From gradient to new parameters: one optimizer per file, each one elementwise formula.
+
+Every optimizer has the same signature, so that a kernel can call any of them by code:
+
+    (parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2)
+        → (parameter, first, second)
+
+``first`` and ``second`` are what it remembers between steps. The same function runs on whole NumPy
+arrays (reference engine) and on single numbers (compiled kernels).
+
+To add an optimizer: write its file, add an entry to ``OPTIMIZERS`` and a line to ``update``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from descend.errors import one_of
+from descend.updates.adam import adam
+from descend.updates.momentum import momentum
+from descend.updates.nesterov import nesterov
+from descend.updates.sgd import sgd
+
+SGD = 0
+MOMENTUM = 1
+NESTEROV = 2
+ADAM = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """An update rule as the engines and the learning-rate formula see it."""
+
+    name: str
+    code: int
+    uses_momentum: bool = False
+    scale_free: bool = False
+    """The step's length does not follow the gradient's: curvature cannot set the rate."""
+
+
+OPTIMIZERS = {
+    "sgd": Optimizer("sgd", SGD),
+    "momentum": Optimizer("momentum", MOMENTUM, uses_momentum=True),
+    "nesterov": Optimizer("nesterov", NESTEROV, uses_momentum=True),
+    "adam": Optimizer("adam", ADAM, scale_free=True),
+}
+
+
+def find_optimizer(name: str) -> Optimizer:
+    """The optimizer called ``name``; raises ``InputError`` when there is none."""
+    if name not in OPTIMIZERS:
+        raise one_of("optimizer", name, ["auto", *OPTIMIZERS])
+    return OPTIMIZERS[name]
+
+
+def update(
+    code: int,
+    parameter: Any,
+    gradient: Any,
+    first: Any,
+    second: Any,
+    rate: Any,
+    beta1: Any,
+    beta2: Any,
+    correction1: Any,
+    correction2: Any,
+) -> Any:
+    """One step of the optimizer with this code."""
+    if code == MOMENTUM:
+        return momentum(
+            parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2
+        )
+    if code == NESTEROV:
+        return nesterov(
+            parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2
+        )
+    if code == ADAM:
+        return adam(parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2)
+    return sgd(parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2)
+
+
+FORMULAS = (sgd, momentum, nesterov, adam, update)
+"""What a kernel may call."""

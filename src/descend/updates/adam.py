@@ -1,0 +1,22 @@
+"""Adam (Kingma and Ba, https://arxiv.org/abs/1412.6980), bias corrected, ε = 1e-8 outside the root, as in PyTorch."""
+
+from typing import Any
+
+
+def adam(
+    parameter: Any,
+    gradient: Any,
+    first: Any,
+    second: Any,
+    rate: Any,
+    beta1: Any,
+    beta2: Any,
+    correction1: Any,
+    correction2: Any,
+) -> tuple[Any, Any, Any]:
+    """One step; ``first`` and ``second`` are the running moments, ``correction`` 1 − βᵗ for step t."""
+    first = beta1 * first + (1 - beta1) * gradient
+    second = beta2 * second + (1 - beta2) * gradient * gradient
+    # A power instead of np.sqrt keeps one spelling for arrays and for numbers inside a kernel.
+    step = (first / correction1) / ((second / correction2) ** 0.5 + 1e-8)
+    return parameter - rate * step, first, second

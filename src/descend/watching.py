@@ -1,0 +1,313 @@
+"""Everything that looks at a run without being part of it: clock, history, stopping, the best parameters so far.
+
+What decides the result (whole evaluations, windows of the average, stopping) happens at places that follow
+from the numbers of rows and steps alone, never from the time of day: the same seed gives the same model on a
+busy machine. Only a time budget, which asks for it, depends on the clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import ceil, isfinite
+
+import numpy as np
+
+from descend.averaging import TailAverage
+from descend.engines.base import Engine, Rule, State
+from descend.history import History
+from descend.types import FloatArray
+from descend.updates.schedules import rate_at
+
+SAMPLE_ROWS = 10_000
+SAMPLE_NUMBERS = 8_000_000
+"""A look inside an epoch reads this many numbers at most (some milliseconds), but at least SAMPLE_ROWS rows."""
+FEWEST_UPDATES = 50
+"""A gain is judged over at least as many updates: momentum swings, and five of its steps say nothing."""
+LOOK_SECONDS = 0.2
+BLOW_UP = 100.0
+"""A loss this many times the first is taken for divergence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a run ends."""
+
+    epochs: int
+    seconds: float | None = None
+    tol: float | None = 1e-3
+    """Ends when the last quarter of the epochs gained less than a tenth of this share of all that was gained;
+    None: never. A tenth, because what is left is several times the last gain where progress is slow."""
+    patience: int = 5
+    """The least number of epochs that a quarter is taken for."""
+    early_stopping: bool = False
+    dense: bool = False
+    """Look often from the first step on, at row counts that grow by a tenth: for curves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a callback is told."""
+
+    seconds: float
+    epoch: float
+    rows: int
+    updates: int
+    loss: float
+    validation_loss: float | None
+    rows_per_second: float
+    seconds_left: float | None
+    """Until the last allowed epoch or the end of the time budget; None when neither is near."""
+
+
+Callback = Callable[[Observation], object]
+
+
+@dataclass(slots=True)
+class Best:
+    """The parameters that would be returned if the run ended now."""
+
+    epoch: int
+    score: float
+    loss: float
+    last_loss: float
+    validation_loss: float | None
+    parameters: FloatArray
+
+
+@dataclass(slots=True)
+class Watch:
+    """Follows one run. ``unit`` turns the engine's loss into the user's (squared error of a scaled target)."""
+
+    engine: Engine
+    rule: Rule
+    batch_size: int
+    num_visits: int
+    limits: Limits
+    validation: Engine | None = None
+    tail: TailAverage | None = None
+    unit: float = 1.0
+    callbacks: Sequence[Callback] = ()
+    snapshot: Callable[[FloatArray], object] | None = None
+    """Called with the last parameters at every observation: the path over the loss surface."""
+    history: History = field(default_factory=History)
+    best: Best = field(init=False)
+    sample_rows: int = 0
+    stopped: str = ""
+    seconds: float = 0.0
+    call_seconds: float = 0.0
+    """What it takes to enter the engine and come back. An epoch is entered once; more often only to look."""
+    _started: float = 0.0
+    _rows: int = 0
+    _next_dense: int = 1
+    _next_epoch: int = 1
+    _last_look: float = 0.0
+    _last_seconds: float = 0.0
+    _sample_offset: float = 0.0
+    _offset_loss: float = 0.0
+    _marks: list[tuple[int, float]] = field(default_factory=list)
+
+    def start(self, state: State) -> None:
+        """The row of the history before the first step; starts the clock."""
+        self.sample_rows = max(SAMPLE_ROWS, SAMPLE_NUMBERS // state.parameters.size)
+        self._marks.append((0, self._observe(state, epoch=0, whole=True)))
+        self._resume()
+
+    def parts(self, num_visits: int) -> Iterator[slice]:
+        """An epoch cut where somebody looks; always between two batches."""
+        start = 0
+        while start < num_visits:
+            stop = start + self._visits_until_next_look(start, num_visits)
+            yield slice(start, min(stop, num_visits))
+            start = stop
+
+    def look(self, state: State, visited: int, epoch: int, epoch_done: bool) -> bool:
+        """Called after every part of epoch number ``epoch`` (from 1); True ends the run."""
+        self._pause()
+        if not epoch_done:
+            self.seconds = max(self._last_seconds, self.seconds - self.call_seconds)
+        self._last_seconds = self.seconds
+        self._rows += visited
+        if self.tail is not None:
+            self.tail.close_if_due(state)
+        out_of_time = self.limits.seconds is not None and self.seconds >= self.limits.seconds
+        last = epoch_done and epoch == self.limits.epochs
+        whole = epoch_done and (epoch >= self._next_epoch or last)
+        if whole or out_of_time:
+            self._next_epoch = max(epoch + 1, ceil(1.05 * epoch))
+            loss = self._observe(state, epoch, whole=True)
+            self._decide(loss, epoch, out_of_time, last)
+        elif self._look_is_due():
+            self._observe(state, epoch, whole=False)
+        self._resume()
+        return bool(self.stopped)
+
+    def finish(self, state: State) -> FloatArray:
+        """Ends the history with the parameters that are returned, and returns them."""
+        self._pause()
+        if not self.stopped:
+            self.stopped = "epochs"
+        if not self.stopped == "diverged" and self.best.loss > self._marks[0][1]:
+            self.stopped = "diverged"
+        if self.history.last["loss"] != self.best.loss * self.unit:
+            self._record(state, self.best.loss, self.best.last_loss, self.best.validation_loss)
+        self.history.stopped = self.stopped
+        return self.best.parameters
+
+    # --- the clock -------------------------------------------------------------------------------
+
+    def _resume(self) -> None:
+        self._started = time.perf_counter()
+
+    def _pause(self) -> None:
+        if self._started:
+            self.seconds += time.perf_counter() - self._started
+        self._started = 0.0
+
+    def _visits_until_next_look(self, start: int, num_visits: int) -> int:
+        visits = num_visits - start
+        if self.seconds > 0 and self._rows:
+            visits = min(visits, ceil(LOOK_SECONDS * self._rows / self.seconds))
+        else:
+            visits = min(visits, 4096)  # before anything is known about the speed
+        if self.limits.dense:
+            visits = min(visits, max(1, self._next_dense - self._rows))
+        steps = ceil(visits / self.batch_size)
+        return steps * self.batch_size
+
+    def _look_is_due(self) -> bool:
+        if self.limits.dense and self._rows >= self._next_dense:
+            return True
+        return self.seconds - self._last_look >= LOOK_SECONDS
+
+    # --- observing -------------------------------------------------------------------------------
+
+    def _observe(self, state: State, epoch: int, whole: bool) -> float:
+        """Evaluates, records and tells; returns the loss of what would be returned (in the engine's unit)."""
+        sample = None if whole or self.engine.num_rows <= self.sample_rows else self.sample_rows
+        last_loss = self._loss(state.parameters, sample)
+        if sample is not None and last_loss < 0.8 * self._offset_loss:
+            sample = None  # so far below that the sample has to be compared with the whole again
+            last_loss = self._loss(state.parameters, sample)
+        parameters, loss = state.parameters, last_loss
+        average = self.tail.parameters(state) if self.tail is not None else None
+        if average is not None:
+            average_loss = self._loss(average, sample)
+            if not average_loss >= loss:  # also where the last loss is not a number
+                parameters, loss = average, average_loss
+        if sample is not None:
+            # What the sample is off the whole hardly changes between two looks: take it away.
+            loss, last_loss = loss + self._sample_offset, last_loss + self._sample_offset
+        elif self.engine.num_rows > self.sample_rows:
+            self._offset_loss = self._loss(parameters, self.sample_rows)
+            self._sample_offset = loss - self._offset_loss
+        validation_loss = self._validation_loss(parameters)
+        if whole:
+            self._keep_if_best(epoch, parameters, loss, last_loss, validation_loss)
+        self._record(state, loss, last_loss, validation_loss)
+        self._tell(loss, validation_loss, state.steps)
+        self._last_look = self.seconds
+        self._next_dense = max(self._rows + 1, ceil(1.1 * self._rows))
+        if self.snapshot is not None:
+            self.snapshot(state.parameters)
+        return loss
+
+    def _loss(self, parameters: FloatArray, num_rows: int | None) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.engine.mean_loss(parameters, num_rows)
+
+    def _validation_loss(self, parameters: FloatArray) -> float | None:
+        if self.validation is None:
+            return None
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.validation.mean_loss(parameters)
+
+    def _keep_if_best(
+        self,
+        epoch: int,
+        parameters: FloatArray,
+        loss: float,
+        last_loss: float,
+        validation_loss: float | None,
+    ) -> None:
+        score = loss if validation_loss is None or not self.limits.early_stopping else validation_loss
+        if not self._marks or score < self.best.score:
+            self.best = Best(epoch, score, loss, last_loss, validation_loss, parameters.copy())
+
+    def _record(self, state: State, loss: float, last_loss: float, validation_loss: float | None) -> None:
+        self.history.append(
+            {
+                "seconds": self.seconds,
+                "epoch": self._rows / self.num_visits,
+                "rows": self._rows,
+                "updates": state.steps,
+                "loss": _number(loss * self.unit),
+                "last_loss": _number(last_loss * self.unit),
+                "validation_loss": None
+                if validation_loss is None
+                else _number(validation_loss * self.unit),
+                "batch_size": self.batch_size,
+                "learning_rate": rate_at(
+                    self.rule.schedule, self.rule.rate, max(1, state.steps), self.rule.num_steps
+                ),
+            }
+        )
+
+    def _tell(self, loss: float, validation_loss: float | None, steps: int) -> None:
+        speed = self._rows / self.seconds if self.seconds > 0 else 0.0
+        observation = Observation(
+            seconds=self.seconds,
+            epoch=self._rows / self.num_visits,
+            rows=self._rows,
+            updates=steps,
+            loss=loss * self.unit,
+            validation_loss=None if validation_loss is None else validation_loss * self.unit,
+            rows_per_second=speed,
+            seconds_left=self._seconds_left(speed),
+        )
+        for callback in self.callbacks:
+            if callback(observation) is True and not self.stopped:
+                self.stopped = "interrupted"
+
+    def _seconds_left(self, speed: float) -> float | None:
+        left = []
+        if self.limits.seconds is not None:
+            left.append(self.limits.seconds - self.seconds)
+        if speed > 0:
+            left.append((self.limits.epochs * self.num_visits - self._rows) / speed)
+        return max(0.0, min(left)) if left else None
+
+    # --- stopping --------------------------------------------------------------------------------
+
+    def _decide(self, loss: float, epoch: int, out_of_time: bool, last: bool) -> None:
+        first = self._marks[0][1]
+        if not isfinite(loss) or loss > BLOW_UP * max(abs(first), 1e-300):
+            self.stopped = "diverged"
+            return
+        self._marks.append((epoch, loss))
+        if self.stopped:  # a callback asked for it
+            return
+        updates_an_epoch = ceil(self.num_visits / self.batch_size)
+        window = max(self.limits.patience, epoch // 4, ceil(FEWEST_UPDATES / updates_an_epoch))
+        if out_of_time:
+            self.stopped = "time"
+        elif self.limits.early_stopping and epoch - self.best.epoch >= window:
+            self.stopped = "early_stopping"
+        elif self._gained_nothing(first, epoch, window):
+            self.stopped = "converged"
+        elif last:
+            self.stopped = "epochs"
+
+    def _gained_nothing(self, first: float, epoch: int, window: int) -> bool:
+        if self.limits.tol is None:
+            return False
+        before = [loss for then, loss in self._marks if then <= epoch - window]
+        if not before:
+            return False
+        lowest = min(loss for _, loss in self._marks)
+        return min(before) - lowest <= 0.1 * self.limits.tol * (first - lowest)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if isfinite(value) else None

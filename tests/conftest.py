@@ -1,0 +1,16 @@
+"""What all tests share, set before NumPy is imported: results do not hang on the caller's shell."""
+
+import os
+
+from hypothesis import settings
+
+# One thread in BLAS and OpenMP: pytest-xdist already keeps each core busy.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+    os.environ[name] = "1"
+os.environ["NO_COLOR"] = "1"
+for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS", "PYTHONWARNINGS"):
+    os.environ.pop(name, None)
+
+# The same examples in every run, and no time limit on one: the first call of a kernel compiles it.
+settings.register_profile("descend", deadline=None, derandomize=True)
+settings.load_profile("descend")

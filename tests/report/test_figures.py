@@ -1,0 +1,129 @@
+"""Figures are plain dicts that plotly accepts."""
+
+from __future__ import annotations
+
+import json
+
+import plotly.graph_objects as go
+import pytest
+
+from descend.report import comparison as comparison_page
+from descend.report import embed
+from descend.report.coefficient_figure import coefficient_figure
+from descend.report.curve_figures import comparison_views, fit_views
+from descend.report.figures import figures
+from descend.report.series import comparison_series
+from descend.report.surface_figure import surface_figure
+
+
+def _validate(data, layout):
+    go.Figure(data=json.loads(json.dumps(data)), layout=json.loads(json.dumps(layout)))
+
+
+def test_plotly_accepts_every_curve(comparison, fit):
+    """No view, on either kind of axes, has a key or value that plotly.js does not know."""
+    views = comparison_views(comparison, comparison_series(comparison)) | fit_views(fit)
+    assert len(views) == 12
+    for view in views.values():
+        for layout in view["layouts"].values():
+            _validate(view["data"], layout)
+
+
+def test_plotly_accepts_surface_and_coefficients(comparison, fit):
+    """The surface and the bars have no key or value that plotly.js does not know."""
+    for figure in (
+        surface_figure(comparison, comparison_series(comparison)),
+        coefficient_figure(fit["coefficients"]),
+    ):
+        _validate(figure["data"], figure["layout"])
+
+
+def test_figures_stand_on_their_own(comparison, fit):
+    """Figures given out have real colours, gaps above zero, and one legend entry for each run."""
+    assert list(figures(comparison)) == ["curves", "surface"]
+    assert list(figures(fit)) == ["curves", "coefficients"]
+    for figure in (*figures(comparison).values(), *figures(fit).values()):
+        _validate(figure["data"], figure["layout"])
+        assert "var(" not in json.dumps(figure)
+    traces = figures(comparison)["curves"]["data"]
+    assert min(min(trace["y"]) for trace in traces) > 0
+    assert [t["name"] for t in traces if t["showlegend"]] == ["Stochastic", "Mini-batch", "Batch"]
+
+
+def test_an_unknown_key_is_noticed():
+    """The check of the two tests above fails for a misspelt key."""
+    with pytest.raises(ValueError, match="colour"):
+        _validate([{"type": "scatter", "line": {"colour": "red"}}], {})
+
+
+def test_curves_are_thinned_but_keep_their_digits(comparison):
+    """A curve has at most 300 points, and the gap to the best loss keeps four digits after rounding."""
+    view = comparison_views(comparison, comparison_series(comparison))["seconds loss"]
+    assert max(len(trace["x"]) for trace in view["data"]) <= 300
+    exact = comparison["runs"][2]["histories"][0]["columns"]["loss"][-1] - comparison["best_loss"]
+    lines = [t for t in view["data"] if t["meta"]["run"] == 2 and "line" in t]
+    assert min(abs(t["y"][-1] - view["offset"] - exact) for t in lines) < 1e-3 * exact
+
+
+def test_the_target_stands_at_its_gap_on_logarithmic_axes(comparison):
+    """Line and symbols of the target are at the gap on one kind of axes and at the loss on the other."""
+    view = comparison_views(comparison, comparison_series(comparison))["epoch loss"]
+    target, best = comparison["target_loss"], comparison["best_loss"]
+    assert view["layouts"]["linear"]["shapes"][0]["y0"] == target
+    assert view["layouts"]["log"]["shapes"][0]["y0"] == pytest.approx(target - best)
+    marks = [t for t in view["data"] if t["mode"] == "markers"]
+    medians = [run["epochs_to_target"]["median"] for run in comparison["runs"]]
+    assert [mark["x"] for mark in marks] == [[median] for median in medians]
+
+
+def test_validation_loss_has_no_target(comparison):
+    """The target is one of the training loss, and is not drawn among validation losses."""
+    view = comparison_views(comparison, comparison_series(comparison))["seconds validation_loss"]
+    assert view["offset"] == 0
+    assert "shapes" not in view["layouts"]["log"]
+    assert all(trace["mode"] == "lines" for trace in view["data"])
+
+
+def test_losses_before_averaging_are_shown_where_they_differ(comparison):
+    """Without averaging anywhere there is one choice less."""
+    for run in comparison["runs"]:
+        run["histories"] = [
+            {"columns": h["columns"] | {"last_loss": h["columns"]["loss"]}} for h in run["histories"]
+        ]
+    words = [word for _, word in comparison_page.comparison_context(comparison)["losses"]]
+    assert words == ["Training", "Validation"]
+
+
+def test_three_kinds_and_more_have_looks_of_their_own(comparison):
+    """Runs never share a colour or a symbol, and mini-batch runs are told apart by their size."""
+    extra = comparison["runs"][1] | {"batch_size": 256}
+    comparison["runs"].insert(2, extra)
+    shown = comparison_series(comparison)
+    assert len({s.colour for s in shown}) == len({s.symbol for s in shown}) == 4
+    assert [s.label for s in shown] == ["Stochastic", "Mini-batch 32", "Mini-batch 256", "Batch"]
+
+
+def test_bars_of_names_cut_alike_stay_apart(fit):
+    """Two long names with the same beginning keep a bar each, and their markup is shown literally."""
+    names = ["<b>" + "x" * 10_000 + "1", "<b>" + "x" * 10_000 + "2"]
+    figure = coefficient_figure([{"name": name, "value": 1.0} for name in names])
+    assert figure["data"][0]["y"] == [0, 1]
+    labels = figure["layout"]["yaxis"]["ticktext"]
+    assert all(label.startswith("&lt;b&gt;") and len(label) < 40 for label in labels)
+
+
+def test_colours_are_variables_of_the_style_sheet(comparison, fit):
+    """Every colour that a figure names is defined for the light and for the dark page."""
+    import re
+
+    charts = [comparison_views(comparison, comparison_series(comparison)), fit_views(fit)]
+    charts += [
+        surface_figure(comparison, comparison_series(comparison)),
+        coefficient_figure(fit["coefficients"]),
+    ]
+    used = set(re.findall(r"var\((--[\w-]+)\)", json.dumps(charts)))
+    light, dark = embed.asset("report.css").split("prefers-color-scheme: dark", 1)
+    assert len(used) > 10
+    for name in used:
+        assert f"{name}:" in light
+        assert f"{name}:" in dark

@@ -1,0 +1,108 @@
+"""The order of the package, read out of its source: imports point one way along it."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import descend
+
+PACKAGE = Path(descend.__path__[0])
+
+# A part may import what stands above it, never its own line or below. A new part is entered here.
+ORDER: list[set[str]] = [
+    {"errors"},
+    {"types", "files", "machine"},
+    {"model_file", "history"},
+    {"report"},
+    {"sources"},
+    {"features"},
+    {"batches"},
+    {"objectives"},
+    {"updates"},
+    {"models"},
+    {"engines"},
+    {"settings", "averaging", "learning_rate"},
+    {"watching"},
+    {"training"},
+    {"fitting"},
+    {"batch_size"},
+    {"comparison"},
+    {"estimators"},
+    {"__init__"},
+    {"cli"},
+    {"__main__"},
+]
+RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
+# A saved run opens anywhere: what shows it needs nothing that computes.
+ONLY = {"report": {"errors", "types", "files", "history"}, "history": {"errors", "types", "files"}}
+# The permutation is compiled, so its kernel lives with the others and is loaded when rows are first ordered.
+LAZY_EXCEPTIONS = {("batches", "engines")}
+HEAVY = ("sklearn", "numba", "pyarrow", "rich", "scipy", "pandas", "plotly", "torch")
+
+
+def part_of(path: Path) -> str:
+    """The first name below the package: ``engines/linear.py`` belongs to ``engines``."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imported_parts(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and part of every import of descend in a file, inside functions and for types too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write imports in full"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            words = name.split(".")
+            if words[0] == "descend":
+                yield node.lineno, words[1] if len(words) > 1 and words[1] in RANK else "__init__"
+
+
+def test_every_module_has_its_place() -> None:
+    """No file of the package belongs to a part that the order above does not name."""
+    unknown = sorted({part_of(path) for path in modules()} - set(RANK))
+    assert not unknown, f"enter {', '.join(unknown)} in ORDER"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    """A module imports only parts that stand before its own; the package's face opens everything lazily."""
+    part = part_of(path)
+    for line, target in imported_parts(path):
+        if target == part or (part, target) in LAZY_EXCEPTIONS:
+            continue
+        assert RANK[target] < RANK[part], f"{path}:{line}: {part} imports {target}, which stands after it"
+        assert target in ONLY.get(part, RANK), f"{path}:{line}: {part} must not import {target}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import descend",
+        "import sys; sys.argv = ['descend', '--help']; from descend.cli import main; main()",
+        "import sys; sys.argv = ['descend', '--help']; import runpy; runpy.run_module('descend')",
+    ],
+    ids=["import", "help", "module"],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
+    """Importing descend and asking the command line for help load none of the heavy packages."""
+    # The exit of the command line is caught, so that what it loaded can still be listed.
+    program = (
+        f"import sys\ntry:\n    exec({code!r})\nexcept SystemExit as end:\n    assert not end.code\n"
+        f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "loaded: []"
