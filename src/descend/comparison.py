@@ -196,7 +196,7 @@ def _one_run(
     callbacks.append(measure_memory)
     own = replace(settings, batch_size=kind.batch_size, seed=seed)
     first = not kind.runs
-    return fit(prepared, own, callbacks=callbacks, keep_path=first, most_epochs=MOST_EPOCHS)
+    return fit(prepared, own, callbacks=callbacks, keep_path=first, give_up_after=MOST_EPOCHS)
 
 
 def _measure(

@@ -16,7 +16,7 @@ from descend.learning_rate import Rate, automatic_rate, batch_curvature
 from descend.models.linear import LinearModel, initialise
 from descend.objectives.losses import Loss, find_loss
 from descend.objectives.penalties import Penalty, find_penalty
-from descend.settings import MOST_EPOCHS, Settings, default_batch_size, default_optimizer
+from descend.settings import Settings, default_batch_size, default_optimizer, most_epochs
 from descend.training import train
 from descend.types import Dataset, FloatArray
 from descend.updates import Optimizer, find_optimizer
@@ -106,9 +106,13 @@ def fit(
     callbacks: Sequence[Callback] = (),
     initial: FloatArray | None = None,
     keep_path: bool = False,
-    most_epochs: int = MOST_EPOCHS,
+    give_up_after: int | None = None,
 ) -> Run:
-    """Trains a linear model. ``initial`` (k, d + 1): start there instead of at zero."""
+    """Trains a linear model.
+
+    ``initial`` (k, d + 1): start there instead of at zero. ``give_up_after`` epochs a run ends that has neither
+    ``epochs`` nor stops by itself.
+    """
     from descend.engines.linear import LinearEngine
 
     settings = settings.checked()
@@ -126,7 +130,7 @@ def fit(
     validation = None
     if prepared.validation is not None:
         validation = LinearEngine(prepared.validation, plan.loss, plan.penalty, threads=threads)
-    epochs = settings.epochs or most_epochs
+    epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
     rule = Rule(
         optimizer=plan.optimizer,
         rate=plan.rate.value,
@@ -199,9 +203,10 @@ def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped
         )
         bound = 2.0 / (full + single) if np.isfinite(single) else 2.0 / sharpness
         cause = f"{blamed} has {100 * share:.0f} % of the curvature L = {sharpness:.3g}"
+        remedy = "" if settings.standardize else "standardise the columns, or "
         return [
             f"diverged: learning rate {plan.rate.value:.3g} against the bound 2/L = {bound:.3g}; {cause}; "
-            'standardise the columns, or take learning_rate="auto"; the best parameters seen were kept'
+            f'{remedy}take learning_rate="auto"; the best parameters seen were kept'
         ]
     flattest = column_scales(prepared.train)
     spread = float(flattest.max() / max(flattest[flattest > 0].min(), 1e-300)) if flattest.any() else 1.0

@@ -39,6 +39,7 @@ class History:
     stopped: str = ""
     """Why it ended: converged, early_stopping, epochs, time, diverged or interrupted."""
     notes: list[str] = field(default_factory=list)
+    stopped_by_callback: bool = False
 
     def append(self, row: Mapping[str, float | None]) -> None:
         for name in COLUMNS:

@@ -11,11 +11,12 @@ from descend.batches import check_batch_size
 from descend.errors import InputError, one_of
 from descend.objectives.losses import LOSSES
 from descend.objectives.penalties import find_penalty
-from descend.updates import OPTIMIZERS, find_optimizer
+from descend.updates import find_optimizer
 from descend.updates.schedules import find_schedule
 
 MOST_EPOCHS = 1000
-"""Where nothing else ends a run."""
+MOST_VISITS = 10_000_000
+"""Where nothing else ends a run: the later of the two, since an epoch of a small table costs nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +133,15 @@ def default_batch_size(num_rows: int) -> tuple[int | str, str]:
     return 32, "fixed rule: 32 above 256 rows; not measured"
 
 
+def most_epochs(num_rows: int) -> int:
+    """The epoch at which a run is given up that still gains.
+
+    >>> most_epochs(1_000_000), most_epochs(1000)
+    (1000, 10000)
+    """
+    return max(MOST_EPOCHS, min(20 * MOST_EPOCHS, MOST_VISITS // num_rows))
+
+
 def default_optimizer(full_batch: bool) -> str:
     """The optimizer that ``"auto"`` means: momentum pays where there is no noise to multiply."""
     return "nesterov" if full_batch else "sgd"
-
-
-__all__ = ["MOST_EPOCHS", "OPTIMIZERS", "Settings", "default_batch_size", "default_optimizer"]

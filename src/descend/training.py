@@ -37,6 +37,20 @@ def train(
 
     Ctrl-C ends the run as any other stop does, with what has been learnt so far.
     """
+    with np.errstate(over="ignore", invalid="ignore"):  # divergence is told by the watch, not by NumPy
+        return _train(engine, state, rule, visits, batch_size, watch, seed, in_order)
+
+
+def _train(
+    engine: Engine,
+    state: State,
+    rule: Rule,
+    visits: Visits,
+    batch_size: int,
+    watch: Watch,
+    seed: int,
+    in_order: bool,
+) -> FloatArray:
     full_batch = batch_size >= visits.num_visits
     watch.call_seconds = 0.0 if full_batch else _call_seconds(engine, state, rule, batch_size)
     watch.start(state)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil, isfinite
 
-import numpy as np
-
 from descend.averaging import TailAverage
 from descend.engines.base import Engine, Rule, State
 from descend.history import History
@@ -214,14 +212,10 @@ class Watch:
         return loss
 
     def _loss(self, parameters: FloatArray, num_rows: int | None) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return self.engine.mean_loss(parameters, num_rows)
+        return self.engine.mean_loss(parameters, num_rows)
 
     def _validation_loss(self, parameters: FloatArray) -> float | None:
-        if self.validation is None:
-            return None
-        with np.errstate(over="ignore", invalid="ignore"):
-            return self.validation.mean_loss(parameters)
+        return None if self.validation is None else self.validation.mean_loss(parameters)
 
     def _keep_if_best(
         self,
@@ -269,6 +263,7 @@ class Watch:
         for callback in self.callbacks:
             if callback(observation) is True and not self.stopped:
                 self.stopped = "interrupted"
+                self.history.stopped_by_callback = True
 
     def _seconds_left(self, speed: float) -> float | None:
         left = []

@@ -171,8 +171,9 @@ class LinearEngine:
         few = LinearEngine(Dataset(self.data.X[:2], self.data.y[:2], weights), self.loss, self.penalty)
         few.average_every = self.average_every
         scratch = State(state.parameters.copy())
-        few.run(scratch, rule, None if batch_size >= self.num_rows else order(0, 0, 2), batch_size)
-        few.mean_loss(scratch.parameters)
+        with np.errstate(over="ignore", invalid="ignore"):
+            few.run(scratch, rule, None if batch_size >= self.num_rows else order(0, 0, 2), batch_size)
+            few.mean_loss(scratch.parameters)
 
     def _map(self, function):  # type: ignore[no-untyped-def]
         return (self.pool.map if self.pool else map)(function, self.chunks)

@@ -87,8 +87,13 @@ class Features:
             self.is_matrix
             and not self.standardize
             and len(self.names) == len(self.input_names)
-            and all(isinstance(e, Number) and not e.tells_missing for _, e in self.encoders)
+            and not self.tells_missing
         )
+
+    @property
+    def tells_missing(self) -> bool:
+        """Whether a column of numbers had gaps, which an indicator column tells."""
+        return any(isinstance(e, Number) and e.tells_missing for _, e in self.encoders)
 
     def encode(
         self,

@@ -65,13 +65,21 @@ class LinearModel:
         return softmax(scores)
 
     def in_units(self) -> tuple[FloatArray, FloatArray]:
-        """Weights (k, d) and intercept (k,) for columns before they were standardised, target units included."""
+        """Weights and intercept (k,) for columns before they were standardised, target units included.
+
+        Weights are (k, columns) for a matrix, with 0 for columns that were left out; for a table they are (k, d),
+        one for each of ``features.names``.
+        """
         weights = self.parameters[:, :-1].astype(np.float64) / self.features.scale
         intercept = self.parameters[:, -1].astype(np.float64) - weights @ self.features.mean
         if self.target.task == "regression":
             scale = np.asarray(self.target.scale, dtype=np.float64)
             weights, intercept = weights * scale[:, None], intercept * scale + self.target.mean
-        return weights, intercept
+        if not self.features.is_matrix or self.features.tells_missing:
+            return weights, intercept
+        whole = np.zeros((len(weights), len(self.features.input_names)))
+        whole[:, self.features.origin] = weights
+        return whole, intercept
 
     def save(self, path: str | Path, force: bool = False) -> Path:
         """Writes the model as one file (safetensors with a JSON header); an existing one stays unless ``force``."""

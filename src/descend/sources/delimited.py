@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?"]
-BLOCK_BYTES = 4 * 2**20
 
 
 class DelimitedReader:
@@ -143,6 +142,7 @@ class DelimitedReader:
             for name in dialect.names:
                 types[name] = _join(types.get(name), table.schema.field(name).type, pa)
         self._codes = tuple(codes)
+        self._dialects = [replace(dialect, head=b"") for dialect in self._dialects]
         return {name: pa.string() if name in codes else kind for name, kind in types.items()}
 
 
@@ -159,7 +159,7 @@ def _options(dialect: Dialect, columns: Sequence[str] | None, types: dict[str, A
         "read_options": pyarrow.csv.ReadOptions(
             column_names=list(dialect.names),
             skip_rows_after_names=1,
-            block_size=BLOCK_BYTES,
+            block_size=dialect.block_bytes,
             encoding=dialect.encoding,
         ),
         "parse_options": pyarrow.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True),
@@ -181,7 +181,7 @@ def _parse_head(path: Path, dialect: Dialect, types: dict[str, Any]) -> pa.Table
     import pyarrow.csv
 
     cut = len(dialect.head) if dialect.is_whole else _line_end(dialect.head, len(dialect.head))
-    problem = "its first row is longer than 1 MB"
+    problem = "its first rows are longer than 64 MB"
     for _ in range(1 if dialect.is_whole else 20):
         try:
             table = pyarrow.csv.read_csv(io.BytesIO(dialect.head[:cut]), **_options(dialect, None, types))

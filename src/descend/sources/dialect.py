@@ -10,6 +10,8 @@ from descend.errors import SourceError, shorten
 from descend.sources.tables import refuse_duplicates
 
 HEAD_BYTES = 2**20
+MOST_HEAD_BYTES = 2**26
+BLOCK_BYTES = 2**22
 DELIMITERS = ",;\t|"
 
 
@@ -21,12 +23,11 @@ class Dialect:
     names: tuple[str, ...]
     encoding: str
     head: bytes
+    is_whole: bool
+    """Whether the head is the whole file."""
     decimal_point: str = "."
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the head is the whole file."""
-        return len(self.head) < HEAD_BYTES
+    block_bytes: int = BLOCK_BYTES
+    """Bytes parsed at a time: room for several of the longest lines."""
 
 
 def dialect_of(path: Path) -> Dialect:
@@ -34,7 +35,7 @@ def dialect_of(path: Path) -> Dialect:
 
     UTF-8 is expected; text that is not is read as Latin-1. Binary data is refused.
     """
-    head = _head(path)
+    head, is_whole = _head(path)
     encoding = _encoding(head, path)
     text = head.removeprefix(codecs.BOM_UTF8).decode(encoding, errors="replace")
     if not text.strip():
@@ -43,15 +44,22 @@ def dialect_of(path: Path) -> Dialect:
     delimiter = _delimiter(record, ".tsv" in [s.lower() for s in path.suffixes])
     names = _names(record, delimiter)
     refuse_duplicates(names, path.name)
-    return Dialect(delimiter, names, encoding, head)
+    longest = max(len(line) for line in head.split(b"\n"))
+    return Dialect(delimiter, names, encoding, head, is_whole, block_bytes=max(BLOCK_BYTES, 4 * longest))
 
 
-def _head(path: Path) -> bytes:
+def _head(path: Path) -> tuple[bytes, bool]:
+    """The first megabyte, more where that holds no whole row, and whether that is all."""
     import pyarrow as pa
 
+    size = HEAD_BYTES
     try:
         with pa.input_stream(str(path), compression="detect") as stream:
-            return bytes(stream.read(HEAD_BYTES))
+            head = bytes(stream.read(size))
+            while len(head) == size and head.count(b"\n") < 3 and size < MOST_HEAD_BYTES:
+                size *= 2
+                head += bytes(stream.read(size - len(head)))
+        return head, len(head) < size
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, error) from None
 

@@ -248,7 +248,7 @@ def _told(path: Path) -> Iterator[None]:
     """Any damage, as one message that names the file."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, SyntaxError, KeyError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, SyntaxError, KeyError) as error:
         if isinstance(error, SourceError | ColumnError):
             raise
         raise SourceError(

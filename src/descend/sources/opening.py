@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from descend.errors import SourceError, shorten
+from descend.errors import InputError, SourceError, shorten
 from descend.sources.selection import closest
 from descend.types import Source
 
@@ -49,6 +49,11 @@ def open_source(
         "weights": weights,
         "require_target": require_target,
     }
+    if not isinstance(data, str | Path):
+        raise InputError(
+            f"data is a {type(data).__name__}; give a path or sklearn:NAME, or use array_source or "
+            "table_source"
+        )
     address = str(data)
     if address.startswith("sklearn:"):
         from descend.sources.sets import open_set

@@ -130,13 +130,16 @@ def closest(name: str, names: Sequence[str]) -> str | None:
     return lowered[found[0]] if found else None
 
 
-def check_weights(weights: NDArray[np.float64], name: str, first_row: int = 0) -> None:
-    """Refuse weights that are negative or not finite; rows count from 1."""
+def check_weights(
+    weights: NDArray[np.float64], name: str, first_row: int = 0, places: NDArray[np.intp] | None = None
+) -> None:
+    """Refuse weights that are negative or not finite; ``places`` are their rows from ``first_row`` on."""
     wrong = ~(np.isfinite(weights) & (weights >= 0))
     if wrong.any():
-        row = int(np.argmax(wrong))
+        at = int(np.argmax(wrong))
+        row = at if places is None else int(places[at])
         raise ColumnError(
-            f"weights column {shorten(name)!r} holds {float(weights[row])} in row {first_row + row + 1}; "
+            f"weights column {shorten(name)!r} holds {float(weights[at])} in row {first_row + row + 1}; "
             "weights must be finite numbers of at least 0: correct or drop that row"
         )
 

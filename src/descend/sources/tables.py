@@ -124,16 +124,18 @@ class TableSource:
                 batch, target = batch.filter(present), target.filter(present)
         elif self._target is not None:
             target = self._target[start : start + batch.num_rows]
-        weights = self._weights_of(batch, start)
+        weights = self._weights_of(batch, start, places)
         columns = batch.select(list(self._selection.features))
         return Block(columns, target, weights), places
 
-    def _weights_of(self, batch: pa.RecordBatch, start: int) -> NDArray[np.float64] | None:
+    def _weights_of(
+        self, batch: pa.RecordBatch, start: int, places: NDArray[np.intp] | None
+    ) -> NDArray[np.float64] | None:
         if self._selection.weights is not None:
             values = numbers_of(
                 batch.column(batch.schema.names.index(self._selection.weights)), self._selection.weights
             )
-            check_weights(values, self._selection.weights, start)
+            check_weights(values, self._selection.weights, start, places)
             return values
         return None if self._weights is None else self._weights[start : start + batch.num_rows]
 

@@ -1,0 +1,118 @@
+"""``compare`` and ``load``: the functions that people call from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from descend.comparison import Comparison, Progress, compare_prepared
+from descend.errors import InputError
+from descend.features import prepare
+from descend.settings import Settings, whole_number
+from descend.sources import array_source, open_source, table_source
+from descend.types import Source, Task
+
+if TYPE_CHECKING:
+    from descend.estimators import LinearClassifier, LinearRegressor
+
+
+def compare(
+    X: Any,
+    y: Any = None,
+    *,
+    batch_sizes: Sequence[int | str] = (1, 32, "full"),
+    seeds: int = 3,
+    target: str | None = None,
+    task: Task | None = None,
+    loss: str | None = None,
+    penalty: str | None = "l2",
+    alpha: float = 1e-4,
+    optimizer: str = "sgd",
+    learning_rate: float | Literal["auto"] = "auto",
+    schedule: str = "constant",
+    momentum: float = 0.9,
+    epochs: int | None = None,
+    seconds: float | None = None,
+    target_loss: float | None = None,
+    validation_fraction: float = 0.1,
+    standardize: bool = True,
+    reduction: str = "mean",
+    sample_weight: Any = None,
+    random_state: int = 0,
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Stochastic, mini-batch and batch gradient descent on the same rows, with the same budget.
+
+    Every batch size gets the learning rate that its curvature allows (``learning_rate="auto"``) and runs with
+    ``seeds`` seeds until nothing is gained, or until ``seconds`` or ``epochs`` are over. The target is
+    ``target_loss``, or 1 % of the gap between the first and the best loss.
+
+    Parameters
+    ----------
+    X : array (n, d), table (pandas, polars, PyArrow), or what the command line takes: a path or ``sklearn:NAME``
+    y : array (n,); or None, and ``target`` names a column of ``X``
+
+    Raises ``InputError`` (a ``ValueError``) naming what cannot be used.
+
+    Examples
+    --------
+    >>> import descend
+    >>> comparison = descend.compare("sklearn:iris", batch_sizes=(1, "full"), seeds=1, epochs=20)
+    >>> [run["kind"] for run in comparison.runs]
+    ['stochastic', 'batch']
+    """
+    settings = Settings(
+        loss=loss,
+        penalty=penalty,
+        alpha=alpha,
+        standardize=standardize,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        momentum=momentum,
+        epochs=epochs,
+        seconds=seconds,
+        reduction=reduction,
+        seed=random_state,
+        threads="auto" if n_jobs in (None, -1) else n_jobs,
+    ).checked()
+    seeds = whole_number("seeds", seeds, at_least=1)
+    source = _source(X, y, target, sample_weight)
+    prepared = prepare(
+        source, task=task, validation=validation_fraction, seed=random_state, standardize=standardize
+    )
+    return compare_prepared(
+        prepared,
+        settings,
+        batch_sizes=batch_sizes,
+        seeds=seeds,
+        target_loss=target_loss,
+        data_name=source.name,
+        progress=progress,
+    )
+
+
+def load(path: str | Path) -> LinearClassifier | LinearRegressor:
+    """The estimator saved in ``path`` by ``.save`` or by ``descend fit``.
+
+    Nothing in the file is executed. Raises ``ModelFileError`` where it is damaged or something else.
+    """
+    from descend.estimators import LinearClassifier, LinearRegressor
+    from descend.models.linear import LinearModel
+
+    model = LinearModel.load(path)
+    return (LinearClassifier if model.target.task == "classification" else LinearRegressor)._of(model)
+
+
+def _source(X: Any, y: Any, target: str | None, sample_weight: Any) -> Source:
+    if isinstance(X, (str, Path)):
+        return open_source(X, target=target)
+    if hasattr(X, "__arrow_c_stream__"):
+        return table_source(X, y=y, weights=sample_weight, target=target)
+    if y is None:
+        raise InputError("y is missing: give one target a row, or a table and the name of its target column")
+    import numpy as np
+
+    return array_source(np.asarray(X), np.asarray(y), sample_weight)

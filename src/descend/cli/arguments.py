@@ -1,0 +1,156 @@
+"""From what was typed to what the library takes; everything here is judged before any data are read."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from descend.errors import InputError, one_of, shorten
+
+if TYPE_CHECKING:
+    from descend.settings import Settings
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
+MODELS = ("linear",)
+TASKS = ("classification", "regression")
+_OPTION_OF = {
+    "batch size": "--batch-size", "learning_rate": "--learning-rate", "loss": "--loss", "penalty": "--penalty",
+    "alpha": "--alpha", "optimizer": "--optimizer", "schedule": "--schedule", "momentum": "--momentum",
+    "reduction": "--reduction", "epochs": "--epochs", "time": "--time", "seed": "--seed",
+    "threads": "--threads",
+}  # fmt: skip
+
+
+def names(texts: Iterable[str]) -> list[str]:
+    """Column names out of ``a,b``; a name with a comma stands in double quotes.
+
+    >>> names(["a,b", '"c,d"'])
+    ['a', 'b', 'c,d']
+    """
+    return [name for row in csv.reader(list(texts)) for name in row if name]
+
+
+def seconds(text: str | None, name: str = "--time") -> float | None:
+    """A time span.
+
+    >>> seconds("30s"), seconds("5m"), seconds("1.5h"), seconds("2")
+    (30.0, 300.0, 5400.0, 2.0)
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*(ms|s|min|m|h|)\s*", text.lower())
+    try:
+        value = float(found[1]) * UNITS[found[2]] if found else float("nan")
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value) or value <= 0:
+        raise InputError(f"{name} {shorten(text)!r} is not a time span; give one above 0, such as 30s, 5m or 1.5h")
+    return value
+
+
+def validation(text: str) -> tuple[float, str | None]:
+    """A share of the rows, or a file of rows.
+
+    >>> validation("0.2"), validation("held_out.csv")
+    ((0.2, None), (0.0, 'held_out.csv'))
+    """
+    try:
+        share = float(text)
+    except ValueError:
+        return 0.0, text
+    if not 0 <= share < 1:
+        raise InputError(
+            f"--validation is {shorten(text)}; give a share of at least 0 and below 1, such as 0.1, "
+            "a file, or 0 for none"
+        )
+    return share, None
+
+
+def number(text: str | None, name: str) -> float | None:
+    """A finite number, or None where the option was not given."""
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value):
+        raise InputError(f"{name} is {shorten(text)!r}; a finite number is needed")
+    return value
+
+
+def task(text: str | None) -> Any:
+    """The task, or None to have it told from the target."""
+    if text is not None and text not in TASKS:
+        raise one_of("--task", text, TASKS)
+    return text
+
+
+def settings(options: dict[str, Any], **more: Any) -> Settings:
+    """Checked settings of a run; errors name the options as they are typed."""
+    from descend.settings import Settings
+
+    if options["model"] not in MODELS:
+        raise one_of("--model", options["model"], MODELS)
+    chosen = {
+        name: options[name]
+        for name in ("loss", "penalty", "alpha", "reduction", "optimizer", "learning_rate", "schedule",
+                     "momentum", "epochs", "seed", "threads", "standardize")
+    }  # fmt: skip
+    time = seconds(options["time"])
+    try:
+        return Settings(**chosen, seconds=time, **more).checked()
+    except InputError as error:
+        raise in_options(error) from None
+
+
+def in_options(error: InputError) -> InputError:
+    """The same message with a setting's name as its option.
+
+    >>> print(in_options(InputError("learning_rate is -1; a number above 0 is needed")))
+    --learning-rate is -1; a number above 0 is needed
+    """
+    text = str(error)
+    for name, option in _OPTION_OF.items():
+        if re.match(rf"{name}s? ", text):
+            text = option + text[len(name) :]
+            break
+    return type(error)(option_words(text))
+
+
+def option_words(text: str) -> str:
+    """Python's spelling of a setting inside a sentence, as it is typed here.
+
+    >>> option_words('take learning_rate="auto"')
+    'take --learning-rate auto'
+    """
+    return re.sub(
+        r'\b(learning_rate|epochs|batch_size)=("?)(\w+)\2',
+        lambda found: f"--{found[1].replace('_', '-')} {found[3]}",
+        text,
+    )
+
+
+def check_page(report: str | None, no_report: bool) -> None:
+    """The two options about the page must not contradict each other."""
+    if report is not None and no_report:
+        raise InputError("--report and --no-report contradict each other; give one of them")
+
+
+def shown_command(arguments: Iterable[str]) -> str:
+    """The command line as it could be typed again."""
+    import shlex
+
+    return "descend " + shlex.join(arguments)
+
+
+def same_place(one: str | Path, other: str | Path) -> bool:
+    """Whether two paths lead to one file."""
+    try:
+        return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+    except (OSError, ValueError, RuntimeError):
+        return False

@@ -1,0 +1,52 @@
+"""Where files go: names that were given are checked before any work, names that were not are found free."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from descend.cli.arguments import same_place
+from descend.errors import InputError, shorten
+from descend.files import check_output, free_name
+
+LONGEST_NAME = 80
+
+
+def check_given(option: str, path: str | None, force: bool, *inputs: str) -> None:
+    """Raise now if the file that ``option`` names could not be written later, or would replace an input."""
+    if path is None:
+        return
+    if not path:
+        raise InputError(f"{option} is empty; give the name of a file")
+    for data in inputs:
+        if same_place(path, data):
+            raise InputError(f"{option} {shorten(path)!r} is what is read; choose another name")
+    check_output(path, force)
+
+
+def check_differ(**paths: str | None) -> None:
+    """Two outputs must not be one file."""
+    given = [(f"--{name}", path) for name, path in paths.items() if path is not None]
+    for i, (one, path) in enumerate(given):
+        for other, second in given[i + 1 :]:
+            if same_place(path, second):
+                raise InputError(f"{one} and {other} are both {shorten(path)!r}; name two files")
+
+
+def default_place(name: str, ending: str, force: bool) -> Path:
+    """A file in the working folder named after the data; the next free name unless existing ones may go."""
+    path = Path(file_stem(name) + ending)
+    path = path if force else free_name(path)
+    check_output(path, force)
+    return path
+
+
+def file_stem(name: str) -> str:
+    """What the data are called, as a file may be called.
+
+    >>> file_stem("sklearn:digits"), file_stem("../my data"), file_stem("...")
+    ('digits', 'my data', 'data')
+    """
+    name = name.removeprefix("sklearn:")
+    name = re.sub(r'[\x00-\x1f\x7f<>:"|?*]', "_", re.split(r"[/\\]", name)[-1])
+    return name.strip(" .")[:LONGEST_NAME] or "data"

@@ -1,0 +1,428 @@
+"""The scikit-learn face: ``LinearClassifier`` and ``LinearRegressor``."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+
+from descend.features import prepare
+from descend.fitting import fit as run_fit
+from descend.models.linear import LinearModel
+from descend.settings import Settings
+from descend.sources import array_source, table_source
+from descend.sources.arrays import column_names
+from descend.types import FloatArray, Source, Task
+from descend.watching import Callback, Observation
+
+FLOATS = (np.float64, np.float32)
+
+
+class _Linear(BaseEstimator):  # type: ignore[misc]
+    """What the two estimators share."""
+
+    _task: Task
+    coef_: FloatArray
+    intercept_: FloatArray
+    model_: LinearModel
+
+    def __init__(
+        self,
+        *,
+        loss: str | None = None,
+        penalty: str | None = "l2",
+        alpha: float = 1e-4,
+        fit_intercept: bool = True,
+        standardize: bool = True,
+        batch_size: int | str = "auto",
+        optimizer: str = "auto",
+        learning_rate: float | Literal["auto"] = "auto",
+        schedule: str = "constant",
+        momentum: float = 0.9,
+        epochs: int | None = None,
+        tol: float | None = 1e-3,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        average: bool | Literal["auto"] = "auto",
+        shuffle: bool = True,
+        warm_start: bool = False,
+        reduction: str = "mean",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        callbacks: Sequence[Callback] = (),
+        verbose: int = 0,
+    ) -> None:
+        self.loss = loss
+        self.penalty = penalty
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.standardize = standardize
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.momentum = momentum
+        self.epochs = epochs
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.average = average
+        self.shuffle = shuffle
+        self.warm_start = warm_start
+        self.reduction = reduction
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.callbacks = callbacks
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Trains on rows ``X`` (n, d) with targets ``y`` (n,), or (n, k) numbers; returns the estimator.
+
+        ``X`` is an array of numbers, or a table (pandas, polars, PyArrow, or anything with the Arrow PyCapsule
+        interface) whose texts, booleans, dates and gaps are encoded. ``sample_weight`` (n,) is ≥ 0: weight 2
+        counts like the row twice.
+
+        Raises ``ValueError`` (``descend.InputError`` where descend finds it) naming the argument, before
+        anything is trained. Ctrl-C leaves a fitted estimator behind and goes on as ``KeyboardInterrupt``.
+        """
+        settings = self._settings().checked()
+        source = self._source(X, y, sample_weight)
+        prepared = prepare(
+            source,
+            task=self._task,
+            validation=self._validation_share(),
+            seed=settings.seed,
+            standardize=self.standardize,
+            shuffle=self.shuffle,
+            class_weight=getattr(self, "class_weight", None),
+        )
+        callbacks = [*self.callbacks, *([_print] if self.verbose else [])]
+        run = run_fit(prepared, settings, callbacks, initial=self._initial(prepared.features, prepared.target))
+        self._adopt(run.model)
+        self._warn()
+        if run.stopped == "interrupted" and not self._stopped_by_callback():
+            raise KeyboardInterrupt
+        return self
+
+    def save(self, path: str | Path, force: bool = False) -> Path:
+        """Writes the model as one file, read by ``descend.load`` and ``descend predict``; see ``LinearModel.save``."""
+        check_is_fitted(self)
+        return self.model_.save(path, force=force)
+
+    # --- before training -------------------------------------------------------------------------
+
+    def _settings(self) -> Settings:
+        threads: int | Literal["auto"] = 1 if self.n_jobs is None else self.n_jobs
+        return Settings(
+            loss=self.loss,
+            penalty=self.penalty,
+            alpha=self.alpha,
+            fit_intercept=self.fit_intercept,
+            standardize=self.standardize,
+            batch_size=self.batch_size,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            schedule=self.schedule,
+            momentum=self.momentum,
+            epochs=self.epochs,
+            tol=self.tol,
+            early_stopping=self.early_stopping,
+            n_iter_no_change=self.n_iter_no_change,
+            average=self.average,
+            shuffle=self.shuffle,
+            reduction=self.reduction,
+            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+            threads="auto" if threads == -1 else threads,
+        )
+
+    def _validation_share(self) -> float:
+        return self.validation_fraction if self.early_stopping else 0.0
+
+    def _source(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Source:
+        """The rows as a source, checked the way scikit-learn checks them."""
+        if _is_mixed_table(X):
+            self._from_table = True
+            source = table_source(X, y=self._check_y(y), weights=sample_weight, name="X")
+            self.feature_names_in_ = np.array(source.column_names, dtype=object)
+            self.n_features_in_ = len(source.column_names)
+            return source
+        self._from_table = False
+        X, y = validate_data(
+            self, X, y, dtype=FLOATS, order="C", multi_output=self._task == "regression", y_numeric=False
+        )
+        weights = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        source = array_source(X, self._check_y(y), weights, name="X")
+        if hasattr(self, "feature_names_in_"):
+            source.column_names = tuple(self.feature_names_in_)  # so that the model finds them in a file too
+        return source
+
+    def _check_y(self, y: Any) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def _initial(self, features: Any, target: Any) -> FloatArray | None:
+        """With ``warm_start``, the last fit's parameters in this fit's encoding."""
+        if not self.warm_start or not hasattr(self, "model_"):
+            return None
+        weights, intercept = np.atleast_2d(self.coef_), np.atleast_1d(self.intercept_)
+        if weights.shape != (target.num_outputs, len(features.names)):
+            return None
+        scale = target.scale if self._task == "regression" else np.ones(len(weights))
+        centre = target.mean if self._task == "regression" else np.zeros(len(weights))
+        encoded = weights * features.scale / scale[:, None]
+        shifted = (intercept + weights @ features.mean - centre) / scale
+        return np.hstack([encoded, shifted[:, None]])
+
+    # --- after training --------------------------------------------------------------------------
+
+    def _adopt(self, model: LinearModel) -> None:
+        """Takes the model's results as the estimator's own attributes."""
+        self.model_ = model
+        self.history_ = model.history
+        self.coef_, self.intercept_ = model.in_units()
+        self.n_iter_ = max(1, ceil(model.history.last["epoch"]))
+
+    def _warn(self) -> None:
+        for note in self.history_.notes:
+            warnings.warn(note, ConvergenceWarning, stacklevel=3)
+        if self.epochs is None and self.history_.stopped == "epochs":
+            warnings.warn(
+                f"still gaining after {self.n_iter_} epochs; set epochs to go on longer, or standardize=True",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _stopped_by_callback(self) -> bool:
+        return self.history_.stopped_by_callback
+
+    def _scores(self, X: Any) -> FloatArray:
+        """Scores (n, k) in the target's units."""
+        check_is_fitted(self)
+        if self._from_table:
+            blocks = table_source(X, name="X").blocks()
+            return np.vstack([self.model_.scores(block.columns) for block in blocks])
+        if self.model_.features.tells_missing:  # a model of the command line, whose rows may have gaps
+            return self.model_.scores(validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=False))
+        X = validate_data(self, X, dtype=FLOATS, reset=False)
+        return np.asarray(X @ np.atleast_2d(self.coef_).T + self.intercept_)
+
+    @classmethod
+    def _of(cls, model: LinearModel) -> Self:
+        """An estimator around a model that was loaded."""
+        summary = model.summary
+        settings = ("loss", "penalty", "alpha", "batch_size", "optimizer", "learning_rate", "schedule", "reduction")
+        estimator = cls(**{name: summary[name] for name in settings})
+        names = model.features.input_names
+        estimator._from_table = not model.features.is_matrix
+        estimator.n_features_in_ = len(names)
+        if names != column_names(len(names)):
+            estimator.feature_names_in_ = np.array(names, dtype=object)
+        estimator._adopt(model)
+        return estimator
+
+
+class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
+    """Logistic regression by gradient descent: stochastic, mini-batch or batch, with nothing to tune.
+
+    Minimises mean loss + alpha · ½‖w‖² over standardised columns; the intercept is free. Two classes have one
+    score, more have one each (softmax).
+
+    Parameters
+    ----------
+    loss : "log_loss" or None (the same)
+    penalty : "l2" or None; alpha : its strength
+    standardize : scale columns to mean 0 and deviation 1 inside; ``coef_`` is for columns as they came
+    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch), or "auto"
+    optimizer : "auto", "sgd", "momentum", "nesterov", "adam"
+    learning_rate : "auto" (from curvature, for this batch size) or a number
+    schedule : "constant", "inverse-scaling", "linear" (needs epochs)
+    epochs : None (until nothing is gained) or exactly so many
+    tol : share of the total gain below which a quarter of the epochs counts as having gained nothing (× 0.1)
+    early_stopping, validation_fraction, n_iter_no_change : stop when held-out rows gain nothing; keep the best
+    average : average the last half of the parameters; "auto": with the automatic rate, unless full batch
+    class_weight : None, "balanced", or {class: weight}
+    shuffle, warm_start, random_state, verbose : as in scikit-learn
+    reduction : "mean" or "sum" over the rows of a batch
+    n_jobs : threads for the full batch; None: 1, -1: all. Results do not depend on it
+    callbacks : called with each ``Observation``; returning True stops
+
+    Attributes
+    ----------
+    coef_ : (1 or K, d); intercept_ : (1 or K,); classes_ : (K,), sorted
+    n_iter_ : epochs, rounded up; history_ : ``descend.History``; model_ : ``LinearModel``
+    n_features_in_, feature_names_in_ : as in scikit-learn
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from descend import LinearClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = LinearClassifier(batch_size=32, random_state=0).fit(X, y)
+    >>> bool(model.score(X, y) > 0.97), model.history_.stopped
+    (True, 'converged')
+    """
+
+    _task: Task = "classification"
+    classes_: NDArray[Any]
+
+    def __init__(
+        self,
+        *,
+        loss: str | None = None,
+        penalty: str | None = "l2",
+        alpha: float = 1e-4,
+        fit_intercept: bool = True,
+        standardize: bool = True,
+        batch_size: int | str = "auto",
+        optimizer: str = "auto",
+        learning_rate: float | Literal["auto"] = "auto",
+        schedule: str = "constant",
+        momentum: float = 0.9,
+        epochs: int | None = None,
+        tol: float | None = 1e-3,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        average: bool | Literal["auto"] = "auto",
+        class_weight: Mapping[Any, float] | str | None = None,
+        shuffle: bool = True,
+        warm_start: bool = False,
+        reduction: str = "mean",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        callbacks: Sequence[Callback] = (),
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            loss=loss,
+            penalty=penalty,
+            alpha=alpha,
+            fit_intercept=fit_intercept,
+            standardize=standardize,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            schedule=schedule,
+            momentum=momentum,
+            epochs=epochs,
+            tol=tol,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            average=average,
+            shuffle=shuffle,
+            warm_start=warm_start,
+            reduction=reduction,
+            n_jobs=n_jobs,
+            random_state=random_state,
+            callbacks=callbacks,
+            verbose=verbose,
+        )
+        self.class_weight = class_weight
+
+    def _check_y(self, y: Any) -> NDArray[Any]:
+        labels = column_or_1d(y, warn=True)
+        check_classification_targets(labels)
+        self.classes_ = np.unique(labels)
+        return np.asarray(labels)
+
+    def decision_function(self, X: Any) -> FloatArray:
+        """Scores: (n,) log-odds of the second of two classes, or (n, K)."""
+        scores = self._scores(X)
+        return scores[:, 0] if scores.shape[1] == 1 else scores
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The likeliest class of each row, (n,)."""
+        scores = self._scores(X)
+        codes = (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
+        return self.classes_[codes]
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Probability of each class, (n, K), in the order of ``classes_``."""
+        scores = self._scores(X)
+        return self.model_.probabilities(scores)
+
+    def predict_log_proba(self, X: Any) -> FloatArray:
+        """Logarithm of ``predict_proba``."""
+        return np.log(self.predict_proba(X))
+
+    def _adopt(self, model: LinearModel) -> None:
+        super()._adopt(model)
+        if not hasattr(self, "classes_"):
+            self.classes_ = np.asarray(model.target.classes)
+
+
+class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
+    """Least squares by gradient descent: stochastic, mini-batch or batch, with nothing to tune.
+
+    Minimises mean ½ (score − y)² + alpha · ½‖w‖² over standardised columns; the intercept is free. The target
+    is standardised inside as well, which changes no optimum. Parameters as in ``LinearClassifier``, without
+    ``class_weight``; ``coef_`` is (d,), or (k, d) for ``y`` (n, k).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from descend import LinearRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> round(LinearRegressor(random_state=0).fit(X, y).score(X, y), 2)
+    0.52
+    """
+
+    _task: Task = "regression"
+
+    def _check_y(self, y: Any) -> NDArray[Any]:
+        numbers = np.asarray(y, dtype=np.float64)
+        self._one_output = numbers.ndim == 1
+        return numbers
+
+    def predict(self, X: Any) -> FloatArray:
+        """The number expected for each row: (n,), or (n, k)."""
+        scores = self._scores(X)
+        return scores[:, 0] if self._one_output else scores
+
+    def _adopt(self, model: LinearModel) -> None:
+        super()._adopt(model)
+        if not hasattr(self, "_one_output"):
+            self._one_output = model.target.num_outputs == 1
+        if self._one_output:
+            self.coef_ = self.coef_[0]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def _is_mixed_table(X: Any) -> bool:
+    """Whether ``X`` is a table with columns other than plain numbers, or with gaps: the features stage is needed."""
+    if not hasattr(X, "__arrow_c_stream__"):
+        return False
+    import pyarrow as pa
+
+    table = pa.table(X)
+    return any(
+        not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) or column.null_count
+        for column in table.columns
+    )
+
+
+def _print(observation: Observation) -> None:
+    print(
+        f"epoch {observation.epoch:.2f}  loss {observation.loss:.6g}  "
+        f"{observation.rows_per_second:,.0f} rows/s",
+        file=sys.stdout,
+    )

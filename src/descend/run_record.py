@@ -1,0 +1,142 @@
+"""What is kept of one training: its figures inside the model file, and the record that a page is drawn from."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from descend.machine import describe_machine
+from descend.metrics import ClassificationMetrics, Metrics, RegressionMetrics
+from descend.models.linear import LinearModel
+from descend.types import Dataset
+
+if TYPE_CHECKING:
+    from descend.features import Prepared
+    from descend.settings import Settings
+
+FORMAT = "descend.model"
+VERSION = 1
+MOST_COEFFICIENTS = 30
+BLOCK_VALUES = 2**20
+STATIC = ("cpu", "cores", "memory_bytes", "system", "versions")
+"""What of a machine does not change from run to run: a model file holds no more of it."""
+
+
+def dataset_metrics(model: LinearModel, data: Dataset) -> Metrics:
+    """Figures of ``model`` on rows that are encoded already, weights taken into account; a block at a time."""
+    classes = len(model.target.classes)
+    outputs = len(model.parameters)
+    sums = ClassificationMetrics(classes) if classes else RegressionMetrics(outputs)
+    weights, intercept = model.parameters[:, :-1].T, model.parameters[:, -1]
+    step = max(1, BLOCK_VALUES // max(outputs, 8))
+    for start in range(0, data.num_rows, step):
+        rows = slice(start, start + step)
+        scores = np.asarray(data.X[rows] @ weights + intercept, dtype=np.float64)
+        row_weights = None if data.weights is None else data.weights[rows]
+        if isinstance(sums, ClassificationMetrics):
+            sums.add(scores, data.y[rows, 0], row_weights)
+        else:
+            sums.add(model.target.decode(scores), model.target.decode(data.y[rows]), row_weights)
+    return sums.result()
+
+
+def complete_summary(
+    model: LinearModel, prepared: Prepared, settings: Settings, data_name: str
+) -> dict[str, Any]:
+    """Adds to the model's summary what its page needs; returns the summary."""
+    from descend.comparison import describe_data
+
+    machine = describe_machine()
+    model.summary |= {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": describe_data(prepared, data_name),
+        "standardize": settings.standardize,
+        "budget_seconds": settings.seconds,
+        "most_epochs": settings.epochs,
+        "machine": {name: machine[name] for name in STATIC},
+        "train": dataset_metrics(model, prepared.train),
+        "validation": None
+        if prepared.validation is None
+        else dataset_metrics(model, prepared.validation),
+    }
+    return model.summary
+
+
+def model_record(model: LinearModel, command: str | None = None, load: float | None = None) -> dict[str, Any]:
+    """A ``descend.model`` record for ``descend.report``, from a model alone: fresh, or loaded from its file."""
+    summary = model.summary
+    data = summary.get("data") or {"name": model.target.name, "target": model.target.name}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "created": summary.get("created"),
+        "data": data,
+        "settings": {
+            "loss": model.loss,
+            "penalty": summary.get("penalty"),
+            "alpha": summary.get("alpha"),
+            "optimizer": summary.get("optimizer"),
+            "learning_rate": summary.get("learning_rate"),
+            "standardize": summary.get("standardize"),
+            "budget_seconds": summary.get("budget_seconds"),
+            "epochs": summary.get("most_epochs"),
+            "seeds": [summary["seed"]] if "seed" in summary else None,
+            "reduction": summary.get("reduction"),
+            "command": command,
+        },
+        "machine": (summary.get("machine") or {}) | ({} if load is None else {"load": load}),
+        "history": {"columns": model.history.columns},
+        "stopped": model.history.stopped,
+        **{
+            name: summary.get(name)
+            for name in ("batch_size", "learning_rate", "optimizer", "epochs", "steps", "seconds",
+                         "train", "validation")
+        },
+        "coefficients": largest_coefficients(model),
+        "verdict": fit_verdict(model),
+    }  # fmt: skip
+
+
+def largest_coefficients(model: LinearModel) -> list[dict[str, Any]]:
+    """The coefficients of the encoded columns with the largest magnitude, largest first."""
+    weights = model.parameters[:, :-1].astype(np.float64)
+    order = np.argsort(-np.abs(weights), axis=None, kind="stable")[:MOST_COEFFICIENTS]
+    several = len(weights) > 1
+    classes = [str(label) for label in model.target.classes]
+    found = []
+    for output, column in zip(*np.unravel_index(order, weights.shape), strict=True):
+        value = float(weights[output, column])
+        label = (classes[output] if classes else int(output)) if several else None
+        found.append(
+            {
+                "name": model.features.names[column],
+                "output": label,
+                "value": value if np.isfinite(value) else None,
+            }
+        )
+    return found
+
+
+def fit_verdict(model: LinearModel) -> str:
+    """The result in one sentence."""
+    from descend.report import formatting
+
+    summary = model.summary
+    sentence = f"Trained in {formatting.duration(summary.get('seconds'))}"
+    where, metrics = "validation", summary.get("validation")
+    if not metrics:
+        where, metrics = "training", summary.get("train")
+    metrics = metrics or {}
+    if metrics.get("accuracy") is not None:
+        return f"{sentence}: {100 * metrics['accuracy']:.1f} % of the {where} rows are told right."
+    if metrics.get("r2") is not None:
+        return f"{sentence}: R² is {metrics['r2']:.3f} on the {where} rows, {_typical(metrics)}."
+    return f"{sentence}."
+
+
+def _typical(metrics: dict[str, Any]) -> str:
+    from descend.report import formatting
+
+    return f"with a typical error of {formatting.number(metrics['rmse'])}"
