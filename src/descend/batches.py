@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from descend.errors import InputError
+from descend.errors import InputError, shorten
 from descend.types import FloatArray, IntArray
 
 STRIP = 64
@@ -74,7 +74,7 @@ def check_batch_size(batch_size: object, num_rows: int | None = None) -> int | s
         try:
             batch_size = int(text)
         except ValueError:
-            raise InputError(f"batch size {batch_size[:40]!r} is not one; {accepted} is needed") from None
+            raise InputError(f"batch size {shorten(text)!r} is not one; {accepted} is needed") from None
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
         raise InputError(f"batch size {batch_size!r} is not one; {accepted} is needed")
     if batch_size < 1:

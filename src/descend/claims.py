@@ -63,8 +63,7 @@ class Kind:
     def loss_after(self, column: str, amount: float) -> float:
         """Median loss at the last observation at or before ``amount`` seconds or epochs, as a share of the gap."""
         losses = [
-            [loss for place, loss in _pairs(c, column, "loss") if place <= amount][-1]
-            for c in self.columns()
+            [loss for place, loss in _pairs(c, column, "loss") if place <= amount][-1] for c in self.columns()
         ]
         return (float(np.median(losses)) - self.best_loss) / self.gap
 
@@ -84,10 +83,10 @@ class Kind:
     def seconds_to_target(self) -> float | None:
         spread = self.summary["seconds_to_target"]
         all_there = self.summary["target_reached"] == self.summary["num_seeds"]
-        return spread["median"] if spread and all_there else None
+        return float(spread["median"]) if spread and all_there else None
 
     def updates_an_epoch(self) -> float:
-        return self.num_rows / self.summary["batch_size"]
+        return float(self.num_rows / self.summary["batch_size"])
 
     def seconds_an_update(self) -> float:
         return float(self.summary["batch_size"] / (self.summary["rows_per_second"] or np.nan))
@@ -125,13 +124,23 @@ def seconds_text(seconds: float | None) -> str:
     """A duration with the digits it deserves.
 
     >>> seconds_text(0.00123), seconds_text(2.0), seconds_text(None)
-    ('1.2 ms', '2.0 s', 'never')
+    ('1.2 ms', '2 s', 'never')
     """
     if seconds is None or not np.isfinite(seconds):
         return "never"
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.2g} µs"
-    return f"{seconds * 1e3:.2g} ms" if seconds < 0.1 else f"{seconds:.2g} s" if seconds < 1 else f"{seconds:,.1f} s"
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{two_digits(seconds / size)} {unit}"
+    return f"{two_digits(seconds * 1e6)} µs"
+
+
+def two_digits(number: float) -> str:
+    """A number with two significant digits, or all of those before the point; no exponents.
+
+    >>> two_digits(0.01234), two_digits(2.0), two_digits(1234.5)
+    ('0.012', '2', '1,234')
+    """
+    return f"{number:,.0f}" if abs(number) >= 99.5 else f"{number:.2g}"
 
 
 def bytes_text(count: float) -> str:
@@ -154,7 +163,7 @@ def percent(share: float) -> str:
     """
     if not np.isfinite(share):
         return "unknown"
-    return "under 0.01 %" if abs(share) < 1e-4 else f"{100 * share:.2g} %"
+    return "under 0.01 %" if abs(share) < 1e-4 else f"{two_digits(100 * share)} %"
 
 
 # --- the claims ------------------------------------------------------------------------------------
@@ -197,8 +206,10 @@ def _seconds_of_an_epoch(kind: Kind) -> float:
 
 
 def updates_are_noisy(mine: Kind, kinds: list[Kind]) -> Answer:
-    evidence = "the loss jumps from look to look by " + _listing(kinds, lambda k: percent(k.wobble())) + (
-        " of the gap (standard deviation, last third of the run)"
+    evidence = (
+        "the loss jumps from look to look by "
+        + _listing(kinds, lambda k: percent(k.wobble()))
+        + (" of the gap (standard deviation, last third of the run)")
     )
     wobbles = {kind.label: kind.wobble() for kind in kinds}
     others = [wobble for label, wobble in wobbles.items() if label != mine.label and np.isfinite(wobble)]
@@ -232,7 +243,9 @@ def cheaper_per_row(mine: Kind, kinds: list[Kind]) -> Answer:
 
 
 def _speeds(kinds: list[Kind]) -> str:
-    return "million rows a second: " + _listing(kinds, lambda k: f"{k.summary['rows_per_second'] / 1e6:.2g}")
+    return "million rows a second: " + _listing(
+        kinds, lambda k: two_digits(k.summary["rows_per_second"] / 1e6)
+    )
 
 
 def updates_less_often(mine: Kind, kinds: list[Kind]) -> Answer:
@@ -242,7 +255,7 @@ def updates_less_often(mine: Kind, kinds: list[Kind]) -> Answer:
 
 def gradient_is_stable(mine: Kind, kinds: list[Kind]) -> Answer:
     evidence = "at the start a batch's gradient strays from the whole one by " + _listing(
-        kinds, lambda k: f"{100 * k.noise.relative:.0f} %"
+        kinds, lambda k: percent(k.noise.relative) if k.noise.relative else "nothing"
     )
     return mine.noise.relative < min(k.noise.relative for k in kinds if k is not mine), evidence
 
@@ -299,7 +312,7 @@ def cheaper_than_stochastic(mine: Kind, kinds: list[Kind]) -> Answer:
         return None, "stochastic gradient descent was not among the runs"
     ratio = mine.summary["rows_per_second"] / stochastic.summary["rows_per_second"]
     holds = True if ratio > CLEARLY else False if ratio * CLEARLY < 1 else None
-    return holds, f"{ratio:.2g} times the rows a second of stochastic"
+    return holds, f"{two_digits(ratio)} times the rows a second of stochastic"
 
 
 def needs_only_a_batch(mine: Kind, kinds: list[Kind]) -> Answer:
@@ -375,7 +388,9 @@ def verdict(kinds: list[Kind]) -> str:
     for t, kind in times[1:]:
         ratio = t / max(first, 1e-12)
         others.append(
-            f"{kind.label} was about as fast" if ratio < CLEARLY else f"{kind.label} took {ratio:.2g} times as long"
+            f"{kind.label} was about as fast"
+            if ratio < CLEARLY
+            else f"{kind.label} took {two_digits(ratio)} times as long"
         )
     others += [f"{kind.label} did not reach it" for t, kind in arrived if t is None]
     return sentence + ("; " + ", ".join(others) if others else "") + "."

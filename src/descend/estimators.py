@@ -110,7 +110,9 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
             class_weight=getattr(self, "class_weight", None),
         )
         callbacks = [*self.callbacks, *([_print] if self.verbose else [])]
-        run = run_fit(prepared, settings, callbacks, initial=self._initial(prepared.features, prepared.target))
+        run = run_fit(
+            prepared, settings, callbacks, initial=self._initial(prepared.features, prepared.target)
+        )
         self._adopt(run.model)
         self._warn()
         if run.stopped == "interrupted" and not self._stopped_by_callback():
@@ -118,7 +120,7 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
         return self
 
     def save(self, path: str | Path, force: bool = False) -> Path:
-        """Writes the model as one file, read by ``descend.load`` and ``descend predict``; see ``LinearModel.save``."""
+        """Writes the model as one file, which ``descend.load`` and ``descend predict`` read."""
         check_is_fitted(self)
         return self.model_.save(path, force=force)
 
@@ -155,10 +157,10 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
         """The rows as a source, checked the way scikit-learn checks them."""
         if _is_mixed_table(X):
             self._from_table = True
-            source = table_source(X, y=self._check_y(y), weights=sample_weight, name="X")
-            self.feature_names_in_ = np.array(source.column_names, dtype=object)
-            self.n_features_in_ = len(source.column_names)
-            return source
+            table = table_source(X, y=self._check_y(y), weights=sample_weight, name="X")
+            self.feature_names_in_ = np.array(table.column_names, dtype=object)
+            self.n_features_in_ = len(table.column_names)
+            return table
         self._from_table = False
         X, y = validate_data(
             self, X, y, dtype=FLOATS, order="C", multi_output=self._task == "regression", y_numeric=False
@@ -216,7 +218,9 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
             blocks = table_source(X, name="X").blocks()
             return np.vstack([self.model_.scores(block.columns) for block in blocks])
         if self.model_.features.tells_missing:  # a model of the command line, whose rows may have gaps
-            return self.model_.scores(validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=False))
+            return self.model_.scores(
+                validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=False)
+            )
         X = validate_data(self, X, dtype=FLOATS, reset=False)
         return np.asarray(X @ np.atleast_2d(self.coef_).T + self.intercept_)
 
@@ -224,7 +228,16 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
     def _of(cls, model: LinearModel) -> Self:
         """An estimator around a model that was loaded."""
         summary = model.summary
-        settings = ("loss", "penalty", "alpha", "batch_size", "optimizer", "learning_rate", "schedule", "reduction")
+        settings = (
+            "loss",
+            "penalty",
+            "alpha",
+            "batch_size",
+            "optimizer",
+            "learning_rate",
+            "schedule",
+            "reduction",
+        )
         estimator = cls(**{name: summary[name] for name in settings})
         names = model.features.input_names
         estimator._from_table = not model.features.is_matrix
@@ -349,7 +362,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         """The likeliest class of each row, (n,)."""
         scores = self._scores(X)
         codes = (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
-        return self.classes_[codes]
+        return np.asarray(self.classes_[codes])
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Probability of each class, (n, K), in the order of ``classes_``."""

@@ -171,9 +171,7 @@ def fit(
     history.notes += slow_or_diverged(prepared, plan, settings, history.stopped)
     model = LinearModel(prepared.features, prepared.target, parameters, plan.loss.name, history=history)
     model.summary = summarise(prepared, plan, settings, history)
-    return Run(
-        model, plan.batch_size, plan.batch_size_reason, plan.optimizer.name, plan.rate, history, path
-    )
+    return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer.name, plan.rate, history, path)
 
 
 def loss_unit(prepared: Prepared) -> float:

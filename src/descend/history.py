@@ -27,7 +27,7 @@ VERSION = 1
 
 @dataclass(slots=True)
 class History:
-    """One row an observation, in columns:
+    """One row an observation, in columns.
 
     ``seconds`` of training alone (observing is off the clock), ``epoch`` (fractions allowed), ``rows`` visited,
     ``updates``, ``loss`` (the objective of what would be returned: the better of the last parameters and their

@@ -32,7 +32,9 @@ def log_losses(scores: FloatArray, codes: NDArray[np.intp]) -> FloatArray:
     return np.asarray(total - scores[np.arange(len(codes)), codes])
 
 
-def roc_auc(scores: FloatArray, positive: NDArray[np.bool_], weights: FloatArray | None = None) -> float | None:
+def roc_auc(
+    scores: FloatArray, positive: NDArray[np.bool_], weights: FloatArray | None = None
+) -> float | None:
     """Area under the ROC curve: the share of pairs in which the positive row scores higher, ties half.
 
     None where there is one class only.
@@ -145,7 +147,7 @@ class ClassificationMetrics:
         told = self.confusion.sum(axis=0) + self._told_for_unknown
         either = found + told
         scores = np.divide(2 * right, either, out=np.zeros(self.num_classes), where=either > 0)
-        if self.num_classes == 2 and not self.unknown:
+        if self.num_classes == 2:
             return float(scores[1])
         occurring = [*scores[either > 0], *(0.0 for _ in self.unknown)]
         return float(np.mean(occurring)) if occurring else None

@@ -20,6 +20,8 @@ FORMAT = "descend.model"
 VERSION = 1
 MOST_COEFFICIENTS = 30
 BLOCK_VALUES = 2**20
+METRICS = ("accuracy", "balanced_accuracy", "log_loss", "roc_auc", "f1", "r2", "rmse", "mae")
+"""In the order in which they are shown; a model file keeps its keys sorted."""
 STATIC = ("cpu", "cores", "memory_bytes", "system", "versions")
 """What of a machine does not change from run to run: a model file holds no more of it."""
 
@@ -57,9 +59,7 @@ def complete_summary(
         "most_epochs": settings.epochs,
         "machine": {name: machine[name] for name in STATIC},
         "train": dataset_metrics(model, prepared.train),
-        "validation": None
-        if prepared.validation is None
-        else dataset_metrics(model, prepared.validation),
+        "validation": None if prepared.validation is None else dataset_metrics(model, prepared.validation),
     }
     return model.summary
 
@@ -91,12 +91,17 @@ def model_record(model: LinearModel, command: str | None = None, load: float | N
         "stopped": model.history.stopped,
         **{
             name: summary.get(name)
-            for name in ("batch_size", "learning_rate", "optimizer", "epochs", "steps", "seconds",
-                         "train", "validation")
+            for name in ("batch_size", "learning_rate", "optimizer", "epochs", "steps", "seconds")
         },
+        "train": _ordered(summary.get("train")),
+        "validation": _ordered(summary.get("validation")),
         "coefficients": largest_coefficients(model),
         "verdict": fit_verdict(model),
     }  # fmt: skip
+
+
+def _ordered(metrics: Metrics | None) -> Metrics | None:
+    return metrics and {name: metrics[name] for name in METRICS if name in metrics}
 
 
 def largest_coefficients(model: LinearModel) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Literal
 
 from descend.batches import check_batch_size
-from descend.errors import InputError, one_of
+from descend.errors import InputError, one_of, shorten
 from descend.objectives.losses import LOSSES
 from descend.objectives.penalties import find_penalty
 from descend.updates import find_optimizer
@@ -64,7 +64,9 @@ class Settings:
         if momentum >= 1.0:
             raise InputError(f"momentum is {momentum:g}; a number from 0 up to, but below, 1 is needed")
         if self.schedule == "linear" and self.epochs is None:
-            raise InputError('schedule "linear" falls to zero at the last epoch: set epochs, such as epochs=20')
+            raise InputError(
+                'schedule "linear" falls to zero at the last epoch: set epochs, such as epochs=20'
+            )
         if self.average not in (True, False, "auto"):
             raise one_of("average", self.average, [True, False, "auto"])
         return replace(
@@ -95,7 +97,7 @@ def _number(
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise InputError(f"{name} is {str(value)[:40]!r}; {needed}") from None
+        raise InputError(f"{name} is {shorten(str(value))!r}; {needed}") from None
     if isinstance(value, bool) or not isinstance(value, (Real, str)) or not isfinite(number):
         raise InputError(f"{name} is {value!r}; {needed}")
     if (above is not None and number <= above) or (at_least is not None and number < at_least):
@@ -111,10 +113,11 @@ def whole_number(name: str, value: object, at_least: int) -> int:
     """
     needed = f"a whole number ≥ {at_least} is needed"
     if isinstance(value, str):
+        text = value
         try:
-            value = int(value)
+            value = int(text)
         except ValueError:
-            raise InputError(f"{name} is {value[:40]!r}; {needed}") from None
+            raise InputError(f"{name} is {shorten(text)!r}; {needed}") from None
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputError(f"{name} is {value!r}; {needed}")
     if value < at_least:

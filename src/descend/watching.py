@@ -146,7 +146,9 @@ class Watch:
         self._pause()
         if not self.stopped:
             self.stopped = "epochs"
-        if not self.stopped == "diverged" and self.best.loss > self._marks[0][1]:
+        if self.stopped == "interrupted":  # somewhere inside an epoch: what was learnt there counts too
+            self._observe(state, self._rows // self.num_visits, whole=True)
+        if self.stopped != "diverged" and self.best.loss > self._marks[0][1]:
             self.stopped = "diverged"
         if self.history.last["loss"] != self.best.loss * self.unit:
             self._record(state, self.best.loss, self.best.last_loss, self.best.validation_loss)
@@ -238,9 +240,7 @@ class Watch:
                 "updates": state.steps,
                 "loss": _number(loss * self.unit),
                 "last_loss": _number(last_loss * self.unit),
-                "validation_loss": None
-                if validation_loss is None
-                else _number(validation_loss * self.unit),
+                "validation_loss": None if validation_loss is None else _number(validation_loss * self.unit),
                 "batch_size": self.batch_size,
                 "learning_rate": rate_at(
                     self.rule.schedule, self.rule.rate, max(1, state.steps), self.rule.num_steps

@@ -31,7 +31,8 @@ class VerbCommand(click.Command):
             records = [
                 record
                 for parameter in self.get_params(ctx)
-                if getattr(parameter, "section", "Other") == section
+                if isinstance(parameter, click.Option)
+                and getattr(parameter, "section", "Other") == section
                 and (record := parameter.get_help_record(ctx)) is not None
             ]
             if records:

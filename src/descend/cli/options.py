@@ -29,6 +29,7 @@ def together(*decorators: Callable[[Any], Any]) -> Callable[[Function], Function
 
 data_argument = click.argument("data", metavar="DATA")
 model_argument = click.argument("model", metavar="MODEL")
+run_argument = click.argument("run", metavar="RUN")
 
 target = option(
     "Data", "--target", metavar="COLUMN",
@@ -87,7 +88,7 @@ running = together(
 )  # fmt: skip
 
 page = together(
-    option("Output", "--report", metavar="PAGE", help="Where the page (.html) goes. Default: beside, in this folder."),
+    option("Output", "--report", metavar="PAGE", help="Where the page (.html) goes. Default: in this folder."),
     option("Output", "--no-report", "no_report", is_flag=True, help="Write no page."),
 )
 

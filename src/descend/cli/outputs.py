@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from descend.cli.arguments import same_place
 from descend.errors import InputError, shorten
@@ -50,3 +51,10 @@ def file_stem(name: str) -> str:
     name = name.removeprefix("sklearn:")
     name = re.sub(r'[\x00-\x1f\x7f<>:"|?*]', "_", re.split(r"[/\\]", name)[-1])
     return name.strip(" .")[:LONGEST_NAME] or "data"
+
+
+def page_place(given: dict[str, Any], name: str, ending: str) -> Path | None:
+    """Where the page goes; None where none is wanted."""
+    if given["no_report"]:
+        return None
+    return Path(given["report"]) if given["report"] else default_place(name, ending, given["force"])

@@ -54,6 +54,12 @@ class Talk:
             sys.stdout.write(plain)
         sys.stdout.flush()
 
+    def text(self, plain: str) -> None:
+        """A result that looks the same everywhere; nothing with ``--json``."""
+        if not self.as_json:
+            sys.stdout.write(plain)
+            sys.stdout.flush()
+
     def json(self, value: dict[str, Any]) -> None:
         """The one object on stdout, with ``--json``."""
         if self.as_json:

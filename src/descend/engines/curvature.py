@@ -13,7 +13,9 @@ from descend.objectives.losses import Loss
 from descend.types import Dataset, FloatArray
 
 POWER_STEPS = 30
-SAMPLE_NUMBERS = 8_000_000  # numbers read in each power step; rows lie in random order, so the first are a sample
+SAMPLE_NUMBERS = (
+    8_000_000  # numbers read in each power step; rows lie in random order, so the first are a sample
+)
 HEAVY = 2.0
 
 

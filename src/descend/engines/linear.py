@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,14 +13,17 @@ from descend.engines import linear_kernels as kernels
 from descend.engines.base import Rule, State, Sums
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty
+from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import SGD
 from descend.updates.schedules import rate_at
-from descend.types import Dataset, FloatArray, IntArray
+
+T = TypeVar("T")
 
 NO_ORDER = np.empty(0, dtype=np.int64)
 ALL_ONE = np.empty(0, dtype=np.float64)
 CHUNKS = 64
 SMALLEST_CHUNK = 4096
+SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
 
 
 class LinearEngine:
@@ -47,7 +52,8 @@ class LinearEngine:
         self.chunks = [
             slice(start, min(start + chunk, data.num_rows)) for start in range(0, data.num_rows, chunk)
         ]
-        self.pool = ThreadPoolExecutor(threads) if threads > 1 and len(self.chunks) > 1 else None
+        worthwhile = len(self.chunks) > 1 and data.X.size >= SMALLEST_SHARED
+        self.pool = ThreadPoolExecutor(threads) if threads > 1 and worthwhile else None
 
     def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
         part = Dataset(self.data.X[rows], self.data.y[rows])
@@ -175,8 +181,9 @@ class LinearEngine:
             few.run(scratch, rule, None if batch_size >= self.num_rows else order(0, 0, 2), batch_size)
             few.mean_loss(scratch.parameters)
 
-    def _map(self, function):  # type: ignore[no-untyped-def]
-        return (self.pool.map if self.pool else map)(function, self.chunks)
+    def _map(self, function: Callable[[slice], T]) -> Iterator[T]:
+        """``function`` of every chunk, in the chunks' order whatever the threads."""
+        return self.pool.map(function, self.chunks) if self.pool else map(function, self.chunks)
 
 
 def _product(weights: FloatArray, more: FloatArray) -> FloatArray:

@@ -353,9 +353,7 @@ def run_steps(
             if start + AHEAD < n:
                 for offset in range(0, bytes_of_row, LINE):
                     prefetch(X, order[start + AHEAD], offset)
-            sgd_step_of_one(
-                X, y, weights, order[start], parameters, scores, loss, now, alpha, fit_intercept
-            )
+            sgd_step_of_one(X, y, weights, order[start], parameters, scores, loss, now, alpha, fit_intercept)
         else:
             add_gradient(X, y, weights, order, start, stop, parameters, scores, loss, gradient)
             rows = 1 if sum_rows else stop - start

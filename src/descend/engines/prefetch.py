@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from llvmlite import ir
 from numba import types
@@ -10,8 +11,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def prefetch(typingctx: Any, X: Any, row: Any, offset: Any) -> Any:
+@intrinsic
+def _prefetch(typingctx: Any, X: Any, row: Any, offset: Any) -> Any:
     """Start loading the cache line ``offset`` bytes into ``X[row]``; changes nothing and cannot fail."""
     signature = types.void(X, row, offset)
 
@@ -20,7 +21,7 @@ def prefetch(typingctx: Any, X: Any, row: Any, offset: Any) -> Any:
         integer = context.get_value_type(types.intp)
         row_number = context.cast(builder, args[1], signature.args[1], types.intp)
         byte = context.cast(builder, args[2], signature.args[2], types.intp)
-        stride = cgutils.unpack_tuple(builder, array.strides)[0]
+        stride = cgutils.unpack_tuple(builder, array.strides)[0]  # type: ignore[no-untyped-call, unused-ignore]
         start = builder.ptrtoint(array.data, integer)
         address = builder.add(builder.add(start, builder.mul(row_number, stride)), byte)
         pointer = builder.inttoptr(address, ir.IntType(8).as_pointer())
@@ -34,3 +35,7 @@ def prefetch(typingctx: Any, X: Any, row: Any, offset: Any) -> Any:
         return context.get_dummy_value()
 
     return signature, generate
+
+
+prefetch: Callable[[Any, int, int], None] = cast("Any", _prefetch)
+"""``prefetch(X, row, offset)`` inside a kernel."""

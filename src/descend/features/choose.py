@@ -74,7 +74,8 @@ def choose_encoders(stats: Statistics, standardize: bool, notes: Notes) -> Itera
 def _affine(stats: Statistics, slot: int, standardize: bool) -> tuple[float, float]:
     if not standardize:
         return 0.0, 1.0
-    scale = float(np.sqrt(stats.moments.variance[slot]))
+    moments = stats.moments
+    scale = float(np.sqrt(moments.M2[slot] / moments.count[slot]))
     return float(stats.moments.mean[slot]), scale if scale > 0 else 1.0
 
 

@@ -82,7 +82,9 @@ def _numbers(column: Any, name: str) -> NDArray[np.float64]:
             )
         elif kind_of(column.type) != "number" and not pa.types.is_boolean(column.type):
             raise _not("numbers", column, name)
-        values = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        if pa.types.is_decimal(column.type) or pa.types.is_boolean(column.type):
+            column = pc.cast(column, pa.float64(), safe=False)
+        values = column.to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise _not("numbers", column, name) from None
     return np.asarray(values, dtype=np.float64)

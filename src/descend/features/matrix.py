@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from descend.errors import ColumnError, shorten
 from descend.features.encoders import Encoder, Number, refuse_infinite
-from descend.features.statistics import CHUNK_VALUES
+from descend.features.statistics import chunk_rows
 
 
 class MatrixEncoder:
@@ -42,7 +42,7 @@ class MatrixEncoder:
         self._told_outputs = np.array([o for _, o in told], dtype=np.intp)
 
     def write(self, X: NDArray[Any], out: NDArray[Any]) -> None:
-        step = max(1, CHUNK_VALUES // max(1, X.shape[1]))
+        step = chunk_rows(X.shape[1])
         for start in range(0, len(X), step):
             self._write(X[start : start + step], out[start : start + step], start)
 

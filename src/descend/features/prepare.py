@@ -218,7 +218,7 @@ class _Filler:
         if count == 0 or self.filled > len(self.X):
             return
         places: Any = span if self._order is None else self._order[span]
-        step = max(1, ENCODED_VALUES // self.X.shape[1])
+        step = max(256, ENCODED_VALUES // self.X.shape[1])
         for start in range(0, count, step):
             piece = block[start : start + step] if isinstance(block, np.ndarray) else block.slice(start, step)
             if self._order is None:

@@ -21,6 +21,11 @@ CHUNK_VALUES = 2**16
 """Values converted to float64 at a time: they stay in the processor's cache."""
 
 
+def chunk_rows(num_columns: int) -> int:
+    """Rows of a chunk; never so few that the work a chunk costs whatever its height counts."""
+    return max(16, CHUNK_VALUES // max(1, num_columns))
+
+
 class Statistics:
     """Counts, moments and levels of the columns seen so far. Weights are fractional counts.
 
@@ -114,7 +119,7 @@ class Statistics:
             self.slots = {name: i for i, name in enumerate(self.names)}
             self._num_slots = len(self.names)
             self.moments.grow(self._num_slots)
-        step = max(1, CHUNK_VALUES // max(1, X.shape[1]))
+        step = chunk_rows(X.shape[1])
         for start in range(0, len(X), step):
             rows = slice(start, start + step)
             self.moments.update(X[rows].astype(np.float64), None if weights is None else weights[rows])
@@ -151,7 +156,7 @@ class Statistics:
         for name, parts in values.items():
             slot = self.slots[name]
             matrix[:, slot : slot + parts.shape[1]] = parts
-        step = max(1, CHUNK_VALUES // max(1, matrix.shape[1]))
+        step = chunk_rows(matrix.shape[1])
         for start in range(0, num_rows, step):
             rows = slice(start, start + step)
             self.moments.update(matrix[rows], None if weights is None else weights[rows])

@@ -88,7 +88,7 @@ class Target:
                     "divide it by a large constant"
                 )
             scale = np.where(stats.moments.minimum < stats.moments.maximum, deviation, 1.0)
-            # One scale for all outputs: the objective is their sum, and scales of their own would weigh them anew.
+            # One scale for all outputs: the objective is their sum; own scales would weigh them anew.
             scale = np.full_like(scale, np.sqrt(np.mean(np.square(np.where(scale > 0, scale, 1.0)))))
         return cls(name, "regression", mean=mean, scale=scale, reason=reason)
 

@@ -53,7 +53,7 @@ class LinearModel:
         if self.target.task == "regression":
             return scores[:, 0] if scores.shape[1] == 1 else scores
         codes = (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
-        return np.asarray(self.target.classes)[codes]
+        return self.target.decode(codes)
 
     def probabilities(self, scores: FloatArray) -> FloatArray:
         """Probability of each class (rows, classes); raises ``InputError`` for a regression."""

@@ -139,7 +139,8 @@ def softmax(scores: FloatArray) -> FloatArray:
     [[0.25, 0.25, 0.25, 0.25]]
     """
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    probabilities: FloatArray = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def sigmoid(score: Any) -> Any:
@@ -154,7 +155,7 @@ def row_losses(code: int, scores: FloatArray, y: FloatArray) -> FloatArray:
     """Loss of each row, shape (n,); ``scores`` (n, k), ``y`` as in ``Dataset``."""
     if code == SOFTMAX:
         classes = y[:, 0].astype(np.intp)
-        return -np.log(softmax(scores)[np.arange(len(scores)), classes])
+        return np.asarray(-np.log(softmax(scores)[np.arange(len(scores)), classes]))
     return np.asarray(value(code, scores, y)).sum(axis=1)
 
 
@@ -162,7 +163,8 @@ def row_derivatives(code: int, scores: FloatArray, y: FloatArray) -> FloatArray:
     """Derivative of each row's loss with respect to its scores, shape (n, k)."""
     if code == SOFTMAX:
         classes = y[:, 0].astype(np.intp)
-        return softmax(scores) - np.eye(scores.shape[1])[classes]
+        error: FloatArray = softmax(scores) - np.eye(scores.shape[1])[classes]
+        return error
     return np.asarray(derivative(code, scores, y))
 
 

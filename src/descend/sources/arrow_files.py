@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend.errors import SourceError, shorten
-from descend.sources.limits import block_rows
+from descend.sources.limits import table_rows
 from descend.sources.selection import listing, select
 from descend.sources.tables import TableSource, refuse_duplicates, refuse_nested
 
@@ -37,7 +37,7 @@ class ParquetReader:
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for path in self._paths:
             with _told(path, "Parquet"), _parquet(path) as file:
-                yield from file.iter_batches(batch_size=block_rows(len(columns)), columns=list(columns))
+                yield from file.iter_batches(batch_size=table_rows(len(columns)), columns=list(columns))
 
     def notes(self) -> tuple[str, ...]:
         return ()
@@ -76,8 +76,9 @@ def open_arrow_files(paths: Sequence[Path], name: str, ending: str, **choice: An
 
 def same_columns(name: str, found: Sequence[str], expected: Sequence[str]) -> None:
     """Files read together must have the same columns."""
-    missing = [n for n in expected if n not in set(found)]
-    extra = [n for n in found if n not in set(expected)]
+    here, there = set(found), set(expected)
+    missing = [n for n in expected if n not in here]
+    extra = [n for n in found if n not in there]
     if missing or extra:
         lacks = f" lacks {listing(missing, 3)}" if missing else ""
         has = f" has besides {listing(extra, 3)}" if extra else ""

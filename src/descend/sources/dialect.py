@@ -45,7 +45,9 @@ def dialect_of(path: Path) -> Dialect:
     names = _names(record, delimiter)
     refuse_duplicates(names, path.name)
     longest = max(len(line) for line in head.split(b"\n"))
-    return Dialect(delimiter, names, encoding, head, is_whole, block_bytes=max(BLOCK_BYTES, 4 * longest))
+    # Room for a hundred rows of a wide table, and for a few whatever their length.
+    block_bytes = max(BLOCK_BYTES, min(128 * longest, MOST_HEAD_BYTES), 4 * longest)
+    return Dialect(delimiter, names, encoding, head, is_whole, block_bytes=block_bytes)
 
 
 def _head(path: Path) -> tuple[bytes, bool]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from descend.errors import SourceError, shorten
-from descend.sources.limits import block_rows
+from descend.sources.limits import table_rows
 from descend.sources.selection import select
 from descend.sources.tables import TableSource
 
@@ -34,7 +34,7 @@ class RecordReader:
         import pyarrow as pa
 
         for array in self._stored:
-            for rows in array.rows(block_rows(len(self.names))):
+            for rows in array.rows(table_rows(len(self.names))):
                 fields = {name: np.ascontiguousarray(rows[:, 0][name]) for name in columns}
                 yield pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in fields.items()})
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.errors import ColumnError, InputError, shorten
-from descend.sources.limits import block_rows
+from descend.sources.limits import table_rows
 from descend.sources.selection import Selection, check_weights, select
 from descend.types import Block, Task
 
@@ -99,7 +99,7 @@ class TableSource:
     def _blocks(self, batches: Callable[[Sequence[str]], Iterator[pa.RecordBatch]]) -> Iterator[Block]:
         self._kept_starts, self._file_rows = [], []
         kept = start = 0
-        rows = block_rows(len(self._selection.wanted))
+        rows = table_rows(len(self._selection.wanted))
         for batch in batches(self._selection.wanted):
             for first in range(0, batch.num_rows, rows):
                 piece = batch.slice(first, rows)
@@ -191,7 +191,7 @@ class ArrowTable:
         return tuple(self._table.schema.names)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        rows = block_rows(len(columns))
+        rows = table_rows(len(columns))
         yield from self._table.select(list(columns)).to_batches(max_chunksize=rows)
 
     def notes(self) -> tuple[str, ...]:

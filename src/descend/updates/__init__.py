@@ -68,13 +68,9 @@ def update(
 ) -> Any:
     """One step of the optimizer with this code."""
     if code == MOMENTUM:
-        return momentum(
-            parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2
-        )
+        return momentum(parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2)
     if code == NESTEROV:
-        return nesterov(
-            parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2
-        )
+        return nesterov(parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2)
     if code == ADAM:
         return adam(parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2)
     return sgd(parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2)

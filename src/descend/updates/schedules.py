@@ -34,7 +34,7 @@ def rate_at(code: int, rate: float, step: int, num_steps: int) -> float:
     [1.0, 0.75, 0.5, 0.25]
     """
     if code == INVERSE_SCALING:
-        return rate / step**0.25
+        return float(rate / step**0.25)
     if code == LINEAR:
         return rate * max(0.0, 1.0 - (step - 1) / num_steps)
     return rate

@@ -1,0 +1,162 @@
+"""``descend fit``: one model, nothing to tune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from descend.cli import arguments, options, outputs
+from descend.cli.command import option, verb
+from descend.cli.failures import FAILED, FailedRunError, InterruptedRunError, status_of
+from descend.cli.interrupts import Interrupts
+from descend.cli.talk import Talk
+
+if TYPE_CHECKING:
+    from descend.features import Prepared
+    from descend.fitting import Run
+    from descend.settings import Settings
+    from descend.watching import Observation
+
+
+@verb(
+    "descend fit sklearn:digits",
+    "descend fit adult.parquet --target income --drop fnlwgt --output income.descend",
+)
+@options.data_argument
+@options.selection
+@options.objective
+@option("Training", "--batch-size", metavar="N|full|auto", default="auto", show_default=True,
+        help="Rows in a batch: a whole number, full, or auto (a fixed rule, told aloud).")
+@options.stepping("auto")
+@options.limits
+@options.running
+@option("Output", "-o", "--output", metavar="MODEL",
+        help="Where the model goes. Default: NAME.descend in this folder.")
+@options.page
+@options.force
+@options.talking
+@click.pass_context
+def command(ctx: click.Context, data: str, **given: Any) -> int:
+    """Train one model, nothing to tune.
+
+    Writes the model as one file and a page about its training. With validation rows training stops when
+    they gain nothing more, and the best parameters are kept.
+    """
+    talk = Talk(given["as_json"], given["quiet"], given["verbose"])
+    has_validation = arguments.validation(given["validation"]) != (0.0, None)
+    settings = arguments.settings(given, batch_size=given["batch_size"], early_stopping=has_validation)
+    arguments.check_page(given["report"], given["no_report"])
+    outputs.check_differ(output=given["output"], report=given["report"])
+    for name in ("output", "report"):
+        outputs.check_given(f"--{name}", given[name], given["force"], data)
+
+    from descend.cli.preparing import prepare_rows
+
+    with Interrupts() as interrupts:
+        prepared, name = prepare_rows(data, given, settings, talk)
+        model_path = Path(given["output"] or outputs.default_place(name, ".descend", given["force"]))
+        page = outputs.page_place(given, name, "-fit.html")
+        run = _train(talk, prepared, settings, interrupts)
+        _explain(talk, run)
+        if run.stopped == "diverged":
+            return _failed(talk, run)
+        _finish(talk, run, prepared, settings, name, model_path, page, given["force"],
+                arguments.shown_command(ctx.find_root().obj))  # fmt: skip
+    if run.stopped == "interrupted":
+        raise InterruptedRunError(
+            f"interrupted after {run.history.last['epoch']:.3g} epochs; the model so far is in {model_path} and "
+            "can be used. Run the same command to train to the end"
+        )
+    return 0
+
+
+def _train(talk: Talk, prepared: Prepared, settings: Settings, interrupts: Interrupts) -> Run:
+    """Trains with a line of progress; the first Ctrl-C ends it at the next look and keeps what was learnt."""
+    from descend.cli.progress import StatusLine, training_text
+    from descend.errors import InputError
+    from descend.fitting import fit
+
+    if talk.quiet:
+        from descend.engines import kernel_cache
+
+        kernel_cache.quiet()
+    line = StatusLine(talk)
+
+    def follow(seen: Observation) -> bool:
+        interrupts.gentle = True
+        if seen.updates or talk.is_live:
+            line.show(training_text(seen))
+        return interrupts.asked
+
+    try:
+        return fit(prepared, settings, callbacks=[follow])
+    except InputError as error:
+        raise arguments.in_options(error) from None
+    finally:
+        line.clear()
+
+
+def _explain(talk: Talk, run: Run) -> None:
+    """What was chosen, and why."""
+    from descend.report import formatting
+
+    talk.note("batch size", f"{formatting.batch_size(run.batch_size)} ({run.batch_size_reason})")
+    talk.note("learning rate", f"{formatting.number(run.rate.value, 3)} ({run.rate.reason})")
+    talk.note("optimizer", run.optimizer)
+    if run.stopped != "diverged":
+        talk.notes([arguments.option_words(note) for note in run.history.notes])
+
+
+def _finish(
+    talk: Talk,
+    run: Run,
+    prepared: Prepared,
+    settings: Settings,
+    name: str,
+    model_path: Path,
+    page: Path | None,
+    force: bool,
+    command_line: str,
+) -> None:
+    """Figures, files, results."""
+    from descend.machine import describe_machine
+    from descend.report import fit_table, fit_text, write_page
+    from descend.run_record import complete_summary, model_record
+
+    complete_summary(run.model, prepared, settings, name)
+    run.model.save(model_path, force=force)
+    record = model_record(run.model, command_line, describe_machine()["load"])
+    if page is not None:
+        write_page(record, page, force=force)
+    if not talk.as_json:
+        talk.result(fit_table(record), fit_text(record))
+    talk.note("", "")
+    if page is not None:
+        talk.note("page", str(page))
+    talk.note("model", str(model_path))
+    talk.json(_summary(run) | {"model": str(model_path), "report": None if page is None else str(page)})
+
+
+def _failed(talk: Talk, run: Run) -> int:
+    """A run that diverged writes nothing, and says which bound it broke and which column is to blame."""
+    talk.json(_summary(run))
+    reason = run.history.notes[0] if run.history.notes else "diverged: the loss left the range of the numbers"
+    status = status_of(FailedRunError(f"{arguments.option_words(reason)}. No model was written"))
+    assert status == FAILED
+    return status
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    summary = run.model.summary
+    names = ("batch_size", "learning_rate", "optimizer", "epochs", "steps", "rows", "seconds", "stopped")
+    return {
+        "model": None,
+        **{name: summary[name] for name in names},
+        "train": summary.get("train"),
+        "validation": summary.get("validation"),
+        "report": None,
+        "notes": list(run.history.notes),
+    }

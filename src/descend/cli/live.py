@@ -1,0 +1,198 @@
+"""What is seen of a comparison while it runs: on a terminal a table with small curves, elsewhere lines."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from descend.cli.progress import PLAIN_SECONDS
+from descend.cli.talk import Talk
+from descend.report import formatting
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from descend.watching import Observation
+
+BARS = "▁▂▃▄▅▆▇█"
+CURVE_WIDTH = 24
+SMALLEST_GAP = 1e-3
+REDRAW_SECONDS = 0.15
+FIRST_SECONDS = 0.3
+_STYLES = {"stochastic": "dark_orange", "mini-batch": "dodger_blue1", "batch": "green"}
+
+
+@dataclass(slots=True)
+class Lane:
+    """One batch size: what its latest run has shown so far."""
+
+    kind: str
+    batch_size: int
+    seed: int | None = None
+    num_runs: int = 0
+    seconds: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    last: Observation | None = None
+
+    def add(self, seed: int, seen: Observation) -> None:
+        if seed != self.seed:
+            self.seed, self.num_runs = seed, self.num_runs + 1
+            self.seconds, self.losses = [], []
+        self.seconds.append(seen.seconds)
+        self.losses.append(seen.loss)
+        self.last = seen
+
+
+class Display:
+    """Silent; also the base of the others. A context, in which ``update`` follows the runs."""
+
+    def __init__(self, name: str, batch_sizes: Sequence[int], num_rows: int, seeds: int) -> None:
+        from descend.comparison import kind_of
+
+        self.name = name
+        self.seeds = seeds
+        self.lanes = {size: Lane(kind_of(size, num_rows), size) for size in batch_sizes}
+        self.first_loss = float("nan")
+        self.lowest = math.inf
+        self._next = 0.0
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def update(self, kind: str, batch_size: int | str, seed: int, seen: Observation) -> None:
+        """Takes in one observation; draws if the last drawing is long enough ago."""
+        lane = self.lanes[int(batch_size)]
+        lane.add(seed, seen)
+        if seen.updates == 0:
+            self.first_loss = seen.loss
+        if math.isfinite(seen.loss):
+            self.lowest = min(self.lowest, seen.loss)
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + self.draw(lane)
+
+    def draw(self, lane: Lane) -> float:
+        """Shows the state; returns the seconds until it may be called again."""
+        return math.inf
+
+    def close(self) -> None:
+        """Takes away what was drawn."""
+
+
+class PlainDisplay(Display):
+    """A line every few seconds, for logs."""
+
+    def draw(self, lane: Lane) -> float:
+        if lane.last is not None and lane.last.updates and time.monotonic() - self._started > FIRST_SECONDS:
+            print(
+                f"{lane.kind} (batch size {lane.batch_size:,}), run {lane.num_runs} of {self.seeds}: "
+                f"loss {formatting.loss(_finite(lane.last.loss))} after {formatting.count(lane.last.epoch)} epochs, "
+                f"{formatting.short_count(lane.last.rows_per_second)} rows/s",
+                file=sys.stderr,
+                flush=True,
+            )
+            return PLAIN_SECONDS
+        return 0.0
+
+
+class LiveDisplay(Display):
+    """A table that replaces itself; drawn by the callback, so nothing competes with training."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._live: Any = None
+
+    def draw(self, lane: Lane) -> float:
+        if self._live is None:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(
+                console=Console(stderr=True, highlight=False, emoji=False),
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        self._live.update(self.table(), refresh=True)
+        return REDRAW_SECONDS
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def table(self) -> RenderableType:
+        """The state as a table."""
+        from rich.table import Table
+        from rich.text import Text
+
+        seconds = formatting.duration(round(time.monotonic() - self._started))
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", header_style="dim")
+        table.title = Text(f"comparing on {formatting.prose(self.name, 40)} · {seconds}", style="dim")
+        for title in ("", "batch", "run", "loss", "its gap to the lowest", "epochs", "rows/s"):
+            right = title in ("batch", "loss", "epochs", "rows/s")
+            table.add_column(title, justify="right" if right else "left", no_wrap=True)
+        for lane in self.lanes.values():
+            style = _STYLES.get(lane.kind, "")
+            cells = self._cells(lane)
+            table.add_row(Text(lane.kind, style=style), *(Text(cell, style=style if i == 3 else "")
+                                                          for i, cell in enumerate(cells)))  # fmt: skip
+        return table
+
+    def _cells(self, lane: Lane) -> list[str]:
+        size = f"{lane.batch_size:,}"
+        if lane.last is None:
+            return [size, f"0/{self.seeds}", "", "", "", ""]
+        return [
+            size,
+            f"{lane.num_runs}/{self.seeds}",
+            formatting.loss(_finite(lane.last.loss)),
+            curve(lane.seconds, lane.losses, self.first_loss, self.lowest),
+            formatting.short_count(lane.last.epoch),
+            formatting.short_count(lane.last.rows_per_second),
+        ]
+
+
+def make_display(talk: Talk, name: str, batch_sizes: Sequence[int], num_rows: int, seeds: int) -> Display:
+    """The display that suits where stderr goes."""
+    kind = Display if talk.quiet else LiveDisplay if talk.is_live else PlainDisplay
+    return kind(name, batch_sizes, num_rows, seeds)
+
+
+def curve(
+    seconds: Sequence[float], losses: Sequence[float], first: float, lowest: float, width: int = CURVE_WIDTH
+) -> str:
+    """A descent as bars: the gap to the lowest loss, on a log scale, over the logarithm of time.
+
+    >>> curve([0.0, 0.1, 1.0, 10.0], [1.0, 0.5, 0.1, 0.0], first=1.0, lowest=0.0, width=4)
+    '█▇▆▁'
+    """
+    moments = [s for s in seconds if s > 0]
+    if not moments or not first > lowest:
+        return ""
+    low, high = math.log(moments[0]), math.log(max(moments[-1], moments[0] * 1.01))
+    bars = []
+    for place in range(width):
+        moment = math.exp(low + (high - low) * place / (width - 1)) * 1.000001
+        loss = losses[bisect_right(seconds, moment) - 1] if place else losses[0]
+        gap = (loss - lowest) / (first - lowest)
+        share = 1 - math.log(min(max(gap, SMALLEST_GAP), 1.0)) / math.log(SMALLEST_GAP) if gap == gap else 1.0
+        bars.append(BARS[min(len(BARS) - 1, int(share * len(BARS)))])
+    return "".join(bars)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,110 @@
+"""``descend predict``: one row of predictions for each row of data."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from descend.cli import options, outputs
+from descend.cli.command import option, verb
+from descend.cli.talk import Talk
+
+if TYPE_CHECKING:
+    from descend.models.linear import LinearModel
+    from descend.types import Source
+
+
+@verb(
+    "descend predict adult.descend new.csv > predictions.csv",
+    "descend predict adult.descend new.parquet --probabilities --output predictions.parquet",
+)
+@options.model_argument
+@options.data_argument
+@option("Data", "--target", metavar="COLUMN",
+        help="Column that is no feature, where its name is not that of training (in .npz: which array).")
+@option("Output", "--probabilities", is_flag=True, help="A column for each class: probability_<class>.")
+@option("Output", "-o", "--output", metavar="FILE",
+        help="Where they go: .csv, .parquet or .npy. Default: stdout, as CSV.")
+@options.force
+@options.talking
+def command(model: str, data: str, **given: Any) -> int:
+    """One row of predictions for each row of data.
+
+    MODEL is a file that descend fit wrote. Rows are read and written a few at a time and none is left out.
+    """
+    talk = Talk(given["as_json"], given["quiet"], given["verbose"])
+    path = given["output"]
+    outputs.check_given("--output", path, given["force"], data, model)
+
+    from descend.cli.prediction_files import check_ending
+    from descend.cli.scoring import open_unlabelled
+    from descend.errors import InputError
+    from descend.models.linear import LinearModel
+
+    ending = ".csv" if path is None else check_ending(path, given["probabilities"])
+    loaded = LinearModel.load(model)
+    if given["probabilities"] and loaded.target.task == "regression":
+        raise InputError("--probabilities belongs to classification; this model predicts numbers")
+    source = open_unlabelled(loaded, data, given["target"])
+    if talk.as_json and path is None:
+        _as_json(talk, loaded, source, given["probabilities"])
+        return 0
+    rows = _write(loaded, source, path, ending, given)
+    if path is not None:
+        talk.note("predictions", f"{rows:,} rows in {path}")
+        talk.json({"rows": rows, "output": path})
+    return 0
+
+
+def _as_json(talk: Talk, model: LinearModel, source: Source, probabilities: bool) -> None:
+    from descend.cli.scoring import scores
+
+    predicted: list[Any] = []
+    likely: list[Any] = []
+    for scored, _ in scores(model, source):
+        predicted += model.predict_scores(scored).tolist()
+        if probabilities:
+            likely += model.probabilities(scored).tolist()
+    found: dict[str, Any] = {"rows": len(predicted), "predictions": predicted}
+    if probabilities:
+        found |= {"classes": list(model.target.classes), "probabilities": likely}
+    talk.json(found)
+
+
+def _write(model: LinearModel, source: Source, path: str | None, ending: str, given: dict[str, Any]) -> int:
+    """Writes all predictions; returns the number of rows."""
+    from descend.cli.prediction_files import column_names, make_writer, whole_file
+    from descend.cli.scoring import scores
+
+    names = column_names(model, given["probabilities"])
+
+    def write_to(file: Any) -> int:
+        # The first rows are scored before the header is written: bad data leave no output at all.
+        rows, writer = 0, None
+        for scored, part in scores(model, source):
+            writer = writer or make_writer(ending, file, names)
+            likely = model.probabilities(scored) if given["probabilities"] else None
+            writer.write(model.predict_scores(scored), likely)
+            rows += part.num_rows
+        if writer is not None:
+            writer.close()
+        return rows
+
+    if path is None:
+        return write_to(_StandardOutput())
+    with whole_file(path, given["force"]) as file:
+        return write_to(file)
+
+
+class _StandardOutput:
+    """Standard output as a binary file; where it is replaced by a text stream (in tests), that."""
+
+    def write(self, content: bytes) -> int:
+        stream = getattr(sys.stdout, "buffer", None)
+        if stream is None:
+            return sys.stdout.write(content.decode("utf-8"))
+        sys.stdout.flush()
+        return int(stream.write(content))
+
+    def flush(self) -> None:
+        sys.stdout.flush()

@@ -1,0 +1,66 @@
+"""The rows that ``compare`` and ``fit`` train on, and what is said about them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from descend.cli import arguments
+from descend.cli.progress import ReadingLine, StatusLine
+from descend.cli.talk import Talk
+from descend.errors import InputError, shorten
+from descend.report import formatting
+
+if TYPE_CHECKING:
+    from descend.features import Prepared
+    from descend.settings import Settings
+
+
+def prepare_rows(data: str, given: dict[str, Any], settings: Settings, talk: Talk) -> tuple[Prepared, str]:
+    """Opens, learns and encodes the rows; returns them with the name of the data."""
+    task = arguments.task(given["task"])
+    share, file = arguments.validation(given["validation"])
+    drop, columns = arguments.names(given["drop"]), arguments.names(given["columns"]) or None
+
+    from descend.features import prepare
+    from descend.sources import open_source
+
+    choice: dict[str, Any] = {
+        "target": given["target"], "drop": drop, "columns": columns, "weights": given["weights"],
+    }  # fmt: skip
+    source = open_source(data, **choice)
+    held_out = None
+    if file is not None:
+        try:
+            held_out = open_source(file, **choice)
+        except InputError as error:
+            raise type(error)(f"--validation {shorten(file)!r}: {error}") from None
+    line = StatusLine(talk)
+    try:
+        prepared = prepare(
+            source,
+            task=task,
+            validation=share,
+            seed=settings.seed,
+            standardize=settings.standardize,
+            shuffle=settings.shuffle,
+            validation_source=held_out,
+            on_progress=ReadingLine(line, shorten(source.name)),
+        )
+    finally:
+        line.clear()
+    describe(talk, prepared, source.name)
+    return prepared, source.name
+
+
+def describe(talk: Talk, prepared: Prepared, name: str) -> None:
+    """What was found in the data, on stderr."""
+    rows = formatting.count(prepared.train.num_rows)
+    if prepared.validation is not None:
+        rows += f" rows to train on, {formatting.count(prepared.validation.num_rows)} for validation"
+    else:
+        rows += " rows"
+    columns = formatting.count(len(prepared.features.input_names))
+    encoded = formatting.count(prepared.train.num_columns)
+    talk.note("data", f"{shorten(name)}: {rows}; {columns} columns, encoded as {encoded}")
+    talk.note("task", prepared.target.reason)
+    talk.notes(prepared.notes)

@@ -1,0 +1,115 @@
+"""Data for a model: the columns it needs, scored a few rows at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from descend.errors import ColumnError, InputError, shorten
+from descend.models.linear import LinearModel
+from descend.sources import open_source
+from descend.sources.selection import closest, listing
+from descend.sources.tables import TableSource
+from descend.types import Block, FloatArray, Source
+
+ENCODED_VALUES = 2**20
+"""Values encoded at a time: one-hot columns make a block many times as wide."""
+
+
+def needed_columns(model: LinearModel) -> list[str]:
+    """The columns of a table that the model reads."""
+    return list(dict.fromkeys(encoder.name for _, encoder in model.features.encoders))
+
+
+def open_unlabelled(model: LinearModel, data: str, target: str | None = None) -> Source:
+    """Rows to predict. A target is not needed; where it is there it is not read, and no row is left out."""
+    goal = target if target is not None else model.target.name
+    source = open_source(data, target=goal, require_target=False)
+    if not isinstance(source, TableSource):
+        return _matrix(model, source, data, target=goal, require_target=False)
+    every = open_source(data, require_target=False)
+    _check_columns(model, every.column_names, every.name)
+    return open_source(data, columns=needed_columns(model), require_target=False)
+
+
+def open_labelled(
+    model: LinearModel, data: str, target: str | None = None, weights: str | None = None
+) -> Source:
+    """Rows with a target; rows of a table that lack it are left out by the source, which counts them."""
+    goal = target if target is not None else model.target.name
+    choice: dict[str, Any] = {"target": goal, "weights": weights}
+    source = open_source(data, **choice)
+    if not isinstance(source, TableSource):
+        return _matrix(model, source, data, **choice)
+    _check_columns(model, source.column_names, source.name)
+    return open_source(data, columns=needed_columns(model), **choice)
+
+
+def scores(model: LinearModel, source: Source) -> Iterator[tuple[FloatArray, Block]]:
+    """Scores (r, k) and the rows they belong to, few enough at a time to be encoded in bounded memory."""
+    step = max(1, ENCODED_VALUES // max(1, model.features.num_columns))
+    done = 0
+    for block in source.blocks():
+        for start in range(0, block.num_rows, step):
+            part = _part(block, start, step)
+            try:
+                scored = model.scores(part.columns)
+            except ColumnError as error:
+                raise _with_row(error, done + start) from None
+            yield scored, part
+        done += block.num_rows
+
+
+def _part(block: Block, start: int, step: int) -> Block:
+    def cut(values: Any) -> Any:
+        if values is None:
+            return None
+        return values.slice(start, step) if hasattr(values, "slice") else values[start : start + step]
+
+    return Block(cut(block.columns), cut(block.target), cut(block.weights))
+
+
+def _with_row(error: ColumnError, start: int) -> ColumnError:
+    """The same message with the row counted from the first one read."""
+    text = re.sub(r"in row (\d+) of its block", lambda found: f"in row {start + int(found[1]):,}", str(error))
+    return type(error)(text) if type(error) is ColumnError else error
+
+
+def _check_columns(model: LinearModel, names: tuple[str, ...], where: str) -> None:
+    present = set(names)
+    lacking = [name for name in needed_columns(model) if name not in present]
+    if not lacking:
+        return
+    close = closest(lacking[0], names)
+    hint = f" (is it {shorten(close)!r}?)" if close is not None else ""
+    what = f"column {shorten(lacking[0])!r}{hint}" if len(lacking) == 1 else f"columns {listing(lacking)}"
+    raise ColumnError(
+        f"{shorten(where)} lacks {what}, which the model needs; its columns are {listing(names)}. "
+        "Give data with the columns that the model was trained on"
+    )
+
+
+def _matrix(model: LinearModel, source: Source, data: str, **choice: Any) -> Source:
+    """A matrix goes by position; where it has columns that training left out, by the names of the positions."""
+    names = model.features.input_names
+    if not model.features.is_matrix:
+        raise ColumnError(
+            f"{shorten(source.name)} is a matrix without named columns, but the model was trained on a table "
+            f"with columns {listing(names)}; give a table with these"
+        )
+    if len(source.column_names) == len(names):
+        return source
+    if set(names) < set(source.column_names):
+        return open_source(data, columns=list(names), **choice)
+    if not choice.get("require_target", True):
+        try:
+            whole = open_source(data, require_target=False)
+        except InputError:
+            whole = source
+        if len(whole.column_names) == len(names):  # without a target, what was named after it is a feature
+            return whole
+    raise ColumnError(
+        f"{shorten(source.name)} has {len(source.column_names)} columns besides the target, but the model was "
+        f"trained on {len(names)}; give the same columns in the same order"
+    )
