@@ -85,3 +85,14 @@ def check_batch_size(batch_size: object, num_rows: int | None = None) -> int | s
             f'choose at most {num_rows}, or "full" for all of them'
         )
     return int(batch_size)
+
+
+def kind_of(batch_size: int, num_rows: int) -> str:
+    """The name of a batch size.
+
+    >>> kind_of(1, 100), kind_of(32, 100), kind_of(100, 100)
+    ('stochastic', 'mini-batch', 'batch')
+    """
+    if batch_size >= num_rows:
+        return "batch"
+    return "stochastic" if batch_size == 1 else "mini-batch"

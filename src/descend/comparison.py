@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from descend.batches import check_batch_size
+from descend.batches import check_batch_size, kind_of
 from descend.claims import GradientNoise, Kind, answer_claims, verdict
 from descend.errors import InputError
 from descend.fitting import Run, fit, loss_unit
@@ -165,17 +165,6 @@ def compare_prepared(
                 else _one_run(prepared, settings, kind, settings.seed + seed, progress)
             )
     return _measure(prepared, settings, kinds, seeds, budget, target_loss, data_name, command)
-
-
-def kind_of(batch_size: int, num_rows: int) -> str:
-    """The name of a batch size.
-
-    >>> kind_of(1, 100), kind_of(32, 100), kind_of(100, 100)
-    ('stochastic', 'mini-batch', 'batch')
-    """
-    if batch_size >= num_rows:
-        return "batch"
-    return "stochastic" if batch_size == 1 else "mini-batch"
 
 
 def default_budget(prepared: Prepared) -> float:

@@ -152,6 +152,7 @@ def fit(
             tol=settings.tol if settings.epochs is None else None,
             patience=settings.n_iter_no_change,
             early_stopping=settings.early_stopping and validation is not None,
+            exact=settings.epochs is not None and not settings.early_stopping,
             dense=settings.dense,
         ),
         validation=validation,
@@ -204,7 +205,7 @@ def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped
         remedy = "" if settings.standardize else "standardise the columns, or "
         return [
             f"diverged: learning rate {plan.rate.value:.3g} against the bound 2/L = {bound:.3g}; {cause}; "
-            f'{remedy}take learning_rate="auto"; the best parameters seen were kept'
+            f'{remedy}take learning_rate="auto"'
         ]
     flattest = column_scales(prepared.train)
     spread = float(flattest.max() / max(flattest[flattest > 0].min(), 1e-300)) if flattest.any() else 1.0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.batches import kind_of
 from descend.types import FloatArray
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ def loss_surface(
     The plane holds the mean of all points; coordinates are distances in parameter space. The loss is that of a
     sample of rows. None where the paths have no extent.
     """
-    from descend.comparison import kind_of
     from descend.engines.linear import LinearEngine
     from descend.objectives.losses import find_loss
     from descend.objectives.penalties import Penalty

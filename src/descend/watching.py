@@ -40,6 +40,8 @@ class Limits:
     patience: int = 5
     """The least number of epochs that a quarter is taken for."""
     early_stopping: bool = False
+    exact: bool = False
+    """The caller asked for so many epochs: what they end with is returned, and not the best on the way."""
     dense: bool = False
     """Look often from the first step on, at row counts that grow by a tenth: for curves."""
 
@@ -63,8 +65,8 @@ Callback = Callable[[Observation], object]
 
 
 @dataclass(slots=True)
-class Best:
-    """The parameters that would be returned if the run ended now."""
+class Kept:
+    """Parameters, with what a whole evaluation said of them."""
 
     epoch: int
     score: float
@@ -90,7 +92,8 @@ class Watch:
     snapshot: Callable[[FloatArray], object] | None = None
     """Called with the last parameters at every observation: the path over the loss surface."""
     history: History = field(default_factory=History)
-    best: Best = field(init=False)
+    best: Kept = field(init=False)
+    latest: Kept = field(init=False)
     sample_rows: int = 0
     stopped: str = ""
     seconds: float = 0.0
@@ -148,12 +151,13 @@ class Watch:
             self.stopped = "epochs"
         if self.stopped == "interrupted":  # somewhere inside an epoch: what was learnt there counts too
             self._observe(state, self._rows // self.num_visits, whole=True)
-        if self.stopped != "diverged" and self.best.loss > self._marks[0][1]:
+        kept = self.latest if self.limits.exact and self.stopped == "epochs" else self.best
+        if kept.loss > self._marks[0][1]:
             self.stopped = "diverged"
-        if self.history.last["loss"] != self.best.loss * self.unit:
-            self._record(state, self.best.loss, self.best.last_loss, self.best.validation_loss)
+        if self.history.last["loss"] != kept.loss * self.unit:
+            self._record(state, kept.loss, kept.last_loss, kept.validation_loss)
         self.history.stopped = self.stopped
-        return self.best.parameters
+        return kept.parameters
 
     # --- the clock -------------------------------------------------------------------------------
 
@@ -228,8 +232,9 @@ class Watch:
         validation_loss: float | None,
     ) -> None:
         score = loss if validation_loss is None or not self.limits.early_stopping else validation_loss
+        self.latest = Kept(epoch, score, loss, last_loss, validation_loss, parameters.copy())
         if not self._marks or score < self.best.score:
-            self.best = Best(epoch, score, loss, last_loss, validation_loss, parameters.copy())
+            self.best = self.latest
 
     def _record(self, state: State, loss: float, last_loss: float, validation_loss: float | None) -> None:
         self.history.append(

@@ -53,7 +53,7 @@ class Display:
     """Silent; also the base of the others. A context, in which ``update`` follows the runs."""
 
     def __init__(self, name: str, batch_sizes: Sequence[int], num_rows: int, seeds: int) -> None:
-        from descend.comparison import kind_of
+        from descend.batches import kind_of
 
         self.name = name
         self.seeds = seeds
