@@ -15,7 +15,7 @@ PACKAGE = Path(descend.__path__[0])
 # A part may import what stands above it, never its own line or below. A new part is entered here.
 ORDER: list[set[str]] = [
     {"errors"},
-    {"types", "files", "machine"},
+    {"types", "files", "machine", "claims", "metrics"},
     {"model_file", "history"},
     {"report"},
     {"sources"},
@@ -29,9 +29,10 @@ ORDER: list[set[str]] = [
     {"watching"},
     {"training"},
     {"fitting"},
-    {"batch_size"},
+    {"surface"},
     {"comparison"},
-    {"estimators"},
+    {"run_record", "estimators"},
+    {"api"},
     {"__init__"},
     {"cli"},
     {"__main__"},

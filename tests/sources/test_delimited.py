@@ -3,14 +3,14 @@
 import pytest
 
 from descend.errors import SourceError
-from descend.sources import delimited, open_source
+from descend.sources import open_source
 from descend.sources.widening import TypesWidened
 
 
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Read in blocks of 4 KB and infer from the first kilobyte, so that late rows are late."""
-    monkeypatch.setattr(delimited, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr("descend.sources.dialect.BLOCK_BYTES", 4096)
     monkeypatch.setattr("descend.sources.dialect.HEAD_BYTES", 1024)
 
 
@@ -123,13 +123,30 @@ def test_rows_without_target_are_left_out_and_counted(tmp_path):
     assert [source.row_number(0), source.row_number(1)] == [2, 4]
 
 
+def test_row_numbers_are_the_files_over_many_blocks(tmp_path, monkeypatch):
+    """The number of a kept row is its row in the file, whatever was left out in blocks before."""
+    monkeypatch.setattr("descend.sources.tables.table_rows", lambda num_columns: 3)
+    path = write(
+        tmp_path, "a,y\n" + "".join(f"{i + 1},{'' if i % 3 == 1 or i < 5 else 1}\n" for i in range(40))
+    )
+    source = open_source(path, target="y")
+    kept = [v for block in source.blocks() for v in block.columns.column(0).to_pylist()]
+    assert [source.row_number(i) for i in range(len(kept))] == kept
+
+
 def test_blocks_are_bounded(tmp_path, monkeypatch):
     """No block has more rows than the limit."""
-    monkeypatch.setattr("descend.sources.limits.MAX_BLOCK_ROWS", 100)
+    monkeypatch.setattr("descend.sources.tables.table_rows", lambda num_columns: 100)
     path = write(tmp_path, "a,y\n" + "1,2\n" * 1234)
     sizes = [block.num_rows for block in open_source(path, target="y").blocks()]
     assert max(sizes) == 100
     assert sum(sizes) == 1234
+
+
+def test_rows_of_megabytes_are_read(tmp_path):
+    """A row longer than the first megabyte is read whole."""
+    path = write(tmp_path, "a,y\n" + f"{'w' * 3_000_000},1\n" * 4)
+    assert columns_of(path) == {"a": ["w" * 3_000_000] * 4}
 
 
 def test_ragged_row_far_in_is_refused(tmp_path, small_blocks):

@@ -40,12 +40,12 @@ def test_arrays_that_are_no_matrix_of_numbers_are_refused(X, error):
 
 
 def test_rows_must_match():
-    """y and weights have one entry a row."""
+    """Y and weights have one entry a row."""
     with pytest.raises(InputError, match="y has 2 rows, but X has 3"):
         array_source(np.ones((3, 2)), y=[0, 1])
     with pytest.raises(InputError, match="one number a row"):
         array_source(np.ones((3, 2)), y=[0, 1, 0], weights=[1, 2])
-    with pytest.raises(ColumnError, match="-1.0 in row 2"):
+    with pytest.raises(ColumnError, match=r"-1\.0 in row 2"):
         array_source(np.ones((3, 2)), y=[0, 1, 0], weights=[1, -1, 2])
 
 
@@ -72,7 +72,7 @@ def test_a_pandas_index_is_no_column():
 
 
 def test_a_table_takes_its_target_from_outside():
-    """y may be given beside the table; its rows and its name go along."""
+    """Y may be given beside the table; its rows and its name go along."""
     frame = pd.DataFrame(DATA).drop(columns="y")
     source = table_source(frame, y=pd.Series([1, 2, 3], name="pay"))
     assert source.target_name == "pay"
@@ -88,7 +88,7 @@ def test_columns_of_mixed_types_are_refused():
 
 
 def test_nothing_heavy_is_imported():
-    """Importing sources and features imports no PyArrow, scikit-learn, Numba or Rich; nor does using arrays."""
+    """Preparing arrays imports no PyArrow, scikit-learn, Numba or Rich."""
     code = (
         "import sys, numpy as np\n"
         "from descend.sources import array_source\n"
