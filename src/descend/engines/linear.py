@@ -60,9 +60,10 @@ class LinearEngine:
         weights = self.weights[rows] if self.weights.size else ALL_ONE
         gradient = np.zeros(parameters.shape, dtype=part.X.dtype)
         scores = np.zeros(len(parameters), dtype=part.X.dtype)
+        room = kernels.room_for(part.X, len(parameters))
         n = part.num_rows
         kernels.add_gradient(
-            part.X, part.y, weights, NO_ORDER, 0, n, parameters, scores, self.loss.code, gradient
+            part.X, part.y, weights, NO_ORDER, 0, n, parameters, room, self.loss.code, gradient
         )
         loss, weight = kernels.add_losses(part.X, part.y, weights, 0, n, parameters, scores, self.loss.code)
         return Sums(loss, gradient, weight)
@@ -143,9 +144,9 @@ class LinearEngine:
 
         def gradient_of(chunk: slice) -> FloatArray:
             part = np.zeros(parameters.shape, dtype=X.dtype)
-            scores = np.zeros(len(parameters), dtype=X.dtype)
+            room = kernels.room_for(X, len(parameters))
             kernels.add_gradient(
-                X, y, self.weights, NO_ORDER, chunk.start, chunk.stop, parameters, scores, loss, part
+                X, y, self.weights, NO_ORDER, chunk.start, chunk.stop, parameters, room, loss, part
             )
             return part
 

@@ -6,14 +6,13 @@ n rows, d columns, k outputs. ``X`` (n, d); ``y`` (n, 1 or k); ``weights`` (n,),
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from descend.engines.compiled import inline, kernel, part
+from descend.engines.fast_math import exponential
 from descend.engines.prefetch import prefetch
 from descend.objectives import losses
-from descend.objectives.losses import SOFTMAX, derivative, softmax_derivative, softmax_value, value
+from descend.objectives.losses import LOG_LOSS, SOFTMAX, derivative, softmax_value, value
 from descend.types import FloatArray, IntArray
 from descend.updates import ADAM, SGD, schedules, update
 from descend.updates import FORMULAS as UPDATES
@@ -22,6 +21,7 @@ from descend.updates.schedules import rate_at
 for formula in (*losses.FORMULAS, *UPDATES, *schedules.FORMULAS):
     inline(formula)
 
+BLOCK = 64  # rows whose scores are kept before their derivatives are taken
 AHEAD = 12  # rows between asking memory for a row and using it: 8 to 16 measure alike
 LINE = 64  # bytes that one prefetch brings
 
@@ -41,7 +41,14 @@ def write_scores(X: FloatArray, row: int, parameters: FloatArray, scores: FloatA
 def write_derivatives(loss: int, scores: FloatArray, y: FloatArray, row: int) -> None:
     """Overwrites ``scores`` (k,) of one row with the derivatives of its loss."""
     if loss == SOFTMAX:
-        softmax_derivative(scores, int(y[row, 0]))
+        largest = scores.max()
+        total = scores.dtype.type(0.0)
+        for c in range(scores.shape[0]):
+            scores[c] = exponential(scores[c] - largest)
+            total += scores[c]
+        for c in range(scores.shape[0]):
+            scores[c] /= total
+        scores[int(y[row, 0])] -= scores.dtype.type(1.0)
     else:
         for c in range(scores.shape[0]):
             scores[c] = derivative(loss, scores[c], y[row, c])
@@ -71,41 +78,94 @@ def add_gradient_of_one(
 
 
 @part
-def add_gradient_of_four(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
-    rows: Any,
-    parameters: FloatArray,
-    loss: int,
-    gradient: FloatArray,
+def write_block_scores(
+    X: FloatArray, order: IntArray, start: int, stop: int, parameters: FloatArray, scores: FloatArray
 ) -> None:
-    """Adds four rows' gradients of a model with one output: they share each load of w and of the gradient."""
-    a, b, c, e = rows
+    """Overwrites ``scores[: stop - start]`` with the scores of rows start … stop − 1, one output, four at a time."""
     d = X.shape[1]
     w = parameters[0]
-    g = gradient[0]
-    sa = sb = sc = se = w[d]
-    for j in range(d):
-        sa += X[a, j] * w[j]
-        sb += X[b, j] * w[j]
-        sc += X[c, j] * w[j]
-        se += X[e, j] * w[j]
-    # Each derivative is a call of its own: a loop over four would go through memory.
-    ra = derivative(loss, sa, y[a, 0])
-    rb = derivative(loss, sb, y[b, 0])
-    rc = derivative(loss, sc, y[c, 0])
-    re = derivative(loss, se, y[e, 0])
+    ordered = order.size > 0
+    bytes_of_row = d * X.itemsize
+    i = start
+    while i + 4 <= stop:
+        a, b, c, e = i, i + 1, i + 2, i + 3
+        if ordered:
+            for ahead in range(min(i + AHEAD, order.size), min(i + AHEAD + 4, order.size)):
+                for offset in range(0, bytes_of_row, LINE):
+                    prefetch(X, order[ahead], offset)
+            a, b, c, e = order[a], order[b], order[c], order[e]
+        sa = sb = sc = se = w[d]
+        for j in range(d):  # four rows share each load of w
+            sa += X[a, j] * w[j]
+            sb += X[b, j] * w[j]
+            sc += X[c, j] * w[j]
+            se += X[e, j] * w[j]
+        at = i - start
+        scores[at], scores[at + 1], scores[at + 2], scores[at + 3] = sa, sb, sc, se
+        i += 4
+    while i < stop:
+        row = order[i] if ordered else i
+        score = w[d]
+        for j in range(d):
+            score += X[row, j] * w[j]
+        scores[i - start] = score
+        i += 1
+
+
+@part
+def write_block_derivatives(
+    y: FloatArray,
+    weights: FloatArray,
+    order: IntArray,
+    start: int,
+    stop: int,
+    loss: int,
+    scores: FloatArray,
+    targets: FloatArray,
+) -> None:
+    """Overwrites scores of a block with weighted derivatives, without a branch or a call in the loop."""
+    ordered = order.size > 0
+    n = stop - start
+    number = scores.dtype.type
+    for i in range(n):
+        targets[i] = y[order[start + i] if ordered else start + i, 0]
+    if loss == LOG_LOSS:
+        for i in range(n):
+            scores[i] = number(1.0) / (number(1.0) + exponential(-scores[i])) - targets[i]
+    else:
+        for i in range(n):
+            scores[i] = derivative(loss, scores[i], targets[i])
     if weights.size:
-        ra *= weights[a]
-        rb *= weights[b]
-        rc *= weights[c]
-        re *= weights[e]
-    number = X.dtype.type
-    fa, fb, fc, fe = number(ra), number(rb), number(rc), number(re)
-    for j in range(d):
-        g[j] += fa * X[a, j] + fb * X[b, j] + fc * X[c, j] + fe * X[e, j]
-    g[d] += fa + fb + fc + fe
+        for i in range(n):
+            scores[i] *= weights[order[start + i] if ordered else start + i]
+
+
+@part
+def add_block_gradient(
+    X: FloatArray, order: IntArray, start: int, stop: int, derivatives: FloatArray, gradient: FloatArray
+) -> None:
+    """Adds derivative · (x, 1) of rows start … stop − 1 to ``gradient``, one output, four rows at a time."""
+    d = X.shape[1]
+    g = gradient[0]
+    ordered = order.size > 0
+    i = start
+    while i + 4 <= stop:
+        a, b, c, e = i, i + 1, i + 2, i + 3
+        if ordered:
+            a, b, c, e = order[a], order[b], order[c], order[e]
+        at = i - start
+        ra, rb, rc, re = derivatives[at], derivatives[at + 1], derivatives[at + 2], derivatives[at + 3]
+        for j in range(d):
+            g[j] += ra * X[a, j] + rb * X[b, j] + rc * X[c, j] + re * X[e, j]
+        g[d] += ra + rb + rc + re
+        i += 4
+    while i < stop:
+        row = order[i] if ordered else i
+        r = derivatives[i - start]
+        for j in range(d):
+            g[j] += r * X[row, j]
+        g[d] += r
+        i += 1
 
 
 @kernel
@@ -117,33 +177,38 @@ def add_gradient(
     start: int,
     stop: int,
     parameters: FloatArray,
-    scores: FloatArray,
+    room: FloatArray,
     loss: int,
     gradient: FloatArray,
 ) -> None:
-    """Adds the gradients of rows order[start:stop] (rows start … stop − 1 where ``order`` is empty)."""
-    i = start
+    """Adds the gradients of rows order[start:stop] (rows start … stop − 1 where ``order`` is empty).
+
+    ``room`` is what ``room_for`` makes. One output goes block by block: scores, derivatives, gradient, while the
+    block's rows are still in the nearest cache.
+    """
+    if parameters.shape[0] == 1:
+        scores, targets = room[:BLOCK], room[BLOCK:]
+        for low in range(start, stop, BLOCK):
+            high = min(low + BLOCK, stop)
+            write_block_scores(X, order, low, high, parameters, scores)
+            write_block_derivatives(y, weights, order, low, high, loss, scores, targets)
+            add_block_gradient(X, order, low, high, scores, gradient)
+        return
     ordered = order.size > 0
     bytes_of_row = X.shape[1] * X.itemsize
-    if parameters.shape[0] == 1:
-        while i + 4 <= stop:
-            if ordered:
-                if i + AHEAD + 4 <= order.size:
-                    for ahead in range(i + AHEAD, i + AHEAD + 4):
-                        for offset in range(0, bytes_of_row, LINE):
-                            prefetch(X, order[ahead], offset)
-                rows = (order[i], order[i + 1], order[i + 2], order[i + 3])
-                add_gradient_of_four(X, y, weights, rows, parameters, loss, gradient)
-            else:
-                add_gradient_of_four(X, y, weights, (i, i + 1, i + 2, i + 3), parameters, loss, gradient)
-            i += 4
-    while i < stop:
+    scores = room[: parameters.shape[0]]
+    for i in range(start, stop):
         row = order[i] if ordered else i
         if ordered and i + AHEAD < order.size:
             for offset in range(0, bytes_of_row, LINE):
                 prefetch(X, order[i + AHEAD], offset)
         add_gradient_of_one(X, y, weights, row, parameters, scores, loss, gradient)
-        i += 1
+
+
+@kernel
+def room_for(X: FloatArray, num_outputs: int) -> FloatArray:
+    """An array for ``add_gradient`` to work in."""
+    return np.empty(max(num_outputs, 2 * BLOCK), dtype=X.dtype)
 
 
 @kernel
@@ -296,10 +361,13 @@ def run_sgd_of_one(
         score = w[d]
         for j in range(d):
             score += X[row, j] * w[j]
-        length = now * derivative(loss, score, y[row, 0])
+        if loss == LOG_LOSS:
+            r = number(1.0) / (number(1.0) + exponential(-score)) - number(y[row, 0])
+        else:
+            r = number(derivative(loss, score, y[row, 0]))
         if weights.size:
-            length *= weights[row]
-        r = number(length)
+            r *= number(weights[row])
+        r *= number(now)
         for j in range(d):
             w[j] = shrink * w[j] - r * X[row, j]
         if fit_intercept:
@@ -340,7 +408,8 @@ def run_steps(
     k = parameters.shape[0]
     d = X.shape[1]
     gradient = np.zeros((k, d + 1), dtype=X.dtype)
-    scores = np.zeros(k, dtype=X.dtype)
+    room = room_for(X, k)
+    scores = room[:k]
     step = first_step
     n = order.size
     bytes_of_row = d * X.itemsize
@@ -355,7 +424,7 @@ def run_steps(
                     prefetch(X, order[start + AHEAD], offset)
             sgd_step_of_one(X, y, weights, order[start], parameters, scores, loss, now, alpha, fit_intercept)
         else:
-            add_gradient(X, y, weights, order, start, stop, parameters, scores, loss, gradient)
+            add_gradient(X, y, weights, order, start, stop, parameters, room, loss, gradient)
             rows = 1 if sum_rows else stop - start
             ridge = alpha * (stop - start) / rows
             apply_update(

@@ -156,15 +156,14 @@ def row_losses(code: int, scores: FloatArray, y: FloatArray) -> FloatArray:
     if code == SOFTMAX:
         classes = y[:, 0].astype(np.intp)
         return np.asarray(-np.log(softmax(scores)[np.arange(len(scores)), classes]))
-    return np.asarray(value(code, scores, y)).sum(axis=1)
+    return np.asarray(np.asarray(value(code, scores, y)).sum(axis=1))
 
 
 def row_derivatives(code: int, scores: FloatArray, y: FloatArray) -> FloatArray:
     """Derivative of each row's loss with respect to its scores, shape (n, k)."""
     if code == SOFTMAX:
         classes = y[:, 0].astype(np.intp)
-        error: FloatArray = softmax(scores) - np.eye(scores.shape[1])[classes]
-        return error
+        return np.asarray(softmax(scores) - np.eye(scores.shape[1])[classes])
     return np.asarray(derivative(code, scores, y))
 
 

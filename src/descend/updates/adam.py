@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 
 def adam(
     parameter: Any,
@@ -17,6 +19,5 @@ def adam(
     """One step; ``first`` and ``second`` are the running moments, ``correction`` 1 − βᵗ for step t."""
     first = beta1 * first + (1 - beta1) * gradient
     second = beta2 * second + (1 - beta2) * gradient * gradient
-    # A power instead of np.sqrt keeps one spelling for arrays and for numbers inside a kernel.
-    step = (first / correction1) / ((second / correction2) ** 0.5 + 1e-8)
+    step = (first / correction1) / (np.sqrt(second / correction2) + 1e-8)
     return parameter - rate * step, first, second
