@@ -19,12 +19,14 @@ from descend.objectives.penalties import Penalty, find_penalty
 from descend.settings import Settings, default_batch_size, default_optimizer, most_epochs
 from descend.training import train
 from descend.types import Dataset, FloatArray
+from descend.recipe import Phase, untuned_phases
 from descend.updates import Optimizer, find_optimizer
 from descend.updates.schedules import find_schedule
 from descend.watching import Callback, Limits, Watch
 
 if TYPE_CHECKING:
     from descend.engines.curvature import Curvature
+    from descend.engines.preconditioner import Preconditioner
     from descend.features import Prepared
 
 AVERAGE_ROWS = 16
@@ -57,25 +59,58 @@ class Plan:
     penalty: Penalty
     batch_size: int
     batch_size_reason: str
-    optimizer: Optimizer
+    optimizer: str
     rate: Rate
     visits: Visits
     average: bool
     curvature: Curvature
+    phases: tuple[Phase, ...]
+    preconditioner: Preconditioner | None = None
+    precondition_steps: bool = False
+
+    @property
+    def untuned(self) -> bool:
+        """Whether nothing was set: several phases, and an end that is certified."""
+        return self.phases[-1].rule.optimizer.name == "lbfgs"
 
 
-def resolve(prepared: Prepared, settings: Settings) -> Plan:
+def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     """Settles every setting that was left to descend; raises ``InputError`` where one does not fit the data."""
-    from descend.engines.curvature import measure_curvature
-
-    data = prepared.train
-    target = prepared.target
+    data, target = prepared.train, prepared.target
     loss = find_loss(settings.loss, target.task, target.num_outputs)
     penalty = find_penalty(settings.penalty, settings.alpha)
     wanted, reason = settings.batch_size, "as asked"
     if wanted == "auto":
         wanted, reason = default_batch_size(data.num_rows)
     batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
+    if is_untuned(settings):
+        return _untuned_plan(data, settings, loss, penalty, batch_size, reason)
+    return _plan_of_one(data, settings, loss, penalty, batch_size, reason, epochs)
+
+
+def is_untuned(settings: Settings) -> bool:
+    """Whether optimizer and rate are both left to descend, and nothing else asks for plain steps."""
+    return (
+        settings.optimizer == "auto"
+        and settings.learning_rate == "auto"
+        and settings.schedule == "constant"
+        and settings.reduction == "mean"
+        and settings.average == "auto"
+    ) or settings.optimizer in ("saga", "lbfgs")
+
+
+def _plan_of_one(
+    data: Dataset,
+    settings: Settings,
+    loss: Loss,
+    penalty: Penalty,
+    batch_size: int,
+    reason: str,
+    epochs: int,
+) -> Plan:
+    """One optimizer from the first epoch to the last."""
+    from descend.engines.curvature import measure_curvature
+
     full_batch = batch_size >= data.num_rows
     name = default_optimizer(full_batch) if settings.optimizer == "auto" else settings.optimizer
     optimizer = find_optimizer(name)
@@ -83,7 +118,64 @@ def resolve(prepared: Prepared, settings: Settings) -> Plan:
     curvature = measure_curvature(data, loss, settings.seed, split=by_curvature and not full_batch)
     rate = choose_rate(settings, optimizer, batch_size, penalty, curvature)
     average = by_curvature and not full_batch if settings.average == "auto" else settings.average
-    return Plan(loss, penalty, batch_size, reason, optimizer, rate, curvature.visits, average, curvature)
+    rule = Rule(
+        optimizer=optimizer,
+        rate=rate.value,
+        schedule=find_schedule(settings.schedule),
+        momentum=settings.momentum,
+        num_steps=epochs * -(-curvature.visits.num_visits // batch_size),
+        sum_rows=settings.reduction == "sum",
+        fit_intercept=settings.fit_intercept,
+    )
+    phase = Phase(name, rule, 0 if full_batch else batch_size, epochs)
+    return Plan(loss, penalty, batch_size, reason, name, rate, curvature.visits, average, curvature, (phase,))
+
+
+def _untuned_plan(
+    data: Dataset, settings: Settings, loss: Loss, penalty: Penalty, batch_size: int, reason: str
+) -> Plan:
+    """The recipe of ``recipe.py``: the preconditioner where the columns allow it, and rates from L(B)."""
+    from descend.engines.curvature import Curvature, measure_curvature, split_heavy_rows
+    from descend.engines.preconditioner import MOST_COLUMNS, precondition
+
+    full_batch = batch_size >= data.num_rows
+    fits = data.num_columns <= MOST_COLUMNS
+    # Applied to a batch's gradient the matrix costs d² a step; below d / 4 rows that is more than the rows do.
+    steps_too = fits and not full_batch and 4 * batch_size >= data.num_columns
+    matrix = precondition(data, loss.curvature, penalty.alpha, norms=steps_too) if fits else None
+    curvature = measure_curvature(data, loss, settings.seed, split=not full_batch and not steps_too)
+    if steps_too and matrix is not None and matrix.norms is not None:
+        visits = split_heavy_rows(matrix.norms, settings.seed)
+        heaviest = matrix.norms if visits.weights is None else matrix.norms * visits.weights
+        curvature = Curvature(curvature.mean, float(heaviest.max()), curvature.direction, visits)
+        mean, row = 1.0, curvature.row
+    else:
+        visits = curvature.visits
+        mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
+    full_term, single_term = batch_curvature(batch_size, visits.num_visits, mean, row)
+    phases = untuned_phases(
+        0 if full_batch else batch_size,
+        visits.num_visits,
+        full_term,
+        single_term,
+        settings.fit_intercept,
+        straight_to_finish=settings.batch_size == "auto",
+    )
+    rate = Rate(phases[0].rule.rate, 2.0 / (full_term + single_term), "from curvature, at every batch size")
+    return Plan(
+        loss,
+        penalty,
+        batch_size,
+        reason,
+        "+".join(phase.name for phase in phases),
+        rate,
+        visits,
+        False,
+        curvature,
+        phases,
+        matrix,
+        steps_too,
+    )
 
 
 def choose_rate(
@@ -116,8 +208,9 @@ def fit(
     from descend.engines.linear import LinearEngine
 
     settings = settings.checked()
-    plan = resolve(prepared, settings)
     data = prepared.train
+    epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
+    plan = resolve(prepared, settings, epochs)
     threads = num_threads(settings.threads)
     engine = LinearEngine(
         data,
@@ -126,25 +219,17 @@ def fit(
         weights=plan.visits.weights,
         average_every=max(1, AVERAGE_ROWS // plan.batch_size) if plan.average else 0,
         threads=threads,
+        preconditioner=plan.preconditioner,
+        precondition_steps=plan.precondition_steps,
+        mean_curvature=plan.curvature.mean + plan.penalty.alpha,
+        fit_intercept=settings.fit_intercept,
     )
     validation = None
     if prepared.validation is not None:
         validation = LinearEngine(prepared.validation, plan.loss, plan.penalty, threads=threads)
-    epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
-    rule = Rule(
-        optimizer=plan.optimizer,
-        rate=plan.rate.value,
-        schedule=find_schedule(settings.schedule),
-        momentum=settings.momentum,
-        num_steps=epochs * -(-plan.visits.num_visits // plan.batch_size),
-        sum_rows=settings.reduction == "sum",
-        fit_intercept=settings.fit_intercept,
-    )
     path: list[FloatArray] = []
     watch = Watch(
         engine,
-        rule,
-        plan.batch_size,
         plan.visits.num_visits,
         Limits(
             epochs=epochs,
@@ -152,6 +237,7 @@ def fit(
             tol=settings.tol if settings.epochs is None else None,
             patience=settings.n_iter_no_change,
             early_stopping=settings.early_stopping and validation is not None,
+            certify=plan.untuned,
             exact=settings.epochs is not None and not settings.early_stopping,
             dense=settings.dense,
         ),
@@ -164,15 +250,21 @@ def fit(
     if initial is None:
         initial = initialise(prepared.target.num_outputs, data.num_columns, data.X.dtype)
     state = State(np.array(initial, dtype=data.X.dtype))
-    engine.warm_up(rule, plan.batch_size, state)
-    parameters = train(
-        engine, state, rule, plan.visits, plan.batch_size, watch, settings.seed, not settings.shuffle
-    )
+    engine.warm_up(plan.phases, state)
+    with one_blas_thread():
+        parameters = train(engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle)
     history = watch.history
     history.notes += slow_or_diverged(prepared, plan, settings, history.stopped)
     model = LinearModel(prepared.features, prepared.target, parameters, plan.loss.name, history=history)
     model.summary = summarise(prepared, plan, settings, history)
-    return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer.name, plan.rate, history, path)
+    return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, path)
+
+
+def one_blas_thread() -> Any:
+    """A context in which NumPy's products use one thread: they are small here, and their sums must not vary."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(limits=1, user_api="blas")
 
 
 def loss_unit(prepared: Prepared) -> float:
@@ -236,9 +328,9 @@ def summarise(prepared: Prepared, plan: Plan, settings: Settings, history: Histo
         "batch_size_reason": plan.batch_size_reason,
         "learning_rate": plan.rate.value,
         "learning_rate_reason": plan.rate.reason,
-        "optimizer": plan.optimizer.name,
+        "optimizer": plan.optimizer,
         "schedule": settings.schedule,
-        "momentum": settings.momentum if plan.optimizer.uses_momentum else None,
+        "momentum": settings.momentum if plan.phases[0].rule.optimizer.uses_momentum else None,
         "average": plan.average,
         "reduction": settings.reduction,
         "seed": settings.seed,

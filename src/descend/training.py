@@ -13,12 +13,14 @@ loop below shuffles, hands the engine the rows between two looks, and lets the w
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from statistics import median
 
 import numpy as np
 
 from descend.batches import Visits, shuffle
-from descend.engines.base import Engine, Rule, State
+from descend.engines.base import Engine, State
+from descend.recipe import Phase
 from descend.types import FloatArray
 from descend.watching import Watch
 
@@ -26,54 +28,44 @@ from descend.watching import Watch
 def train(
     engine: Engine,
     state: State,
-    rule: Rule,
+    phases: Sequence[Phase],
     visits: Visits,
-    batch_size: int,
     watch: Watch,
     seed: int = 0,
     in_order: bool = False,
 ) -> FloatArray:
-    """Trains until the watch has seen enough; returns the parameters (k, d + 1) to keep.
+    """Walks the phases until the watch has seen enough; returns the parameters (k, d + 1) to keep.
 
     Ctrl-C ends the run as any other stop does, with what has been learnt so far.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is told by the watch, not by NumPy
-        return _train(engine, state, rule, visits, batch_size, watch, seed, in_order)
+        watch.start(state, phases[0])
+        try:
+            epoch = 0
+            for phase in phases:
+                watch.enter(phase, _call_seconds(engine, state, phase))
+                for _ in range(phase.epochs):
+                    epoch += 1
+                    rows = None if phase.batch_size == 0 else shuffle(visits, seed, epoch, in_order)
+                    for part in watch.parts(rows):
+                        engine.run(state, phase.rule, None if rows is None else rows[part], phase.batch_size)
+                        if watch.look(state, epoch, epoch_done=part.stop >= visits.num_visits):
+                            return watch.finish(state)
+                    if watch.phase_is_over:
+                        break
+        except KeyboardInterrupt:
+            watch.stopped = "interrupted"
+        return watch.finish(state)
 
 
-def _train(
-    engine: Engine,
-    state: State,
-    rule: Rule,
-    visits: Visits,
-    batch_size: int,
-    watch: Watch,
-    seed: int,
-    in_order: bool,
-) -> FloatArray:
-    full_batch = batch_size >= visits.num_visits
-    watch.call_seconds = 0.0 if full_batch else _call_seconds(engine, state, rule, batch_size)
-    watch.start(state)
-    try:
-        for epoch in range(1, watch.limits.epochs + 1):
-            rows = None if full_batch else shuffle(visits, seed, epoch, in_order)
-            parts = [slice(0, visits.num_visits)] if full_batch else watch.parts(visits.num_visits)
-            for part in parts:
-                engine.run(state, rule, None if rows is None else rows[part], batch_size)
-                done = part.stop >= visits.num_visits
-                if watch.look(state, part.stop - part.start, epoch, epoch_done=done):
-                    return watch.finish(state)
-    except KeyboardInterrupt:
-        watch.stopped = "interrupted"
-    return watch.finish(state)
-
-
-def _call_seconds(engine: Engine, state: State, rule: Rule, batch_size: int) -> float:
+def _call_seconds(engine: Engine, state: State, phase: Phase) -> float:
     """Seconds that a call of ``run`` with no rows takes: looking often must not make small batches look slow."""
+    if phase.batch_size == 0:
+        return 0.0
     nothing = np.empty(0, dtype=np.int64)
     times = []
     for _ in range(9):
         start = time.perf_counter()
-        engine.run(state, rule, nothing, batch_size)
+        engine.run(state, phase.rule, nothing, phase.batch_size)
         times.append(time.perf_counter() - start)
     return median(times)

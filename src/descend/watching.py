@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import ceil, isfinite
+from math import ceil, inf, isfinite
 
 from descend.averaging import TailAverage
-from descend.engines.base import Engine, Rule, State
+from descend.engines.base import Engine, State
 from descend.history import History
-from descend.types import FloatArray
+from descend.recipe import Phase
+from descend.types import FloatArray, IntArray
 from descend.updates.schedules import rate_at
 
 SAMPLE_ROWS = 10_000
@@ -24,6 +25,9 @@ SAMPLE_NUMBERS = 8_000_000
 FEWEST_UPDATES = 50
 """A gain is judged over at least as many updates: momentum swings, and five of its steps say nothing."""
 LOOK_SECONDS = 0.2
+WORTHWHILE = 2.5
+ROUNDING = 1e-7
+"""What is left to gain below this share of the first loss is rounding."""
 BLOW_UP = 100.0
 """A loss this many times the first is taken for divergence."""
 
@@ -40,6 +44,8 @@ class Limits:
     patience: int = 5
     """The least number of epochs that a quarter is taken for."""
     early_stopping: bool = False
+    certify: bool = False
+    """Ends when the estimated gap is below ``tol`` of what was gained (``engines/certificate.py``)."""
     exact: bool = False
     """The caller asked for so many epochs: what they end with is returned, and not the best on the way."""
     dense: bool = False
@@ -81,8 +87,6 @@ class Watch:
     """Follows one run. ``unit`` turns the engine's loss into the user's (squared error of a scaled target)."""
 
     engine: Engine
-    rule: Rule
-    batch_size: int
     num_visits: int
     limits: Limits
     validation: Engine | None = None
@@ -92,6 +96,10 @@ class Watch:
     snapshot: Callable[[FloatArray], object] | None = None
     """Called with the last parameters at every observation: the path over the loss surface."""
     history: History = field(default_factory=History)
+    phase: Phase = field(init=False)
+    phase_is_over: bool = False
+    gap: float | None = None
+    """The last estimate of what is left to gain, in the engine's unit; None without a certificate."""
     best: Kept = field(init=False)
     latest: Kept = field(init=False)
     sample_rows: int = 0
@@ -101,6 +109,8 @@ class Watch:
     """What it takes to enter the engine and come back. An epoch is entered once; more often only to look."""
     _started: float = 0.0
     _rows: int = 0
+    _phase_epochs: int = 0
+    _previous_gap: float = inf
     _next_dense: int = 1
     _next_epoch: int = 1
     _last_look: float = 0.0
@@ -109,36 +119,53 @@ class Watch:
     _offset_loss: float = 0.0
     _marks: list[tuple[int, float]] = field(default_factory=list)
 
-    def start(self, state: State) -> None:
+    @property
+    def batch_size(self) -> int:
+        """Rows in a batch of the phase that is going on."""
+        return self.phase.batch_size or self.engine.num_rows
+
+    def start(self, state: State, phase: Phase) -> None:
         """The row of the history before the first step; starts the clock."""
+        self.phase = phase
         self.sample_rows = max(SAMPLE_ROWS, SAMPLE_NUMBERS // state.parameters.size)
         self._marks.append((0, self._observe(state, epoch=0, whole=True)))
         self._resume()
 
-    def parts(self, num_visits: int) -> Iterator[slice]:
-        """An epoch cut where somebody looks; always between two batches."""
+    def enter(self, phase: Phase, call_seconds: float) -> None:
+        """A new phase begins."""
+        self.phase, self.phase_is_over, self.call_seconds = phase, False, call_seconds
+        self._phase_epochs = 0
+        self._previous_gap = inf
+
+    def parts(self, rows: IntArray | None) -> Iterator[slice]:
+        """An epoch of ``rows`` cut where somebody looks, always between two batches; the full batch is whole."""
+        if rows is None:
+            yield slice(0, self.num_visits)
+            return
+        num_visits = len(rows)
         start = 0
         while start < num_visits:
             stop = start + self._visits_until_next_look(start, num_visits)
             yield slice(start, min(stop, num_visits))
             start = stop
 
-    def look(self, state: State, visited: int, epoch: int, epoch_done: bool) -> bool:
+    def look(self, state: State, epoch: int, epoch_done: bool) -> bool:
         """Called after every part of epoch number ``epoch`` (from 1); True ends the run."""
         self._pause()
         if not epoch_done:
             self.seconds = max(self._last_seconds, self.seconds - self.call_seconds)
         self._last_seconds = self.seconds
-        self._rows += visited
+        self._rows = state.visits
         if self.tail is not None:
             self.tail.close_if_due(state)
         out_of_time = self.limits.seconds is not None and self.seconds >= self.limits.seconds
         last = epoch_done and epoch == self.limits.epochs
-        whole = epoch_done and (epoch >= self._next_epoch or last)
+        self._phase_epochs += epoch_done
+        whole = epoch_done and (epoch >= self._next_epoch or last or self.limits.certify)
         if whole or out_of_time:
             self._next_epoch = max(epoch + 1, ceil(1.05 * epoch))
             loss = self._observe(state, epoch, whole=True)
-            self._decide(loss, epoch, out_of_time, last)
+            self._decide(state, loss, epoch, out_of_time, last)
         elif self._look_is_due():
             self._observe(state, epoch, whole=False)
         self._resume()
@@ -237,6 +264,7 @@ class Watch:
             self.best = self.latest
 
     def _record(self, state: State, loss: float, last_loss: float, validation_loss: float | None) -> None:
+        rule = self.phase.rule
         self.history.append(
             {
                 "seconds": self.seconds,
@@ -248,7 +276,7 @@ class Watch:
                 "validation_loss": None if validation_loss is None else _number(validation_loss * self.unit),
                 "batch_size": self.batch_size,
                 "learning_rate": rate_at(
-                    self.rule.schedule, self.rule.rate, max(1, state.steps), self.rule.num_steps
+                    rule.schedule, rule.rate, max(1, state.steps), rule.num_steps
                 ),
             }
         )
@@ -280,7 +308,7 @@ class Watch:
 
     # --- stopping --------------------------------------------------------------------------------
 
-    def _decide(self, loss: float, epoch: int, out_of_time: bool, last: bool) -> None:
+    def _decide(self, state: State, loss: float, epoch: int, out_of_time: bool, last: bool) -> None:
         first = self._marks[0][1]
         if not isfinite(loss) or loss > BLOW_UP * max(abs(first), 1e-300):
             self.stopped = "diverged"
@@ -294,10 +322,26 @@ class Watch:
             self.stopped = "time"
         elif self.limits.early_stopping and epoch - self.best.epoch >= window:
             self.stopped = "early_stopping"
-        elif self._gained_nothing(first, epoch, window):
+        elif self._is_certified(state, first) if self.limits.certify else self._gained_nothing(
+            first, epoch, window
+        ):
             self.stopped = "converged"
         elif last:
             self.stopped = "epochs"
+
+    def _is_certified(self, state: State, first: float) -> bool:
+        """Whether twice the estimated gap is small enough; also tells whether the phase still pays.
+
+        Twice, because the estimate comes from below.
+        """
+        if self.limits.tol is None:
+            return False
+        lowest = min(loss for _, loss in self._marks)
+        enough = 0.5 * max(self.limits.tol * (first - lowest), ROUNDING * abs(first))
+        self._previous_gap, self.gap = self.gap or inf, self.engine.estimate_gap(state, enough)
+        slow = self._phase_epochs >= 2 and self.gap > self._previous_gap / WORTHWHILE
+        self.phase_is_over = self.phase.leave_when_slow and slow
+        return self.gap <= enough
 
     def _gained_nothing(self, first: float, epoch: int, window: int) -> bool:
         if self.limits.tol is None:

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from descend.engines.lbfgs import Memory
 from descend.types import FloatArray, IntArray
 from descend.updates import Optimizer
 
@@ -42,6 +43,11 @@ class Rule:
     sum_rows: bool = False
     """Reduction "sum": a step uses the sum over the batch's rows, not their mean."""
     fit_intercept: bool = True
+    filling: bool = False
+    """SAGA's first epoch, which has no table yet."""
+    full_term: float = 0.0
+    single_term: float = 0.0
+    """The two terms of L(B), from which SAGA takes its rate as the curvature is seen to change."""
 
     @property
     def beta1(self) -> float:
@@ -59,6 +65,14 @@ class State:
     """Running mean of the parameters over ``num_averaged`` of the last steps, float64."""
     num_averaged: int = 0
     steps: int = 0
+    visits: int = 0
+    """Rows visited so far, each time counted."""
+    table: FloatArray | None = None
+    mean_gradient: FloatArray | None = None
+    share: float = 1.0
+    """SAGA's memory: derivatives (n, k) and their mean gradient (k, d + 1), and the curvature's share of its bound."""
+    memory: Memory = field(default_factory=Memory)
+    """L-BFGS's memory."""
 
     def __post_init__(self) -> None:
         self.first = np.zeros_like(self.parameters)
@@ -80,6 +94,10 @@ class Engine(Protocol):
 
         ``order`` None means every row in one batch. ``state`` is overwritten.
         """
+        ...
+
+    def estimate_gap(self, state: State, enough: float) -> float:
+        """How far the mean loss + penalty still is from its lowest value; may stop short once above ``enough``."""
         ...
 
     def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:

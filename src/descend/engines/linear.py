@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from descend.batches import order
 from descend.engines import linear_kernels as kernels
+from descend.engines import saga_kernels
 from descend.engines.base import Rule, State, Sums
-from descend.objectives.losses import Loss
+from descend.engines.certificate import estimate_gap
+from descend.engines.lbfgs import lbfgs_step
+from descend.engines.preconditioner import Preconditioner
+from descend.objectives.losses import SQUARED_ERROR, Loss
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray, IntArray
-from descend.updates import SGD
+from descend.updates import LBFGS, SAGA, SGD
 from descend.updates.schedules import rate_at
+
+if TYPE_CHECKING:
+    from descend.recipe import Phase
 
 T = TypeVar("T")
 
@@ -42,9 +49,19 @@ class LinearEngine:
         weights: FloatArray | None = None,
         average_every: int = 0,
         threads: int = 1,
+        preconditioner: Preconditioner | None = None,
+        precondition_steps: bool = False,
+        mean_curvature: float = 1.0,
+        fit_intercept: bool = True,
     ) -> None:
         self.data, self.loss, self.penalty = data, loss, penalty
         self.num_rows = data.num_rows
+        self.only_visits = ALL_ONE if weights is None else weights
+        self.preconditioner, self.mean_curvature = preconditioner, mean_curvature
+        self.fit_intercept = fit_intercept
+        self.inverse = np.empty((0, 0), dtype=data.X.dtype)
+        if preconditioner is not None and precondition_steps:
+            self.inverse = preconditioner.inverse.astype(data.X.dtype)
         self.average_every = average_every
         self.weights = ALL_ONE if data.weights is None or not len(data.weights) else data.weights
         self.visit_weights = self.weights if weights is None else _product(self.weights, weights)
@@ -69,8 +86,13 @@ class LinearEngine:
         return Sums(loss, gradient, weight)
 
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
-        if order is None:
+        state.visits += self.num_rows if order is None else len(order)
+        if rule.optimizer.code == LBFGS:
+            self._lbfgs_step(state)
+        elif order is None:
             self._full_batch_step(state, rule)
+        elif rule.optimizer.code == SAGA:
+            self._saga_steps(state, rule, order, batch_size)
         elif batch_size == 1 and rule.optimizer.code == SGD and len(state.parameters) == 1:
             self._steps_of_one(state, rule, order)
         else:
@@ -118,6 +140,91 @@ class LinearEngine:
             np.array([rule.beta1, rule.beta2]),
             rule.sum_rows,
             rule.fit_intercept,
+        )
+
+    def _saga_steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
+        if state.table is None or state.mean_gradient is None:
+            state.table = np.zeros((self.num_rows, len(state.parameters)), dtype=self.data.X.dtype)
+            state.mean_gradient = np.zeros(state.parameters.shape)
+        state.steps, state.share = saga_kernels.run_saga(
+            self.data.X,
+            self.data.y,
+            self.weights,
+            self.only_visits,
+            order,
+            batch_size,
+            state.parameters,
+            state.table,
+            state.mean_gradient,
+            rule.filling,
+            state.share,
+            state.steps,
+            rule.num_steps,
+            self.loss.code,
+            self.penalty.alpha,
+            rule.full_term,
+            rule.single_term,
+            self.inverse,
+            rule.fit_intercept,
+        )
+
+    def _lbfgs_step(self, state: State) -> None:
+        evaluations = lbfgs_step(self.objective, state.parameters, state.memory, self._first)
+        assert state.memory.point is not None
+        state.parameters[:] = state.memory.point
+        state.steps += 1
+        state.visits += (evaluations - 1) * self.num_rows
+
+    def _first(self, gradient: FloatArray) -> FloatArray:
+        """The inverse curvature to start from, times ``gradient``: the preconditioner, or 1 / L."""
+        if self.preconditioner is None:
+            return gradient / self.mean_curvature
+        return np.asarray(gradient @ self.preconditioner.inverse)
+
+    def objective(self, parameters: FloatArray) -> tuple[float, FloatArray]:
+        """Mean loss + penalty and its gradient (k, d + 1), float64; read in one pass."""
+        data, loss = self.data, self.loss.code
+        own = parameters.astype(data.X.dtype)
+
+        def part_of(chunk: slice) -> tuple[float, FloatArray]:
+            part = np.zeros(own.shape, dtype=data.X.dtype)
+            room = kernels.room_for(data.X, len(own))
+            value = kernels.add_objective(
+                data.X, data.y, self.weights, chunk.start, chunk.stop, own, room, loss, part
+            )
+            return value, part
+
+        value, gradient = 0.0, np.zeros(own.shape, dtype=np.float64)
+        for part_value, part in self._map(part_of):
+            value += part_value
+            gradient += part
+        gradient /= self.num_rows
+        gradient[:, :-1] += self.penalty.alpha * own[:, :-1]
+        if not self.fit_intercept:
+            gradient[:, -1] = 0.0
+        return value / self.num_rows + self.penalty.value(own), gradient
+
+    def estimate_gap(self, state: State, enough: float) -> float:
+        """½ g · H⁻¹ g by conjugate gradients; not run where a cheaper estimate is above ``enough`` already."""
+        memory = state.memory
+        gradient = memory.gradient
+        if gradient is None:
+            gradient = self.objective(state.parameters)[1]
+        elif memory.decrement > enough:
+            return memory.decrement
+        if self.preconditioner is not None:
+            # H is nowhere above the preconditioner's, so this is below the gap: a bound.
+            least = 0.5 * float(np.vdot(gradient, self._first(gradient)))
+            if least > enough or self.loss.code == SQUARED_ERROR:
+                return least
+        return estimate_gap(
+            self.data,
+            self.loss,
+            self.penalty.alpha,
+            state.parameters.astype(np.float64),
+            gradient,
+            self._first,
+            self.fit_intercept,
         )
 
     def _full_batch_step(self, state: State, rule: Rule) -> None:
@@ -172,15 +279,25 @@ class LinearEngine:
             total_weight += chunk_weight
         return total / total_weight + self.penalty.value(parameters)
 
-    def warm_up(self, rule: Rule, batch_size: int, state: State) -> None:
-        """Compiles what ``run`` and ``mean_loss`` will need, on two rows, so that no clock counts it."""
+    def warm_up(self, phases: Sequence[Phase], state: State) -> None:
+        """Compiles what the phases will need, on two rows, so that no clock counts it."""
         weights = self.weights[:2]
-        few = LinearEngine(Dataset(self.data.X[:2], self.data.y[:2], weights), self.loss, self.penalty)
-        few.average_every = self.average_every
+        few = LinearEngine(
+            Dataset(self.data.X[:2], self.data.y[:2], weights),
+            self.loss,
+            self.penalty,
+            average_every=self.average_every,
+            preconditioner=self.preconditioner,
+            precondition_steps=self.inverse.size > 0,
+            fit_intercept=self.fit_intercept,
+        )
         scratch = State(state.parameters.copy())
-        with np.errstate(over="ignore", invalid="ignore"):
-            few.run(scratch, rule, None if batch_size >= self.num_rows else order(0, 0, 2), batch_size)
+        with np.errstate(all="ignore"):
+            for phase in phases:
+                few.run(scratch, phase.rule, None if phase.batch_size == 0 else order(0, 0, 2), phase.batch_size)
             few.mean_loss(scratch.parameters)
+            if phases[-1].rule.optimizer.code == LBFGS:
+                few.estimate_gap(State(state.parameters.copy()), 1e300)
 
     def _map(self, function: Callable[[slice], T]) -> Iterator[T]:
         """``function`` of every chunk, in the chunks' order whatever the threads."""

@@ -206,6 +206,46 @@ def add_gradient(
 
 
 @kernel
+def add_objective(
+    X: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    start: int,
+    stop: int,
+    parameters: FloatArray,
+    room: FloatArray,
+    loss: int,
+    gradient: FloatArray,
+) -> float:
+    """``add_gradient`` of rows start … stop − 1 that also returns the sum of their weighted losses."""
+    no_order = np.empty(0, dtype=np.int64)
+    total = 0.0
+    if parameters.shape[0] == 1:
+        scores, targets = room[:BLOCK], room[BLOCK:]
+        for low in range(start, stop, BLOCK):
+            high = min(low + BLOCK, stop)
+            write_block_scores(X, no_order, low, high, parameters, scores)
+            for row in range(low, high):
+                row_loss = value(loss, np.float64(scores[row - low]), y[row, 0])
+                total += row_loss * weights[row] if weights.size else row_loss
+            write_block_derivatives(y, weights, no_order, low, high, loss, scores, targets)
+            add_block_gradient(X, no_order, low, high, scores, gradient)
+        return total
+    scores = room[: parameters.shape[0]]
+    for row in range(start, stop):
+        write_scores(X, row, parameters, scores)
+        row_loss = 0.0
+        if loss == SOFTMAX:
+            row_loss += softmax_value(scores, int(y[row, 0]))
+        else:
+            for c in range(scores.shape[0]):
+                row_loss += value(loss, np.float64(scores[c]), y[row, c])
+        total += row_loss * weights[row] if weights.size else row_loss
+        add_gradient_of_one(X, y, weights, row, parameters, scores, loss, gradient)
+    return total
+
+
+@kernel
 def room_for(X: FloatArray, num_outputs: int) -> FloatArray:
     """An array for ``add_gradient`` to work in."""
     return np.empty(max(num_outputs, 2 * BLOCK), dtype=X.dtype)

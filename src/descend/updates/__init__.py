@@ -26,6 +26,8 @@ SGD = 0
 MOMENTUM = 1
 NESTEROV = 2
 ADAM = 3
+SAGA = 4
+LBFGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Optimizer:
     uses_momentum: bool = False
     scale_free: bool = False
     """The step's length does not follow the gradient's: curvature cannot set the rate."""
+    elementwise: bool = True
+    """Its formula stands in this folder; the others need more than a gradient and live with the engines."""
 
 
 OPTIMIZERS = {
@@ -44,6 +48,8 @@ OPTIMIZERS = {
     "momentum": Optimizer("momentum", MOMENTUM, uses_momentum=True),
     "nesterov": Optimizer("nesterov", NESTEROV, uses_momentum=True),
     "adam": Optimizer("adam", ADAM, scale_free=True),
+    "saga": Optimizer("saga", SAGA, elementwise=False),
+    "lbfgs": Optimizer("lbfgs", LBFGS, elementwise=False),
 }
 
 

@@ -1,0 +1,107 @@
+"""A quasi-Newton step from every row (L-BFGS, Nocedal 1980): the finish where first-order steps are slow.
+
+The last ten moves and changes of the gradient stand for the curvature. What they do not cover is taken from
+the preconditioner where there is one: with it the first step is already a Newton step of the bound.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from descend.types import FloatArray
+
+MEMORY = 10
+ENOUGH = 1e-4
+HALVINGS = 30
+
+Objective = Callable[[FloatArray], tuple[float, FloatArray]]
+"""Value and gradient, float64, at parameters (k, d + 1)."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """What L-BFGS remembers between steps."""
+
+    moves: deque[FloatArray] = field(default_factory=lambda: deque(maxlen=MEMORY))
+    changes: deque[FloatArray] = field(default_factory=lambda: deque(maxlen=MEMORY))
+    point: FloatArray | None = None
+    """The parameters in float64, whatever the rows are kept in."""
+    value: float = np.nan
+    gradient: FloatArray | None = None
+    step: FloatArray | None = None
+    """H⁻¹ · gradient: where the next step goes."""
+    decrement: float = np.inf
+    """½ g · H⁻¹ g: how much lower the lowest place lies, if the memory is right."""
+
+
+def direction(
+    memory: Memory, gradient: FloatArray, first: Callable[[FloatArray], FloatArray]
+) -> FloatArray:
+    """H⁻¹ · gradient by the two loops; ``first`` applies the inverse curvature that the memory starts from."""
+    q = gradient.copy()
+    shares = []
+    for move, change in zip(reversed(memory.moves), reversed(memory.changes), strict=True):
+        share = float(np.vdot(move, q) / np.vdot(change, move))
+        q -= share * change
+        shares.append(share)
+    r = first(q)
+    if memory.moves:
+        move, change = memory.moves[-1], memory.changes[-1]
+        r *= float(np.vdot(change, move) / np.vdot(change, first(change)))
+    for move, change, share in zip(memory.moves, memory.changes, reversed(shares), strict=True):
+        r += move * (share - float(np.vdot(change, r) / np.vdot(change, move)))
+    return r
+
+
+def aim(memory: Memory, first: Callable[[FloatArray], FloatArray]) -> None:
+    """Sets the next step, and what it promises. A memory that points uphill is dropped."""
+    assert memory.gradient is not None
+    memory.step = direction(memory, memory.gradient, first)
+    memory.decrement = 0.5 * float(np.vdot(memory.gradient, memory.step))
+    if not memory.decrement > 0.0:
+        memory.moves.clear()
+        memory.changes.clear()
+        memory.step = first(memory.gradient)
+        memory.decrement = 0.5 * float(np.vdot(memory.gradient, memory.step))
+
+
+def lbfgs_step(
+    objective: Objective,
+    parameters: FloatArray,
+    memory: Memory,
+    first: Callable[[FloatArray], FloatArray],
+) -> int:
+    """One step from ``memory.point`` (at first: ``parameters``) with a halving line search; returns evaluations.
+
+    Where no step down is found the point stays: it is as low as the numbers can tell, and ``decrement`` is 0.
+    """
+    evaluations = 0
+    if memory.point is None:
+        memory.point = parameters.astype(np.float64)
+        memory.value, memory.gradient = objective(memory.point)
+        aim(memory, first)
+        evaluations = 1
+    assert memory.gradient is not None
+    assert memory.step is not None
+    slope = 2.0 * memory.decrement
+    length = 1.0
+    for _ in range(HALVINGS):
+        trial = memory.point - length * memory.step
+        value, gradient = objective(trial)
+        evaluations += 1
+        if value <= memory.value - ENOUGH * length * slope:
+            change = gradient - memory.gradient
+            move = trial - memory.point
+            if float(np.vdot(change, move)) > 1e-12 * float(np.vdot(move, move)):
+                memory.moves.append(move)
+                memory.changes.append(change)
+            memory.point, memory.value, memory.gradient = trial, value, gradient
+            aim(memory, first)
+            return evaluations
+        length *= 0.5
+    memory.decrement = 0.0
+    return evaluations

@@ -1,0 +1,68 @@
+"""The inverse of the largest curvature that a linear model can have: one matrix, from one pass over the rows.
+
+    H = c · mean(weight · x̃ x̃ᵀ) + alpha,    x̃ = (x, 1),    c the loss's largest second derivative
+
+bounds the Hessian everywhere, so steps through H⁻¹ see a surface that bends by 1 at most, in all directions
+alike: columns that are scaled badly or say the same no longer hold the others back. It is whitening without
+writing whitened rows: the matrix is applied to the gradient of a batch and not to each of its rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from descend.types import Dataset, FloatArray
+
+MOST_COLUMNS = 500
+BLOCK_ROWS = 8192
+JITTER = 1e-10
+JITTER_OF_SINGLES = 1e-7  # float32 rows cannot tell directions apart that are flatter than this
+
+
+@dataclass(frozen=True, slots=True)
+class Preconditioner:
+    """``inverse`` (d + 1, d + 1) float64 is H⁻¹; ``norms`` (n,) are c · weight · x̃ᵀ H⁻¹ x̃ of every row."""
+
+    inverse: FloatArray
+    factor: FloatArray
+    norms: FloatArray | None = None
+
+
+def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> Preconditioner:
+    """H⁻¹ for ``data``; ``norms``: also how heavy every row is under it, at the cost of another product."""
+    d = data.num_columns
+    # One BLAS thread: the sums must not depend on how many there are, and small products gain nothing by more.
+    with threadpool_limits(limits=1, user_api="blas"):
+        H = np.zeros((d + 1, d + 1))
+        for rows, weights in _blocks(data):
+            H += (rows * weights[:, None]).T @ rows if weights is not None else rows.T @ rows
+        H *= curvature / data.num_rows
+        H[np.arange(d), np.arange(d)] += alpha
+        H[np.diag_indices(d + 1)] += (JITTER if data.X.dtype == np.float64 else JITTER_OF_SINGLES) * np.trace(H) / (d + 1)
+        inverse = np.linalg.inv(H)
+        inverse = (inverse + inverse.T) / 2
+        factor = np.linalg.cholesky(inverse)
+        weight_of = None
+        if norms:
+            weight_of = np.empty(data.num_rows)
+            at = 0
+            for rows, weights in _blocks(data):
+                white = rows @ factor.astype(rows.dtype)
+                squares = np.einsum("ij,ij->i", white, white, dtype=np.float64)
+                weight_of[at : at + len(rows)] = squares if weights is None else squares * weights
+                at += len(rows)
+            weight_of *= curvature
+    return Preconditioner(inverse, factor, weight_of)
+
+
+def _blocks(data: Dataset):  # type: ignore[no-untyped-def]
+    """Rows with a 1 at their end, a block at a time, and their weights."""
+    for start in range(0, data.num_rows, BLOCK_ROWS):
+        X = data.X[start : start + BLOCK_ROWS]
+        rows = np.ones((len(X), X.shape[1] + 1), dtype=X.dtype)
+        rows[:, :-1] = X
+        weights = None if data.weights is None else data.weights[start : start + BLOCK_ROWS].astype(X.dtype)
+        yield rows, weights

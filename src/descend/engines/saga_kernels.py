@@ -1,0 +1,189 @@
+"""Variance-reduced steps for linear models: mini-batch SAGA (Defazio et al. 2014, https://arxiv.org/abs/1407.0202).
+
+Each row's last derivative is kept, one number for each output. A step moves along
+
+    mean over the batch of weight · (derivative now − derivative then) · (x, 1)  +  the mean gradient then
+
+whose noise dies out as the parameters settle, so the rate stays constant and nothing has to be averaged.
+The first epoch has no table yet: it takes plain SGD steps with a falling rate, and fills the table as it goes.
+
+n rows, d columns, k outputs; ``table`` (n, k); ``mean_gradient`` (k, d + 1) float64 is the mean over rows of
+table · (x, 1). The plain twin is ``engines/reference.py``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from descend.engines.compiled import kernel, part
+from descend.engines.linear_kernels import AHEAD, LINE, write_derivatives, write_scores
+from descend.engines.prefetch import prefetch
+from descend.objectives.losses import LOG_LOSS, SOFTMAX
+from descend.types import FloatArray, IntArray
+
+LEAST_SHARE = 0.03
+
+
+@part
+def curvature_share(loss: int, derivatives: FloatArray, y: FloatArray, row: int) -> float:
+    """A row's second derivative as a share of the loss's bound, told from its derivatives."""
+    if loss == LOG_LOSS:
+        p = derivatives[0] + y[row, 0]
+        return 4.0 * p * (1.0 - p)
+    if loss == SOFTMAX:
+        most = 0.0
+        for c in range(derivatives.shape[0]):
+            p = derivatives[c] + (1.0 if c == int(y[row, 0]) else 0.0)
+            most = max(most, min(2.0 * p, 4.0 * p * (1.0 - p)))
+        return most
+    return 1.0
+
+
+@part
+def take_step(
+    parameters: FloatArray,
+    gradient: FloatArray,
+    preconditioner: FloatArray,
+    alpha: float,
+    rate: float,
+    fit_intercept: bool,
+) -> None:
+    """Moves ``parameters`` along gradient + alpha · w, through ``preconditioner`` (d + 1, d + 1) if not empty."""
+    k, d = parameters.shape[0], parameters.shape[1] - 1
+    number = parameters.dtype.type
+    step, ridge = number(rate), number(alpha)
+    for c in range(k):
+        for j in range(d):
+            gradient[c, j] += ridge * parameters[c, j]
+        if not fit_intercept:
+            gradient[c, d] = number(0.0)
+        if preconditioner.shape[0] == 0:
+            for j in range(d + 1):
+                parameters[c, j] -= step * gradient[c, j]
+        else:
+            for i in range(d + 1):
+                total = number(0.0)
+                for j in range(d + 1):
+                    total += preconditioner[i, j] * gradient[c, j]
+                parameters[c, i] -= step * total
+
+
+@kernel
+def run_saga(
+    X: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    visit_weights: FloatArray,
+    order: IntArray,
+    batch_size: int,
+    parameters: FloatArray,
+    table: FloatArray,
+    mean_gradient: FloatArray,
+    filling: bool,
+    share: float,
+    first_step: int,
+    num_steps: int,
+    loss: int,
+    alpha: float,
+    full_term: float,
+    single_term: float,
+    preconditioner: FloatArray,
+    fit_intercept: bool,
+) -> tuple[int, float]:
+    """Walks ``order`` in batches; returns steps in all, and the running mean of the curvature's share of its bound.
+
+    The rate is 1 / (s · (full_term + 2 or 3 · single_term)), s² being that share; while ``filling`` it falls to a
+    tenth over ``num_steps``. The last, smaller batch takes a step that is shorter in proportion.
+    """
+    k, d = parameters.shape[0], X.shape[1]
+    n = X.shape[0]
+    number = X.dtype.type
+    gradient = np.zeros((k, d + 1), dtype=X.dtype)
+    scores = np.zeros(k, dtype=X.dtype)
+    horizon = 10.0 / n
+    bytes_of_row = d * X.itemsize
+    step = first_step
+    for start in range(0, order.size, batch_size):
+        stop = min(start + batch_size, order.size)
+        s = np.sqrt(max(share, LEAST_SHARE))
+        if filling:
+            rate = (1.0 - 0.9 * step / num_steps) / (s * (full_term + 2.0 * single_term))
+        else:
+            rate = 1.0 / (s * (full_term + 3.0 * single_term))
+        rate *= (stop - start) / batch_size
+        step += 1
+        for i in range(start, stop):
+            row = order[i]
+            if i + AHEAD < order.size:
+                for offset in range(0, bytes_of_row, LINE):
+                    prefetch(X, order[i + AHEAD], offset)
+            write_scores(X, row, parameters, scores)
+            write_derivatives(loss, scores, y, row)
+            weight = weights[row] if weights.size else 1.0
+            visit = visit_weights[row] if visit_weights.size else 1.0
+            share += horizon * (visit * weight * curvature_share(loss, scores, y, row) - share)
+            for c in range(k):
+                now = number(scores[c] * weight)
+                change = now - table[row, c]
+                table[row, c] = now
+                towards = number(visit / (stop - start)) * (now if filling else change)
+                kept = np.float64(change) / n
+                for j in range(d):
+                    gradient[c, j] += towards * X[row, j]
+                    mean_gradient[c, j] += kept * X[row, j]
+                gradient[c, d] += towards
+                mean_gradient[c, d] += kept
+        if not filling:
+            for c in range(k):
+                for j in range(d + 1):
+                    gradient[c, j] += number(mean_gradient[c, j])
+        take_step(parameters, gradient, preconditioner, alpha, rate, fit_intercept)
+        gradient[:] = number(0.0)
+    return step, share
+
+
+@kernel
+def curvature_product(
+    X: FloatArray,
+    weights: FloatArray,
+    num_rows: int,
+    loss: int,
+    scores: FloatArray,
+    directions: FloatArray,
+    out: FloatArray,
+) -> None:
+    """Overwrites ``out`` (k, d + 1) with the Hessian of the summed loss over the first rows times ``directions``.
+
+    ``scores`` (num_rows, k) are those of the parameters at which the Hessian is taken. All float64 but X.
+    """
+    k, d = directions.shape[0], X.shape[1]
+    moves = np.zeros(k)
+    p = np.zeros(k)
+    out[:] = 0.0
+    for row in range(num_rows):
+        for c in range(k):
+            total = directions[c, d]
+            for j in range(d):
+                total += X[row, j] * directions[c, j]
+            moves[c] = total
+        weight = weights[row] if weights.size else 1.0
+        if loss == SOFTMAX:
+            largest = scores[row].max()
+            total = 0.0
+            for c in range(k):
+                p[c] = np.exp(scores[row, c] - largest)
+                total += p[c]
+            mean = 0.0
+            for c in range(k):
+                p[c] /= total
+                mean += p[c] * moves[c]
+            for c in range(k):
+                moves[c] = p[c] * (moves[c] - mean)
+        elif loss == LOG_LOSS:
+            q = 1.0 / (1.0 + np.exp(-np.abs(scores[row, 0])))
+            moves[0] *= q * (1.0 - q)
+        for c in range(k):
+            m = weight * moves[c]
+            for j in range(d):
+                out[c, j] += m * X[row, j]
+            out[c, d] += m

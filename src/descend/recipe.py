@@ -1,0 +1,65 @@
+"""What training with nothing to set consists of: a list of phases, each an optimizer with its rate.
+
+    full batch            L-BFGS
+    batch size "auto"     one epoch of SGD at batch size 32, then L-BFGS
+    any other             one epoch of SGD, up to six of SAGA, then L-BFGS if the gap still closes too slowly
+
+The first epoch takes falling SGD steps and fills SAGA's table. Every rate follows from L(B)
+(``learning_rate.py``); no other number moves with the batch size. Training ends when the certificate says
+that what is left to gain is small (``engines/certificate.py``), in whatever phase that is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from descend.engines.base import Rule
+from descend.updates import OPTIMIZERS
+
+SAGA_EPOCHS = 6
+FEWEST_STEPS = 16
+"""With fewer steps in an epoch a full-batch method gains more from a pass than steps on batches do."""
+LBFGS_EPOCHS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Epochs that one rule is followed for; ``batch_size`` 0 means every row at once."""
+
+    name: str
+    rule: Rule
+    batch_size: int
+    epochs: int
+    leave_when_slow: bool = False
+    """Ends when an epoch no longer divides the estimated gap by 2.5."""
+
+
+def untuned_phases(
+    batch_size: int,
+    num_visits: int,
+    full_term: float,
+    single_term: float,
+    fit_intercept: bool,
+    straight_to_finish: bool,
+) -> tuple[Phase, ...]:
+    """The phases for ``batch_size``; 0 for the full batch. The terms are those of L(B)."""
+    finish = Phase("lbfgs", Rule(OPTIMIZERS["lbfgs"], 1.0, fit_intercept=fit_intercept), 0, LBFGS_EPOCHS)
+    if batch_size == 0:
+        return (finish,)
+    steps = -(-num_visits // batch_size)
+
+    def rule(filling: bool) -> Rule:
+        return Rule(
+            OPTIMIZERS["saga"],
+            rate=1.0 / (full_term + (2.0 if filling else 3.0) * single_term),
+            num_steps=steps,
+            fit_intercept=fit_intercept,
+            filling=filling,
+            full_term=full_term,
+            single_term=single_term,
+        )
+
+    fill = Phase("sgd", rule(filling=True), batch_size, 1)
+    if straight_to_finish or steps < FEWEST_STEPS:
+        return (fill, finish)
+    return (fill, Phase("saga", rule(filling=False), batch_size, SAGA_EPOCHS, leave_when_slow=True), finish)
