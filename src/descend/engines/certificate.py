@@ -11,9 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from descend.engines.linear_kernels import all_scores
-from descend.engines.saga_kernels import curvature_product
-from descend.objectives.losses import Loss
+from descend.objectives.losses import LOG_LOSS, SOFTMAX, Loss, sigmoid, softmax
 from descend.types import Dataset, FloatArray
 
 SAMPLE_ROWS = 6000
@@ -31,20 +29,7 @@ def estimate_gap(
     fit_intercept: bool = True,
 ) -> float:
     """½ g · H⁻¹ g at ``parameters`` (k, d + 1) with ``gradient`` float64; ``first`` preconditions."""
-    sample = min(data.num_rows, SAMPLE_ROWS)
-    scores = np.empty((sample, len(parameters)), dtype=data.X.dtype)
-    all_scores(data.X[:sample], parameters.astype(data.X.dtype), scores)
-    weights = np.empty(0) if data.weights is None else data.weights
-    out = np.empty(gradient.shape)
-
-    def hessian(v: FloatArray) -> FloatArray:
-        curvature_product(data.X, weights, sample, loss.code, scores, v, out)
-        product = out / sample
-        product[:, :-1] += alpha * v[:, :-1]
-        if not fit_intercept:
-            product[:, -1] = v[:, -1]
-        return product
-
+    hessian = _hessian(data, loss, alpha, parameters, fit_intercept)
     residual = gradient.copy()
     if not fit_intercept:
         residual[:, -1] = 0.0
@@ -56,7 +41,7 @@ def estimate_gap(
         hp = hessian(p)
         bend = float(np.vdot(p, hp))
         if not bend > 0.0:
-            return float("inf") if rz > 0.0 and bend < 0.0 else total
+            return total if rz == 0.0 else float("inf")
         length = rz / bend
         gain = 0.5 * length * rz
         total += gain
@@ -67,3 +52,34 @@ def estimate_gap(
         before, rz = rz, float(np.vdot(residual, z))
         p = z + (rz / before) * p
     return total
+
+
+def _hessian(
+    data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fit_intercept: bool
+) -> Callable[[FloatArray], FloatArray]:
+    """The product of the objective's Hessian, on a sample of rows, with a direction (k, d + 1)."""
+    sample = slice(SAMPLE_ROWS)
+    X = data.X[sample]
+    weights = np.ones(len(X)) if data.weights is None else data.weights[sample]
+    scores = X @ parameters[:, :-1].T.astype(X.dtype) + parameters[:, -1]
+    if loss.code == SOFTMAX:
+        p = softmax(scores)
+    elif loss.code == LOG_LOSS:
+        q = sigmoid(scores)
+        bends = q * (1.0 - q)
+    else:
+        bends = np.ones_like(scores)
+
+    def product(v: FloatArray) -> FloatArray:
+        moves = X @ v[:, :-1].T.astype(X.dtype) + v[:, -1]
+        if loss.code == SOFTMAX:
+            moves = p * (moves - (p * moves).sum(axis=1, keepdims=True))
+        else:
+            moves = bends * moves
+        moves *= weights[:, None]
+        out = np.empty(v.shape)
+        out[:, :-1] = moves.astype(X.dtype).T @ X / len(X) + alpha * v[:, :-1]
+        out[:, -1] = moves.mean(axis=0) if fit_intercept else v[:, -1]
+        return out
+
+    return product

@@ -15,7 +15,7 @@ from descend.engines.base import Rule, State, Sums
 from descend.engines.certificate import estimate_gap
 from descend.engines.lbfgs import lbfgs_step
 from descend.engines.preconditioner import Preconditioner
-from descend.objectives.losses import SQUARED_ERROR, Loss
+from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, SAGA, SGD
@@ -187,6 +187,8 @@ class LinearEngine:
         own = parameters.astype(data.X.dtype)
 
         def part_of(chunk: slice) -> tuple[float, FloatArray]:
+            if len(own) > 1:
+                return self._part_of_many(chunk, own)
             part = np.zeros(own.shape, dtype=data.X.dtype)
             room = kernels.room_for(data.X, len(own))
             value = kernels.add_objective(
@@ -210,14 +212,15 @@ class LinearEngine:
         gradient = memory.gradient
         if gradient is None:
             gradient = self.objective(state.parameters)[1]
-        elif memory.decrement > enough:
-            return memory.decrement
+        elif memory.decrement > min(enough, memory.doubted):
+            memory.doubted *= 1.2  # so that it is asked again some steps later, whatever the memory thinks
+            return max(memory.decrement, 2.0 * enough)
         if self.preconditioner is not None:
             # H is nowhere above the preconditioner's, so this is below the gap: a bound.
             least = 0.5 * float(np.vdot(gradient, self._first(gradient)))
             if least > enough or self.loss.code == SQUARED_ERROR:
                 return least
-        return estimate_gap(
+        gap = estimate_gap(
             self.data,
             self.loss,
             self.penalty.alpha,
@@ -226,6 +229,9 @@ class LinearEngine:
             self._first,
             self.fit_intercept,
         )
+        if gap > enough:
+            memory.doubted = memory.decrement * enough / gap
+        return gap
 
     def _full_batch_step(self, state: State, rule: Rule) -> None:
         """One step from every row, read where they lie: no order, no copy of the data."""
@@ -246,10 +252,25 @@ class LinearEngine:
             state.steps,
         )
 
+    def _part_of_many(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
+        """Sums of weighted loss and gradient of a chunk's rows for several outputs, by matrix products."""
+        X, y = self.data.X[chunk], self.data.y[chunk]
+        scores = X @ parameters[:, :-1].T + parameters[:, -1]
+        losses, derivatives = losses_and_derivatives(self.loss.code, scores, y)
+        if self.weights.size:
+            weights = self.weights[chunk].astype(X.dtype)
+            losses, derivatives = losses * weights, derivatives * weights[:, None]
+        gradient = np.empty(parameters.shape, dtype=np.float64)
+        gradient[:, :-1] = derivatives.T @ X
+        gradient[:, -1] = derivatives.sum(axis=0, dtype=np.float64)
+        return float(losses.sum(dtype=np.float64)), gradient
+
     def _full_gradient(self, parameters: FloatArray) -> FloatArray:
         X, y, loss = self.data.X, self.data.y, self.loss.code
 
         def gradient_of(chunk: slice) -> FloatArray:
+            if len(parameters) > 1:
+                return self._part_of_many(chunk, parameters)[1]
             part = np.zeros(parameters.shape, dtype=X.dtype)
             room = kernels.room_for(X, len(parameters))
             kernels.add_gradient(

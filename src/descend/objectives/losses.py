@@ -167,6 +167,20 @@ def row_derivatives(code: int, scores: FloatArray, y: FloatArray) -> FloatArray:
     return np.asarray(derivative(code, scores, y))
 
 
+def losses_and_derivatives(code: int, scores: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """``row_losses`` (n,) and ``row_derivatives`` (n, k) at once; softmax overwrites ``scores`` and saves a power."""
+    if code != SOFTMAX:
+        return row_losses(code, scores, y), row_derivatives(code, scores, y)
+    places = (np.arange(len(scores)), y[:, 0].astype(np.intp))
+    scores -= scores.max(axis=1, keepdims=True)
+    chosen = scores[places]
+    np.exp(scores, out=scores)
+    total = scores.sum(axis=1)
+    scores /= total[:, None]
+    scores[places] -= 1.0
+    return np.log(total) - chosen, scores
+
+
 FORMULAS = (
     squared_error,
     squared_error_derivative,
