@@ -42,13 +42,15 @@ def roc_auc(
     >>> roc_auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.75
     """
+    if not len(scores):
+        return None
     order = np.argsort(scores, kind="stable")
     ranked, is_positive = scores[order], positive[order]
     weight = np.ones(len(ranked)) if weights is None else weights[order].astype(np.float64)
     # Equal scores are one group: within it positive and negative rows tie.
-    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if len(ranked) else []
-    ups = np.add.reduceat(weight * is_positive, starts) if len(ranked) else np.zeros(0)
-    downs = np.add.reduceat(weight * ~is_positive, starts) if len(ranked) else np.zeros(0)
+    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    ups = np.add.reduceat(weight * is_positive, starts)
+    downs = np.add.reduceat(weight * ~is_positive, starts)
     total = ups.sum() * downs.sum()
     if not total > 0:
         return None
@@ -137,7 +139,7 @@ class ClassificationMetrics:
         self.unknown_rows += int(unknown.sum())
         self._told_for_unknown += np.bincount(told[unknown], weight[unknown], minlength=self.num_classes)
         given = ["?"] * len(unknown) if labels is None else labels
-        for place in np.flatnonzero(unknown):
+        for place in np.flatnonzero(unknown).tolist():
             label = given[place]
             self.unknown[label] = self.unknown.get(label, 0.0) + float(weight[place])
 

@@ -45,15 +45,20 @@ def dataset_metrics(model: LinearModel, data: Dataset) -> Metrics:
 
 
 def complete_summary(
-    model: LinearModel, prepared: Prepared, settings: Settings, data_name: str
+    model: LinearModel,
+    prepared: Prepared,
+    settings: Settings,
+    data_name: str,
+    selection: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Adds to the model's summary what its page needs; returns the summary."""
+    """Adds to the model's summary what its page needs, and which columns were left out; returns the summary."""
     from descend.comparison import describe_data
 
     machine = describe_machine()
     model.summary |= {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": describe_data(prepared, data_name),
+        "selection": selection,
         "standardize": settings.standardize,
         "budget_seconds": settings.seconds,
         "most_epochs": settings.epochs,

@@ -18,7 +18,9 @@ def run(arguments: Sequence[str]) -> int:
     0 done; 1 a run that failed; 2 bad input or usage; 130 interrupted.
     """
     try:
-        status = descend.main(list(arguments), prog_name="descend", standalone_mode=False, obj=list(arguments))
+        status = descend.main(
+            list(arguments), prog_name="descend", standalone_mode=False, obj=list(arguments)
+        )
         sys.stdout.flush()
     except Exception as error:
         return status_of(error, verbose="--verbose" in arguments or "-v" in arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,9 @@ def seconds(text: str | None, name: str = "--time") -> float | None:
     except ValueError:
         value = float("nan")
     if not isfinite(value) or value <= 0:
-        raise InputError(f"{name} {shorten(text)!r} is not a time span; give one above 0, such as 30s, 5m or 1.5h")
+        raise InputError(
+            f"{name} {shorten(text)!r} is not a time span; give one above 0, such as 30s, 5m or 1.5h"
+        )
     return value
 
 
@@ -116,23 +118,19 @@ def in_options(error: InputError) -> InputError:
     """
     text = str(error)
     for name, option in _OPTION_OF.items():
-        if re.match(rf"{name}s? ", text):
+        if text.startswith(f"{name} "):
             text = option + text[len(name) :]
             break
-    return type(error)(option_words(text))
+    return type(error)(text)
 
 
-def option_words(text: str) -> str:
-    """Python's spelling of a setting inside a sentence, as it is typed here.
-
-    >>> option_words('take learning_rate="auto"')
-    'take --learning-rate auto'
-    """
-    return re.sub(
-        r'\b(learning_rate|epochs|batch_size)=("?)(\w+)\2',
-        lambda found: f"--{found[1].replace('_', '-')} {found[3]}",
-        text,
-    )
+def with_options(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls; an error about a column that was named says with which option."""
+    try:
+        return call(*args, **kwargs)
+    except InputError as error:
+        text = re.sub(r"^(target|drop|columns|weights) column ", r"--\1: column ", str(error))
+        raise type(error)(text) from None
 
 
 def check_page(report: str | None, no_report: bool) -> None:

@@ -9,8 +9,8 @@ import click
 
 from descend.cli import arguments, options, outputs
 from descend.cli.command import option, verb
-from descend.cli.failures import InterruptedRunError
-from descend.cli.interrupts import Interrupts
+from descend.cli.failures import FailedRunError, InterruptedRunError
+from descend.cli.interrupts import Interrupts, StopComparing
 from descend.cli.talk import Talk
 
 if TYPE_CHECKING:
@@ -27,20 +27,32 @@ MOST_SEEDS = 1000
 @options.data_argument
 @options.selection
 @options.objective
-@option("Training", "--batch-sizes", metavar="N,…", default=DEFAULT_SIZES, show_default=True,
-        help="Rows in a batch, of each run; full: every row.")
+@option(
+    "Training",
+    "--batch-sizes",
+    metavar="N,…",
+    default=DEFAULT_SIZES,
+    show_default=True,
+    help="Rows in a batch, of each run; full: every row.",
+)
 @options.stepping("sgd")
 @options.limits
-@option("Stopping", "--target-loss", metavar="LOSS",
-        help="What counts as done. Default: 1 % of the gap between the first and the best loss.")
+@option(
+    "Stopping",
+    "--target-loss",
+    metavar="LOSS",
+    help="What counts as done. Default: 1 % of the gap between the first and the best loss.",
+)
 @option("Other", "--seeds", metavar="N", default="3", show_default=True, help="Runs of each kind.")
 @options.running
-@option("Output", "-o", "--output", metavar="RUN", help="Where the run (.json) goes. Default: in this folder.")
+@option(
+    "Output", "-o", "--output", metavar="RUN", help="Where the run (.json) goes. Default: in this folder."
+)
 @options.page
 @options.force
 @options.talking
 @click.pass_context
-def command(ctx: click.Context, data: str, **given: Any) -> int:
+def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     """Stochastic, mini-batch and batch gradient descent side by side.
 
     All get the same rows, the same budget and a learning rate of their own. Prints a table, a verdict and
@@ -58,17 +70,30 @@ def command(ctx: click.Context, data: str, **given: Any) -> int:
 
     from descend.cli.preparing import prepare_rows
 
-    with Interrupts():
+    with Interrupts() as interrupts:
         prepared, name = prepare_rows(data, given, settings, talk)
         run_path = Path(given["output"] or outputs.default_place(name, "-compare.json", given["force"]))
         page = outputs.page_place(given, name, "-compare.html")
         comparison = _compare(
-            talk, prepared, settings, sizes, seeds, target_loss, name, arguments.shown_command(ctx.find_root().obj)
+            talk,
+            interrupts,
+            prepared,
+            settings,
+            sizes,
+            seeds,
+            target_loss,
+            name,
+            arguments.shown_command(ctx.find_root().obj),
         )
+        interrupts.gentle = True  # what is complete is saved as a whole
         comparison.save(run_path, force=given["force"])
         if page is not None:
             comparison.save_html(page, force=given["force"])
     _tell(talk, comparison, run_path, page)
+    if all(stopped == "diverged" for run in comparison.runs for stopped in run["stopped"]):
+        raise FailedRunError(
+            "every run diverged: no kind got anywhere; take --learning-rate auto, or a smaller one"
+        )
     return 0
 
 
@@ -99,6 +124,7 @@ def _seeds(text: str) -> int:
 
 def _compare(
     talk: Talk,
+    interrupts: Interrupts,
     prepared: Any,
     settings: Any,
     sizes: list[int | str],
@@ -114,17 +140,20 @@ def _compare(
     try:
         rows = check_batch_sizes(sizes, prepared.train.num_rows)
     except InputError as error:
-        raise arguments.in_options(error) from None
+        raise InputError(f"--batch-sizes: {error}") from None
     with make_display(talk, name, rows, prepared.train.num_rows, seeds) as display:
+        interrupts.error = StopComparing
         try:
             return compare_prepared(
                 prepared, settings, sizes, seeds, target_loss, name, command_line, progress=display.update
             )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, StopComparing):
             raise InterruptedRunError(
                 "interrupted; nothing was saved, for kinds that ran for different times cannot be compared. "
                 "Run it again; --time 2s or --seeds 1 make it shorter"
             ) from None
+        finally:
+            interrupts.error = KeyboardInterrupt
 
 
 def _tell(talk: Talk, comparison: Comparison, run_path: Path, page: Path | None) -> None:

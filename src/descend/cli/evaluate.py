@@ -50,9 +50,10 @@ def command(model: str, data: str, **given: Any) -> int:
 
 def _add_up(model: LinearModel, source: Source) -> ClassificationMetrics | RegressionMetrics:
     from descend.cli.scoring import scores
-    from descend.errors import SourceError
+    from descend.errors import ColumnError, SourceError, shorten
     from descend.features.target_values import as_values
     from descend.metrics import ClassificationMetrics, RegressionMetrics
+    from descend.sources.selection import listing
 
     classes = len(model.target.classes)
     sums = ClassificationMetrics(classes) if classes else RegressionMetrics(len(model.parameters))
@@ -65,6 +66,13 @@ def _add_up(model: LinearModel, source: Source) -> ClassificationMetrics | Regre
             sums.add(scored, codes, part.weights, labels)
     if not sums.rows:
         raise SourceError(f"{source.name} has no rows with a target; at least 1 is needed")
+    if isinstance(sums, ClassificationMetrics) and sums.unknown_rows == sums.rows:
+        known = listing([str(label) for label in model.target.classes], 5)
+        found = listing([str(label) for label in sums.unknown], 5)
+        raise ColumnError(
+            f"target {shorten(str(source.target_name))!r} holds none of the model's classes ({known}), but "
+            f"{found}; name the column with the truth with --target"
+        )
     return sums
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import re
 import sys
 
 import click
@@ -47,19 +49,32 @@ def status_of(error: BaseException, verbose: bool = False) -> int:
     if isinstance(error, click.ClickException):
         return _say(f"error: {_usage(error)}", BAD_INPUT)
     if isinstance(error, InputError):
-        return _say(f"error: {error}", BAD_INPUT)
+        return _say(f"error: {option_words(str(error))}", BAD_INPUT)
     if isinstance(error, FailedRunError | DescendError):
-        return _say(f"error: {error}", FAILED)
+        return _say(f"error: {option_words(str(error))}", FAILED)
     return _say(f"error: {_unexpected(error)}", FAILED)
 
 
 def one_line(text: str) -> str:
-    """A message without line breaks or control characters, however much of the data it quotes.
+    r"""A message without line breaks or control characters, however much of the data it quotes.
 
-    >>> one_line("a\\nb\\x1b[31m")
-    'a b\\\\x1b[31m'
+    >>> one_line("a\nb\x1b[31m")
+    'a b\\x1b[31m'
     """
     return shorten(" ".join(text.split()), LONGEST)
+
+
+def option_words(text: str) -> str:
+    """Python's spelling of a setting inside a sentence, as it is typed here.
+
+    >>> option_words('take learning_rate="auto"')
+    'take --learning-rate auto'
+    """
+    return re.sub(
+        r'\b(learning_rate|epochs|batch_size)=("?)(\w+)\2',
+        lambda found: f"--{found[1].replace('_', '-')} {found[3]}",
+        text.replace(" (force=True)", ""),
+    )
 
 
 def _say(text: str, status: int) -> int:
@@ -91,5 +106,5 @@ def _pipe_closed() -> int:
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = io.StringIO()
     return 141  # what a program that SIGPIPE ends leaves with

@@ -9,7 +9,7 @@ import click
 
 from descend.cli import arguments, options, outputs
 from descend.cli.command import option, verb
-from descend.cli.failures import FAILED, FailedRunError, InterruptedRunError, status_of
+from descend.cli.failures import FailedRunError, InterruptedRunError, option_words
 from descend.cli.interrupts import Interrupts
 from descend.cli.talk import Talk
 
@@ -27,18 +27,29 @@ if TYPE_CHECKING:
 @options.data_argument
 @options.selection
 @options.objective
-@option("Training", "--batch-size", metavar="N|full|auto", default="auto", show_default=True,
-        help="Rows in a batch: a whole number, full, or auto (a fixed rule, told aloud).")
+@option(
+    "Training",
+    "--batch-size",
+    metavar="N|full|auto",
+    default="auto",
+    show_default=True,
+    help="Rows in a batch: a whole number, full, or auto (a fixed rule, told aloud).",
+)
 @options.stepping("auto")
 @options.limits
 @options.running
-@option("Output", "-o", "--output", metavar="MODEL",
-        help="Where the model goes. Default: NAME.descend in this folder.")
+@option(
+    "Output",
+    "-o",
+    "--output",
+    metavar="MODEL",
+    help="Where the model goes. Default: NAME.descend in this folder.",
+)
 @options.page
 @options.force
 @options.talking
 @click.pass_context
-def command(ctx: click.Context, data: str, **given: Any) -> int:
+def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     """Train one model, nothing to tune.
 
     Writes the model as one file and a page about its training. With validation rows training stops when
@@ -52,7 +63,9 @@ def command(ctx: click.Context, data: str, **given: Any) -> int:
     for name in ("output", "report"):
         outputs.check_given(f"--{name}", given[name], given["force"], data)
 
-    from descend.cli.preparing import prepare_rows
+    from descend.cli.preparing import prepare_rows, selection_of
+    from descend.report import write_page
+    from descend.run_record import complete_summary
 
     with Interrupts() as interrupts:
         prepared, name = prepare_rows(data, given, settings, talk)
@@ -61,13 +74,19 @@ def command(ctx: click.Context, data: str, **given: Any) -> int:
         run = _train(talk, prepared, settings, interrupts)
         _explain(talk, run)
         if run.stopped == "diverged":
-            return _failed(talk, run)
-        _finish(talk, run, prepared, settings, name, model_path, page, given["force"],
-                arguments.shown_command(ctx.find_root().obj))  # fmt: skip
+            raise _failed(talk, run)
+        complete_summary(run.model, prepared, settings, name, selection_of(given))
+        run.model.save(model_path, force=given["force"])
+        record = _record(run, arguments.shown_command(ctx.find_root().obj))
+        if page is not None:
+            write_page(record, page, force=given["force"])
+    _tell(talk, run, record, model_path, page)
     if run.stopped == "interrupted":
         raise InterruptedRunError(
             f"interrupted after {run.history.last['epoch']:.3g} epochs; the model so far is in {model_path} and "
-            "can be used. Run the same command to train to the end"
+            "can be used. "
+            f"Run the command again{' with --force' if given['output'] and not given['force'] else ''} "
+            "to train to the end"
         )
     return 0
 
@@ -78,11 +97,9 @@ def _train(talk: Talk, prepared: Prepared, settings: Settings, interrupts: Inter
     from descend.errors import InputError
     from descend.fitting import fit
 
-    if talk.quiet:
-        from descend.engines import kernel_cache
-
-        kernel_cache.quiet()
     line = StatusLine(talk)
+    if talk.is_live:
+        line.show("getting ready: learning rate, kernels")
 
     def follow(seen: Observation) -> bool:
         interrupts.gentle = True
@@ -106,30 +123,20 @@ def _explain(talk: Talk, run: Run) -> None:
     talk.note("learning rate", f"{formatting.number(run.rate.value, 3)} ({run.rate.reason})")
     talk.note("optimizer", run.optimizer)
     if run.stopped != "diverged":
-        talk.notes([arguments.option_words(note) for note in run.history.notes])
+        talk.notes([option_words(note) for note in run.history.notes])
 
 
-def _finish(
-    talk: Talk,
-    run: Run,
-    prepared: Prepared,
-    settings: Settings,
-    name: str,
-    model_path: Path,
-    page: Path | None,
-    force: bool,
-    command_line: str,
-) -> None:
-    """Figures, files, results."""
+def _record(run: Run, command_line: str) -> dict[str, Any]:
+    """What the page is drawn from."""
     from descend.machine import describe_machine
-    from descend.report import fit_table, fit_text, write_page
-    from descend.run_record import complete_summary, model_record
+    from descend.run_record import model_record
 
-    complete_summary(run.model, prepared, settings, name)
-    run.model.save(model_path, force=force)
-    record = model_record(run.model, command_line, describe_machine()["load"])
-    if page is not None:
-        write_page(record, page, force=force)
+    return model_record(run.model, command_line, describe_machine()["load"])
+
+
+def _tell(talk: Talk, run: Run, record: dict[str, Any], model_path: Path, page: Path | None) -> None:
+    from descend.report import fit_table, fit_text
+
     if not talk.as_json:
         talk.result(fit_table(record), fit_text(record))
     talk.note("", "")
@@ -139,13 +146,11 @@ def _finish(
     talk.json(_summary(run) | {"model": str(model_path), "report": None if page is None else str(page)})
 
 
-def _failed(talk: Talk, run: Run) -> int:
+def _failed(talk: Talk, run: Run) -> FailedRunError:
     """A run that diverged writes nothing, and says which bound it broke and which column is to blame."""
     talk.json(_summary(run))
     reason = run.history.notes[0] if run.history.notes else "diverged: the loss left the range of the numbers"
-    status = status_of(FailedRunError(f"{arguments.option_words(reason)}. No model was written"))
-    assert status == FAILED
-    return status
+    return FailedRunError(f"{reason}. No model was written")
 
 
 def _summary(run: Run) -> dict[str, Any]:

@@ -57,15 +57,12 @@ class LazyGroup(click.Group):
 
 
 def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    """Prints the version without importing what it is the version of."""
+    """Prints the version and leaves."""
     if not wanted or ctx.resilient_parsing:
         return
-    from importlib.metadata import PackageNotFoundError, version
+    from descend import __version__
 
-    try:
-        click.echo(f"descend {version('descend')}")
-    except PackageNotFoundError:
-        click.echo("descend (not installed: run from its sources)")
+    click.echo(f"descend {__version__}")
     ctx.exit()
 
 

@@ -15,12 +15,13 @@ class Interrupts:
 
     While ``gentle`` is True the first signal only sets ``asked``: training ends at its next look, half a
     second later at most, with everything in order. A second signal, or one that comes when ``gentle`` is
-    False, raises KeyboardInterrupt at once.
+    False, raises ``error`` at once.
     """
 
     def __init__(self) -> None:
         self.asked = False
         self.gentle = False
+        self.error: type[BaseException] = KeyboardInterrupt
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -38,8 +39,8 @@ class Interrupts:
             self.asked = True
             return
         self.asked = True
-        raise KeyboardInterrupt
+        raise self.error
 
 
-class StoppedError(Exception):
-    """Raised out of a callback to leave a run that nothing is kept of; KeyboardInterrupt would only end it early."""
+class StopComparing(BaseException):
+    """Leaves a comparison as a whole; KeyboardInterrupt would end one of its runs and go on with the next."""

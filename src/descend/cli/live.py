@@ -24,7 +24,8 @@ BARS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 24
 SMALLEST_GAP = 1e-3
 REDRAW_SECONDS = 0.15
-FIRST_SECONDS = 0.3
+FIRST_SECONDS = 0.1
+"""Before that much training there is nothing to say about its speed."""
 _STYLES = {"stochastic": "dark_orange", "mini-batch": "dodger_blue1", "batch": "green"}
 
 
@@ -94,7 +95,7 @@ class PlainDisplay(Display):
     """A line every few seconds, for logs."""
 
     def draw(self, lane: Lane) -> float:
-        if lane.last is not None and lane.last.updates and time.monotonic() - self._started > FIRST_SECONDS:
+        if lane.last is not None and lane.last.seconds >= FIRST_SECONDS:
             print(
                 f"{lane.kind} (batch size {lane.batch_size:,}), run {lane.num_runs} of {self.seeds}: "
                 f"loss {formatting.loss(_finite(lane.last.loss))} after {formatting.count(lane.last.epoch)} epochs, "
@@ -140,7 +141,9 @@ class LiveDisplay(Display):
         from rich.text import Text
 
         seconds = formatting.duration(round(time.monotonic() - self._started))
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", header_style="dim")
+        table = Table(
+            box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", header_style="dim"
+        )
         table.title = Text(f"comparing on {formatting.prose(self.name, 40)} · {seconds}", style="dim")
         for title in ("", "batch", "run", "loss", "its gap to the lowest", "epochs", "rows/s"):
             right = title in ("batch", "loss", "epochs", "rows/s")
@@ -178,7 +181,7 @@ def curve(
     """A descent as bars: the gap to the lowest loss, on a log scale, over the logarithm of time.
 
     >>> curve([0.0, 0.1, 1.0, 10.0], [1.0, 0.5, 0.1, 0.0], first=1.0, lowest=0.0, width=4)
-    '█▇▆▁'
+    '██▆▁'
     """
     moments = [s for s in seconds if s > 0]
     if not moments or not first > lowest:

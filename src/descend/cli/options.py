@@ -76,7 +76,9 @@ def stepping(optimizer_default: str) -> Decorator[Any]:
 
 
 limits = together(
-    option("Stopping", "--epochs", metavar="N", help="Passes over the rows. Default: until nothing is gained."),
+    option(
+        "Stopping", "--epochs", metavar="N", help="Passes over the rows. Default: until nothing is gained."
+    ),
     option("Stopping", "--time", metavar="TIME", help="Training time of one run, such as 30s, 5m or 1.5h."),
 )
 
@@ -88,14 +90,18 @@ running = together(
 )  # fmt: skip
 
 page = together(
-    option("Output", "--report", metavar="PAGE", help="Where the page (.html) goes. Default: in this folder."),
+    option(
+        "Output", "--report", metavar="PAGE", help="Where the page (.html) goes. Default: in this folder."
+    ),
     option("Output", "--no-report", "no_report", is_flag=True, help="Write no page."),
 )
 
 force = option("Output", "--force", is_flag=True, help="Replace files that exist.")
 
 talking = together(
-    option("Output", "--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there."),
+    option(
+        "Output", "--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there."
+    ),
     option("Output", "-q", "--quiet", is_flag=True, help="No progress and no notes."),
     option("Output", "-v", "--verbose", is_flag=True, help="More: notes in full, warnings, tracebacks."),
 )

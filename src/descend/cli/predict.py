@@ -20,11 +20,20 @@ if TYPE_CHECKING:
 )
 @options.model_argument
 @options.data_argument
-@option("Data", "--target", metavar="COLUMN",
-        help="Column that is no feature, where its name is not that of training (in .npz: which array).")
+@option(
+    "Data",
+    "--target",
+    metavar="COLUMN",
+    help="Column that is no feature, where its name is not that of training (in .npz: which array).",
+)
 @option("Output", "--probabilities", is_flag=True, help="A column for each class: probability_<class>.")
-@option("Output", "-o", "--output", metavar="FILE",
-        help="Where they go: .csv, .parquet or .npy. Default: stdout, as CSV.")
+@option(
+    "Output",
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Where they go: .csv, .parquet or .npy. Default: stdout, as CSV.",
+)
 @options.force
 @options.talking
 def command(model: str, data: str, **given: Any) -> int:

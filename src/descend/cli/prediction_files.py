@@ -38,7 +38,9 @@ def check_ending(path: str, probabilities: bool) -> str:
     """The kind of file by its name; raises ``InputError`` for one that cannot be written."""
     ending = Path(path).suffix.lower()
     if ending not in ENDINGS:
-        raise InputError(f"--output {shorten(path)!r} ends in none of {', '.join(ENDINGS)}; give one of these")
+        raise InputError(
+            f"--output {shorten(path)!r} ends in none of {', '.join(ENDINGS)}; give one of these"
+        )
     if ending == ".npy" and probabilities:
         raise InputError(
             f"--output {shorten(path)!r}: a .npy file holds one array, the predictions; "

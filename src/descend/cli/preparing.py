@@ -21,17 +21,21 @@ def prepare_rows(data: str, given: dict[str, Any], settings: Settings, talk: Tal
     share, file = arguments.validation(given["validation"])
     drop, columns = arguments.names(given["drop"]), arguments.names(given["columns"]) or None
 
+    if talk.quiet:
+        from descend.engines import kernel_cache
+
+        kernel_cache.quiet()
     from descend.features import prepare
     from descend.sources import open_source
 
     choice: dict[str, Any] = {
         "target": given["target"], "drop": drop, "columns": columns, "weights": given["weights"],
     }  # fmt: skip
-    source = open_source(data, **choice)
+    source = arguments.with_options(open_source, data, **choice)
     held_out = None
     if file is not None:
         try:
-            held_out = open_source(file, **choice)
+            held_out = arguments.with_options(open_source, file, **choice)
         except InputError as error:
             raise type(error)(f"--validation {shorten(file)!r}: {error}") from None
     line = StatusLine(talk)
@@ -50,6 +54,15 @@ def prepare_rows(data: str, given: dict[str, Any], settings: Settings, talk: Tal
         line.clear()
     describe(talk, prepared, source.name)
     return prepared, source.name
+
+
+def selection_of(given: dict[str, Any]) -> dict[str, Any]:
+    """What leaves columns out of the features, besides the target: a model remembers it for other matrices."""
+    weights = [given["weights"]] if given["weights"] is not None else []
+    return {
+        "drop": arguments.names(given["drop"]) + weights,
+        "columns": arguments.names(given["columns"]) or None,
+    }
 
 
 def describe(talk: Talk, prepared: Prepared, name: str) -> None:

@@ -65,8 +65,8 @@ def training_text(seen: Observation) -> str:
     """Where training stands.
 
     >>> from descend.watching import Observation
-    >>> training_text(Observation(1.0, 2.5, 250, 250, 0.5, None, 250.0, 61.0))
-    'epoch 2.5 · loss 0.5000 · 250 rows/s · at most 1 min 1 s left'
+    >>> training_text(Observation(1.0, 2.5, 250, 250, 0.5, None, 250.0, 125.0))
+    'epoch 2.5 · loss 0.5000 · 250 rows/s · at most 2 min 5 s left'
     """
     parts = [f"epoch {formatting.short_count(seen.epoch)}", f"loss {formatting.loss(_finite(seen.loss))}"]
     if seen.validation_loss is not None:

@@ -17,8 +17,13 @@ from descend.errors import ModelFileError, shorten
     "descend report adult.descend --output page.html --force",
 )
 @options.run_argument
-@option("Output", "-o", "--output", metavar="PAGE",
-        help="Where the page goes. Default: named after RUN, in this folder.")
+@option(
+    "Output",
+    "-o",
+    "--output",
+    metavar="PAGE",
+    help="Where the page goes. Default: named after RUN, in this folder.",
+)
 @options.force
 @options.talking
 def command(run: str, **given: Any) -> int:
@@ -44,6 +49,10 @@ def command(run: str, **given: Any) -> int:
 
 def read_record(path: str) -> dict[str, Any]:
     """What a page is drawn from, out of a run (JSON) or a model file; raises ``ModelFileError`` for others."""
+    if not Path(path).exists():
+        raise ModelFileError(
+            f"run {shorten(path, 200)!r} does not exist; give a run (.json) of `descend compare` or a model"
+        )
     if _is_json(path):
         try:
             record = json.loads(Path(path).read_bytes())
@@ -55,7 +64,9 @@ def read_record(path: str) -> dict[str, Any]:
         except OSError as error:
             raise ModelFileError(f"run {shorten(path, 200)!r} cannot be read: {error.strerror}") from None
         if not isinstance(record, dict):
-            raise ModelFileError(f"run {shorten(path, 200)!r} holds no object; give a file that descend wrote")
+            raise ModelFileError(
+                f"run {shorten(path, 200)!r} holds no object; give a file that descend wrote"
+            )
         return record
 
     from descend.models.linear import LinearModel

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+from descend.cli.arguments import with_options
 from descend.errors import ColumnError, InputError, shorten
 from descend.models.linear import LinearModel
 from descend.sources import open_source
@@ -39,7 +41,7 @@ def open_labelled(
     """Rows with a target; rows of a table that lack it are left out by the source, which counts them."""
     goal = target if target is not None else model.target.name
     choice: dict[str, Any] = {"target": goal, "weights": weights}
-    source = open_source(data, **choice)
+    source: Source = with_options(open_source, data, **choice)
     if not isinstance(source, TableSource):
         return _matrix(model, source, data, **choice)
     _check_columns(model, source.column_names, source.name)
@@ -91,24 +93,22 @@ def _check_columns(model: LinearModel, names: tuple[str, ...], where: str) -> No
 
 
 def _matrix(model: LinearModel, source: Source, data: str, **choice: Any) -> Source:
-    """A matrix goes by position; where it has columns that training left out, by the names of the positions."""
+    """A matrix goes by position; columns that training left out by its options are left out here too."""
     names = model.features.input_names
     if not model.features.is_matrix:
         raise ColumnError(
             f"{shorten(source.name)} is a matrix without named columns, but the model was trained on a table "
             f"with columns {listing(names)}; give a table with these"
         )
-    if len(source.column_names) == len(names):
-        return source
-    if set(names) < set(source.column_names):
-        return open_source(data, columns=list(names), **choice)
+    same: dict[str, Any] = dict(model.summary.get("selection") or {})
+    tries = [same | choice, choice]
     if not choice.get("require_target", True):
-        try:
-            whole = open_source(data, require_target=False)
-        except InputError:
-            whole = source
-        if len(whole.column_names) == len(names):  # without a target, what was named after it is a feature
-            return whole
+        tries.append({"require_target": False})  # without a target, what is named like it is a feature
+    for one in tries:
+        with suppress(InputError):
+            chosen = open_source(data, **one)
+            if len(chosen.column_names) == len(names):
+                return chosen
     raise ColumnError(
         f"{shorten(source.name)} has {len(source.column_names)} columns besides the target, but the model was "
         f"trained on {len(names)}; give the same columns in the same order"

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -31,8 +32,8 @@ class Talk:
     def note(self, label: str, text: str) -> None:
         """One line about how the command goes about it."""
         if not self.quiet:
-            shown = one_line(text)
-            print(f"{label:<{LABEL_WIDTH}} {shown}" if label else shown, file=sys.stderr, flush=True)
+            shown = f"{label:<{LABEL_WIDTH}} {one_line(text)}" if label else one_line(text)
+            print(_wrapped(shown) if sys.stderr.isatty() else shown, file=sys.stderr, flush=True)
 
     def notes(self, texts: tuple[str, ...] | list[str], most: int = 5) -> None:
         """Notes about the data; the first few unless ``--verbose``."""
@@ -46,6 +47,7 @@ class Talk:
         """A result for people: drawn on a terminal, plain in a pipe; nothing with ``--json``."""
         if self.as_json:
             return
+        self.note("", "")
         if sys.stdout.isatty():
             from rich.console import Console
 
@@ -70,6 +72,14 @@ class Talk:
 def terminal_width() -> int:
     """Columns of the terminal, 80 where there is none."""
     return shutil.get_terminal_size().columns
+
+
+def _wrapped(line: str) -> str:
+    """A labelled line broken between words, its text in one column."""
+    indent = " " * (LABEL_WIDTH + 1)
+    return textwrap.fill(
+        line, max(40, terminal_width() - 1), subsequent_indent=indent, break_on_hyphens=False
+    )
 
 
 def plain_json(value: Any) -> Any:

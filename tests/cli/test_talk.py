@@ -1,0 +1,38 @@
+"""What is said, and how."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from descend.cli.talk import Talk
+
+
+def test_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is not finite becomes null, NumPy's numbers become JSON's, and one line is printed."""
+    Talk(as_json=True).json(
+        {"loss": float("nan"), "n": np.int64(3), "x": np.array([1.5, np.inf]), "k": (True,)}
+    )
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert json.loads(out) == {"loss": None, "n": 3, "x": [1.5, None], "k": [True]}
+
+
+def test_json_and_people_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json results for people are not printed; without it the object is not."""
+    Talk(as_json=True).text("for people")
+    Talk().json({"a": 1})
+    assert capsys.readouterr().out == ""
+
+
+def test_notes_are_few_unless_verbose(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first notes are shown and the rest counted; --verbose shows all and --quiet none."""
+    notes = [f"number {i}" for i in range(9)]
+    Talk().notes(notes)
+    assert "and 4 more (--verbose shows them)" in capsys.readouterr().err
+    Talk(verbose=True).notes(notes)
+    assert capsys.readouterr().err.count("number") == 9
+    Talk(quiet=True).notes(notes)
+    assert capsys.readouterr().err == ""
