@@ -252,7 +252,10 @@ def _measure(
 
 def _summarise(kind: _KindRuns, prepared: Prepared, target: float, first_loss: float) -> dict[str, Any]:
     histories = [run.history for run in kind.runs]
-    hits = [_first_at_or_below(history["loss"], target) for history in histories]
+    hits = [
+        None if history.stopped == "diverged" else _first_at_or_below(history["loss"], target)
+        for history in histories
+    ]
     row_bytes = prepared.train.X.itemsize * prepared.train.num_columns
 
     def to_target(name: str) -> dict[str, float] | None:

@@ -16,10 +16,10 @@ from descend.learning_rate import Rate, automatic_rate, batch_curvature
 from descend.models.linear import LinearModel, initialise
 from descend.objectives.losses import Loss, find_loss
 from descend.objectives.penalties import Penalty, find_penalty
-from descend.settings import Settings, default_batch_size, default_optimizer, most_epochs
+from descend.recipe import Phase, untuned_phases
+from descend.settings import SMALL_TABLE, Settings, default_batch_size, default_optimizer, most_epochs
 from descend.training import train
 from descend.types import Dataset, FloatArray
-from descend.recipe import Phase, untuned_phases
 from descend.updates import Optimizer, find_optimizer
 from descend.updates.schedules import find_schedule
 from descend.watching import Callback, Limits, Watch
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from descend.engines.preconditioner import Preconditioner
     from descend.features import Prepared
 
+SOLVED = 1e-20
+ASKED = ("loss", "penalty", "alpha", "batch_size", "optimizer", "learning_rate", "schedule", "reduction")
 AVERAGE_ROWS = 16
 """The average takes in the parameters every 16 rows: at batch size 1 every step would double the step's cost."""
 
@@ -71,7 +73,7 @@ class Plan:
     @property
     def untuned(self) -> bool:
         """Whether nothing was set: several phases, and an end that is certified."""
-        return self.phases[-1].rule.optimizer.name == "lbfgs"
+        return not self.phases[-1].rule.optimizer.elementwise
 
 
 def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
@@ -84,7 +86,7 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
         wanted, reason = default_batch_size(data.num_rows)
     batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
     if is_untuned(settings):
-        return _untuned_plan(data, settings, loss, penalty, batch_size, reason)
+        return _untuned_plan(data, settings, loss, penalty, batch_size, reason, target.num_outputs)
     return _plan_of_one(data, settings, loss, penalty, batch_size, reason, epochs)
 
 
@@ -132,10 +134,17 @@ def _plan_of_one(
 
 
 def _untuned_plan(
-    data: Dataset, settings: Settings, loss: Loss, penalty: Penalty, batch_size: int, reason: str
+    data: Dataset,
+    settings: Settings,
+    loss: Loss,
+    penalty: Penalty,
+    batch_size: int,
+    reason: str,
+    num_outputs: int,
 ) -> Plan:
     """The recipe of ``recipe.py``: the preconditioner where the columns allow it, and rates from L(B)."""
     from descend.engines.curvature import Curvature, measure_curvature, split_heavy_rows
+    from descend.engines.newton import is_small
     from descend.engines.preconditioner import MOST_COLUMNS, precondition
 
     full_batch = batch_size >= data.num_rows
@@ -160,6 +169,7 @@ def _untuned_plan(
         single_term,
         settings.fit_intercept,
         straight_to_finish=settings.batch_size == "auto",
+        small=is_small(data.num_rows, data.num_columns, num_outputs),
     )
     rate = Rate(phases[0].rule.rate, 2.0 / (full_term + single_term), "from curvature, at every batch size")
     return Plan(
@@ -234,7 +244,8 @@ def fit(
         Limits(
             epochs=epochs,
             seconds=settings.seconds,
-            tol=settings.tol if settings.epochs is None else None,
+            tol=tolerance(settings, plan, data.num_rows),
+            rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
             patience=settings.n_iter_no_change,
             early_stopping=settings.early_stopping and validation is not None,
             certify=plan.untuned,
@@ -252,12 +263,22 @@ def fit(
     state = State(np.array(initial, dtype=data.X.dtype))
     engine.warm_up(plan.phases, state)
     with one_blas_thread():
-        parameters = train(engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle)
+        parameters = train(
+            engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle
+        )
     history = watch.history
-    history.notes += slow_or_diverged(prepared, plan, settings, history.stopped)
+    if history.stopped != "converged":
+        history.notes += slow_or_diverged(prepared, plan, settings, history.stopped)
     model = LinearModel(prepared.features, prepared.target, parameters, plan.loss.name, history=history)
     model.summary = summarise(prepared, plan, settings, history)
     return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, path)
+
+
+def tolerance(settings: Settings, plan: Plan, num_rows: int) -> float | None:
+    """``tol`` where the run has to find its end itself. A small table is solved: that costs milliseconds."""
+    if settings.epochs is not None or settings.tol is None:
+        return None
+    return min(settings.tol, SOLVED) if plan.untuned and num_rows <= SMALL_TABLE else settings.tol
 
 
 def one_blas_thread() -> Any:
@@ -340,4 +361,5 @@ def summarise(prepared: Prepared, plan: Plan, settings: Settings, history: Histo
         "steps": last["updates"],
         "seconds": last["seconds"],
         "stopped": history.stopped,
+        "asked": {name: getattr(settings, name) for name in ASKED},
     }

@@ -4,7 +4,7 @@
     batch size "auto"     one epoch of SGD at batch size 32, then L-BFGS
     any other             one epoch of SGD, up to six of SAGA, then L-BFGS if the gap still closes too slowly
 
-The first epoch takes falling SGD steps and fills SAGA's table. Every rate follows from L(B)
+with Newton's own steps in the place of L-BFGS's where the problem is so small that they cost nothing. The first epoch takes falling SGD steps and fills SAGA's table. Every rate follows from L(B)
 (``learning_rate.py``); no other number moves with the batch size. Training ends when the certificate says
 that what is left to gain is small (``engines/certificate.py``), in whatever phase that is.
 """
@@ -19,7 +19,7 @@ from descend.updates import OPTIMIZERS
 SAGA_EPOCHS = 6
 FEWEST_STEPS = 16
 """With fewer steps in an epoch a full-batch method gains more from a pass than steps on batches do."""
-LBFGS_EPOCHS = 1000
+FINISH_EPOCHS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,11 @@ def untuned_phases(
     single_term: float,
     fit_intercept: bool,
     straight_to_finish: bool,
+    small: bool,
 ) -> tuple[Phase, ...]:
     """The phases for ``batch_size``; 0 for the full batch. The terms are those of L(B)."""
-    finish = Phase("lbfgs", Rule(OPTIMIZERS["lbfgs"], 1.0, fit_intercept=fit_intercept), 0, LBFGS_EPOCHS)
+    name = "newton" if small else "lbfgs"
+    finish = Phase(name, Rule(OPTIMIZERS[name], 1.0, fit_intercept=fit_intercept), 0, FINISH_EPOCHS)
     if batch_size == 0:
         return (finish,)
     steps = -(-num_visits // batch_size)

@@ -15,6 +15,7 @@ from descend.updates import find_optimizer
 from descend.updates.schedules import find_schedule
 
 MOST_EPOCHS = 1000
+SMALL_TABLE = 256
 MOST_VISITS = 10_000_000
 """Where nothing else ends a run: the later of the two, since an epoch of a small table costs nothing."""
 
@@ -131,9 +132,9 @@ def default_batch_size(num_rows: int) -> tuple[int | str, str]:
     >>> default_batch_size(100_000)[0], default_batch_size(50)[0]
     (32, 'full')
     """
-    if num_rows <= 256:
-        return "full", "fixed rule: every row at once up to 256 rows; not measured"
-    return 32, "fixed rule: 32 above 256 rows; not measured"
+    if num_rows <= SMALL_TABLE:
+        return "full", f"fixed rule: every row at once up to {SMALL_TABLE} rows; not measured"
+    return 32, f"fixed rule: 32 above {SMALL_TABLE} rows; not measured"
 
 
 def most_epochs(num_rows: int) -> int:

@@ -26,8 +26,6 @@ FEWEST_UPDATES = 50
 """A gain is judged over at least as many updates: momentum swings, and five of its steps say nothing."""
 LOOK_SECONDS = 0.2
 WORTHWHILE = 2.5
-ROUNDING = 1e-7
-"""What is left to gain below this share of the first loss is rounding."""
 BLOW_UP = 100.0
 """A loss this many times the first is taken for divergence."""
 
@@ -46,6 +44,8 @@ class Limits:
     early_stopping: bool = False
     certify: bool = False
     """Ends when the estimated gap is below ``tol`` of what was gained (``engines/certificate.py``)."""
+    rounding: float = 1e-7
+    """What is left to gain below this share of the first loss cannot be told from rounding."""
     exact: bool = False
     """The caller asked for so many epochs: what they end with is returned, and not the best on the way."""
     dense: bool = False
@@ -109,6 +109,7 @@ class Watch:
     """What it takes to enter the engine and come back. An epoch is entered once; more often only to look."""
     _started: float = 0.0
     _rows: int = 0
+    _steps: int = 0
     _phase_epochs: int = 0
     _previous_gap: float = inf
     _next_dense: int = 1
@@ -155,7 +156,7 @@ class Watch:
         if not epoch_done:
             self.seconds = max(self._last_seconds, self.seconds - self.call_seconds)
         self._last_seconds = self.seconds
-        self._rows = state.visits
+        self._rows, self._steps = state.visits, state.steps
         if self.tail is not None:
             self.tail.close_if_due(state)
         out_of_time = self.limits.seconds is not None and self.seconds >= self.limits.seconds
@@ -205,6 +206,8 @@ class Watch:
         if self.limits.dense:
             visits = min(visits, max(1, self._next_dense - self._rows))
         steps = ceil(visits / self.batch_size)
+        if self.tail is not None:  # a window closes at its own step, not where somebody happens to look
+            steps = min(steps, max(1, self.tail.next_close - self._steps))
         return steps * self.batch_size
 
     def _look_is_due(self) -> bool:
@@ -217,7 +220,8 @@ class Watch:
     def _observe(self, state: State, epoch: int, whole: bool) -> float:
         """Evaluates, records and tells; returns the loss of what would be returned (in the engine's unit)."""
         sample = None if whole or self.engine.num_rows <= self.sample_rows else self.sample_rows
-        last_loss = self._loss(state.parameters, sample)
+        known = state.memory.value if not self.phase.batch_size and state.memory.point is not None else None
+        last_loss = known if known is not None else self._loss(state.parameters, sample)
         if sample is not None and last_loss < 0.8 * self._offset_loss:
             sample = None  # so far below that the sample has to be compared with the whole again
             last_loss = self._loss(state.parameters, sample)
@@ -275,9 +279,7 @@ class Watch:
                 "last_loss": _number(last_loss * self.unit),
                 "validation_loss": None if validation_loss is None else _number(validation_loss * self.unit),
                 "batch_size": self.batch_size,
-                "learning_rate": rate_at(
-                    rule.schedule, rule.rate, max(1, state.steps), rule.num_steps
-                ),
+                "learning_rate": rate_at(rule.schedule, rule.rate, max(1, state.steps), rule.num_steps),
             }
         )
 
@@ -322,8 +324,10 @@ class Watch:
             self.stopped = "time"
         elif self.limits.early_stopping and epoch - self.best.epoch >= window:
             self.stopped = "early_stopping"
-        elif self._is_certified(state, first) if self.limits.certify else self._gained_nothing(
-            first, epoch, window
+        elif (
+            self._is_certified(state, first)
+            if self.limits.certify
+            else self._gained_nothing(first, epoch, window)
         ):
             self.stopped = "converged"
         elif last:
@@ -337,7 +341,7 @@ class Watch:
         if self.limits.tol is None:
             return False
         lowest = min(loss for _, loss in self._marks)
-        enough = 0.5 * max(self.limits.tol * (first - lowest), ROUNDING * abs(first))
+        enough = 0.5 * max(self.limits.tol * (first - lowest), self.limits.rounding * abs(first))
         self._previous_gap, self.gap = self.gap or inf, self.engine.estimate_gap(state, enough)
         slow = self._phase_epochs >= 2 and self.gap > self._previous_gap / WORTHWHILE
         self.phase_is_over = self.phase.leave_when_slow and slow

@@ -70,7 +70,7 @@ class State:
     table: FloatArray | None = None
     mean_gradient: FloatArray | None = None
     share: float = 1.0
-    """SAGA's memory: derivatives (n, k) and their mean gradient (k, d + 1), and the curvature's share of its bound."""
+    """SAGA's memory: derivatives (n, k), their mean gradient (k, d + 1), the curvature's share of its bound."""
     memory: Memory = field(default_factory=Memory)
     """L-BFGS's memory."""
 

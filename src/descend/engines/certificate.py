@@ -63,7 +63,7 @@ def _hessian(
     weights = np.ones(len(X)) if data.weights is None else data.weights[sample]
     scores = X @ parameters[:, :-1].T.astype(X.dtype) + parameters[:, -1]
     if loss.code == SOFTMAX:
-        p = softmax(scores)
+        bends = p = softmax(scores)
     elif loss.code == LOG_LOSS:
         q = sigmoid(scores)
         bends = q * (1.0 - q)
@@ -73,10 +73,8 @@ def _hessian(
     def product(v: FloatArray) -> FloatArray:
         moves = X @ v[:, :-1].T.astype(X.dtype) + v[:, -1]
         if loss.code == SOFTMAX:
-            moves = p * (moves - (p * moves).sum(axis=1, keepdims=True))
-        else:
-            moves = bends * moves
-        moves *= weights[:, None]
+            moves -= (p * moves).sum(axis=1, keepdims=True)
+        moves *= bends * weights[:, None]
         out = np.empty(v.shape)
         out[:, :-1] = moves.astype(X.dtype).T @ X / len(X) + alpha * v[:, :-1]
         out[:, -1] = moves.mean(axis=0) if fit_intercept else v[:, -1]

@@ -17,6 +17,8 @@ from descend.types import FloatArray
 MEMORY = 10
 ENOUGH = 1e-4
 HALVINGS = 30
+SLACK = 1e-15
+"""Near the lowest place values differ by rounding only, and the gradient still knows the way."""
 
 Objective = Callable[[FloatArray], tuple[float, FloatArray]]
 """Value and gradient, float64, at parameters (k, d + 1)."""
@@ -40,9 +42,7 @@ class Memory:
     """A certificate is not worth its time while the decrement is above this: the last one was refused."""
 
 
-def direction(
-    memory: Memory, gradient: FloatArray, first: Callable[[FloatArray], FloatArray]
-) -> FloatArray:
+def direction(memory: Memory, gradient: FloatArray, first: Callable[[FloatArray], FloatArray]) -> FloatArray:
     """H⁻¹ · gradient by the two loops; ``first`` applies the inverse curvature that the memory starts from."""
     q = gradient.copy()
     shares = []
@@ -62,6 +62,10 @@ def direction(
 def aim(memory: Memory, first: Callable[[FloatArray], FloatArray]) -> None:
     """Sets the next step, and what it promises. A memory that points uphill is dropped."""
     assert memory.gradient is not None
+    if memory.moves.maxlen == 0:  # Newton: ``first`` is the whole inverse
+        memory.step = first(memory.gradient)
+        memory.decrement = 0.5 * float(np.vdot(memory.gradient, memory.step))
+        return
     memory.step = direction(memory, memory.gradient, first)
     memory.decrement = 0.5 * float(np.vdot(memory.gradient, memory.step))
     if not memory.decrement > 0.0:
@@ -95,10 +99,10 @@ def lbfgs_step(
         trial = memory.point - length * memory.step
         value, gradient = objective(trial)
         evaluations += 1
-        if value <= memory.value - ENOUGH * length * slope:
+        if value <= memory.value - ENOUGH * length * slope + SLACK * abs(memory.value):
             change = gradient - memory.gradient
             move = trial - memory.point
-            if float(np.vdot(change, move)) > 1e-12 * float(np.vdot(move, move)):
+            if memory.moves.maxlen and float(np.vdot(change, move)) > 1e-12 * float(np.vdot(move, move)):
                 memory.moves.append(move)
                 memory.changes.append(change)
             memory.point, memory.value, memory.gradient = trial, value, gradient

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -13,12 +15,13 @@ from descend.engines import linear_kernels as kernels
 from descend.engines import saga_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.certificate import estimate_gap
-from descend.engines.lbfgs import lbfgs_step
+from descend.engines.lbfgs import Memory, lbfgs_step
+from descend.engines.newton import newton_direction
 from descend.engines.preconditioner import Preconditioner
 from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray, IntArray
-from descend.updates import LBFGS, SAGA, SGD
+from descend.updates import LBFGS, NEWTON, SAGA, SGD
 from descend.updates.schedules import rate_at
 
 if TYPE_CHECKING:
@@ -63,7 +66,7 @@ class LinearEngine:
         if preconditioner is not None and precondition_steps:
             self.inverse = preconditioner.inverse.astype(data.X.dtype)
         self.average_every = average_every
-        self.weights = ALL_ONE if data.weights is None or not len(data.weights) else data.weights
+        self.weights = ALL_ONE if data.weights is None else data.weights
         self.visit_weights = self.weights if weights is None else _product(self.weights, weights)
         chunk = max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS))
         self.chunks = [
@@ -87,8 +90,8 @@ class LinearEngine:
 
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
         state.visits += self.num_rows if order is None else len(order)
-        if rule.optimizer.code == LBFGS:
-            self._lbfgs_step(state)
+        if rule.optimizer.code in (LBFGS, NEWTON):
+            self._curved_step(state, rule.optimizer.code)
         elif order is None:
             self._full_batch_step(state, rule)
         elif rule.optimizer.code == SAGA:
@@ -168,12 +171,25 @@ class LinearEngine:
             rule.fit_intercept,
         )
 
-    def _lbfgs_step(self, state: State) -> None:
-        evaluations = lbfgs_step(self.objective, state.parameters, state.memory, self._first)
-        assert state.memory.point is not None
-        state.parameters[:] = state.memory.point
+    def _curved_step(self, state: State, optimizer: int) -> None:
+        """A step of L-BFGS, or of Newton, which is L-BFGS with no memory and the whole inverse to start from."""
+        memory = state.memory
+        first = self._first
+        if optimizer == NEWTON:
+            if memory.point is None:
+                memory.moves, memory.changes = deque(maxlen=0), deque(maxlen=0)
+            first = partial(self._newton_direction, memory)
+        evaluations = lbfgs_step(self.objective, state.parameters, memory, first)
+        assert memory.point is not None
+        state.parameters[:] = memory.point
         state.steps += 1
         state.visits += (evaluations - 1) * self.num_rows
+
+    def _newton_direction(self, memory: Memory, gradient: FloatArray) -> FloatArray:
+        assert memory.point is not None
+        return newton_direction(
+            self.data, self.loss, self.penalty.alpha, memory.point, gradient, self.fit_intercept
+        )
 
     def _first(self, gradient: FloatArray) -> FloatArray:
         """The inverse curvature to start from, times ``gradient``: the preconditioner, or 1 / L."""
@@ -212,6 +228,8 @@ class LinearEngine:
         gradient = memory.gradient
         if gradient is None:
             gradient = self.objective(state.parameters)[1]
+        elif memory.moves.maxlen == 0:
+            return memory.decrement  # Newton's own: nothing is estimated
         elif memory.decrement > min(enough, memory.doubted):
             memory.doubted *= 1.2  # so that it is asked again some steps later, whatever the memory thinks
             return max(memory.decrement, 2.0 * enough)
@@ -265,6 +283,18 @@ class LinearEngine:
         gradient[:, -1] = derivatives.sum(axis=0, dtype=np.float64)
         return float(losses.sum(dtype=np.float64)), gradient
 
+    def _losses_of_many(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
+        """Sums of weighted losses and of weights for several outputs."""
+        if rows.start == rows.stop:
+            return 0.0, 0.0
+        X = self.data.X[rows]
+        scores = X @ parameters[:, :-1].T + parameters[:, -1]
+        losses = losses_and_derivatives(self.loss.code, scores, self.data.y[rows])[0]
+        if not self.weights.size:
+            return float(losses.sum(dtype=np.float64)), float(len(X))
+        weights = self.weights[rows]
+        return float(losses @ weights), float(weights.sum())
+
     def _full_gradient(self, parameters: FloatArray) -> FloatArray:
         X, y, loss = self.data.X, self.data.y, self.loss.code
 
@@ -288,10 +318,12 @@ class LinearEngine:
         end = data.num_rows if num_rows is None else min(num_rows, data.num_rows)
 
         def losses_of(chunk: slice) -> tuple[float, float]:
-            scores = np.zeros(len(parameters), dtype=data.X.dtype)
-            stop = min(chunk.stop, end)
+            rows = slice(chunk.start, max(chunk.start, min(chunk.stop, end)))
+            if len(parameters) > 1:
+                return self._losses_of_many(rows, parameters)
+            scores = np.zeros(1, dtype=data.X.dtype)
             return kernels.add_losses(
-                data.X, data.y, self.weights, chunk.start, max(stop, chunk.start), parameters, scores, loss
+                data.X, data.y, self.weights, rows.start, rows.stop, parameters, scores, loss
             )
 
         total = total_weight = 0.0
@@ -302,7 +334,7 @@ class LinearEngine:
 
     def warm_up(self, phases: Sequence[Phase], state: State) -> None:
         """Compiles what the phases will need, on two rows, so that no clock counts it."""
-        weights = self.weights[:2]
+        weights = None if self.data.weights is None else self.data.weights[:2]
         few = LinearEngine(
             Dataset(self.data.X[:2], self.data.y[:2], weights),
             self.loss,
@@ -315,7 +347,9 @@ class LinearEngine:
         scratch = State(state.parameters.copy())
         with np.errstate(all="ignore"):
             for phase in phases:
-                few.run(scratch, phase.rule, None if phase.batch_size == 0 else order(0, 0, 2), phase.batch_size)
+                few.run(
+                    scratch, phase.rule, None if phase.batch_size == 0 else order(0, 0, 2), phase.batch_size
+                )
             few.mean_loss(scratch.parameters)
             if phases[-1].rule.optimizer.code == LBFGS:
                 few.estimate_gap(State(state.parameters.copy()), 1e300)

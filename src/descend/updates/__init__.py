@@ -28,6 +28,7 @@ NESTEROV = 2
 ADAM = 3
 SAGA = 4
 LBFGS = 5
+NEWTON = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ OPTIMIZERS = {
     "adam": Optimizer("adam", ADAM, scale_free=True),
     "saga": Optimizer("saga", SAGA, elementwise=False),
     "lbfgs": Optimizer("lbfgs", LBFGS, elementwise=False),
+    "newton": Optimizer("newton", NEWTON, elementwise=False),
 }
 
 
