@@ -42,7 +42,9 @@ class ReferenceEngine:
 
     def step(self, state: State, rule: Rule, rows: IntArray | slice, num_rows: int) -> None:
         """One batch, one update."""
-        sums = self.loss_and_gradient(state.parameters, rows, self.visit_weights)
+        # Weights of visits belong to an order: without one, every row comes once and counts whole.
+        weights = self.weights if isinstance(rows, slice) else self.visit_weights
+        sums = self.loss_and_gradient(state.parameters, rows, weights)
         rows_counted = 1 if rule.sum_rows else num_rows
         gradient = sums.gradient / rows_counted
         gradient[:, :-1] += self.penalty.alpha * state.parameters[:, :-1] * (num_rows / rows_counted)

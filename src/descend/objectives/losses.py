@@ -155,7 +155,8 @@ def row_losses(code: int, scores: FloatArray, y: FloatArray) -> FloatArray:
     """Loss of each row, shape (n,); ``scores`` (n, k), ``y`` as in ``Dataset``."""
     if code == SOFTMAX:
         classes = y[:, 0].astype(np.intp)
-        return np.asarray(-np.log(softmax(scores)[np.arange(len(scores)), classes]))
+        below = scores - scores.max(axis=1, keepdims=True)
+        return np.asarray(np.log(np.exp(below).sum(axis=1)) - below[np.arange(len(scores)), classes])
     return np.asarray(np.asarray(value(code, scores, y)).sum(axis=1))
 
 
