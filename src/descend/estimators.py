@@ -227,18 +227,7 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
     @classmethod
     def _of(cls, model: LinearModel) -> Self:
         """An estimator around a model that was loaded."""
-        summary = model.summary
-        settings = (
-            "loss",
-            "penalty",
-            "alpha",
-            "batch_size",
-            "optimizer",
-            "learning_rate",
-            "schedule",
-            "reduction",
-        )
-        estimator = cls(**{name: summary[name] for name in settings})
+        estimator = cls(**model.summary["asked"])
         names = model.features.input_names
         estimator._from_table = not model.features.is_matrix
         estimator.n_features_in_ = len(names)

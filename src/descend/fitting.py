@@ -261,7 +261,7 @@ def fit(
     if initial is None:
         initial = initialise(prepared.target.num_outputs, data.num_columns, data.X.dtype)
     state = State(np.array(initial, dtype=data.X.dtype))
-    engine.warm_up(plan.phases, state)
+    engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
         parameters = train(
             engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle

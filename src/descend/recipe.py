@@ -4,7 +4,9 @@
     batch size "auto"     one epoch of SGD at batch size 32, then L-BFGS
     any other             one epoch of SGD, up to six of SAGA, then L-BFGS if the gap still closes too slowly
 
-with Newton's own steps in the place of L-BFGS's where the problem is so small that they cost nothing. The first epoch takes falling SGD steps and fills SAGA's table. Every rate follows from L(B)
+with Newton's own steps in the place of L-BFGS's where the problem is so small that they cost nothing.
+
+The first epoch takes falling SGD steps and fills SAGA's table. Every rate follows from L(B)
 (``learning_rate.py``); no other number moves with the batch size. Training ends when the certificate says
 that what is left to gain is small (``engines/certificate.py``), in whatever phase that is.
 """

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,9 +23,6 @@ from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA, SGD
 from descend.updates.schedules import rate_at
-
-if TYPE_CHECKING:
-    from descend.recipe import Phase
 
 T = TypeVar("T")
 
@@ -332,8 +329,8 @@ class LinearEngine:
             total_weight += chunk_weight
         return total / total_weight + self.penalty.value(parameters)
 
-    def warm_up(self, phases: Sequence[Phase], state: State) -> None:
-        """Compiles what the phases will need, on two rows, so that no clock counts it."""
+    def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
+        """Compiles what ``rules`` at their batch sizes (0: full) need, on two rows, so that no clock counts it."""
         weights = None if self.data.weights is None else self.data.weights[:2]
         few = LinearEngine(
             Dataset(self.data.X[:2], self.data.y[:2], weights),
@@ -346,12 +343,10 @@ class LinearEngine:
         )
         scratch = State(state.parameters.copy())
         with np.errstate(all="ignore"):
-            for phase in phases:
-                few.run(
-                    scratch, phase.rule, None if phase.batch_size == 0 else order(0, 0, 2), phase.batch_size
-                )
+            for rule, batch_size in rules:
+                few.run(scratch, rule, None if batch_size == 0 else order(0, 0, 2), batch_size)
             few.mean_loss(scratch.parameters)
-            if phases[-1].rule.optimizer.code == LBFGS:
+            if not rules[-1][0].optimizer.elementwise:
                 few.estimate_gap(State(state.parameters.copy()), 1e300)
 
     def _map(self, function: Callable[[slice], T]) -> Iterator[T]:

@@ -41,9 +41,8 @@ def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> 
             H += (rows * weights[:, None]).T @ rows if weights is not None else rows.T @ rows
         H *= curvature / data.num_rows
         H[np.arange(d), np.arange(d)] += alpha
-        H[np.diag_indices(d + 1)] += (
-            (JITTER if data.X.dtype == np.float64 else JITTER_OF_SINGLES) * np.trace(H) / (d + 1)
-        )
+        jitter = JITTER if data.X.dtype == np.float64 else JITTER_OF_SINGLES
+        H[np.diag_indices(d + 1)] += jitter * np.trace(H) / (d + 1)
         inverse = np.linalg.inv(H)
         inverse = (inverse + inverse.T) / 2
         factor = np.linalg.cholesky(inverse)

@@ -29,7 +29,7 @@ def curvature_share(loss: int, derivatives: FloatArray, y: FloatArray, row: int)
     """A row's second derivative as a share of the loss's bound, told from its derivatives."""
     if loss == LOG_LOSS:
         p = derivatives[0] + y[row, 0]
-        return 4.0 * p * (1.0 - p)
+        return float(4.0 * p * (1.0 - p))
     if loss == SOFTMAX:
         most = 0.0
         for c in range(derivatives.shape[0]):
