@@ -2,7 +2,9 @@
 
 Near the lowest place the gap is ½ g · H⁻¹ g, with the gradient g and the Hessian H of the objective. H⁻¹ g comes
 from conjugate gradients on the Hessian of a sample of rows; each step adds to the estimate from below, and they
-end when a step adds less than a thirtieth of the sum. For squared error it is exact.
+end when a step adds less than a hundredth of the sum. For squared error it is exact. Rows far heavier than the
+mean are all in the sample: without them twenty rows of a thousand times the size went unseen, and a gap five
+times too large was certified.
 """
 
 from __future__ import annotations
@@ -11,12 +13,16 @@ from collections.abc import Callable
 
 import numpy as np
 
+from descend.engines.linear_kernels import squared_norms
 from descend.objectives.losses import LOG_LOSS, SOFTMAX, Loss, sigmoid, softmax
-from descend.types import Dataset, FloatArray
+from descend.types import Dataset, FloatArray, IntArray
 
 SAMPLE_ROWS = 6000
-MOST_STEPS = 40
-SMALL_STEP = 0.03
+HEAVY = 8.0
+MOST_STEPS = 100
+SMALL_STEP = 0.01
+MANY_STEPS = 30
+"""Where it takes more than this, the many small gains that are cut off add up: the estimate is doubled."""
 
 
 def estimate_gap(
@@ -37,7 +43,7 @@ def estimate_gap(
     p = z.copy()
     rz = float(np.vdot(residual, z))
     total = 0.0
-    for _ in range(MOST_STEPS):
+    for step in range(MOST_STEPS):
         hp = hessian(p)
         bend = float(np.vdot(p, hp))
         if not bend > 0.0:
@@ -46,21 +52,20 @@ def estimate_gap(
         gain = 0.5 * length * rz
         total += gain
         if gain < SMALL_STEP * total:
-            break
+            return total if step < MANY_STEPS else 2.0 * total
         residual -= length * hp
         z = first(residual)
         before, rz = rz, float(np.vdot(residual, z))
         p = z + (rz / before) * p
-    return total
+    return 2.0 * total
 
 
 def _hessian(
     data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fit_intercept: bool
 ) -> Callable[[FloatArray], FloatArray]:
     """The product of the objective's Hessian, on a sample of rows, with a direction (k, d + 1)."""
-    sample = slice(SAMPLE_ROWS)
-    X = data.X[sample]
-    weights = np.ones(len(X)) if data.weights is None else data.weights[sample]
+    rows, weights = _sample(data)
+    X = data.X[rows]
     scores = X @ parameters[:, :-1].T.astype(X.dtype) + parameters[:, -1]
     if loss.code == SOFTMAX:
         bends = p = softmax(scores)
@@ -76,8 +81,25 @@ def _hessian(
             moves -= (p * moves).sum(axis=1, keepdims=True)
         moves *= bends * weights[:, None]
         out = np.empty(v.shape)
-        out[:, :-1] = moves.astype(X.dtype).T @ X / len(X) + alpha * v[:, :-1]
-        out[:, -1] = moves.mean(axis=0) if fit_intercept else v[:, -1]
+        out[:, :-1] = moves.astype(X.dtype).T @ X + alpha * v[:, :-1]
+        out[:, -1] = moves.sum(axis=0) if fit_intercept else v[:, -1]
         return out
 
     return product
+
+
+def _sample(data: Dataset) -> tuple[IntArray | slice, FloatArray]:
+    """Rows that stand for all, and the share of the mean that each has: the heavy ones and the first of the others."""
+    n = data.num_rows
+    weights = np.ones(n) if data.weights is None else data.weights
+    if n <= SAMPLE_ROWS:
+        return slice(n), weights / n
+    norms = np.empty(n)
+    squared_norms(data.X, norms)
+    norms *= weights
+    heavy = norms > HEAVY * norms.mean()
+    others = np.flatnonzero(~heavy)[:SAMPLE_ROWS]
+    rows = np.concatenate([np.flatnonzero(heavy), others])
+    share = np.full(len(rows), 1.0 / n)
+    share[-len(others) :] *= (n - heavy.sum()) / len(others)
+    return rows, weights[rows] * share

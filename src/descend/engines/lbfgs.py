@@ -38,6 +38,8 @@ class Memory:
     """H⁻¹ · gradient: where the next step goes."""
     decrement: float = np.inf
     """½ g · H⁻¹ g: how much lower the lowest place lies, if the memory is right."""
+    estimate: tuple[float, float] | None = None
+    """The last certificate's gap, and the value it was made at."""
     doubted: float = np.inf
     """A certificate is not worth its time while the decrement is above this: the last one was refused."""
 

@@ -244,6 +244,7 @@ class LinearEngine:
             self._first,
             self.fit_intercept,
         )
+        gap *= _shortfall(memory, gap)
         if gap > enough:
             memory.doubted = memory.decrement * enough / gap
         return gap
@@ -352,6 +353,16 @@ class LinearEngine:
     def _map(self, function: Callable[[slice], T]) -> Iterator[T]:
         """``function`` of every chunk, in the chunks' order whatever the threads."""
         return self.pool.map(function, self.chunks) if self.pool else map(function, self.chunks)
+
+
+def _shortfall(memory: Memory, gap: float) -> float:
+    """By what factor the estimate before this one proved too small; 1 where it did not."""
+    if memory.point is None:
+        return 1.0
+    before, memory.estimate = memory.estimate, (gap, memory.value)
+    if before is None or not before[0] > 0.0:
+        return 1.0
+    return max(1.0, (before[1] - memory.value + gap) / before[0])
 
 
 def _product(weights: FloatArray, more: FloatArray) -> FloatArray:

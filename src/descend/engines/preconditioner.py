@@ -18,8 +18,9 @@ from descend.types import Dataset, FloatArray
 
 MOST_COLUMNS = 500
 BLOCK_ROWS = 8192
-JITTER = 1e-10
-JITTER_OF_SINGLES = 1e-7  # float32 rows cannot tell directions apart that are flatter than this
+FLATTEST = 1e-10
+FLATTEST_OF_SINGLES = 1e-6
+"""Directions flatter than this share of the mean are taken to bend so much: columns that say the same have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,6 @@ class Preconditioner:
     """``inverse`` (d + 1, d + 1) float64 is H⁻¹; ``norms`` (n,) are c · weight · x̃ᵀ H⁻¹ x̃ of every row."""
 
     inverse: FloatArray
-    factor: FloatArray
     norms: FloatArray | None = None
 
 
@@ -41,11 +41,11 @@ def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> 
             H += (rows * weights[:, None]).T @ rows if weights is not None else rows.T @ rows
         H *= curvature / data.num_rows
         H[np.arange(d), np.arange(d)] += alpha
-        jitter = JITTER if data.X.dtype == np.float64 else JITTER_OF_SINGLES
-        H[np.diag_indices(d + 1)] += jitter * np.trace(H) / (d + 1)
-        inverse = np.linalg.inv(H)
-        inverse = (inverse + inverse.T) / 2
-        factor = np.linalg.cholesky(inverse)
+        flattest = FLATTEST if data.X.dtype == np.float64 else FLATTEST_OF_SINGLES
+        bends, directions = np.linalg.eigh(H)
+        bends = np.maximum(bends, flattest * max(bends.mean(), np.finfo(float).tiny))
+        factor = directions / np.sqrt(bends)
+        inverse = factor @ factor.T
         weight_of = None
         if norms:
             weight_of = np.empty(data.num_rows)
@@ -56,7 +56,7 @@ def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> 
                 weight_of[at : at + len(rows)] = squares if weights is None else squares * weights
                 at += len(rows)
             weight_of *= curvature
-    return Preconditioner(inverse, factor, weight_of)
+    return Preconditioner(inverse, weight_of)
 
 
 def _blocks(data: Dataset):  # type: ignore[no-untyped-def]
