@@ -16,7 +16,7 @@ from descend.learning_rate import Rate, automatic_rate, batch_curvature
 from descend.models.linear import LinearModel, initialise
 from descend.objectives.losses import Loss, find_loss
 from descend.objectives.penalties import Penalty, find_penalty
-from descend.recipe import Phase, untuned_phases
+from descend.recipe import WHOLE, Phase, untuned_phases
 from descend.settings import SMALL_TABLE, Settings, default_batch_size, default_optimizer, most_epochs
 from descend.training import train
 from descend.types import Dataset, FloatArray
@@ -82,7 +82,9 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     loss = find_loss(settings.loss, target.task, target.num_outputs)
     penalty = find_penalty(settings.penalty, settings.alpha)
     wanted, reason = settings.batch_size, "as asked"
-    if wanted == "auto":
+    if settings.optimizer in WHOLE:
+        wanted, reason = "full", f"{settings.optimizer} works on every row at once"
+    elif wanted == "auto":
         wanted, reason = default_batch_size(data.num_rows)
     batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
     if is_untuned(settings):
@@ -98,7 +100,7 @@ def is_untuned(settings: Settings) -> bool:
         and settings.schedule == "constant"
         and settings.reduction == "mean"
         and settings.average == "auto"
-    ) or settings.optimizer in ("saga", "lbfgs")
+    ) or settings.optimizer in ("saga", *WHOLE)
 
 
 def _plan_of_one(
@@ -163,13 +165,14 @@ def _untuned_plan(
         mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
     full_term, single_term = batch_curvature(batch_size, visits.num_visits, mean, row)
     phases = untuned_phases(
-        0 if full_batch else batch_size,
+        0 if full_batch and settings.optimizer != "saga" else batch_size,
         visits.num_visits,
         full_term,
         single_term,
         settings.fit_intercept,
         straight_to_finish=settings.batch_size == "auto",
         small=is_small(data.num_rows, data.num_columns, num_outputs),
+        named=settings.optimizer,
     )
     rate = Rate(phases[0].rule.rate, 2.0 / (full_term + single_term), "from curvature, at every batch size")
     return Plan(
@@ -177,7 +180,7 @@ def _untuned_plan(
         penalty,
         batch_size,
         reason,
-        "+".join(phase.name for phase in phases),
+        "+".join(phase.name for phase in phases) if settings.optimizer == "auto" else settings.optimizer,
         rate,
         visits,
         False,

@@ -22,6 +22,8 @@ SAGA_EPOCHS = 6
 FEWEST_STEPS = 16
 """With fewer steps in an epoch a full-batch method gains more from a pass than steps on batches do."""
 FINISH_EPOCHS = 1000
+WHOLE = ("lbfgs", "newton")
+"""Optimizers that work on every row at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,13 @@ def untuned_phases(
     fit_intercept: bool,
     straight_to_finish: bool,
     small: bool,
+    named: str = "auto",
 ) -> tuple[Phase, ...]:
-    """The phases for ``batch_size``; 0 for the full batch. The terms are those of L(B)."""
-    name = "newton" if small else "lbfgs"
+    """The phases for ``batch_size``; 0 for the full batch. The terms are those of L(B).
+
+    ``named`` is ``"auto"``, or the one optimizer of these that was asked for: then nothing follows it.
+    """
+    name = named if named in WHOLE else "newton" if small else "lbfgs"
     finish = Phase(name, Rule(OPTIMIZERS[name], 1.0, fit_intercept=fit_intercept), 0, FINISH_EPOCHS)
     if batch_size == 0:
         return (finish,)
@@ -64,6 +70,8 @@ def untuned_phases(
         )
 
     fill = Phase("sgd", rule(filling=True), batch_size, 1)
+    if named == "saga":
+        return (fill, Phase("saga", rule(filling=False), batch_size, FINISH_EPOCHS))
     if straight_to_finish or steps < FEWEST_STEPS:
         return (fill, finish)
     return (fill, Phase("saga", rule(filling=False), batch_size, SAGA_EPOCHS, leave_when_slow=True), finish)

@@ -64,6 +64,7 @@ class Settings:
         momentum = _number("momentum", self.momentum, at_least=0.0)
         if momentum >= 1.0:
             raise InputError(f"momentum is {momentum:g}; a number from 0 up to, but below, 1 is needed")
+        self._check_curved()
         if self.schedule == "linear" and self.epochs is None:
             raise InputError(
                 'schedule "linear" falls to zero at the last epoch: set epochs, such as epochs=20'
@@ -83,6 +84,26 @@ class Settings:
             seed=whole_number("seed", self.seed, at_least=0),
             threads="auto" if self.threads == "auto" else whole_number("threads", self.threads, at_least=1),
         )
+
+    def _check_curved(self) -> None:
+        """SAGA, L-BFGS and Newton take their step from curvature, and the last two from every row at once."""
+        if self.optimizer == "auto" or find_optimizer(self.optimizer).elementwise:
+            return
+        for name, value, needed in (
+            ("learning_rate", self.learning_rate, "auto"),
+            ("schedule", self.schedule, "constant"),
+            ("reduction", self.reduction, "mean"),
+        ):
+            if value != needed:
+                raise InputError(
+                    f"{name} is {value!r}, but optimizer {self.optimizer!r} takes its step from curvature: "
+                    f"leave {name} at {needed!r}, or take another optimizer"
+                )
+        if self.optimizer != "saga" and self.batch_size not in ("auto", "full"):
+            raise InputError(
+                f"batch size {self.batch_size!r} does not go with optimizer {self.optimizer!r}, which works on "
+                'every row at once; leave it out or take "full"'
+            )
 
 
 def _number(

@@ -89,7 +89,7 @@ def _hessian(
 
 
 def _sample(data: Dataset) -> tuple[IntArray | slice, FloatArray]:
-    """Rows that stand for all, and the share of the mean that each has: the heavy ones and the first of the others."""
+    """Rows that stand for all, and each one's share of the mean: the heavy ones, and the first of the others."""
     n = data.num_rows
     weights = np.ones(n) if data.weights is None else data.weights
     if n <= SAMPLE_ROWS:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from descend.engines.base import Rule, State, Sums
-from descend.objectives.losses import Loss, row_derivatives, row_losses
+from descend.objectives.losses import LOG_LOSS, SOFTMAX, Loss, row_derivatives, row_losses, sigmoid, softmax
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray, IntArray
-from descend.updates import update
+from descend.updates import SAGA, update
 from descend.updates.schedules import rate_at
 
 
@@ -22,7 +22,10 @@ class ReferenceEngine:
         penalty: Penalty,
         weights: FloatArray | None = None,
         average_every: int = 0,
+        preconditioner: FloatArray | None = None,
     ) -> None:
+        self.preconditioner = preconditioner
+        self.only_visits = np.ones(data.num_rows) if weights is None else weights
         self.data, self.loss, self.penalty = data, loss, penalty
         self.num_rows = data.num_rows
         self.weights = np.ones(data.num_rows) if data.weights is None else data.weights
@@ -67,7 +70,44 @@ class ReferenceEngine:
             state.num_averaged += 1
             state.average += (state.parameters - state.average) / state.num_averaged
 
+    def saga_step(self, state: State, rule: Rule, rows: IntArray, batch_size: int) -> None:
+        """One batch of mini-batch SAGA; while ``rule.filling`` an SGD step that fills the table."""
+        if state.table is None or state.mean_gradient is None:
+            state.table = np.zeros((self.num_rows, len(state.parameters)))
+            state.mean_gradient = np.zeros(state.parameters.shape)
+        s = np.sqrt(max(state.share, 0.03))
+        if rule.filling:
+            rate = (1 - 0.9 * state.steps / rule.num_steps) / (s * (rule.full_term + 2 * rule.single_term))
+        else:
+            rate = 1 / (s * (rule.full_term + 3 * rule.single_term))
+        state.steps += 1
+        X = np.hstack([self.data.X[rows], np.ones((len(rows), 1))])
+        scores = X @ state.parameters.T
+        now = row_derivatives(self.loss.code, scores, self.data.y[rows]) * self.weights[rows, None]
+        for row, share in zip(rows, row_shares(self.loss.code, scores), strict=True):
+            seen = self.only_visits[row] * self.weights[row] * share
+            state.share += 10 / self.num_rows * (seen - state.share)
+        gradient = np.zeros(state.parameters.shape)
+        for x, row, derivative in zip(X, rows, now, strict=True):  # a row may come twice in a batch
+            change = derivative - state.table[row]
+            state.table[row] = derivative
+            towards = derivative if rule.filling else change
+            gradient += np.outer(self.only_visits[row] * towards, x) / len(rows)
+            state.mean_gradient += np.outer(change, x) / self.num_rows
+        if not rule.filling:
+            gradient += state.mean_gradient
+        gradient[:, :-1] += self.penalty.alpha * state.parameters[:, :-1]
+        if not rule.fit_intercept:
+            gradient[:, -1] = 0.0
+        if self.preconditioner is not None:
+            gradient = gradient @ self.preconditioner
+        state.parameters -= rate * len(rows) / batch_size * gradient
+
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
+        if order is not None and rule.optimizer.code == SAGA:
+            for start in range(0, len(order), batch_size):
+                self.saga_step(state, rule, order[start : start + batch_size], batch_size)
+            return
         if order is None:
             self.step(state, rule, slice(None), self.num_rows)
             return
@@ -78,3 +118,14 @@ class ReferenceEngine:
     def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
         sums = self.loss_and_gradient(parameters, slice(num_rows))
         return sums.loss / sums.weight + self.penalty.value(parameters)
+
+
+def row_shares(code: int, scores: FloatArray) -> FloatArray:
+    """Each row's second derivative as a share of the loss's bound, shape (n,)."""
+    if code == SOFTMAX:
+        p = softmax(scores)
+        return np.asarray(np.minimum(2 * p, 4 * p * (1 - p)).max(axis=1))
+    if code == LOG_LOSS:
+        p = sigmoid(scores[:, 0])
+        return np.asarray(4 * p * (1 - p))
+    return np.ones(len(scores))

@@ -1,0 +1,120 @@
+"""SAGA, L-BFGS, Newton and the certificate: the compiled engine against plain NumPy, and against the optimum."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from support import SHAPES, dataset, start
+
+from descend.batches import order
+from descend.engines.base import Rule
+from descend.engines.linear import LinearEngine
+from descend.engines.preconditioner import precondition
+from descend.engines.reference import ReferenceEngine
+from descend.objectives.penalties import Penalty
+from descend.updates import OPTIMIZERS
+
+ALPHA = 0.01
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("preconditioned", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 5, 37])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_saga_takes_the_reference_steps(shape, batch_size, preconditioned, fit_intercept):
+    """Three epochs of SAGA, the first of which fills the table, end in the reference's state."""
+    data, loss, k = dataset(shape, weighted=True)
+    visits = np.random.default_rng(1).uniform(0.3, 1.0, size=data.num_rows)
+    matrix = precondition(data, loss.curvature, ALPHA, norms=False)
+    reference = ReferenceEngine(
+        data, loss, Penalty(ALPHA), weights=visits, preconditioner=matrix.inverse if preconditioned else None
+    )
+    compiled = LinearEngine(
+        data,
+        loss,
+        Penalty(ALPHA),
+        weights=visits,
+        preconditioner=matrix,
+        precondition_steps=preconditioned,
+        fit_intercept=fit_intercept,
+    )
+    states = [start(data, k), start(data, k)]
+    steps = -(-data.num_rows // batch_size)
+    for epoch in (1, 2, 3):
+        how = Rule(
+            OPTIMIZERS["saga"],
+            rate=0.0,
+            num_steps=steps,
+            fit_intercept=fit_intercept,
+            filling=epoch == 1,
+            full_term=2.0,
+            single_term=3.0,
+        )
+        rows = order(0, epoch, data.num_rows)
+        for engine, state in zip((reference, compiled), states, strict=True):
+            engine.run(state, how, rows, batch_size)
+    one, other = states
+    np.testing.assert_allclose(other.parameters, one.parameters, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(other.table, one.table, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(other.mean_gradient, one.mean_gradient, rtol=1e-9, atol=1e-12)
+    assert other.share == pytest.approx(one.share, rel=1e-9)
+    assert other.steps == one.steps
+
+
+def solved(engine, data, k):
+    """The optimum by SciPy, from the same objective."""
+    shape = (k, data.num_columns + 1)
+
+    def objective(flat):
+        value, gradient = engine.objective(flat.reshape(shape))
+        return value, gradient.ravel()
+
+    options = {"maxiter": 5000, "ftol": 1e-16, "gtol": 1e-10}
+    return minimize(objective, np.zeros(np.prod(shape)), jac=True, method="L-BFGS-B", options=options).fun
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "newton"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_whole_batch_methods_find_the_optimum(shape, weighted, optimizer):
+    """Forty steps of L-BFGS or Newton end at SciPy's optimum, and none goes up."""
+    data, loss, k = dataset(shape, num_rows=120, weighted=weighted)
+    engine = LinearEngine(
+        data, loss, Penalty(ALPHA), preconditioner=precondition(data, loss.curvature, ALPHA, norms=False)
+    )
+    state = start(data, k)
+    values = [engine.mean_loss(state.parameters)]
+    for _ in range(40):
+        engine.run(state, Rule(OPTIMIZERS[optimizer], 1.0), None, data.num_rows)
+        values.append(engine.mean_loss(state.parameters))
+    assert max(np.diff(values)) <= 1e-14
+    assert values[-1] == pytest.approx(solved(engine, data, k), rel=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_certificate_tells_the_gap(shape):
+    """After 100 steps, estimate and true gap agree within a fifth; far from it the estimate is not below a tenth."""
+    data, loss, k = dataset(shape, num_rows=400)
+    engine = LinearEngine(
+        data, loss, Penalty(ALPHA), preconditioner=precondition(data, loss.curvature, ALPHA, norms=False)
+    )
+    best = solved(engine, data, k)
+    state = start(data, k)
+    for step in range(120):
+        engine.run(state, Rule(OPTIMIZERS["sgd"], 0.5), None, data.num_rows)
+        gap = engine.mean_loss(state.parameters) - best
+        estimate = engine.estimate_gap(state, enough=np.inf)
+        assert estimate > 0.1 * gap
+        if step > 100 and gap > 1e-12:
+            assert estimate == pytest.approx(gap, rel=0.2)
+
+
+def test_a_singular_table_has_a_preconditioner():
+    """Columns that say the same, and a constant one, give a finite positive matrix that solves what can be solved."""
+    data, loss, _ = dataset("squared_error", num_rows=50, num_columns=3)
+    X = np.hstack([data.X, data.X[:, :1], np.ones((50, 1))])
+    matrix = precondition(type(data)(X, data.y), 1.0, 0.0, norms=True)
+    assert np.isfinite(matrix.inverse).all()
+    assert np.linalg.eigvalsh(matrix.inverse).min() > 0
+    rows = np.hstack([X, np.ones((50, 1))])
+    assert np.trace(rows @ matrix.inverse @ rows.T) / 50 == pytest.approx(matrix.norms.mean())
+    assert matrix.norms.mean() == pytest.approx(4.0, rel=1e-3)  # the rank: three columns and the intercept
