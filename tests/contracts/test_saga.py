@@ -103,14 +103,14 @@ def test_the_certificate_tells_the_gap(shape):
         engine.run(state, Rule(OPTIMIZERS["sgd"], 0.5), None, data.num_rows)
         gap = engine.mean_loss(state.parameters) - best
         estimate = engine.estimate_gap(state, enough=np.inf)
-        assert estimate > 0.1 * gap
-        if step > 100 and gap > 1e-12:
-            assert estimate == pytest.approx(gap, rel=0.2)
+        if gap > 1e-12:  # below, the difference of two losses is rounding
+            assert estimate > 0.1 * gap
+            assert step <= 100 or estimate == pytest.approx(gap, rel=0.2)
 
 
 def test_a_singular_table_has_a_preconditioner():
     """Columns that say the same, and a constant one, give a finite positive matrix that solves what can be solved."""
-    data, loss, _ = dataset("squared_error", num_rows=50, num_columns=3)
+    data, _, _ = dataset("squared_error", num_rows=50, num_columns=3)
     X = np.hstack([data.X, data.X[:, :1], np.ones((50, 1))])
     matrix = precondition(type(data)(X, data.y), 1.0, 0.0, norms=True)
     assert np.isfinite(matrix.inverse).all()
