@@ -104,6 +104,7 @@ class ReferenceEngine:
         state.parameters -= rate * len(rows) / batch_size * gradient
 
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
+        state.visits += self.num_rows if order is None else len(order)
         if order is not None and rule.optimizer.code == SAGA:
             for start in range(0, len(order), batch_size):
                 self.saga_step(state, rule, order[start : start + batch_size], batch_size)

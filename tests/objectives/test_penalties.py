@@ -1,0 +1,60 @@
+"""Penalties: hand values, the free intercept, and what is refused."""
+
+import numpy as np
+import pytest
+from support import dataset, engines, fourth_order
+
+from descend.errors import InputError
+from descend.objectives.penalties import Penalty, find_penalty
+
+
+def test_hand_value():
+    """alpha · ½‖w‖² of (3, 4) at alpha 0.5 is 6.25, and the intercept does not count."""
+    assert Penalty(0.5).value(np.array([[3.0, 4.0, 100.0]])) == 6.25
+
+
+def test_outputs_add_up():
+    """The penalty of k outputs is the sum of theirs."""
+    rows = np.random.default_rng(0).normal(size=(3, 5))
+    assert Penalty(0.3).value(rows) == pytest.approx(sum(Penalty(0.3).value(row[None]) for row in rows))
+
+
+def test_float32_parameters_are_added_up_in_float64():
+    """Squares beyond float32's range do not overflow."""
+    assert Penalty(2.0).value(np.array([[1e30, 0.0]], dtype=np.float32)) == pytest.approx(1e60, rel=1e-6)
+
+
+def test_gradient_is_alpha_times_the_weights():
+    """The step's penalty part is the derivative of the penalty's value, and 0 for the intercept."""
+    parameters = np.array([[3.0, -4.0, 100.0]])
+    difference = fourth_order(Penalty(0.3).value, parameters)
+    np.testing.assert_allclose(difference, [[0.9, -1.2, 0.0]], atol=1e-8)
+
+
+def test_the_objective_adds_the_penalty_to_the_mean():
+    """Loss with the penalty minus loss without it is the penalty, in both engines."""
+    data, loss, k = dataset("squared_errors")
+    parameters = np.random.default_rng(3).normal(size=(k, data.num_columns + 1))
+    for with_it, without in zip(engines(data, loss, 0.7), engines(data, loss, 0.0), strict=True):
+        extra = with_it.mean_loss(parameters) - without.mean_loss(parameters)
+        assert extra == pytest.approx(Penalty(0.7).value(parameters), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", [None, "none"])
+def test_no_penalty_is_alpha_zero(name):
+    """Without a penalty alpha does not matter."""
+    assert find_penalty(name, 5.0).alpha == 0.0
+
+
+@pytest.mark.parametrize("alpha", [-1e-9, float("nan"), float("inf")])
+def test_impossible_alphas_are_refused(alpha):
+    """A negative or infinite alpha is refused by name, even where it would not be used."""
+    for name in ("l2", "none"):
+        with pytest.raises(InputError, match="alpha"):
+            find_penalty(name, alpha)
+
+
+def test_unknown_penalties_are_refused():
+    """An unknown penalty is refused with the known ones."""
+    with pytest.raises(InputError, match=r"penalty 'l3'.*l2, none"):
+        find_penalty("l3", 1.0)

@@ -1,0 +1,31 @@
+"""The examples in docstrings are run."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import descend
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(descend.__path__, "descend.")
+    if not module.name.endswith("__main__")
+)
+
+
+@pytest.mark.parametrize("name", ["descend", *MODULES])
+def test_examples_in_docstrings_give_what_they_say(name: str) -> None:
+    """Every example of a module's docstrings prints what stands under it."""
+    failed, _ = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
+
+
+def test_there_are_examples() -> None:
+    """The modules are found, and many have examples: an empty run would pass too."""
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    examples = sum(
+        len(test.examples) for name in MODULES for test in finder.find(importlib.import_module(name))
+    )
+    assert examples > 50
