@@ -131,9 +131,10 @@ def test_a_model_of_sparse_rows_is_saved_and_loaded(tmp_path):
 
 
 def run(*arguments):
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["descend", *map(str, arguments)])
-        main()
+        with pytest.raises(SystemExit) as end:
+            main()
     return end.value.code
 
 

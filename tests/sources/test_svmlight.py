@@ -50,7 +50,7 @@ def test_numbers_and_labels_are_those_of_scikit_learn(tmp_path, monkeypatch, dat
     assert f"numbered from {0 if zero_based else 1}" in source.notes[0]
 
 
-@pytest.mark.parametrize("ending, pack", [(".svm.gz", gzip.compress), (".libsvm.bz2", bz2.compress)])
+@pytest.mark.parametrize(("ending", "pack"), [(".svm.gz", gzip.compress), (".libsvm.bz2", bz2.compress)])
 def test_compressed_files_are_read(tmp_path, data, ending, pack):
     """Compression changes nothing, and a file that is cut short is told."""
     X, y = data
@@ -76,7 +76,7 @@ def test_numbers_are_rounded_as_python_rounds_them():
 
 
 @pytest.mark.parametrize(
-    "text, line, what",
+    ("text", "line", "what"),
     [
         ("1 1:2\nx 1:2\n", 2, "label 'x' is not a number"),
         ("1 1:2\n1,2 1:2\n", 2, "label '1,2' is not a number"),

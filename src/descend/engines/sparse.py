@@ -72,15 +72,44 @@ class SparseEngine(LinearEngine):
         return loss, weight
 
     def _steps_of_one(self, state: State, rule: Rule, order: IntArray) -> None:
-        self._steps(state, rule, order, 1)
+        V = _by_column(state.parameters)
+        sums = self._no_sums(V)
+        state.steps, more = kernels.run_sgd_of_one(
+            *self.rows,
+            self.data.y,
+            self.visit_weights,
+            order,
+            V,
+            sums,
+            self.average_every,
+            state.steps,
+            self.loss.code,
+            self.penalty.alpha,
+            rule.schedule,
+            rule.rate,
+            rule.num_steps,
+            rule.fit_intercept,
+        )
+        self._leave(state, V, sums, more)
+
+    def _no_sums(self, V: FloatArray) -> FloatArray:
+        return np.zeros(V.shape) if self.average_every else NO_SUMS
+
+    def _leave(self, state: State, V: FloatArray, sums: FloatArray, more: int) -> None:
+        """What the kernel leaves, as the state has it: ``sums`` is that of ``more`` parameters averaged."""
+        state.parameters[:] = V.T
+        if more:
+            state.num_averaged += more
+            state.average += (sums.T - more * state.average) / state.num_averaged
 
     def _steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
         if rule.optimizer.code != SGD:
             self._dense_steps(state, rule, order, batch_size)
             return
         V = _by_column(state.parameters)
-        sums = np.zeros(V.shape) if self.average_every else NO_SUMS
-        state.steps, more = kernels.run_sgd(
+        sums = self._no_sums(V)
+        run = kernels.run_sgd_of_one_output if len(state.parameters) == 1 else kernels.run_sgd
+        state.steps, more = run(
             *self.rows,
             self.data.y,
             self.visit_weights,
@@ -98,10 +127,7 @@ class SparseEngine(LinearEngine):
             rule.sum_rows,
             rule.fit_intercept,
         )
-        state.parameters[:] = V.T
-        if more:
-            state.num_averaged += more
-            state.average += (sums.T - more * state.average) / state.num_averaged
+        self._leave(state, V, sums, more)
 
     def _dense_steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
         state.steps, state.num_averaged = kernels.run_dense_steps(

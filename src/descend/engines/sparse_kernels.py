@@ -31,10 +31,18 @@ FOLD = 1e-3
 @part
 def row_score(values: FloatArray, indices: IntArray, low: int, high: int, w: FloatArray) -> float:
     """Σ value · w over one row's stored numbers."""
-    total = values.dtype.type(0.0)
-    for p in range(low, high):
-        total += values[p] * w[indices[p]]
-    return total  # type: ignore[return-value]
+    a = b = c = e = values.dtype.type(0.0)
+    p = low
+    while p + 4 <= high:  # four sums: one would wait for itself
+        a += values[p] * w[indices[p]]
+        b += values[p + 1] * w[indices[p + 1]]
+        c += values[p + 2] * w[indices[p + 2]]
+        e += values[p + 3] * w[indices[p + 3]]
+        p += 4
+    while p < high:
+        a += values[p] * w[indices[p]]
+        p += 1
+    return (a + b) + (c + e)  # type: ignore[return-value]
 
 
 @part
@@ -189,8 +197,6 @@ def run_sgd(
     number = values.dtype.type
     averaging = average_every > 0
     room = np.empty((min(batch_size, max(1, order.size)), k), dtype=values.dtype)
-    block, targets = room[:, 0], np.empty(len(room), dtype=values.dtype)
-    w, u = V[:, 0], sums[:, 0]
     scale, owed, step, num_averaged = 1.0, 0.0, first_step, 0
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
@@ -201,27 +207,12 @@ def run_sgd(
             row = order[i]
             if i + AHEAD < order.size:
                 ask_for_row(values, indices, indptr, order[i + AHEAD])
-            if k == 1:
-                score = row_score(values, indices, indptr[row], indptr[row + 1], w)
-                block[i - start] = score * number(scale) + w[d]
-            else:
-                scores = room[i - start]
-                write_row_scores(values, indices, indptr[row], indptr[row + 1], V, scale, scores)
-                write_derivatives(loss, scores, y, row)
-                if weights.size:
-                    for c in range(k):
-                        scores[c] *= number(weights[row])
-        if k == 1:
-            if batch_size == 1:
-                row = order[start]
-                if loss == LOG_LOSS:
-                    block[0] = number(1.0) / (number(1.0) + exponential(-block[0])) - number(y[row, 0])
-                else:
-                    block[0] = number(derivative(loss, block[0], y[row, 0]))
-                if weights.size:
-                    block[0] *= number(weights[row])
-            else:
-                write_block_derivatives(y, weights, order, start, stop, loss, block, targets)
+            scores = room[i - start]
+            write_row_scores(values, indices, indptr[row], indptr[row + 1], V, scale, scores)
+            write_derivatives(loss, scores, y, row)
+            if weights.size:
+                for c in range(k):
+                    scores[c] *= number(weights[row])
         scale *= 1.0 - now * alpha * (stop - start) / rows
         if abs(scale) < FOLD:
             fold(V, sums, scale, owed)
@@ -230,20 +221,6 @@ def run_sgd(
         for i in range(start, stop):
             row = order[i]
             low, high = indptr[row], indptr[row + 1]
-            if k == 1:
-                r = block[i - start] * length
-                if averaging:
-                    for p in range(low, high):
-                        j = indices[p]
-                        before = w[j]
-                        w[j] = before - r * values[p]
-                        u[j] += owed * (np.float64(before) - np.float64(w[j]))
-                else:
-                    for p in range(low, high):
-                        w[indices[p]] -= r * values[p]
-                if fit_intercept:
-                    w[d] -= block[i - start] * intercept_length
-                continue
             scores = room[i - start]
             if fit_intercept:
                 for c in range(k):
@@ -265,6 +242,140 @@ def run_sgd(
             owed += scale
             for c in range(k):
                 sums[d, c] += V[d, c]
+    fold(V, sums, scale, owed)
+    return step, num_averaged
+
+
+@kernel
+def run_sgd_of_one(
+    values: FloatArray,
+    indices: IntArray,
+    indptr: IntArray,
+    y: FloatArray,
+    weights: FloatArray,
+    order: IntArray,
+    V: FloatArray,
+    sums: FloatArray,
+    average_every: int,
+    first_step: int,
+    loss: int,
+    alpha: float,
+    schedule: int,
+    rate: float,
+    num_steps: int,
+    fit_intercept: bool,
+) -> tuple[int, int]:
+    """``run_sgd`` for batch size 1 and one output: score and step stay in registers."""
+    d = V.shape[0] - 1
+    number = values.dtype.type
+    w, u = V[:, 0], sums[:, 0]
+    scale, owed, step, num_averaged = 1.0, 0.0, first_step, 0
+    until_average = average_every - first_step % average_every if average_every > 0 else 0
+    for i in range(order.size):
+        row = order[i]
+        if i + AHEAD < order.size:
+            ask_for_row(values, indices, indptr, order[i + AHEAD])
+        low, high = indptr[row], indptr[row + 1]
+        step += 1
+        now = rate_at(schedule, rate, step, num_steps)
+        score = row_score(values, indices, low, high, w) * number(scale) + w[d]
+        if loss == LOG_LOSS:
+            r = number(1.0) / (number(1.0) + exponential(-score)) - number(y[row, 0])
+        else:
+            r = number(derivative(loss, score, y[row, 0]))
+        if weights.size:
+            r *= number(weights[row])
+        scale *= 1.0 - now * alpha
+        if abs(scale) < FOLD:
+            fold(V, sums, scale, owed)
+            scale, owed = 1.0, 0.0
+        move = r * number(now / scale)
+        if average_every > 0:
+            for p in range(low, high):
+                j = indices[p]
+                before = w[j]
+                w[j] = before - move * values[p]
+                u[j] += owed * (np.float64(before) - np.float64(w[j]))
+        else:
+            for p in range(low, high):
+                w[indices[p]] -= move * values[p]
+        if fit_intercept:
+            w[d] -= r * number(now)
+        if average_every > 0:
+            until_average -= 1
+            if until_average == 0:
+                until_average = average_every
+                num_averaged += 1
+                owed += scale
+                u[d] += w[d]
+    fold(V, sums, scale, owed)
+    return step, num_averaged
+
+
+@kernel
+def run_sgd_of_one_output(
+    values: FloatArray,
+    indices: IntArray,
+    indptr: IntArray,
+    y: FloatArray,
+    weights: FloatArray,
+    order: IntArray,
+    batch_size: int,
+    V: FloatArray,
+    sums: FloatArray,
+    average_every: int,
+    first_step: int,
+    loss: int,
+    alpha: float,
+    schedule: int,
+    rate: float,
+    num_steps: int,
+    sum_rows: bool,
+    fit_intercept: bool,
+) -> tuple[int, int]:
+    """``run_sgd`` for one output: the derivatives of a batch are taken together."""
+    d = V.shape[0] - 1
+    number = values.dtype.type
+    size = min(batch_size, max(1, order.size))
+    block, targets = np.empty(size, dtype=values.dtype), np.empty(size, dtype=values.dtype)
+    w, u = V[:, 0], sums[:, 0]
+    scale, owed, step, num_averaged = 1.0, 0.0, first_step, 0
+    for start in range(0, order.size, batch_size):
+        stop = min(start + batch_size, order.size)
+        step += 1
+        now = rate_at(schedule, rate, step, num_steps)
+        rows = 1 if sum_rows else stop - start
+        for i in range(start, stop):
+            row = order[i]
+            if i + AHEAD < order.size:
+                ask_for_row(values, indices, indptr, order[i + AHEAD])
+            score = row_score(values, indices, indptr[row], indptr[row + 1], w)
+            block[i - start] = score * number(scale) + w[d]
+        write_block_derivatives(y, weights, order, start, stop, loss, block, targets)
+        scale *= 1.0 - now * alpha * (stop - start) / rows
+        if abs(scale) < FOLD:
+            fold(V, sums, scale, owed)
+            scale, owed = 1.0, 0.0
+        length, total = number(now / rows / scale), number(0.0)
+        for i in range(start, stop):
+            row = order[i]
+            move = block[i - start] * length
+            total += block[i - start]
+            if average_every > 0:
+                for p in range(indptr[row], indptr[row + 1]):
+                    j = indices[p]
+                    before = w[j]
+                    w[j] = before - move * values[p]
+                    u[j] += owed * (np.float64(before) - np.float64(w[j]))
+            else:
+                for p in range(indptr[row], indptr[row + 1]):
+                    w[indices[p]] -= move * values[p]
+        if fit_intercept:
+            w[d] -= total * number(now / rows)
+        if average_every > 0 and step % average_every == 0:
+            num_averaged += 1
+            owed += scale
+            u[d] += w[d]
     fold(V, sums, scale, owed)
     return step, num_averaged
 

@@ -141,7 +141,7 @@ def test_encoding_takes_dense_and_sparse_rows_and_refuses_others(table):
 
 def test_matrices_that_are_none_are_refused():
     """Shape, kind and lengths are checked before anything is read."""
-    with pytest.raises(InputError, match="0 columns|1 column at least"):
+    with pytest.raises(InputError, match=r"1 column at least"):
         array_source(csr_array((3, 0)), [0, 1, 1])
     with pytest.raises(InputError, match="one target a row"):
         array_source(csr_array(np.eye(3)), [0, 1])
