@@ -216,6 +216,22 @@ def test_ctrl_c_leaves_what_was_learnt(batch_size, tail):
     assert not watch.history.stopped_by_callback
 
 
+def test_a_callback_that_ends_the_run_is_not_asked_again():
+    """Whoever interrupted or stopped the run hears no more of it, and cannot interrupt its end."""
+    for how in ("raise", "return"):
+        seen = []
+
+        def press(observation, how=how, seen=seen):
+            seen.append(observation.epoch)
+            if observation.epoch >= 3 and how == "raise":
+                raise KeyboardInterrupt
+            return observation.epoch >= 3
+
+        _, watch = run(epochs=50, tol=None, callbacks=[press])
+        assert seen == [0.0, 1.0, 2.0, 3.0]
+        assert watch.history.stopped == "interrupted"
+
+
 def test_ctrl_c_inside_an_epoch_keeps_its_steps():
     """Steps of an unfinished epoch count: the parameters differ from those of the last whole one."""
     parameters, watch = run(batch_size=1, epochs=1, tol=None, dense=True, callbacks=[interrupt_once(0.5)])

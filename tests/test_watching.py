@@ -116,14 +116,29 @@ def test_numbers_that_leave_the_range_are_divergence(blown):
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_ending_above_the_start_is_divergence(exact):
-    """A run whose epochs all lie above the start has diverged, whoever asked for them."""
-    epoch, watch = follow([10.0, 20.0, 30.0], tol=None, exact=exact)
-    if exact:
-        assert watch.stopped == "diverged"
-    else:
-        assert epoch == 0
-        assert watch.history.last["loss"] == 10.0
+@pytest.mark.parametrize("tol", [None, 1e-3])
+def test_never_below_the_start_is_divergence(exact, tol):
+    """A run whose epochs all lie above its start has diverged, also where it settles there; it is told, not hidden."""
+    _, watch = follow([10.0, 20.0, 15.0, *[12.0] * 20], tol=tol, exact=exact)
+    assert watch.stopped == "diverged"
+    assert watch.history.last["loss"] == (12.0 if exact and tol is None else 10.0)
+
+
+def test_data_without_signal_do_not_diverge():
+    """A run that hovers a little above its start has nothing to learn, and has not diverged."""
+    epoch, watch = follow([10.0, *[10.1] * 20], tol=1e-3)
+    assert (epoch, watch.stopped) == (0, "converged")
+    assert follow([10.0, *[10.1] * 20], tol=None, exact=True)[1].stopped == "epochs"
+
+
+def test_a_run_that_begins_at_the_optimum_may_hover():
+    """A run continued from parameters other than zero keeps them where it finds nothing better."""
+    engine = Scripted([10.0, 10.0, *[20.0] * 20])
+    watch = Watch(engine, 1000, Limits(epochs=20))
+    state = State(np.ones((1, 2)))
+    train(engine, state, [Phase("sgd", rule(), 10, 20)], Visits(1000), watch)
+    assert watch.stopped == "converged"
+    assert watch.history.last["loss"] == 10.0
 
 
 def test_a_single_bad_epoch_is_not_divergence():

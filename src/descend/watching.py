@@ -28,6 +28,8 @@ LOOK_SECONDS = 0.2
 WORTHWHILE = 2.5
 BLOW_UP = 100.0
 """A loss this many times the first is taken for divergence."""
+CLEARLY_ABOVE = 0.1
+"""A run that ends this share above its first loss has diverged. Data without a signal keep a run near its first loss, on either side of it: that is no divergence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ class Watch:
     seconds: float = 0.0
     call_seconds: float = 0.0
     """What it takes to enter the engine and come back. An epoch is entered once; more often only to look."""
+    _from_zero: bool = True
+    """A run that begins at zero and is never below it has diverged; one that begins at an optimum may hover."""
     _started: float = 0.0
     _rows: int = 0
     _steps: int = 0
@@ -128,6 +132,7 @@ class Watch:
     def start(self, state: State, phase: Phase) -> None:
         """The row of the history before the first step; starts the clock."""
         self.phase = phase
+        self._from_zero = not state.parameters.any()
         self.sample_rows = max(SAMPLE_ROWS, SAMPLE_NUMBERS // state.parameters.size)
         self._marks.append((0, self._observe(state, epoch=0, whole=True)))
         self._resume()
@@ -180,7 +185,10 @@ class Watch:
         if self.stopped == "interrupted":  # somewhere inside an epoch: what was learnt there counts too
             self._observe(state, self._rows // self.num_visits, whole=True)
         kept = self.latest if self.limits.exact and self.stopped == "epochs" else self.best
-        if kept.loss > self._marks[0][1]:
+        first = self._marks[0][1]
+        came_to = self.latest if kept.epoch == 0 else kept
+        above = came_to.loss > first + CLEARLY_ABOVE * abs(first)
+        if above and self._from_zero and self.stopped != "interrupted":
             self.stopped = "diverged"
         if self.history.last["loss"] != kept.loss * self.unit:
             self._record(state, kept.loss, kept.last_loss, kept.validation_loss)
@@ -284,6 +292,8 @@ class Watch:
         )
 
     def _tell(self, loss: float, validation_loss: float | None, steps: int) -> None:
+        if self.stopped:  # the last look of an interrupted run: who ended it is not asked again
+            return
         speed = self._rows / self.seconds if self.seconds > 0 else 0.0
         observation = Observation(
             seconds=self.seconds,
