@@ -29,7 +29,7 @@ WORTHWHILE = 2.5
 BLOW_UP = 100.0
 """A loss this many times the first is taken for divergence."""
 CLEARLY_ABOVE = 0.1
-"""A run that ends this share above its first loss has diverged. Data without a signal keep a run near its first loss, on either side of it: that is no divergence."""
+"""A run that ends by this share above its first loss has diverged; less is what data without a signal do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Watch:
     call_seconds: float = 0.0
     """What it takes to enter the engine and come back. An epoch is entered once; more often only to look."""
     _from_zero: bool = True
-    """A run that begins at zero and is never below it has diverged; one that begins at an optimum may hover."""
+    """Whether the run began at zero; one that begins at an optimum may hover above it."""
     _started: float = 0.0
     _rows: int = 0
     _steps: int = 0
