@@ -254,6 +254,7 @@ def fit(
             certify=plan.untuned,
             exact=settings.epochs is not None and not settings.early_stopping,
             dense=settings.dense,
+            growth=settings.growth,
         ),
         validation=validation,
         tail=TailAverage() if plan.average else None,

@@ -51,7 +51,8 @@ class Limits:
     exact: bool = False
     """The caller asked for so many epochs: what they end with is returned, and not the best on the way."""
     dense: bool = False
-    """Look often from the first step on, at row counts that grow by a tenth: for curves."""
+    """Look often from the first step on, at row counts that grow by ``growth``: for curves."""
+    growth: float = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +252,7 @@ class Watch:
         self._record(state, loss, last_loss, validation_loss)
         self._tell(loss, validation_loss, state.steps)
         self._last_look = self.seconds
-        self._next_dense = max(self._rows + 1, ceil(1.1 * self._rows))
+        self._next_dense = max(self._rows + 1, ceil(self.limits.growth * self._rows))
         if self.snapshot is not None:
             self.snapshot(state.parameters)
         return loss
@@ -314,7 +315,9 @@ class Watch:
         left = []
         if self.limits.seconds is not None:
             left.append(self.limits.seconds - self.seconds)
-        if speed > 0:
+        if (
+            speed > 0 and not self.limits.certify
+        ):  # the certificate ends a run long before the last allowed epoch
             left.append((self.limits.epochs * self.num_visits - self._rows) / speed)
         return max(0.0, min(left)) if left else None
 
