@@ -222,7 +222,7 @@ def test_more_rows_than_there_are_is_refused_before_training():
 
 
 def test_the_automatic_batch_size_is_the_fixed_rule():
-    """"auto" is every row of a small table and 32 of a larger one, and the model says so."""
+    """The automatic size is every row of a small table and 32 of a larger one, and the model says so."""
     small, large = (fit(prepared(name), Settings(epochs=1)) for name in ("iris", "breast_cancer"))
     assert (small.batch_size, large.batch_size) == (150, 32)
     for run in (small, large):
@@ -242,7 +242,8 @@ def test_the_sum_takes_the_means_steps():
     """With the automatic rate the sum over a batch takes the steps that its mean takes."""
     ready = prepared("breast_cancer")
     mean, total = (
-        fit(ready, Settings(batch_size="full", optimizer="sgd", reduction=r, epochs=5)) for r in ("mean", "sum")
+        fit(ready, Settings(batch_size="full", optimizer="sgd", reduction=r, epochs=5))
+        for r in ("mean", "sum")
     )
     assert mean.rate.value == pytest.approx(569 * total.rate.value)
     np.testing.assert_allclose(mean.model.parameters, total.model.parameters, rtol=1e-9)
@@ -275,7 +276,7 @@ def test_the_path_begins_at_zero_and_holds_copies():
 
 
 def test_threads():
-    """"auto" is at least one thread, and a number is itself."""
+    """Automatic threads are at least one thread, and a number is itself."""
     assert num_threads("auto") >= 1
     assert num_threads(3) == 3
 
@@ -295,7 +296,11 @@ def test_no_rate_fails_in_silence(batch_size, optimizer, dtype):
     for rate in RATES:
         for epochs in (None, 5):
             settings = Settings(
-                batch_size=batch_size, optimizer=optimizer, learning_rate=rate, epochs=epochs, standardize=False
+                batch_size=batch_size,
+                optimizer=optimizer,
+                learning_rate=rate,
+                epochs=epochs,
+                standardize=False,
             )
             run = fit(ready, settings, give_up_after=60)
             assert np.isfinite(run.model.parameters).all()
@@ -323,7 +328,9 @@ def test_a_slow_run_names_the_column_that_holds_it_down():
     (note,) = slow.history.notes
     assert note.startswith("slow: ")
     assert "column 'x23'" in note
-    assert fit(prepared("breast_cancer"), Settings(batch_size=32, optimizer="sgd", epochs=3)).history.notes == []
+    assert (
+        fit(prepared("breast_cancer"), Settings(batch_size=32, optimizer="sgd", epochs=3)).history.notes == []
+    )
 
 
 def test_the_bound_that_is_named_is_where_descent_ends():

@@ -118,7 +118,7 @@ def test_numbers_that_leave_the_range_are_divergence(blown):
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("tol", [None, 1e-3])
 def test_never_below_the_start_is_divergence(exact, tol):
-    """A run whose epochs all lie above its start has diverged, also where it settles there; it is told, not hidden."""
+    """A run whose epochs all lie above its start has diverged, also where it settles there."""
     _, watch = follow([10.0, 20.0, 15.0, *[12.0] * 20], tol=tol, exact=exact)
     assert watch.stopped == "diverged"
     assert watch.history.last["loss"] == (12.0 if exact and tol is None else 10.0)
