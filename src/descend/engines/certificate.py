@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from descend.engines.linear_kernels import squared_norms
+from descend.engines.row_kernels import squared_norms
 from descend.objectives.losses import LOG_LOSS, SOFTMAX, Loss, sigmoid, softmax
 from descend.types import Dataset, FloatArray, IntArray
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from descend.batches import Visits
-from descend.engines import linear_kernels as kernels
+from descend.engines import row_kernels as kernels
 from descend.engines.linear import ALL_ONE
 from descend.objectives.losses import Loss
 from descend.types import Dataset, FloatArray
