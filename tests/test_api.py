@@ -44,6 +44,13 @@ def test_the_task_may_be_said():
     assert found.record["data"]["task"] == "regression"
 
 
+def test_the_random_state_decides_which_rows_are_held_out():
+    """Another random state holds out other rows, so the loss of the mean, where all kinds start, is another."""
+    rows = load_diabetes(return_X_y=True)
+    firsts = [compare(*rows, random_state=r, **QUICK).record["first_loss"] for r in (0, 0, 1)]
+    assert firsts[0] == firsts[1] != firsts[2]
+
+
 def test_weights_count():
     """Weights change the losses; weights of 1 do not."""
     rng = np.random.default_rng(0)

@@ -94,6 +94,7 @@ CASES = [
     ),
     ("Its updates are noisy", "stochastic", {"stochastic": NOISY, "mini": SMOOTH, "batch": SMOOTH}, True),
     ("Its updates are noisy", "stochastic", {"stochastic": SMOOTH, "mini": NOISY, "batch": SMOOTH}, False),
+    ("Its updates are noisy", "stochastic", {"stochastic": NOISY, "mini": NOISY, "batch": NOISY}, False),
     ("Its updates are noisy", "stochastic", {"stochastic": looks([1.0, 0.5])}, None),
     ("It cannot settle", "stochastic", {"stochastic": NOISY}, True),
     ("It cannot settle", "stochastic", {"stochastic": SMOOTH}, False),

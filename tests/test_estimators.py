@@ -128,6 +128,16 @@ def test_a_weight_of_two_is_the_row_twice(data, optimizer):
     assert weighted.history_.last["loss"] == pytest.approx(repeated.history_.last["loss"], rel=1e-10)
 
 
+def test_weights_count_in_mixed_tables_too():
+    """A table with texts and gaps gives, with whole-number weights, the fit of repeated rows."""
+    frame, y = mixed_frame()
+    weights = np.random.default_rng(0).integers(0, 3, size=len(y))
+    model = LinearClassifier(batch_size="full", optimizer="sgd", epochs=30, random_state=0)
+    weighted = clone(model).fit(frame, y, sample_weight=weights)
+    repeated = clone(model).fit(frame.loc[np.repeat(frame.index, weights)], np.repeat(y, weights))
+    np.testing.assert_allclose(weighted.predict_proba(frame), repeated.predict_proba(frame), rtol=1e-9)
+
+
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_rows_of_weight_zero_are_absent_at_any_batch_size(batch_size):
     """Rows of weight 0 leave the same bits behind as if they had not been there."""

@@ -69,6 +69,10 @@ def test_the_plane_is_that_of_the_largest_spread(case):
     values = np.linalg.eigvalsh(np.cov(plane(paths).T))[::-1]
     np.testing.assert_allclose(surface["explained"], values[:2] / values.sum(), rtol=1e-5)
     assert surface["explained"][0] >= surface["explained"][1] > 0
+    for name, value in zip(("x", "y"), values, strict=False):
+        places = np.concatenate([path[name] for path in surface["paths"]])
+        assert np.var(places, ddof=1) == pytest.approx(value, rel=1e-5)
+        assert surface[name][-1] - surface[name][0] == pytest.approx(1.3 * np.ptp(places))
 
 
 def test_losses_on_the_grid_are_the_objectives(case):
