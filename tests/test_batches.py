@@ -32,11 +32,11 @@ def test_every_row_comes_once(num_visits, seed, epoch):
 @given(SEEDS, st.integers(1, 1000), st.integers(0, 3000), st.integers(0, 3000))
 def test_the_order_is_a_pure_function(seed, epoch, num_visits, other):
     """The order is the same whatever was asked for in between, and does not touch NumPy's own generator."""
-    before = np.random.get_state()[1].tolist()  # noqa: NPY002
+    before = np.random.get_state()[1].tolist()
     first = order(seed, epoch, num_visits)
     order(seed + 1, epoch + 1, other)
     np.testing.assert_array_equal(order(seed, epoch, num_visits), first)
-    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == before
 
 
 def test_golden_order():

@@ -110,7 +110,7 @@ def _source(X: Any, y: Any, target: str | None, sample_weight: Any) -> Source:
     if isinstance(X, (str, Path)):
         return open_source(X, target=target)
     if hasattr(X, "__arrow_c_stream__"):
-        return table_source(X, y=y, weights=sample_weight, target=target)
+        return table_source(X, y=y, weights=sample_weight, target=target, require_target=True)
     if y is None:
         raise InputError("y is missing: give one target a row, or a table and the name of its target column")
     import numpy as np

@@ -197,8 +197,11 @@ def learns_fastest_at_the_start(mine: Kind, kinds: list[Kind]) -> Answer:
         + f"; after {seconds_text(moment)}: "
         + _listing(kinds, lambda k: percent(at_once[k.label]))
     )
-    least = [min(shares, key=lambda label: shares[label]) == mine.label for shares in (one_epoch, at_once)]
-    return (True if all(least) else None if any(least) else False), evidence
+    least = [
+        _clearly_less(shares[mine.label], [share for label, share in shares.items() if label != mine.label])
+        for shares in (one_epoch, at_once)
+    ]
+    return (True if all(least) else False if False in least and True not in least else None), evidence
 
 
 def _seconds_of_an_epoch(kind: Kind) -> float:

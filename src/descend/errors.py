@@ -40,7 +40,7 @@ def one_of(name: str, value: object, accepted: object) -> InputError:
     """The message for a value outside a closed list.
 
     >>> print(one_of("loss", "squared", ["squared_error", "log_loss"]))
-    loss 'squared' is not known; choose one of: squared_error, log_loss
+    loss 'squared' is not known; choose one of: squared_error, log_loss (did you mean 'squared_error'?)
     """
     import difflib
 

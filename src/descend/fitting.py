@@ -254,6 +254,7 @@ def fit(
             certify=plan.untuned,
             exact=settings.epochs is not None and not settings.early_stopping,
             dense=settings.dense,
+            growth=settings.growth,
         ),
         validation=validation,
         tail=TailAverage() if plan.average else None,
@@ -270,10 +271,18 @@ def fit(
             engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle
         )
     history = watch.history
+    if plan.untuned and settings.epochs is None and history.stopped in ("epochs", "time"):
+        left = (
+            "it is not known"
+            if watch.gap is None
+            else f"{watch.gap * watch.unit:.2g} of the loss is estimated to be"
+        )
+        history.notes.append(f"not certified: {left} what is left to gain; give it more time")
     if history.stopped != "converged":
         history.notes += slow_or_diverged(prepared, plan, settings, history.stopped)
     model = LinearModel(prepared.features, prepared.target, parameters, plan.loss.name, history=history)
     model.summary = summarise(prepared, plan, settings, history)
+    model.summary["gap_estimate"] = None if watch.gap is None else watch.gap * watch.unit
     return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, path)
 
 

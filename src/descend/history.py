@@ -83,7 +83,10 @@ class History:
                 f"not a history of this version of descend: format {saved.get('format')!r}, "
                 f"version {saved.get('version')!r}; {FORMAT!r} up to version {VERSION} is read"
             )
-        columns = {name: list(saved["columns"].get(name, [])) for name in COLUMNS}
+        kept = saved.get("columns")
+        if not isinstance(kept, Mapping) or not all(isinstance(kept.get(name), list) for name in COLUMNS):
+            raise ModelFileError("the history is damaged: its columns are not lists of numbers")
+        columns = {name: list(kept[name]) for name in COLUMNS}
         return cls(columns, saved.get("stopped", ""), list(saved.get("notes", [])))
 
     def save(self, path: str | Path, force: bool = False) -> Path:

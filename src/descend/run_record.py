@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.history import History
 from descend.machine import describe_machine
 from descend.metrics import ClassificationMetrics, Metrics, RegressionMetrics
 from descend.models.linear import LinearModel
@@ -103,6 +104,28 @@ def model_record(model: LinearModel, command: str | None = None, load: float | N
         "coefficients": largest_coefficients(model),
         "verdict": fit_verdict(model),
     }  # fmt: skip
+
+
+def history_record(history: History, name: str) -> dict[str, Any]:
+    """A ``descend.model`` record for a history that was saved without its model: the curve, and its end."""
+    last = history.last if len(history) else {}
+    ended = f"{last['loss']:.4g}" if last.get("loss") is not None else "unknown"
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "created": None,
+        "data": {"name": name, "notes": list(history.notes)},
+        "settings": {},
+        "machine": {},
+        "history": {"columns": history.columns},
+        "stopped": history.stopped,
+        "batch_size": last.get("batch_size"),
+        "learning_rate": last.get("learning_rate"),
+        "epochs": last.get("epoch"),
+        "steps": last.get("updates"),
+        "seconds": last.get("seconds"),
+        "verdict": f"The run ended at a loss of {ended}: {history.stopped or 'unfinished'}.",
+    }
 
 
 def _ordered(metrics: Metrics | None) -> Metrics | None:

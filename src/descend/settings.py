@@ -47,6 +47,8 @@ class Settings:
     seed: int = 0
     threads: int | Literal["auto"] = "auto"
     dense: bool = False
+    growth: float = 1.1
+    """``dense``: look at the loss from the first step on, at row counts that grow by ``growth``."""
 
     def checked(self) -> Settings:
         """The same with numbers as numbers; raises ``InputError`` naming the setting that cannot be used."""

@@ -28,6 +28,8 @@ LOOK_SECONDS = 0.2
 WORTHWHILE = 2.5
 BLOW_UP = 100.0
 """A loss this many times the first is taken for divergence."""
+CLEARLY_ABOVE = 0.1
+"""A run that ends by this share above its first loss has diverged; less is what data without a signal do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class Limits:
     exact: bool = False
     """The caller asked for so many epochs: what they end with is returned, and not the best on the way."""
     dense: bool = False
-    """Look often from the first step on, at row counts that grow by a tenth: for curves."""
+    """Look often from the first step on, at row counts that grow by ``growth``: for curves."""
+    growth: float = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ class Watch:
     seconds: float = 0.0
     call_seconds: float = 0.0
     """What it takes to enter the engine and come back. An epoch is entered once; more often only to look."""
+    _from_zero: bool = True
+    """Whether the run began at zero; one that begins at an optimum may hover above it."""
     _started: float = 0.0
     _rows: int = 0
     _steps: int = 0
@@ -128,6 +133,7 @@ class Watch:
     def start(self, state: State, phase: Phase) -> None:
         """The row of the history before the first step; starts the clock."""
         self.phase = phase
+        self._from_zero = not state.parameters.any()
         self.sample_rows = max(SAMPLE_ROWS, SAMPLE_NUMBERS // state.parameters.size)
         self._marks.append((0, self._observe(state, epoch=0, whole=True)))
         self._resume()
@@ -180,7 +186,10 @@ class Watch:
         if self.stopped == "interrupted":  # somewhere inside an epoch: what was learnt there counts too
             self._observe(state, self._rows // self.num_visits, whole=True)
         kept = self.latest if self.limits.exact and self.stopped == "epochs" else self.best
-        if kept.loss > self._marks[0][1]:
+        first = self._marks[0][1]
+        came_to = self.latest if kept.epoch == 0 else kept
+        above = came_to.loss > first + CLEARLY_ABOVE * abs(first)
+        if above and self._from_zero and self.stopped != "interrupted":
             self.stopped = "diverged"
         if self.history.last["loss"] != kept.loss * self.unit:
             self._record(state, kept.loss, kept.last_loss, kept.validation_loss)
@@ -243,7 +252,7 @@ class Watch:
         self._record(state, loss, last_loss, validation_loss)
         self._tell(loss, validation_loss, state.steps)
         self._last_look = self.seconds
-        self._next_dense = max(self._rows + 1, ceil(1.1 * self._rows))
+        self._next_dense = max(self._rows + 1, ceil(self.limits.growth * self._rows))
         if self.snapshot is not None:
             self.snapshot(state.parameters)
         return loss
@@ -284,6 +293,8 @@ class Watch:
         )
 
     def _tell(self, loss: float, validation_loss: float | None, steps: int) -> None:
+        if self.stopped:  # the last look of an interrupted run: who ended it is not asked again
+            return
         speed = self._rows / self.seconds if self.seconds > 0 else 0.0
         observation = Observation(
             seconds=self.seconds,
@@ -304,7 +315,9 @@ class Watch:
         left = []
         if self.limits.seconds is not None:
             left.append(self.limits.seconds - self.seconds)
-        if speed > 0:
+        if (
+            speed > 0 and not self.limits.certify
+        ):  # the certificate ends a run long before the last allowed epoch
             left.append((self.limits.epochs * self.num_visits - self._rows) / speed)
         return max(0.0, min(left)) if left else None
 

@@ -41,7 +41,7 @@ def place(tmp_path: Path, table: Path, model: Path) -> Path:
         (tmp_path / f"garbage.{ending}").write_bytes(random.bytes(3000))
     np.save(tmp_path / "matrix.npy", random.normal(size=(50, 3)))
     (tmp_path / "cut.npy").write_bytes(_cut(tmp_path / "matrix.npy"))
-    (tmp_path / "zipped.csv.gz").write_bytes(gzip.compress(table.read_bytes()))
+    (tmp_path / "zipped.csv.gz").write_bytes(gzip.compress(table.read_bytes(), mtime=0))
     (tmp_path / "cut.csv.gz").write_bytes(_cut(tmp_path / "zipped.csv.gz"))
     (tmp_path / "cut.descend").write_bytes(_cut(model))
     flipped = bytearray(model.read_bytes())

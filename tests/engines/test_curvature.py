@@ -38,6 +38,14 @@ def test_mean_curvature_is_the_largest_eigenvalue(shape, dtype, weighted):
     assert found.steepest_column[0] == 4
 
 
+def test_curvature_is_found_without_a_dominant_column():
+    """Where no direction stands out, what is found is within 5 % of the largest eigenvalue all the same."""
+    for seed in range(5):
+        data, loss, _ = dataset("squared_error", num_rows=400, num_columns=60, seed=seed)
+        exact = np.linalg.eigvalsh(gram(data))[-1]
+        assert 0.95 * exact <= measure_curvature(data, loss, seed=0).mean <= exact * (1 + 1e-9)
+
+
 def test_the_intercept_may_be_the_steepest_column():
     """Where all columns are small the intercept, column d, bends the objective most."""
     data, loss, _ = dataset("squared_error")

@@ -5,7 +5,7 @@ import pytest
 from support import dataset, rule, start
 
 from descend.batches import order
-from descend.engines import linear_kernels as kernels
+from descend.engines import row_kernels as kernels
 from descend.engines.linear import CHUNKS, SMALLEST_CHUNK, LinearEngine
 from descend.engines.reference import ReferenceEngine
 from descend.objectives.penalties import Penalty
@@ -82,15 +82,6 @@ def test_losses_are_added_up_in_float64():
     loss = dataset("squared_error")[1]
     mean = LinearEngine(data, loss, Penalty(0.0)).mean_loss(np.array([[1.0, 0.0]], dtype=np.float32))
     assert mean == pytest.approx(0.5 * 0.1**2, rel=1e-6)
-
-
-def test_all_scores_are_the_products():
-    """The kernel for scores is X Wᵀ + b."""
-    data, _, k = dataset("softmax")
-    parameters = start(data, k, spread=1.0).parameters
-    out = np.empty((37, k))
-    kernels.all_scores(data.X, parameters, out)
-    np.testing.assert_allclose(out, data.X @ parameters[:, :-1].T + parameters[:, -1], rtol=1e-12, atol=1e-14)
 
 
 def test_squared_norms_count_the_intercept():

@@ -63,7 +63,7 @@ def test_rows_go_where_dense_ones_go(monkeypatch, table, make, block_numbers):
 
 
 def test_the_scale_is_the_deviation_of_the_training_rows(table):
-    """scale (d,) is NumPy's standard deviation, zeros included."""
+    """The scale (d,) is NumPy's standard deviation, zeros included."""
     X, y, _ = table
     scale = prepare(array_source(csr_array(X), y), validation=0.0).features.scale
     others = np.setdiff1d(np.arange(12), [5, 7])

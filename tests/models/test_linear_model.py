@@ -43,7 +43,7 @@ def test_it_begins_at_zero():
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("standardize", [True, False])
 def test_weights_in_units_give_the_same_scores(name, standardize):
-    """x · weights + intercept for raw columns equals the scores of the encoded ones."""
+    """X · weights + intercept for raw columns equals the scores of the encoded ones."""
     model = model_of(TARGETS[name], standardize=standardize)
     weights, intercept = model.in_units()
     np.testing.assert_allclose(X @ weights.T + intercept, model.scores(X), rtol=1e-9, atol=1e-9)

@@ -9,7 +9,7 @@ from descend.objectives.penalties import Penalty, find_penalty
 
 
 def test_hand_value():
-    """alpha · ½‖w‖² of (3, 4) at alpha 0.5 is 6.25, and the intercept does not count."""
+    """Alpha · ½‖w‖² of (3, 4) at alpha 0.5 is 6.25, and the intercept does not count."""
     assert Penalty(0.5).value(np.array([[3.0, 4.0, 100.0]])) == 6.25
 
 

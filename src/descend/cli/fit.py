@@ -57,7 +57,9 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     """
     talk = Talk(given["as_json"], given["quiet"], given["verbose"])
     has_validation = arguments.validation(given["validation"]) != (0.0, None)
-    settings = arguments.settings(given, batch_size=given["batch_size"], early_stopping=has_validation)
+    settings = arguments.settings(
+        given, batch_size=given["batch_size"], early_stopping=has_validation, dense=True, growth=1.5
+    )
     arguments.check_page(given["report"], given["no_report"])
     outputs.check_differ(output=given["output"], report=given["report"])
     for name in ("output", "report"):

@@ -15,7 +15,7 @@ VERBS = {
     "fit": "Train one model, nothing to tune.",
     "predict": "One row of predictions for each row of data.",
     "evaluate": "Figures of a model on labelled data.",
-    "report": "The page again, from a saved comparison or model.",
+    "report": "The page again, from a saved comparison, history or model.",
     "machine": "What descend sees of this machine (for bug reports).",
 }
 """Each verb with its one line of help; a test holds that the verb's own help begins with it."""

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from descend import history
 from descend.cli import options, outputs
 from descend.cli.command import option, verb
 from descend.cli.talk import Talk
@@ -27,9 +28,10 @@ from descend.errors import ModelFileError, shorten
 @options.force
 @options.talking
 def command(run: str, **given: Any) -> int:
-    """The page again, from a saved comparison or model.
+    """The page again, from a saved comparison, history or model.
 
-    RUN is a run (.json) that descend compare wrote, or a model that descend fit wrote. Nothing is trained.
+    RUN is a run (.json) that descend compare wrote, a history (.json) saved from Python, or a model that
+    descend fit wrote. Nothing is trained.
     """
     talk = Talk(given["as_json"], given["quiet"], given["verbose"])
     outputs.check_given("--output", given["output"], given["force"], run)
@@ -67,6 +69,10 @@ def read_record(path: str) -> dict[str, Any]:
             raise ModelFileError(
                 f"run {shorten(path, 200)!r} holds no object; give a file that descend wrote"
             )
+        if record.get("format") == history.FORMAT:
+            from descend.run_record import history_record
+
+            return history_record(history.History.from_json(record), Path(path).stem)
         return record
 
     from descend.models.linear import LinearModel

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.engines import linear_kernels
+from descend.engines import row_kernels
 from descend.types import FloatArray, is_sparse
 
 
@@ -19,7 +19,7 @@ def squared_norms(X: Any) -> NDArray[np.float64]:
 
         sparse_kernels.squared_norms(X.data, X.indptr, norms)
     else:
-        linear_kernels.squared_norms(X, norms)
+        row_kernels.squared_norms(X, norms)
     return norms
 
 
@@ -30,4 +30,4 @@ def gram_product(X: Any, weights: FloatArray, num_rows: int, direction: FloatArr
 
         sparse_kernels.gram_product(X.data, X.indices, X.indptr, weights, num_rows, direction, out)
     else:
-        linear_kernels.gram_product(X, weights, num_rows, direction, out)
+        row_kernels.gram_product(X, weights, num_rows, direction, out)

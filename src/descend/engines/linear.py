@@ -11,8 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from descend.batches import order
-from descend.engines import linear_kernels as kernels
-from descend.engines import saga_kernels
+from descend.engines import row_kernels, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.certificate import estimate_gap
 from descend.engines.lbfgs import Memory, lbfgs_step
@@ -80,12 +79,14 @@ class LinearEngine:
         weights = self.weights[rows] if self.weights.size else ALL_ONE
         gradient = np.zeros(parameters.shape, dtype=part.X.dtype)
         scores = np.zeros(len(parameters), dtype=part.X.dtype)
-        room = kernels.room_for(part.X, len(parameters))
+        room = row_kernels.room_for(part.X, len(parameters))
         n = part.num_rows
-        kernels.add_gradient(
+        row_kernels.add_gradient(
             part.X, part.y, weights, NO_ORDER, 0, n, parameters, room, self.loss.code, gradient
         )
-        loss, weight = kernels.add_losses(part.X, part.y, weights, 0, n, parameters, scores, self.loss.code)
+        loss, weight = row_kernels.add_losses(
+            part.X, part.y, weights, 0, n, parameters, scores, self.loss.code
+        )
         return Sums(loss, gradient, weight)
 
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
@@ -102,7 +103,7 @@ class LinearEngine:
             self._steps(state, rule, order, batch_size)
 
     def _steps_of_one(self, state: State, rule: Rule, order: IntArray) -> None:
-        state.steps, state.num_averaged = kernels.run_sgd_of_one(
+        state.steps, state.num_averaged = step_kernels.run_sgd_of_one(
             self.data.X,
             self.data.y,
             self.visit_weights,
@@ -121,7 +122,7 @@ class LinearEngine:
         )
 
     def _steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
-        state.steps, state.num_averaged = kernels.run_steps(
+        state.steps, state.num_averaged = step_kernels.run_steps(
             self.data.X,
             self.data.y,
             self.visit_weights,
@@ -216,8 +217,8 @@ class LinearEngine:
             return self._part_of_many(chunk, parameters)
         data = self.data
         part = np.zeros(parameters.shape, dtype=data.X.dtype)
-        room = kernels.room_for(data.X, len(parameters))
-        value = kernels.add_objective(
+        room = row_kernels.room_for(data.X, len(parameters))
+        value = row_kernels.add_objective(
             data.X, data.y, self.weights, chunk.start, chunk.stop, parameters, room, self.loss.code, part
         )
         return value, part
@@ -257,7 +258,7 @@ class LinearEngine:
         gradient = self._full_gradient(state.parameters)
         state.steps += 1
         rows = 1 if rule.sum_rows else self.num_rows
-        kernels.apply_update(
+        step_kernels.apply_update(
             state.parameters,
             gradient,
             state.first,
@@ -308,8 +309,8 @@ class LinearEngine:
             return self._part_of_many(chunk, parameters)[1]
         X, y, loss = self.data.X, self.data.y, self.loss.code
         part = np.zeros(parameters.shape, dtype=X.dtype)
-        room = kernels.room_for(X, len(parameters))
-        kernels.add_gradient(
+        room = row_kernels.room_for(X, len(parameters))
+        row_kernels.add_gradient(
             X, y, self.weights, NO_ORDER, chunk.start, chunk.stop, parameters, room, loss, part
         )
         return part
@@ -332,7 +333,7 @@ class LinearEngine:
             return self._losses_of_many(rows, parameters)
         data = self.data
         scores = np.zeros(1, dtype=data.X.dtype)
-        return kernels.add_losses(
+        return row_kernels.add_losses(
             data.X, data.y, self.weights, rows.start, rows.stop, parameters, scores, self.loss.code
         )
 

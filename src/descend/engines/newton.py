@@ -65,4 +65,4 @@ def newton_direction(
         step = np.asarray(np.linalg.lstsq(flat, gradient.ravel())[0]).reshape(k, columns)
     if loss.code == SOFTMAX:  # the same number added to all intercepts changes nothing: do not drift along it
         step[:, -1] -= step[:, -1].mean()
-    return step
+    return np.asarray(step)

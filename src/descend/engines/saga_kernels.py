@@ -16,8 +16,8 @@ from __future__ import annotations
 import numpy as np
 
 from descend.engines.compiled import kernel, part
-from descend.engines.linear_kernels import AHEAD, LINE, write_derivatives, write_scores
 from descend.engines.prefetch import prefetch
+from descend.engines.row_kernels import AHEAD, LINE, write_derivatives, write_scores
 from descend.objectives.losses import LOG_LOSS, SOFTMAX
 from descend.types import FloatArray, IntArray
 

@@ -2,7 +2,7 @@
 
 n rows, d columns, k outputs. ``values``, ``indices``, ``indptr`` are those of CSR; ``V`` (d + 1, k) holds the
 parameters a column a line, the intercept last, so that a stored number meets its k parameters side by side.
-``order`` empty means rows start … stop − 1. The dense twin is ``linear_kernels.py``.
+``order`` empty means rows start … stop − 1. The dense twins are ``row_kernels.py`` and ``step_kernels.py``.
 """
 
 from __future__ import annotations
@@ -11,15 +11,9 @@ import numpy as np
 
 from descend.engines.compiled import kernel, part
 from descend.engines.fast_math import exponential
-from descend.engines.linear_kernels import (
-    AHEAD,
-    BLOCK,
-    LINE,
-    apply_update,
-    write_block_derivatives,
-    write_derivatives,
-)
 from descend.engines.prefetch import prefetch
+from descend.engines.row_kernels import AHEAD, BLOCK, LINE, write_block_derivatives, write_derivatives
+from descend.engines.step_kernels import apply_update
 from descend.objectives.losses import LOG_LOSS, SOFTMAX, derivative, softmax_value, value
 from descend.types import FloatArray, IntArray
 from descend.updates.schedules import rate_at
@@ -408,7 +402,7 @@ def run_dense_steps(
 ) -> tuple[int, int]:
     """Steps of optimizers that move every parameter whatever the rows say; a step costs k · d besides its rows.
 
-    ``parameters``, ``first``, ``second`` and ``average`` (k, d + 1), as in ``linear_kernels.run_steps``.
+    ``parameters``, ``first``, ``second`` and ``average`` (k, d + 1), as in ``step_kernels.run_steps``.
     """
     k, d = parameters.shape[0], parameters.shape[1] - 1
     number = values.dtype.type

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from descend.engines.compiled import kernel, part
-from descend.engines.linear_kernels import AHEAD, write_derivatives
+from descend.engines.row_kernels import AHEAD, write_derivatives
 from descend.engines.saga_kernels import LEAST_SHARE, curvature_share
 from descend.engines.sparse_kernels import FOLD, ask_for_row, write_row_scores
 from descend.types import FloatArray, IntArray

@@ -1,7 +1,8 @@
-"""Compiled loops for linear models. Arrays in, arrays out; whatever is checked was checked before.
+"""Compiled loops over rows at fixed parameters: scores, losses, gradients, norms. Nothing is updated here.
 
 n rows, d columns, k outputs. ``X`` (n, d); ``y`` (n, 1 or k); ``weights`` (n,), or empty for all 1;
-``parameters`` and ``gradient`` (k, d + 1), the intercept last. The plain twin is ``engines/reference.py``.
+``parameters`` and ``gradient`` (k, d + 1), the intercept last. Arrays in, arrays out; whatever is checked was
+checked before. The plain twin is ``engines/reference.py``.
 """
 
 from __future__ import annotations
@@ -14,11 +15,8 @@ from descend.engines.prefetch import prefetch
 from descend.objectives import losses
 from descend.objectives.losses import LOG_LOSS, SOFTMAX, derivative, softmax_value, value
 from descend.types import FloatArray, IntArray
-from descend.updates import ADAM, SGD, schedules, update
-from descend.updates import FORMULAS as UPDATES
-from descend.updates.schedules import rate_at
 
-for formula in (*losses.FORMULAS, *UPDATES, *schedules.FORMULAS):
+for formula in losses.FORMULAS:
     inline(formula)
 
 BLOCK = 64  # rows whose scores are kept before their derivatives are taken
@@ -277,224 +275,6 @@ def add_losses(
         total += weight * row_loss
         total_weight += weight
     return total, total_weight
-
-
-@part
-def apply_update(
-    parameters: FloatArray,
-    gradient: FloatArray,
-    first: FloatArray,
-    second: FloatArray,
-    optimizer: int,
-    rate: float,
-    numbers: FloatArray,
-    alpha: float,
-    scale: float,
-    fit_intercept: bool,
-    step: int,
-) -> None:
-    """One step from the sum ``gradient``, which is left at zero for the next batch."""
-    number = parameters.dtype.type
-    rate_, alpha_, scale_ = number(rate), number(alpha), number(scale)
-    beta1, beta2 = number(numbers[0]), number(numbers[1])
-    correction1 = correction2 = number(1.0)
-    if optimizer == ADAM:
-        correction1 = number(1.0 - numbers[0] ** step)
-        correction2 = number(1.0 - numbers[1] ** step)
-    d = parameters.shape[1] - 1
-    for c in range(parameters.shape[0]):
-        for j in range(d):
-            g = gradient[c, j] * scale_ + alpha_ * parameters[c, j]
-            gradient[c, j] = 0.0
-            parameters[c, j], first[c, j], second[c, j] = update(
-                optimizer,
-                parameters[c, j],
-                g,
-                first[c, j],
-                second[c, j],
-                rate_,
-                beta1,
-                beta2,
-                correction1,
-                correction2,
-            )
-        if fit_intercept:
-            parameters[c, d], first[c, d], second[c, d] = update(
-                optimizer,
-                parameters[c, d],
-                gradient[c, d] * scale_,
-                first[c, d],
-                second[c, d],
-                rate_,
-                beta1,
-                beta2,
-                correction1,
-                correction2,
-            )
-        gradient[c, d] = 0.0
-
-
-@part
-def sgd_step_of_one(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
-    row: int,
-    parameters: FloatArray,
-    scores: FloatArray,
-    loss: int,
-    rate: float,
-    alpha: float,
-    fit_intercept: bool,
-) -> None:
-    """Batch size 1, plain SGD: the update is applied as the row is read, and no gradient array exists."""
-    d = X.shape[1]
-    number = X.dtype.type
-    weight = rate * (weights[row] if weights.size else 1.0)
-    shrink = number(1.0 - rate * alpha)
-    write_scores(X, row, parameters, scores)
-    write_derivatives(loss, scores, y, row)
-    for c in range(parameters.shape[0]):
-        r = number(scores[c] * weight)
-        for j in range(d):
-            parameters[c, j] = shrink * parameters[c, j] - r * X[row, j]
-        if fit_intercept:
-            parameters[c, d] -= r
-
-
-@kernel
-def run_sgd_of_one(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
-    order: IntArray,
-    parameters: FloatArray,
-    average: FloatArray,
-    num_averaged: int,
-    average_every: int,
-    first_step: int,
-    loss: int,
-    alpha: float,
-    schedule: int,
-    rate: float,
-    num_steps: int,
-    fit_intercept: bool,
-) -> tuple[int, int]:
-    """``run_steps`` for batch size 1, plain SGD and one output: the textbook's stochastic gradient descent.
-
-    A loop of its own because the score and the step stay in registers here: half the time of the general one.
-    """
-    d = X.shape[1]
-    w = parameters[0]
-    number = X.dtype.type
-    n = order.size
-    bytes_of_row = d * X.itemsize
-    step = first_step
-    for i in range(n):
-        row = order[i]
-        if i + AHEAD < n:
-            for offset in range(0, bytes_of_row, LINE):
-                prefetch(X, order[i + AHEAD], offset)
-        step += 1
-        now = rate_at(schedule, rate, step, num_steps)
-        shrink = number(1.0 - now * alpha)
-        score = w[d]
-        for j in range(d):
-            score += X[row, j] * w[j]
-        if loss == LOG_LOSS:
-            r = number(1.0) / (number(1.0) + exponential(-score)) - number(y[row, 0])
-        else:
-            r = number(derivative(loss, score, y[row, 0]))
-        if weights.size:
-            r *= number(weights[row])
-        r *= number(now)
-        for j in range(d):
-            w[j] = shrink * w[j] - r * X[row, j]
-        if fit_intercept:
-            w[d] -= r
-        if average_every > 0 and step % average_every == 0:
-            num_averaged += 1
-            share = 1.0 / num_averaged
-            for j in range(d + 1):
-                average[0, j] += share * (w[j] - average[0, j])
-    return step, num_averaged
-
-
-@kernel
-def run_steps(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
-    order: IntArray,
-    batch_size: int,
-    parameters: FloatArray,
-    first: FloatArray,
-    second: FloatArray,
-    average: FloatArray,
-    num_averaged: int,
-    average_every: int,
-    first_step: int,
-    loss: int,
-    alpha: float,
-    optimizer: int,
-    schedule: int,
-    rate: float,
-    num_steps: int,
-    numbers: FloatArray,
-    sum_rows: bool,
-    fit_intercept: bool,
-) -> tuple[int, int]:
-    """Walks ``order`` in batches. Returns steps taken in all and parameters averaged so far."""
-    k = parameters.shape[0]
-    d = X.shape[1]
-    gradient = np.zeros((k, d + 1), dtype=X.dtype)
-    room = room_for(X, k)
-    scores = room[:k]
-    step = first_step
-    n = order.size
-    bytes_of_row = d * X.itemsize
-    start = 0
-    while start < n:
-        stop = min(start + batch_size, n)
-        step += 1
-        now = rate_at(schedule, rate, step, num_steps)
-        if batch_size == 1 and optimizer == SGD:
-            if start + AHEAD < n:
-                for offset in range(0, bytes_of_row, LINE):
-                    prefetch(X, order[start + AHEAD], offset)
-            sgd_step_of_one(X, y, weights, order[start], parameters, scores, loss, now, alpha, fit_intercept)
-        else:
-            add_gradient(X, y, weights, order, start, stop, parameters, room, loss, gradient)
-            rows = 1 if sum_rows else stop - start
-            ridge = alpha * (stop - start) / rows
-            apply_update(
-                parameters,
-                gradient,
-                first,
-                second,
-                optimizer,
-                now,
-                numbers,
-                ridge,
-                1.0 / rows,
-                fit_intercept,
-                step,
-            )
-        if average_every > 0 and step % average_every == 0:
-            num_averaged += 1
-            share = 1.0 / num_averaged
-            for c in range(k):
-                for j in range(d + 1):
-                    average[c, j] += share * (parameters[c, j] - average[c, j])
-        start = stop
-    return step, num_averaged
-
-
-@kernel
-def all_scores(X: FloatArray, parameters: FloatArray, out: FloatArray) -> None:
-    """Overwrites ``out`` (n, k) with the scores of every row."""
-    for row in range(X.shape[0]):
-        write_scores(X, row, parameters, out[row])
 
 
 @kernel

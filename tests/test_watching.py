@@ -1,0 +1,244 @@
+"""The watch: why a run ends, what is restored, and what does not count as training time."""
+
+import time
+
+import numpy as np
+import pytest
+from support import dataset, rule
+
+import descend.watching as watching
+from descend.batches import Visits
+from descend.engines.base import State
+from descend.engines.linear import LinearEngine
+from descend.objectives.penalties import Penalty
+from descend.recipe import Phase
+from descend.training import train
+from descend.types import Dataset
+from descend.watching import BLOW_UP, Limits, Watch
+
+
+class Scripted:
+    """An engine whose losses are written down: its parameters are the number of epochs done."""
+
+    num_rows = 1000
+
+    def __init__(self, losses):
+        self.losses = losses
+
+    def run(self, state, rule, order, batch_size):
+        rows = self.num_rows if order is None else len(order)
+        state.visits += rows
+        state.steps += 1 if order is None else -(-rows // batch_size)
+        state.parameters += rows / self.num_rows
+
+    def mean_loss(self, parameters, num_rows=None):
+        return self.losses[min(int(parameters[0, 0] + 1e-9), len(self.losses) - 1)]
+
+
+def follow(losses, validation=None, batch_size=10, **limits):
+    """Runs the script to its end; returns the epoch whose parameters came back, and the watch."""
+    engine, epochs = Scripted(losses), len(losses) - 1
+    watch = Watch(
+        engine,
+        engine.num_rows,
+        Limits(epochs=epochs, **limits),
+        validation=None if validation is None else Scripted(validation),
+    )
+    phase = Phase("sgd", rule(), batch_size, epochs)
+    parameters = train(engine, State(np.zeros((1, 2))), [phase], Visits(engine.num_rows), watch)
+    return round(float(parameters[0, 0])), watch
+
+
+FALLING = [10.0 / (1 + i) for i in range(21)]
+
+
+def test_a_fixed_number_of_epochs_returns_the_last():
+    """Asked for exactly so many epochs, the last one's parameters come back, better or not."""
+    epoch, watch = follow([5.0, 1.0, 2.0, 3.0], exact=True, tol=None)
+    assert (epoch, watch.stopped) == (3, "epochs")
+    assert watch.history["loss"] == [5.0, 1.0, 2.0, 3.0]
+
+
+def test_otherwise_the_best_comes_back():
+    """Without that wish the lowest loss comes back, and is the history's last row."""
+    epoch, watch = follow([5.0, 1.0, 2.0, 3.0], tol=None)
+    assert (epoch, watch.stopped) == (1, "epochs")
+    assert watch.history["loss"] == [5.0, 1.0, 2.0, 3.0, 1.0]
+    assert watch.history.last["epoch"] == 3.0
+
+
+def test_early_stopping_restores_the_best_validation():
+    """Validation's best epoch comes back, though the training loss went on falling; patience counts from it."""
+    validation = [9.0, 6.0, 4.0, 3.0, *[3.5] * 30]
+    losses = [10.0 * 0.9**i for i in range(34)]
+    epoch, watch = follow(losses, validation, early_stopping=True, patience=5)
+    assert (epoch, watch.stopped) == (3, "early_stopping")
+    assert watch.history["epoch"][-2] == 8.0
+    assert watch.history.last["validation_loss"] == 3.0
+    assert watch.history.last["loss"] == pytest.approx(losses[3])
+
+
+def test_validation_without_early_stopping_only_looks_on():
+    """Validation losses are recorded and decide nothing unless early stopping is on."""
+    epoch, watch = follow(FALLING, [1.0] * 21, tol=None)
+    assert (epoch, watch.stopped) == (20, "epochs")
+    assert watch.history["validation_loss"] == [1.0] * 21
+
+
+def test_it_ends_when_nothing_is_gained():
+    """A loss that has stopped falling ends the run after the patience, as converged."""
+    epoch, watch = follow([10.0, 5.0, 2.0, 1.0, *[1.0] * 60], tol=1e-3, patience=5)
+    assert watch.stopped == "converged"
+    assert watch.history.last["epoch"] == 8.0
+    assert epoch == 3
+
+
+def test_a_run_that_gains_goes_on():
+    """A loss that falls by one percent of all gained within the window is not converged."""
+    losses = [10.0, *[5.0 - 0.01 * i for i in range(60)]]
+    assert follow(losses, tol=1e-3)[1].stopped == "epochs"
+    assert follow(losses, tol=0.5)[1].stopped == "converged"
+
+
+def test_without_tol_it_never_converges():
+    """Tol None runs to the last epoch whatever is gained."""
+    assert follow([1.0] * 40, tol=None)[1].stopped == "epochs"
+
+
+@pytest.mark.parametrize("blown", [float("nan"), float("inf"), 10.0 * BLOW_UP * 1.01, 1e30])
+def test_numbers_that_leave_the_range_are_divergence(blown):
+    """NaN, infinity or a hundred times the first loss end the run as diverged, and the best before it comes back."""
+    epoch, watch = follow([10.0, 8.0, 6.0, blown, 5.0], tol=None)
+    assert (epoch, watch.stopped) == (2, "diverged")
+    assert watch.history.last["loss"] == 6.0
+    shown = watch.history["loss"][3]
+    assert shown is None if not np.isfinite(blown) else shown == blown
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("tol", [None, 1e-3])
+def test_never_below_the_start_is_divergence(exact, tol):
+    """A run whose epochs all lie above its start has diverged, also where it settles there."""
+    _, watch = follow([10.0, 20.0, 15.0, *[12.0] * 20], tol=tol, exact=exact)
+    assert watch.stopped == "diverged"
+    assert watch.history.last["loss"] == (12.0 if exact and tol is None else 10.0)
+
+
+def test_data_without_signal_do_not_diverge():
+    """A run that hovers a little above its start has nothing to learn, and has not diverged."""
+    epoch, watch = follow([10.0, *[10.1] * 20], tol=1e-3)
+    assert (epoch, watch.stopped) == (0, "converged")
+    assert follow([10.0, *[10.1] * 20], tol=None, exact=True)[1].stopped == "epochs"
+
+
+def test_a_run_that_begins_at_the_optimum_may_hover():
+    """A run continued from parameters other than zero keeps them where it finds nothing better."""
+    engine = Scripted([10.0, 10.0, *[20.0] * 20])
+    watch = Watch(engine, 1000, Limits(epochs=20))
+    state = State(np.ones((1, 2)))
+    train(engine, state, [Phase("sgd", rule(), 10, 20)], Visits(1000), watch)
+    assert watch.stopped == "converged"
+    assert watch.history.last["loss"] == 10.0
+
+
+def test_a_single_bad_epoch_is_not_divergence():
+    """Losses may rise for a while, below a hundred times the first."""
+    epoch, watch = follow([10.0, 900.0, 3.0, 2.0], tol=None)
+    assert (epoch, watch.stopped) == (3, "epochs")
+
+
+def test_few_updates_are_not_judged():
+    """Where an epoch is one update, 50 of them pass before a gain is judged, and no more than a look's distance."""
+    _, watch = follow([1.0] * 100, batch_size=0)
+    assert watch.stopped == "converged"
+    assert 50 <= watch.history.last["updates"] <= 1.05 * 50 + 1
+
+
+# --- time ------------------------------------------------------------------------------------------
+
+
+def trained(limits, callbacks=(), num_rows=3000, batch_size=16):
+    data, loss, _ = dataset("log_loss", num_rows=num_rows)
+    engine = LinearEngine(data, loss, Penalty(0.01))
+    engine.warm_up([(rule(), batch_size)], State(np.zeros((1, 6))))
+    watch = Watch(engine, num_rows, limits, callbacks=callbacks)
+    phase = Phase("sgd", rule(rate=0.01), batch_size, limits.epochs)
+    train(engine, State(np.zeros((1, 6))), [phase], Visits(num_rows), watch)
+    return watch
+
+
+def test_a_time_budget_ends_the_run():
+    """A run with a tenth of a second ends as "time", long before its epochs do."""
+    began = time.perf_counter()
+    watch = trained(Limits(epochs=10**9, seconds=0.1, tol=None))
+    assert watch.stopped == "time"
+    assert watch.history.last["seconds"] >= 0.1
+    assert time.perf_counter() - began < 5.0
+
+
+def test_observing_is_off_the_clock():
+    """Callbacks that sleep 50 ms do not enter the seconds."""
+    calls = []
+
+    def slow(observation):
+        calls.append(observation)
+        time.sleep(0.05)
+
+    watch = trained(Limits(epochs=20, tol=None), [slow], num_rows=500)
+    assert len(calls) >= 15
+    assert watch.history.last["seconds"] < 0.05 * len(calls) / 2
+
+
+def test_seconds_left_follow_the_nearer_end():
+    """The time left is that to the end of the budget or of the epochs, whichever is nearer, and never negative."""
+    seen = []
+    trained(Limits(epochs=10**9, seconds=0.05, tol=None), [seen.append])
+    left = [observation.seconds_left for observation in seen]
+    assert all(0 <= seconds <= 0.05 for seconds in left)
+    assert left[-1] == 0.0
+
+
+# --- looking at a sample ---------------------------------------------------------------------------
+
+
+def test_samples_stand_for_the_whole(monkeypatch):
+    """Looks inside an epoch may read a sample that is unlike the whole, and are close to the whole all the same."""
+    monkeypatch.setattr(watching, "SAMPLE_ROWS", 200)
+    monkeypatch.setattr(watching, "SAMPLE_NUMBERS", 0)
+    data, loss, _ = dataset("log_loss", num_rows=4000)
+    rng = np.random.default_rng(0)
+    flips = np.where(np.arange(4000) < 200, 0.45, 0.2)[:, None]
+    data = Dataset(data.X, np.where(rng.random((4000, 1)) < flips, 1 - data.y, data.y))
+    engine = LinearEngine(data, loss, Penalty(0.01))
+    path = []
+    watch = Watch(
+        engine, 4000, Limits(epochs=3, dense=True, tol=None), snapshot=lambda p: path.append(p.copy())
+    )
+    calls = []
+    whole = engine.mean_loss
+    engine.mean_loss = lambda parameters, num_rows=None: calls.append(num_rows) or whole(parameters, num_rows)
+    train(engine, State(np.zeros((1, 6))), [Phase("sgd", rule(rate=0.02), 4, 3)], Visits(4000), watch)
+    assert calls.count(200) > 20
+    exact = [whole(parameters) for parameters in path]
+    told = watch.history["last_loss"][: len(exact)]
+    raw = [whole(parameters, 200) for parameters in path]
+    assert np.mean(np.divide(raw, exact)[-10:]) > 1.1
+    np.testing.assert_allclose(told[-10:], exact[-10:], rtol=0.04)  # the sample alone is 14 % off
+    for rows, loss_told, loss_exact in zip(watch.history["rows"], told, exact, strict=False):
+        if rows % 4000 == 0:
+            assert loss_told == pytest.approx(loss_exact, rel=1e-12)
+
+
+def test_the_unit_turns_losses_into_the_users():
+    """All losses of the history are in the user's unit, and the decisions are not changed by it."""
+    data, loss, _ = dataset("squared_error", num_rows=100)
+    histories = []
+    for unit in (1.0, 1e12):
+        engine = LinearEngine(data, loss, Penalty(0.0))
+        watch = Watch(engine, 100, Limits(epochs=300), unit=unit, validation=engine)
+        train(engine, State(np.zeros((1, 6))), [Phase("sgd", rule(rate=0.1), 8, 300)], Visits(100), watch)
+        histories.append(watch.history)
+    one, large = histories
+    assert one.stopped == large.stopped == "converged"
+    for name in ("loss", "last_loss", "validation_loss"):
+        np.testing.assert_allclose(np.array(one[name]) * 1e12, large[name], rtol=1e-12)
