@@ -171,5 +171,15 @@ def test_the_command_line_trains_and_predicts_from_svmlight(files, capsys, valid
 def test_the_command_line_compares_on_svmlight(files, capsys):
     """The three kinds run side by side on sparse rows."""
     folder, _, _ = files
-    assert not run("compare", folder / "train.svm", "--epochs", "2", "--json", "--no-report", "--quiet")
+    assert not run(
+        "compare",
+        folder / "train.svm",
+        "--epochs",
+        "2",
+        "--json",
+        "--no-report",
+        "--quiet",
+        "--output",
+        folder / "run.json",
+    )
     assert json.loads(capsys.readouterr().out)
