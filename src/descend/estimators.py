@@ -187,9 +187,17 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
         """With ``warm_start``, the last fit's parameters in this fit's encoding."""
         if not self.warm_start or not hasattr(self, "model_"):
             return None
-        weights, intercept = np.atleast_2d(self.coef_), np.atleast_1d(self.intercept_)
-        if weights.shape != (target.num_outputs, len(features.names)):
+        before = self.model_
+        same_columns = features.names == before.features.names and features.origin.tolist() == (
+            before.features.origin.tolist()
+        )
+        if not same_columns or target.num_outputs != before.target.num_outputs:
             return None
+        if target.classes != before.target.classes:  # as many, but others
+            return None
+        weights, intercept = np.atleast_2d(self.coef_), np.atleast_1d(self.intercept_)
+        if weights.shape[1] != len(features.names):  # columns that were left out have a coefficient of 0
+            weights = weights[:, features.origin]
         scale = target.scale if self._task == "regression" else np.ones(len(weights))
         centre = target.mean if self._task == "regression" else np.zeros(len(weights))
         encoded = weights * features.scale / scale[:, None]
@@ -378,6 +386,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         super()._adopt(model)
         if not hasattr(self, "classes_"):
             self.classes_ = np.asarray(model.target.classes)
+        else:  # a class whose rows all weigh nothing is absent
+            self.classes_ = self.classes_[np.isin(self.classes_, np.asarray(model.target.classes))]
 
 
 class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
