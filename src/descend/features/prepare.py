@@ -34,6 +34,8 @@ class Prepared:
     target: Target
     notes: tuple[str, ...]
     num_rows: int
+    learned: Learned | None = None
+    """What the first pass found out about the training rows: more rows may be added to it later."""
 
 
 def prepare(
@@ -104,16 +106,18 @@ def prepare(
     train, held_out = _normalised(train, held_out)
     notes = [*getattr(source, "notes", ()), *notes, *features.notes]
     num_rows = train.num_rows + (0 if held_out is None else held_out.num_rows)
-    return Prepared(train, held_out, features, target, tuple(notes), num_rows)
+    return Prepared(train, held_out, features, target, tuple(notes), num_rows, learned)
 
 
 @dataclass
-class _Learned:
+class Learned:
+    """Statistics of columns and target."""
+
     columns: Statistics
     target: TargetStatistics
 
 
-def _learn(source: Source, share: float, seed: int, on_progress: OnProgress | None) -> tuple[_Learned, Split]:
+def _learn(source: Source, share: float, seed: int, on_progress: OnProgress | None) -> tuple[Learned, Split]:
     """The first pass; it begins again where a file's types turn out wider than its first rows said."""
     from descend.sources.widening import TypesWidened
 
@@ -141,7 +145,7 @@ def _learn(source: Source, share: float, seed: int, on_progress: OnProgress | No
 
 def _first_pass(
     source: Source, share: float, seed: int, on_progress: OnProgress | None
-) -> tuple[_Learned, Split]:
+) -> tuple[Learned, Split]:
     name = source.target_name or "y"
     columns, held_columns = Statistics(source.column_names), Statistics(source.column_names)
     goal, held_goal = TargetStatistics(name), TargetStatistics(name)
@@ -166,7 +170,7 @@ def _first_pass(
             on_progress(split.num_seen)
     goal.merge(held_goal, weight=0.0)
     columns.merge_mistakes(held_columns)
-    return _Learned(columns, goal), split
+    return Learned(columns, goal), split
 
 
 def _check_rows(source: Source, split: Split) -> None:
