@@ -144,7 +144,7 @@ def _known_labels(estimator: Any, y: Any) -> NDArray[Any]:
     unseen = [label for label in np.unique(labels).tolist() if label not in set(classes.tolist())]
     if unseen:
         raise InputError(
-            f"y holds the label {shorten(str(unseen[0]))!r}, which is none of the classes "
+            f"y holds the label {shorten(repr(unseen[0]))}, which is none of the classes "
             f"{shorten(str(classes.tolist()))}: name every label in the first call's classes"
         )
     return labels

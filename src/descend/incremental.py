@@ -50,12 +50,14 @@ def add_rows(
     target = stream.model.target
     data = _encode(stream, rows, seed)
     data = class_weights(class_weight, target, stream.learned.target)(data)
-    data = _relative(stream, data)
+    if data.weights is not None and not data.weights.any():
+        raise InputError("class_weight is 0 for every class in y: there is nothing to learn from this block")
     loss = find_loss(settings.loss, target.task, target.num_outputs)
     penalty = find_penalty(settings.penalty, settings.alpha)
     wanted = check_batch_size(settings.batch_size)
     wanted = DEFAULT_BATCH_SIZE if wanted == "auto" else wanted
     full = wanted == "full" or int(wanted) >= data.num_rows > 1
+    data = _relative(stream, data, full)
     curvature = _curvature(stream, data, loss, seed, full)
     visits = curvature.visits
     batch_size = data.num_rows if full else min(int(wanted), visits.num_visits)
@@ -103,7 +105,7 @@ def add_rows(
                 'this block taught nothing. Take learning_rate="auto"'
             )
             last_loss = engine.mean_loss(stream.state.parameters)
-        parameters = _result(stream, average)
+        parameters = _result(stream, average or trouble is not None)
         final = engine.mean_loss(parameters)
     _record(stream, final, last_loss, seconds, batch_size, rate, optimizer, settings, parameters, loss.name)
     return stream, trouble
@@ -144,13 +146,16 @@ def _encode(stream: Stream, rows: Rows, seed: int) -> Dataset:
     return Dataset(X, y, None if rows.weights is None else rows.weights[order])
 
 
-def _relative(stream: Stream, data: Dataset) -> Dataset:
-    """Weights relative to the mean of all that were seen, so that weight 2 now is twice a weight 1 of before."""
+def _relative(stream: Stream, data: Dataset, full: bool) -> Dataset:
+    """Weights relative to the mean of all that were seen, so that weight 2 now is twice a weight 1 of before.
+
+    A block that is one step is a mean of its own, in which a row twice only counts against the other rows.
+    """
     weights = np.ones(data.num_rows) if data.weights is None else data.weights
     stream.num_blocks += 1
     stream.num_rows += data.num_rows
     stream.total_weight += float(weights.sum())
-    mean = stream.total_weight / stream.num_rows
+    mean = float(weights.mean()) if full else stream.total_weight / stream.num_rows
     plain = data.weights is None and mean == 1.0
     return Dataset(data.X, data.y, None if plain else weights / mean)
 
