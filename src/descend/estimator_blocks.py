@@ -20,8 +20,9 @@ from descend.features.prepare import Learned
 from descend.incremental import add_rows, check_settings, tell_callbacks
 from descend.settings import Settings
 from descend.sources.arrays import column_names
+from descend.sources.sparse import as_csr
 from descend.stream import Rows, Stream, begin
-from descend.types import Task
+from descend.types import Task, is_sparse
 from descend.watching import Callback, Observation
 
 
@@ -110,12 +111,19 @@ def check_block(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None)
         estimator,
         X,
         y,
+        accept_sparse="csr",
         dtype=FLOATS,
         order="C",
         reset=model is None,
         multi_output=estimator._task == "regression",
         y_numeric=estimator._task == "regression",
     )
+    if is_sparse(X):
+        X = as_csr(X, "X")
+        if model is not None and not model.features.takes_sparse:
+            raise InputError(
+                "X is sparse, but the model has learnt from dense rows: give X.toarray(), or call fit"
+            )
     weights = None if sample_weight is None else check_weights(sample_weight, X)
     if estimator._task == "classification":
         y = _known_labels(estimator, y)

@@ -73,9 +73,9 @@ def add_rows(
         sum_rows=settings.reduction == "sum",
         fit_intercept=settings.fit_intercept,
     )
-    from descend.engines.linear import LinearEngine
+    from descend.engines.choose import make_engine
 
-    engine = LinearEngine(
+    engine = make_engine(
         data,
         loss,
         penalty,
@@ -140,7 +140,7 @@ def _optimizer(settings: Settings) -> Optimizer:
 def _encode(stream: Stream, rows: Rows, seed: int) -> Dataset:
     """The block's rows, encoded, in random order: an epoch only permutes what lies near one another."""
     model = stream.model
-    order = np.random.Generator(np.random.PCG64([seed, 1, stream.num_blocks])).permutation(len(rows.X))
+    order = np.random.Generator(np.random.PCG64([seed, 1, stream.num_blocks])).permutation(len(rows.y))
     X = model.features.encode(rows.X[order], dtype=model.parameters.dtype)
     y = model.target.encode(rows.y[order])
     return Dataset(X, y, None if rows.weights is None else rows.weights[order])
@@ -162,12 +162,11 @@ def _relative(stream: Stream, data: Dataset, full: bool) -> Dataset:
 
 def _curvature(stream: Stream, data: Dataset, loss: Any, seed: int, full: bool) -> Curvature:
     """L and L_max of what was seen, or of this block where it bends more; heavy rows split against all rows seen."""
-    from descend.engines import row_kernels
+    from descend.engines.by_storage import squared_norms
     from descend.engines.curvature import Curvature, measure_curvature, split_heavy_rows
 
     measured = measure_curvature(data, loss, seed, split=False)
-    norms = np.empty(data.num_rows)
-    row_kernels.squared_norms(data.X, norms)
+    norms = squared_norms(data.X)
     if data.weights is not None:
         norms *= data.weights
     before, count = stream.curved_rows, stream.curved_rows + data.num_rows

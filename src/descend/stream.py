@@ -26,6 +26,7 @@ from descend.history import History
 from descend.models.linear import LinearModel, initialise
 from descend.models.scaling import Scaling, carry, carry_gradient, carry_squares, parameters_for
 from descend.settings import Settings
+from descend.types import is_sparse
 
 ENOUGH_ROWS = 32
 """With fewer rows the scaling says little, and all of them are learnt anew with each block."""
@@ -33,9 +34,9 @@ ENOUGH_ROWS = 32
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A block that was checked: ``X`` (n, d), ``y`` (n,) or (n, k), weights (n,) above 0 or None."""
+    """A block that was checked: ``X`` (n, d), dense or CSR, ``y`` (n,) or (n, k), weights (n,) above 0 or None."""
 
-    X: NDArray[Any]
+    X: Any
     y: NDArray[Any]
     weights: NDArray[np.float64] | None
 
@@ -101,7 +102,9 @@ def with_early_rows(stream: Stream, rows: Rows) -> tuple[Stream, Rows]:
         return stream, rows
     rows = _join(stream.early, rows)
     start = begin(stream.learned.columns.names, _no_rows(stream.model.target), stream.model.parameters.dtype)
-    start = replace(start, num_blocks=stream.num_blocks, early=rows if len(rows.X) < ENOUGH_ROWS else None)
+    start = replace(
+        start, num_blocks=stream.num_blocks, early=rows if rows.X.shape[0] < ENOUGH_ROWS else None
+    )
     start.model.history = stream.model.history
     return start, rows
 
@@ -111,14 +114,19 @@ def _no_rows(target: Target) -> Target | None:
 
 
 def _join(one: Rows, other: Rows) -> Rows:
-    if not len(one.X):
+    if not len(one.y):
         return other
     weights = None
     if one.weights is not None or other.weights is not None:
         weights = np.concatenate(
-            [np.ones(len(r.X)) if r.weights is None else r.weights for r in (one, other)]
+            [np.ones(len(r.y)) if r.weights is None else r.weights for r in (one, other)]
         )
-    return Rows(np.concatenate([one.X, other.X]), np.concatenate([one.y, other.y]), weights)
+    y = np.concatenate([one.y, other.y])
+    if not is_sparse(one.X):
+        return Rows(np.concatenate([one.X, other.X]), y, weights)
+    from scipy.sparse import vstack
+
+    return Rows(vstack([one.X, other.X], format="csr"), y, weights)
 
 
 def in_new_scaling(stream: Stream, rows: Rows, settings: Settings) -> Stream:
@@ -130,6 +138,7 @@ def in_new_scaling(stream: Stream, rows: Rows, settings: Settings) -> Stream:
     block = Learned(Statistics(names), TargetStatistics("y"))
     block.columns.update(rows.X, rows.weights)
     learned.columns.merge(block.columns)
+    learned.columns.forget_rows()
     old_target = target = stream.model.target
     if target.task == "regression":
         block.target.update(rows.y, rows.weights)

@@ -26,7 +26,7 @@ def loss_surface(
     The plane holds the mean of all points; coordinates are distances in parameter space. The loss is that of a
     sample of rows. None where the paths have no extent.
     """
-    from descend.engines.linear import LinearEngine
+    from descend.engines.choose import make_engine
     from descend.objectives.losses import find_loss
     from descend.objectives.penalties import Penalty
 
@@ -42,7 +42,7 @@ def loss_surface(
     places = (points - centre) @ axes.T
     shape = run.model.parameters.shape
     loss = find_loss(run.model.loss, prepared.target.task, prepared.target.num_outputs)
-    engine = LinearEngine(prepared.train, loss, Penalty(run.model.summary["alpha"]))
+    engine = make_engine(prepared.train, loss, Penalty(run.model.summary["alpha"]))
     xs, ys = (_axis(places[:, i]) for i in (0, 1))
 
     def loss_at(x: float, y: float) -> float | None:

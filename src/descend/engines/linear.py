@@ -64,12 +64,15 @@ class LinearEngine:
         self.average_every = average_every
         self.weights = ALL_ONE if data.weights is None else data.weights
         self.visit_weights = self.weights if weights is None else _product(self.weights, weights)
-        chunk = max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS))
-        self.chunks = [
-            slice(start, min(start + chunk, data.num_rows)) for start in range(0, data.num_rows, chunk)
-        ]
-        worthwhile = len(self.chunks) > 1 and data.X.size >= SMALLEST_SHARED
-        self.pool = ThreadPoolExecutor(threads) if threads > 1 and worthwhile else None
+        self.threads = threads
+        self._cut(max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS)))
+
+    def _cut(self, chunk: int) -> None:
+        """Cuts the rows into chunks of so many, and opens threads where that pays."""
+        n = self.num_rows
+        self.chunks = [slice(start, min(start + chunk, n)) for start in range(0, n, chunk)]
+        worthwhile = len(self.chunks) > 1 and self.data.X.size >= SMALLEST_SHARED
+        self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 and worthwhile else None
 
     def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
         part = Dataset(self.data.X[rows], self.data.y[rows])
@@ -197,21 +200,9 @@ class LinearEngine:
 
     def objective(self, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Mean loss + penalty and its gradient (k, d + 1), float64; read in one pass."""
-        data, loss = self.data, self.loss.code
-        own = parameters.astype(data.X.dtype)
-
-        def part_of(chunk: slice) -> tuple[float, FloatArray]:
-            if len(own) > 1:
-                return self._part_of_many(chunk, own)
-            part = np.zeros(own.shape, dtype=data.X.dtype)
-            room = row_kernels.room_for(data.X, len(own))
-            value = row_kernels.add_objective(
-                data.X, data.y, self.weights, chunk.start, chunk.stop, own, room, loss, part
-            )
-            return value, part
-
+        own = parameters.astype(self.data.X.dtype)
         value, gradient = 0.0, np.zeros(own.shape, dtype=np.float64)
-        for part_value, part in self._map(part_of):
+        for part_value, part in self._map(partial(self._objective_of, parameters=own)):
             value += part_value
             gradient += part
         gradient /= self.num_rows
@@ -219,6 +210,18 @@ class LinearEngine:
         if not self.fit_intercept:
             gradient[:, -1] = 0.0
         return value / self.num_rows + self.penalty.value(own), gradient
+
+    def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
+        """Sums over a chunk: of the weighted losses, and of their gradients."""
+        if len(parameters) > 1:
+            return self._part_of_many(chunk, parameters)
+        data = self.data
+        part = np.zeros(parameters.shape, dtype=data.X.dtype)
+        room = row_kernels.room_for(data.X, len(parameters))
+        value = row_kernels.add_objective(
+            data.X, data.y, self.weights, chunk.start, chunk.stop, parameters, room, self.loss.code, part
+        )
+        return value, part
 
     def estimate_gap(self, state: State, enough: float) -> float:
         """½ g · H⁻¹ g by conjugate gradients; not run where a cheaper estimate is above ``enough`` already."""
@@ -295,35 +298,28 @@ class LinearEngine:
         return float(losses @ weights), float(weights.sum())
 
     def _full_gradient(self, parameters: FloatArray) -> FloatArray:
-        X, y, loss = self.data.X, self.data.y, self.loss.code
-
-        def gradient_of(chunk: slice) -> FloatArray:
-            if len(parameters) > 1:
-                return self._part_of_many(chunk, parameters)[1]
-            part = np.zeros(parameters.shape, dtype=X.dtype)
-            room = row_kernels.room_for(X, len(parameters))
-            row_kernels.add_gradient(
-                X, y, self.weights, NO_ORDER, chunk.start, chunk.stop, parameters, room, loss, part
-            )
-            return part
-
         total = np.zeros(parameters.shape, dtype=np.float64)
-        for part in self._map(gradient_of):
+        for part in self._map(partial(self._gradient_of, parameters=parameters)):
             total += part
         return total
 
+    def _gradient_of(self, chunk: slice, parameters: FloatArray) -> FloatArray:
+        """The sum over a chunk of the weighted losses' gradients."""
+        if len(parameters) > 1:
+            return self._part_of_many(chunk, parameters)[1]
+        X, y, loss = self.data.X, self.data.y, self.loss.code
+        part = np.zeros(parameters.shape, dtype=X.dtype)
+        room = row_kernels.room_for(X, len(parameters))
+        row_kernels.add_gradient(
+            X, y, self.weights, NO_ORDER, chunk.start, chunk.stop, parameters, room, loss, part
+        )
+        return part
+
     def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
-        data, loss = self.data, self.loss.code
-        end = data.num_rows if num_rows is None else min(num_rows, data.num_rows)
+        end = self.num_rows if num_rows is None else min(num_rows, self.num_rows)
 
         def losses_of(chunk: slice) -> tuple[float, float]:
-            rows = slice(chunk.start, max(chunk.start, min(chunk.stop, end)))
-            if len(parameters) > 1:
-                return self._losses_of_many(rows, parameters)
-            scores = np.zeros(1, dtype=data.X.dtype)
-            return row_kernels.add_losses(
-                data.X, data.y, self.weights, rows.start, rows.stop, parameters, scores, loss
-            )
+            return self._losses_of(slice(chunk.start, max(chunk.start, min(chunk.stop, end))), parameters)
 
         total = total_weight = 0.0
         for chunk_loss, chunk_weight in self._map(losses_of):
@@ -331,10 +327,20 @@ class LinearEngine:
             total_weight += chunk_weight
         return total / total_weight + self.penalty.value(parameters)
 
+    def _losses_of(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
+        """Sums of the weighted losses of some rows, and of their weights."""
+        if len(parameters) > 1:
+            return self._losses_of_many(rows, parameters)
+        data = self.data
+        scores = np.zeros(1, dtype=data.X.dtype)
+        return row_kernels.add_losses(
+            data.X, data.y, self.weights, rows.start, rows.stop, parameters, scores, self.loss.code
+        )
+
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
         """Compiles what ``rules`` at their batch sizes (0: full) need, on two rows, so that no clock counts it."""
         weights = None if self.data.weights is None else self.data.weights[:2]
-        few = LinearEngine(
+        few = type(self)(
             Dataset(self.data.X[:2], self.data.y[:2], weights),
             self.loss,
             self.penalty,
