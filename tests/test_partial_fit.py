@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from descend import LinearClassifier, LinearRegressor, load
 from descend.engines.linear import LinearEngine
+from descend.features import Features
 from descend.features.statistics import Statistics
 from descend.models.scaling import Scaling, carry, carry_gradient
 from descend.objectives.losses import LOSSES
@@ -53,12 +54,14 @@ def test_blocks_end_near_fit(data, batch_size):
             assert in_blocks(model, X, y, num_blocks, 10, by_label).score(X, y) > best - near
 
 
-@pytest.mark.parametrize("data", [IRIS, CANCER, WINE], ids=["iris", "cancer", "wine"])
-def test_a_row_at_a_time_is_learnt_from(data):
-    """One pass with one row a call comes within 15 % of fit's accuracy, though the first rows have no scale."""
+@pytest.mark.parametrize(
+    ("data", "near"), [(IRIS, 0.15), (CANCER, 0.05), (WINE, 0.05)], ids=["iris", "cancer", "wine"]
+)
+def test_a_row_at_a_time_is_learnt_from(data, near):
+    """One pass with one row a call comes near fit's accuracy, though the first rows have no scale."""
     X, y = data
     best = LinearClassifier(random_state=0).fit(X, y).score(X, y)
-    assert in_blocks(LinearClassifier(random_state=0), X, y, len(y)).score(X, y) > best - 0.15
+    assert in_blocks(LinearClassifier(random_state=0), X, y, len(y)).score(X, y) > best - near
 
 
 def test_many_epochs_in_one_block_come_to_the_optimum():
@@ -137,6 +140,17 @@ def test_a_column_may_begin_to_vary():
         for _ in range(5):
             start.partial_fit(X, y)
         assert start.score(X, y) > 0.95
+
+
+def test_rounding_is_no_deviation():
+    """A column of one value, whose sums are off in their last digits, is not divided by that error."""
+    stats = Statistics(("a", "b"))
+    for n in (3, 7, 11, 13):
+        stats.update(np.column_stack([np.full(n, 0.1), np.arange(n)]))
+    assert stats.moments.M2[0] > 0.0
+    features = Features.from_statistics(stats, keep_constants=True)
+    assert features.names == ("a", "b")
+    assert features.scale[0] == 1.0
 
 
 def test_carrying_keeps_scores_and_is_undone():
@@ -446,6 +460,8 @@ def test_a_block_that_diverges_teaches_nothing():
     with pytest.warns(ConvergenceWarning, match="diverged: learning rate"):
         model.partial_fit(*DIABETES)
     np.testing.assert_allclose(model.predict(DIABETES[0]), before, rtol=1e-10)
+    assert np.isfinite(model._stream.state.parameters).all()
+    assert np.abs(model._stream.state.parameters).max() < 10.0
 
 
 def test_callbacks_see_every_block():
