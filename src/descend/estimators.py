@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from math import ceil
@@ -15,26 +14,28 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from descend.estimator_blocks import LearnsBlocks, tell
+from descend.estimator_checks import FLOATS, all_or_nothing, check_weights, is_mixed_table
 from descend.features import prepare
 from descend.fitting import fit as run_fit
 from descend.models.linear import LinearModel
+from descend.models.scaling import parameters_for
 from descend.settings import Settings
 from descend.sources import array_source, table_source
 from descend.sources.arrays import column_names, numbered
 from descend.types import FloatArray, Source, Task
-from descend.watching import Callback, Observation
-
-FLOATS = (np.float64, np.float32)
+from descend.watching import Callback
 
 
-class _Linear(BaseEstimator):  # type: ignore[misc]
+class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     """What the two estimators share."""
 
     _task: Task
     coef_: FloatArray
     intercept_: FloatArray
+    standardized_coef_: FloatArray
     model_: LinearModel
 
     def __init__(
@@ -99,20 +100,22 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
         anything is trained. Ctrl-C leaves a fitted estimator behind and goes on as ``KeyboardInterrupt``.
         """
         settings = self._settings().checked()
-        source = self._source(X, y, sample_weight)
-        prepared = prepare(
-            source,
-            task=self._task,
-            validation=self._validation_share(),
-            seed=settings.seed,
-            standardize=self.standardize,
-            shuffle=self.shuffle,
-            class_weight=getattr(self, "class_weight", None),
-        )
-        callbacks = [*self.callbacks, *([_print] if self.verbose else [])]
-        run = run_fit(
-            prepared, settings, callbacks, initial=self._initial(prepared.features, prepared.target)
-        )
+        with all_or_nothing(self):
+            source = self._source(X, y, sample_weight)
+            prepared = prepare(
+                source,
+                task=self._task,
+                validation=self._validation_share(),
+                seed=settings.seed,
+                standardize=self.standardize,
+                shuffle=self.shuffle,
+                class_weight=getattr(self, "class_weight", None),
+            )
+            callbacks = [*self.callbacks, *([tell] if self.verbose else [])]
+            run = run_fit(
+                prepared, settings, callbacks, initial=self._initial(prepared.features, prepared.target)
+            )
+        self._stream, self._learned = None, prepared.learned.without_rows() if prepared.learned else None
         self._adopt(run.model)
         self._warn()
         if run.stopped == "interrupted" and not self._stopped_by_callback():
@@ -155,9 +158,10 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
 
     def _source(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Source:
         """The rows as a source, checked the way scikit-learn checks them."""
-        if _is_mixed_table(X):
+        if is_mixed_table(X):
             self._from_table = True
-            table = table_source(X, y=self._check_y(y), weights=sample_weight, name="X")
+            weights = None if sample_weight is None else check_weights(sample_weight, X)
+            table = table_source(X, y=self._check_y(y, weights), weights=weights, name="X")
             self.feature_names_in_ = np.array(table.column_names, dtype=object)
             self.n_features_in_ = len(table.column_names)
             return table
@@ -172,37 +176,20 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
             multi_output=self._task == "regression",
             y_numeric=False,
         )
-        weights = None
-        if sample_weight is not None:
-            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        source = array_source(X, self._check_y(y), weights, name="X")
+        weights = None if sample_weight is None else check_weights(sample_weight, X)
+        source = array_source(X, self._check_y(y, weights), weights, name="X")
         if hasattr(self, "feature_names_in_"):
             source.column_names = tuple(self.feature_names_in_)  # so that the model finds them in a file too
         return source
 
-    def _check_y(self, y: Any) -> NDArray[Any]:
+    def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
         raise NotImplementedError
 
     def _initial(self, features: Any, target: Any) -> FloatArray | None:
         """With ``warm_start``, the last fit's parameters in this fit's encoding."""
         if not self.warm_start or not hasattr(self, "model_"):
             return None
-        before = self.model_
-        same_columns = features.names == before.features.names and features.origin.tolist() == (
-            before.features.origin.tolist()
-        )
-        if not same_columns or target.num_outputs != before.target.num_outputs:
-            return None
-        if target.classes != before.target.classes:  # as many, but others
-            return None
-        weights, intercept = np.atleast_2d(self.coef_), np.atleast_1d(self.intercept_)
-        if weights.shape[1] != len(features.names):  # columns that were left out have a coefficient of 0
-            weights = weights[:, features.origin]
-        scale = target.scale if self._task == "regression" else np.ones(len(weights))
-        centre = target.mean if self._task == "regression" else np.zeros(len(weights))
-        encoded = weights * features.scale / scale[:, None]
-        shifted = (intercept + weights @ features.mean - centre) / scale
-        return np.hstack([encoded, shifted[:, None]])
+        return parameters_for(self.model_, features, target)
 
     # --- after training --------------------------------------------------------------------------
 
@@ -211,6 +198,7 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
         self.model_ = model
         self.history_ = model.history
         self.coef_, self.intercept_ = model.in_units()
+        self.standardized_coef_ = model.in_deviations()
         self.n_iter_ = max(1, ceil(model.history.last["epoch"]))
 
     def _warn(self) -> None:
@@ -284,7 +272,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
 
     Attributes
     ----------
-    coef_ : (1 or K, d); intercept_ : (1 or K,); classes_ : (K,), sorted
+    coef_ : (1 or K, d), for columns as they came; intercept_ : (1 or K,); classes_ : (K,), sorted
+    standardized_coef_ : (1 or K, d): what one deviation of a column adds to the score
     n_iter_ : epochs, rounded up; history_ : ``descend.History``; model_ : ``LinearModel``
     n_features_in_, feature_names_in_ : as in scikit-learn
 
@@ -356,10 +345,37 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         )
         self.class_weight = class_weight
 
-    def _check_y(self, y: Any) -> NDArray[Any]:
+    def partial_fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """One epoch over rows ``X`` (n, d) with labels ``y`` (n,), going on from what was learnt before.
+
+        ``classes`` names every label that may come; it is needed in the first call unless ``fit`` went before.
+        Columns are numbers. Their scaling is that of all rows seen so far, and the parameters are carried along
+        exactly. ``class_weight="balanced"`` cannot be known from some of the rows: give a dict.
+
+        Raises ``ValueError`` naming the argument that cannot be used; the model is then what it was.
+
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = LinearClassifier(random_state=0)
+        >>> for rows in np.array_split(np.random.default_rng(0).permutation(150), 5) * 10:
+        ...     model = model.partial_fit(X[rows], y[rows], classes=[0, 1, 2])
+        >>> bool(model.score(X, y) > 0.9)
+        True
+        """
+        self._fit_block(X, y, sample_weight, classes)
+        return self
+
+    def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
-        self.classes_ = np.unique(labels)
+        self.classes_ = np.unique(labels if weights is None else labels[weights > 0])
         return np.asarray(labels)
 
     def decision_function(self, X: Any) -> FloatArray:
@@ -379,8 +395,9 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         return self.model_.probabilities(scores)
 
     def predict_log_proba(self, X: Any) -> FloatArray:
-        """Logarithm of ``predict_proba``."""
-        return np.log(self.predict_proba(X))
+        """Logarithm of ``predict_proba``, finite even where that rounds to 0."""
+        scores = self._scores(X)
+        return self.model_.log_probabilities(scores)
 
     def _adopt(self, model: LinearModel) -> None:
         super()._adopt(model)
@@ -408,7 +425,17 @@ class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
 
     _task: Task = "regression"
 
-    def _check_y(self, y: Any) -> NDArray[Any]:
+    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """One epoch over rows ``X`` (n, d) with targets ``y`` (n,) or (n, k), going on from what was learnt before.
+
+        Columns are numbers. Their scaling and the target's are those of all rows seen so far, and the parameters
+        are carried along exactly. Raises ``ValueError`` naming the argument that cannot be used; the model is
+        then what it was.
+        """
+        self._fit_block(X, y, sample_weight)
+        return self
+
+    def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
         numbers = np.asarray(y, dtype=np.float64)
         self._one_output = numbers.ndim == 1
         return numbers
@@ -423,30 +450,9 @@ class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
         if not hasattr(self, "_one_output"):
             self._one_output = model.target.num_outputs == 1
         if self._one_output:
-            self.coef_ = self.coef_[0]
+            self.coef_, self.standardized_coef_ = self.coef_[0], self.standardized_coef_[0]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-def _is_mixed_table(X: Any) -> bool:
-    """Whether ``X`` is a table with columns other than plain numbers, or with gaps: the features stage is needed."""
-    if not hasattr(X, "__arrow_c_stream__"):
-        return False
-    import pyarrow as pa
-
-    table = pa.table(X)
-    return any(
-        not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) or column.null_count
-        for column in table.columns
-    )
-
-
-def _print(observation: Observation) -> None:
-    print(
-        f"epoch {observation.epoch:.2f}  loss {observation.loss:.6g}  "
-        f"{observation.rows_per_second:,.0f} rows/s",
-        file=sys.stdout,
-    )

@@ -195,7 +195,7 @@ def run_steps(
     step = first_step
     n = order.size
     bytes_of_row = d * X.itemsize
-    start = 0
+    start = 0 * n  # a bare 0 is a type of its own, for which kernels would be compiled once more
     while start < n:
         stop = min(start + batch_size, n)
         step += 1

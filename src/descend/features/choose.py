@@ -39,11 +39,16 @@ class Notes:
         return tuple(told + self._others)
 
 
-def choose_encoders(stats: Statistics, standardize: bool, notes: Notes) -> Iterator[tuple[int, Encoder]]:
-    """The encoders of the columns that are used, each with its place among the inputs."""
+def choose_encoders(
+    stats: Statistics, standardize: bool, notes: Notes, keep_constants: bool = False
+) -> Iterator[tuple[int, Encoder]]:
+    """The encoders of the columns that are used, each with its place among the inputs.
+
+    ``keep_constants``: a column that has had one value so far is kept, because more rows are to come.
+    """
     variance = stats.moments.variance
     constant = _is_constant(stats)
-    keeps_constants = bool(stats.is_matrix) and not standardize
+    keeps_constants = keep_constants or (bool(stats.is_matrix) and not standardize)
     for place, name in enumerate(stats.names):
         kind = stats.kinds.get(name)
         missing = stats.missing(name)
@@ -60,6 +65,7 @@ def choose_encoders(stats: Statistics, standardize: bool, notes: Notes) -> Itera
             _refuse_overflow(name, variance[slot], standardize)
             has_value = not constant[slot] or keeps_constants
             mean, scale = _affine(stats, slot, standardize and has_value)
+            scale = 1.0 if constant[slot] else scale
             encoder = Number(name, mean, scale, float(stats.moments.mean[slot]), has_value, has_gaps)
         else:
             encoder = _moment(stats, name, constant, has_gaps, standardize)

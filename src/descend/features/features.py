@@ -63,14 +63,16 @@ class Features:
         self._matrix: MatrixEncoder | None = None
 
     @classmethod
-    def from_statistics(cls, stats: Statistics, standardize: bool = True) -> Features:
-        """Decide the encoding from the statistics of the training rows."""
+    def from_statistics(
+        cls, stats: Statistics, standardize: bool = True, keep_constants: bool = False
+    ) -> Features:
+        """Decide the encoding from the statistics of the training rows, or of those seen so far."""
         if stats.row_lengths:
             from descend.features.sparse import SparseFeatures
 
             return SparseFeatures.learn(stats, standardize)
         notes = Notes()
-        encoders = tuple(choose_encoders(stats, standardize, notes))
+        encoders = tuple(choose_encoders(stats, standardize, notes, keep_constants))
         if not encoders:
             raise ColumnError(
                 "no column is left to learn from: " + ("; ".join(notes.lines()) or "there are no rows")

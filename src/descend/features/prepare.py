@@ -35,6 +35,8 @@ class Prepared:
     target: Target
     notes: tuple[str, ...]
     num_rows: int
+    learned: Learned | None = None
+    """What the first pass found out about the training rows: more rows may be added to it later."""
 
 
 def prepare(
@@ -108,14 +110,16 @@ def prepare(
     train, held_out = _normalised(train, held_out)
     notes = [*getattr(source, "notes", ()), *notes, *features.notes]
     num_rows = train.num_rows + (0 if held_out is None else held_out.num_rows)
-    return Prepared(train, held_out, features, target, tuple(notes), num_rows)
+    return Prepared(train, held_out, features, target, tuple(notes), num_rows, learned)
 
 
 @dataclass
-class _Learned:
+class Learned:
+    """Statistics of columns and target."""
+
     columns: Statistics
     target: TargetStatistics
-    held_out: Statistics
+    held_out: Statistics | None = None
 
     @property
     def lengths(self) -> NDArray[Any] | None:
@@ -124,14 +128,19 @@ class _Learned:
 
     @property
     def held_lengths(self) -> NDArray[Any] | None:
-        return None if self.lengths is None else _joined(self.held_out.row_lengths)
+        return None if self.lengths is None or self.held_out is None else _joined(self.held_out.row_lengths)
+
+    def without_rows(self) -> Learned:
+        """The same without what is kept of single rows: it may be added to for ever."""
+        self.columns.forget_rows()
+        return Learned(self.columns, self.target)
 
 
 def _joined(lengths: list[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate([np.empty(0, dtype=np.int64), *lengths])
 
 
-def _learn(source: Source, share: float, seed: int, on_progress: OnProgress | None) -> tuple[_Learned, Split]:
+def _learn(source: Source, share: float, seed: int, on_progress: OnProgress | None) -> tuple[Learned, Split]:
     """The first pass; it begins again where a file's types turn out wider than its first rows said."""
     from descend.sources.widening import TypesWidened
 
@@ -159,7 +168,7 @@ def _learn(source: Source, share: float, seed: int, on_progress: OnProgress | No
 
 def _first_pass(
     source: Source, share: float, seed: int, on_progress: OnProgress | None
-) -> tuple[_Learned, Split]:
+) -> tuple[Learned, Split]:
     name = source.target_name or "y"
     columns, held_columns = Statistics(source.column_names), Statistics(source.column_names)
     goal, held_goal = TargetStatistics(name), TargetStatistics(name)
@@ -184,7 +193,7 @@ def _first_pass(
             on_progress(split.num_seen)
     goal.merge(held_goal, weight=0.0)
     columns.merge_mistakes(held_columns)
-    return _Learned(columns, goal, held_columns), split
+    return Learned(columns, goal, held_columns), split
 
 
 def _check_rows(source: Source, split: Split) -> None:

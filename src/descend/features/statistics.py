@@ -103,6 +103,10 @@ class Statistics:
         self.total += other.total
         self.num_rows += other.num_rows
 
+    def forget_rows(self) -> None:
+        """Keep of ``row_lengths`` only that rows were sparse."""
+        self.row_lengths = [lengths[:0] for lengths in self.row_lengths[:1]]
+
     def merge_mistakes(self, other: Statistics) -> None:
         """Learn of words among numbers in rows that are not trained on, and of nothing else in them."""
         for name, levels in other.levels.items():

@@ -67,6 +67,26 @@ class LinearModel:
             return np.hstack([sigmoid(-scores), positive])
         return softmax(scores)
 
+    def log_probabilities(self, scores: FloatArray) -> FloatArray:
+        """Logarithm of ``probabilities``; from the scores, so that it stays finite where those are 0."""
+        if self.target.task == "regression" or self.loss != "log_loss":
+            with np.errstate(divide="ignore"):
+                return np.asarray(np.log(self.probabilities(scores)))
+        if scores.shape[1] == 1:
+            return np.hstack([-np.logaddexp(0.0, scores), -np.logaddexp(0.0, -scores)])
+        shifted = scores - scores.max(axis=1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+    def in_deviations(self) -> FloatArray:
+        """Weights for standardised columns: what one deviation of a column adds to the score, shapes as ``in_units``.
+
+        The target's units are the user's. Columns that were not standardised keep their units.
+        """
+        weights = self.parameters[:, :-1].astype(np.float64)
+        if self.target.task == "regression":
+            weights = weights * np.asarray(self.target.scale, dtype=np.float64)[:, None]
+        return self._for_inputs(weights)
+
     def in_units(self) -> tuple[FloatArray, FloatArray]:
         """Weights and intercept (k,) for columns before they were standardised, target units included.
 
@@ -78,11 +98,15 @@ class LinearModel:
         if self.target.task == "regression":
             scale = np.asarray(self.target.scale, dtype=np.float64)
             weights, intercept = weights * scale[:, None], intercept * scale + self.target.mean
+        return self._for_inputs(weights), intercept
+
+    def _for_inputs(self, weights: FloatArray) -> FloatArray:
+        """A matrix's weights with 0 for the columns that were left out."""
         if not self.features.is_matrix or self.features.tells_missing:
-            return weights, intercept
+            return weights
         whole = np.zeros((len(weights), len(self.features.input_names)))
         whole[:, self.features.origin] = weights
-        return whole, intercept
+        return whole
 
     def save(self, path: str | Path, force: bool = False) -> Path:
         """Writes the model as one file (safetensors with a JSON header); an existing one stays unless ``force``."""

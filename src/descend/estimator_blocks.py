@@ -1,0 +1,171 @@
+"""``partial_fit``: what both estimators do with a block of rows, and how a block is checked."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.validation import column_or_1d, validate_data
+
+from descend.errors import InputError, shorten
+from descend.estimator_checks import FLOATS, all_or_nothing, check_weights, is_mixed_table
+from descend.features import Target
+from descend.features.prepare import Learned
+from descend.incremental import add_rows, check_settings, tell_callbacks
+from descend.settings import Settings
+from descend.sources.arrays import column_names
+from descend.sources.sparse import as_csr
+from descend.stream import Rows, Stream, begin
+from descend.types import Task, is_sparse
+from descend.watching import Callback, Observation
+
+
+class LearnsBlocks:
+    """The part of an estimator that goes on from block to block."""
+
+    _task: Task
+    _stream: Stream | None = None
+    _learned: Learned | None = None
+    """What ``fit`` found out about its rows; more may be added."""
+    callbacks: Sequence[Callback]
+    verbose: int
+
+    def _settings(self) -> Settings:
+        raise NotImplementedError
+
+    def _adopt(self, model: Any) -> None:
+        raise NotImplementedError
+
+    def _fit_block(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: Any = None) -> None:
+        with all_or_nothing(self):
+            settings = self._settings().checked()
+            check_settings(settings)
+            class_weight = getattr(self, "class_weight", None)
+            if self._task == "classification":
+                check_classes(self, classes)
+            rows = check_block(self, X, y, sample_weight)
+            stream = self._stream or self._begin(rows, class_weight)
+            self._stream, trouble = add_rows(stream, rows, settings, class_weight, settings.seed)
+            self._from_table = False
+            self._adopt(self._stream.model)
+        tell_callbacks(self._stream, [*self.callbacks, *([tell] if self.verbose else [])])
+        if trouble is not None:
+            warnings.warn(trouble, ConvergenceWarning, stacklevel=3)
+
+    def _begin(self, rows: Rows, class_weight: Any) -> Stream:
+        model = getattr(self, "model_", None)
+        target = None
+        if self._task == "classification":
+            target = Target("y", "classification", classes=self.classes_.tolist())  # type: ignore[attr-defined]
+        dtype = rows.X.dtype if model is None else model.parameters.dtype
+        return begin(block_names(self), target, dtype, model, self._learned, class_weight)
+
+
+def tell(observation: Observation) -> None:
+    """What ``verbose`` prints of a look."""
+    print(
+        f"epoch {observation.epoch:.2f}  loss {observation.loss:.6g}  "
+        f"{observation.rows_per_second:,.0f} rows/s",
+        file=sys.stdout,
+    )
+
+
+def check_classes(estimator: Any, classes: ArrayLike | None) -> None:
+    """Sets ``classes_`` in the first call of ``partial_fit``; later ones may repeat them, and no others."""
+    known = getattr(estimator, "classes_", None)
+    if classes is None:
+        if known is None:
+            raise InputError(
+                "classes is missing: the first call of partial_fit has to name every class, such as "
+                "classes=np.unique(all_labels)"
+            )
+        return
+    given = np.asarray(unique_labels(classes))
+    if known is None:
+        if len(given) < 2:
+            raise InputError(f"classes holds {len(given)} class; at least 2 are needed")
+        estimator.classes_ = given
+    elif not np.array_equal(known, given):
+        raise InputError(
+            f"classes is {shorten(str(given.tolist()))}, but the model has {shorten(str(known.tolist()))}: "
+            "leave classes out, or call fit to begin anew"
+        )
+
+
+def check_block(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None) -> Rows:
+    """The rows of ``partial_fit``: numbers, known labels, weights above 0."""
+    model = getattr(estimator, "model_", None)
+    encoded = model is not None and not (model.features.is_matrix and not model.features.tells_missing)
+    if encoded or is_mixed_table(X):
+        raise InputError(
+            "X has columns of text, booleans or dates, or gaps, whose encoding needs all rows at once: "
+            "partial_fit takes columns of numbers; encode them first, or call fit"
+        )
+    X, y = validate_data(
+        estimator,
+        X,
+        y,
+        accept_sparse="csr",
+        dtype=FLOATS,
+        order="C",
+        reset=model is None,
+        multi_output=estimator._task == "regression",
+        y_numeric=estimator._task == "regression",
+    )
+    if is_sparse(X):
+        X = as_csr(X, "X")
+        if model is not None and not model.features.takes_sparse:
+            raise InputError(
+                "X is sparse, but the model has learnt from dense rows: give X.toarray(), or call fit"
+            )
+    weights = None if sample_weight is None else check_weights(sample_weight, X)
+    if estimator._task == "classification":
+        y = _known_labels(estimator, y)
+    else:
+        y = _numbers(estimator, np.asarray(y, dtype=np.float64))
+    if weights is not None and not (weights > 0).all():
+        kept = weights > 0
+        X, y, weights = X[kept], y[kept], weights[kept]
+    return Rows(X, y, weights)
+
+
+def block_names(estimator: Any) -> tuple[str, ...]:
+    """The names of the columns, x0, x1 and so on where they have none."""
+    return tuple(getattr(estimator, "feature_names_in_", column_names(estimator.n_features_in_)))
+
+
+def _known_labels(estimator: Any, y: Any) -> NDArray[Any]:
+    if estimator.class_weight == "balanced":
+        raise InputError(
+            'class_weight is "balanced", but partial_fit does not see all rows and cannot count them: give '
+            "class_weight={class: num_rows / (num_classes * rows_of_the_class)} from counts of your own"
+        )
+    labels = np.asarray(column_or_1d(y, warn=True))
+    check_classification_targets(labels)
+    classes = estimator.classes_
+    unseen = [label for label in np.unique(labels).tolist() if label not in set(classes.tolist())]
+    if unseen:
+        raise InputError(
+            f"y holds the label {shorten(repr(unseen[0]))}, which is none of the classes "
+            f"{shorten(str(classes.tolist()))}: name every label in the first call's classes"
+        )
+    return labels
+
+
+def _numbers(estimator: Any, y: NDArray[np.float64]) -> NDArray[np.float64]:
+    model = getattr(estimator, "model_", None)
+    if model is None:
+        estimator._one_output = y.ndim == 1
+        return y
+    outputs = 1 if y.ndim == 1 else y.shape[1]
+    if outputs != model.target.num_outputs or (y.ndim == 1) != estimator._one_output:
+        raise InputError(
+            f"y has shape {y.shape}, but the model predicts {model.target.num_outputs} number(s)"
+        )
+    return y

@@ -1,0 +1,54 @@
+"""What the estimators are given, checked the way scikit-learn checks it; nothing is left behind by a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import _check_sample_weight, _num_samples, check_non_negative
+
+from descend.errors import InputError
+
+FLOATS = (np.float64, np.float32)
+
+
+@contextmanager
+def all_or_nothing(estimator: Any) -> Iterator[None]:
+    """An error inside leaves the estimator's attributes as they were; Ctrl-C keeps what was learnt."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except Exception:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def is_mixed_table(X: Any) -> bool:
+    """Whether ``X`` is a table with columns other than plain numbers, or with gaps: the features stage is needed."""
+    if not hasattr(X, "__arrow_c_stream__"):
+        return False
+    import pyarrow as pa
+
+    table = pa.table(X)
+    return any(
+        not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) or column.null_count
+        for column in table.columns
+    )
+
+
+def check_weights(sample_weight: ArrayLike, X: Any) -> NDArray[np.float64]:
+    """Weights (n,) ≥ 0 with some above 0, or a ``ValueError`` naming ``sample_weight``."""
+    try:
+        weights = _check_sample_weight(sample_weight, np.empty((_num_samples(X), 0)), dtype=np.float64)
+        check_non_negative(weights, "`sample_weight`")
+    except (TypeError, ValueError) as error:
+        if "sample_weight" in str(error):
+            raise
+        raise InputError(f"sample_weight cannot be used: {error}") from None
+    if not weights.any():  # versions of scikit-learn differ in whether they look
+        raise InputError("sample_weight cannot be used: every weight is 0")
+    return np.asarray(weights)
