@@ -40,8 +40,9 @@ ORDER: list[set[str]] = [
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 # A saved run opens anywhere: what shows it needs nothing that computes.
 ONLY = {"report": {"errors", "types", "files", "history"}, "history": {"errors", "types", "files"}}
-# The permutation is compiled, so its kernel lives with the others and is loaded when rows are first ordered.
-LAZY_EXCEPTIONS = {("batches", "engines")}
+# The permutation and the parser of svmlight text are compiled: their kernels live with the others, and are loaded
+# when rows are first ordered or such a file is first opened.
+LAZY_EXCEPTIONS = {("batches", "engines"), ("sources", "engines")}
 HEAVY = ("sklearn", "numba", "pyarrow", "rich", "scipy", "pandas", "plotly", "torch")
 
 

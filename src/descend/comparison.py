@@ -256,7 +256,7 @@ def _summarise(kind: _KindRuns, prepared: Prepared, target: float, first_loss: f
         None if history.stopped == "diverged" else _first_at_or_below(history["loss"], target)
         for history in histories
     ]
-    row_bytes = prepared.train.X.itemsize * prepared.train.num_columns
+    row_bytes = prepared.train.bytes_of_row
 
     def to_target(name: str) -> dict[str, float] | None:
         values = [history[name][hit] for history, hit in zip(histories, hits, strict=True) if hit is not None]
@@ -279,7 +279,7 @@ def _summarise(kind: _KindRuns, prepared: Prepared, target: float, first_loss: f
         "final_loss": float(np.median(finals)) if finals else None,
         "rows_per_second": float(np.median(speeds)) if speeds else None,
         "peak_bytes": kind.peak_bytes,
-        "working_bytes": kind.batch_size * row_bytes,
+        "working_bytes": round(kind.batch_size * row_bytes),
         "stopped": [history.stopped for history in histories],
         "note": note_on(kind, hits, target, first_loss),
         "histories": [{"columns": history.columns} for history in histories],
@@ -322,11 +322,11 @@ def spread_of(values: Sequence[float]) -> dict[str, float] | None:
 
 def gradient_noise(prepared: Prepared, settings: Settings, batch_size: int) -> GradientNoise:
     """How far the gradient of a batch strays from that of all rows, at the start: measured on random batches."""
-    from descend.engines.linear import LinearEngine
+    from descend.engines.choose import make_engine
     from descend.models.linear import initialise
 
     data, target = prepared.train, prepared.target
-    engine = LinearEngine(data, *find_objective(prepared, settings))
+    engine = make_engine(data, *find_objective(prepared, settings))
     parameters = initialise(target.num_outputs, data.num_columns, data.X.dtype)
     few = min(data.num_rows, 20_000)  # rows lie in random order: the first ones stand for all
     whole = engine.loss_and_gradient(parameters, slice(few)).gradient / few

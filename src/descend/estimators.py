@@ -23,7 +23,7 @@ from descend.fitting import fit as run_fit
 from descend.models.linear import LinearModel
 from descend.settings import Settings
 from descend.sources import array_source, table_source
-from descend.sources.arrays import column_names
+from descend.sources.arrays import column_names, numbered
 from descend.types import FloatArray, Source, Task
 from descend.watching import Callback, Observation
 
@@ -177,7 +177,14 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
             return table
         self._from_table = False
         X, y = validate_data(
-            self, X, y, dtype=FLOATS, order="C", multi_output=self._task == "regression", y_numeric=False
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            dtype=FLOATS,
+            order="C",
+            multi_output=self._task == "regression",
+            y_numeric=False,
         )
         weights = None
         if sample_weight is not None:
@@ -237,8 +244,13 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
             return self.model_.scores(
                 validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=False)
             )
-        X = validate_data(self, X, dtype=FLOATS, reset=False)
+        X = validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False)
         return np.asarray(X @ np.atleast_2d(self.coef_).T + self.intercept_)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     @classmethod
     def _of(cls, model: LinearModel) -> Self:
@@ -247,7 +259,7 @@ class _Linear(BaseEstimator):  # type: ignore[misc]
         names = model.features.input_names
         estimator._from_table = not model.features.is_matrix
         estimator.n_features_in_ = len(names)
-        if names != column_names(len(names)):
+        if names not in (column_names(len(names)), numbered(1, len(names))):
             estimator.feature_names_in_ = np.array(names, dtype=object)
         estimator._adopt(model)
         return estimator

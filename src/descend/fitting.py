@@ -118,9 +118,13 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     if settings.optimizer in ("saga", *WHOLE):
         _check_smooth(settings.optimizer, loss, penalty)
     stochastic = batch_size < data.num_rows
-    if is_untuned(settings) and not (
-        _is_too_sharp(loss, penalty, stochastic) and settings.optimizer == "auto"
-    ):
+    lazily = penalty.l1 > 0.0 and data.is_sparse
+    if lazily and settings.optimizer == "saga":
+        raise InputError(
+            'optimizer \'saga\' with an L1 penalty takes dense rows only so far; take "auto" or "sgd"'
+        )
+    too_sharp = lazily or _is_too_sharp(loss, penalty, stochastic)
+    if is_untuned(settings) and not (too_sharp and settings.optimizer == "auto"):
         return _untuned_plan(data, settings, loss, penalty, batch_size, reason, target.num_outputs)
     return _plan_of_one(data, settings, loss, penalty, batch_size, reason, epochs)
 
@@ -228,7 +232,7 @@ def _untuned_plan(
     full_batch = batch_size >= data.num_rows
     fits = data.num_columns <= MOST_COLUMNS and not penalty.l1
     # Applied to a batch's gradient the matrix costs d² a step; below d / 4 rows that is more than the rows do.
-    steps_too = fits and not full_batch and 4 * batch_size >= data.num_columns
+    steps_too = fits and not full_batch and 4 * batch_size >= data.num_columns and not data.is_sparse
     matrix = precondition(data, loss.curvature, penalty.alpha, norms=steps_too) if fits else None
     curvature = measure_curvature(data, loss, settings.seed, split=not full_batch and not steps_too)
     if steps_too and matrix is not None and matrix.norms is not None:
@@ -304,14 +308,14 @@ def fit(
     ``initial`` (k, d + 1): start there instead of at zero. ``give_up_after`` epochs a run ends that has neither
     ``epochs`` nor stops by itself.
     """
-    from descend.engines.linear import LinearEngine
+    from descend.engines.choose import make_engine
 
     settings = settings.checked()
     data = prepared.train
     epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
     plan = resolve(prepared, settings, epochs)
     threads = num_threads(settings.threads)
-    engine = LinearEngine(
+    engine = make_engine(
         data,
         plan.loss,
         plan.penalty,
@@ -325,7 +329,7 @@ def fit(
     )
     validation = None
     if prepared.validation is not None:
-        validation = LinearEngine(prepared.validation, plan.loss, plan.penalty, threads=threads)
+        validation = make_engine(prepared.validation, plan.loss, plan.penalty, threads=threads)
     path: list[FloatArray] = []
     watch = Watch(
         engine,
@@ -450,8 +454,9 @@ def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped
 
 def column_scales(data: Dataset) -> FloatArray:
     """Root mean square of each column over the first rows, shape (d,)."""
-    sample = data.X[:10_000].astype(np.float64)
-    return np.asarray(np.sqrt(np.mean(sample * sample, axis=0)))
+    sample: Any = data.X[:10_000].astype(np.float64)
+    squares = sample.multiply(sample) if data.is_sparse else sample * sample
+    return np.asarray(np.sqrt(squares.mean(axis=0))).ravel()
 
 
 def summarise(prepared: Prepared, plan: Plan, settings: Settings, history: History) -> dict[str, Any]:

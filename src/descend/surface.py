@@ -26,7 +26,7 @@ def loss_surface(
     The plane holds the mean of all points; coordinates are distances in parameter space. The loss is that of a
     sample of rows. None where the paths have no extent.
     """
-    from descend.engines.linear import LinearEngine
+    from descend.engines.choose import make_engine
     from descend.fitting import find_objective
     from descend.settings import Settings
 
@@ -42,7 +42,7 @@ def loss_surface(
     places = (points - centre) @ axes.T
     shape = run.model.parameters.shape
     asked = Settings(**run.model.summary["asked"])
-    engine = LinearEngine(prepared.train, *find_objective(prepared, asked))
+    engine = make_engine(prepared.train, *find_objective(prepared, asked))
     xs, ys = (_axis(places[:, i]) for i in (0, 1))
 
     def loss_at(x: float, y: float) -> float | None:

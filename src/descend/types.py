@@ -20,11 +20,17 @@ IntArray: TypeAlias = NDArray[np.integer[Any]]
 Task: TypeAlias = Literal["classification", "regression"]
 
 
+def is_sparse(rows: object) -> bool:
+    """Whether ``rows`` are kept as CSR; told by what they have, for SciPy need not be imported to know."""
+    return hasattr(rows, "indptr")
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Rows as they are read together: source → features.
 
-    ``columns`` is a table of named columns of any type, or a plain matrix of numbers (rows, columns).
+    ``columns`` is a table of named columns of any type, or a plain matrix of numbers (rows, columns), which may
+    be sparse (a CSR array of SciPy).
     ``target`` and ``weights`` have one entry a row, or are absent.
     """
 
@@ -34,7 +40,9 @@ class Block:
 
     @property
     def num_rows(self) -> int:
-        return int(self.columns.shape[0] if isinstance(self.columns, np.ndarray) else self.columns.num_rows)
+        if isinstance(self.columns, np.ndarray) or is_sparse(self.columns):
+            return int(self.columns.shape[0])
+        return int(self.columns.num_rows)
 
 
 class Source(Protocol):
@@ -55,9 +63,9 @@ class Source(Protocol):
 class Dataset:
     """Encoded rows in memory: features → batches.
 
-    ``X`` (n, d) is float32 or float64, C-contiguous, and its rows are in random order unless shuffling was
-    turned off. ``y`` is (n, 1) with class codes 0 … k−1, or (n, k) with numbers as the target encodes them.
-    ``weights`` (n,) float64 have mean 1 over the training rows; None means all 1.
+    ``X`` (n, d) is float32 or float64, C-contiguous or a CSR array of SciPy, and its rows are in random order
+    unless shuffling was turned off. ``y`` is (n, 1) with class codes 0 … k−1, or (n, k) with numbers as the
+    target encodes them. ``weights`` (n,) float64 have mean 1 over the training rows; None means all 1.
     """
 
     X: FloatArray
@@ -71,3 +79,13 @@ class Dataset:
     @property
     def num_columns(self) -> int:
         return int(self.X.shape[1])
+
+    @property
+    def bytes_of_row(self) -> float:
+        """Bytes that reading a row takes, on the average."""
+        index = self.X.indices.itemsize if self.is_sparse else 0  # type: ignore[attr-defined]
+        return float(self.X.size * (self.X.dtype.itemsize + index) / max(1, self.num_rows))
+
+    @property
+    def is_sparse(self) -> bool:
+        return is_sparse(self.X)

@@ -122,6 +122,7 @@ class Watch:
     _plateau_loss: float = inf
     _plateau_epoch: int = 0
     _slowed_epoch: int | None = None
+    """Where the rate fell first."""
     _next_dense: int = 1
     _next_epoch: int = 1
     _last_look: float = 0.0
@@ -384,7 +385,8 @@ class Watch:
             self._plateau_loss, self._plateau_epoch = loss, epoch
         elif epoch - self._plateau_epoch >= PLATEAU_EPOCHS:
             state.pace *= PLATEAU_FACTOR
-            self._plateau_epoch = self._slowed_epoch = epoch
+            self._plateau_epoch = epoch
+            self._slowed_epoch = self._slowed_epoch or epoch
 
     def _gained_nothing(self, first: float, epoch: int, window: int) -> bool:
         if self.limits.tol is None:

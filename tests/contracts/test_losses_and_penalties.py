@@ -4,10 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from support import OTHERS, SHAPES, dataset, engines, rule, start
 
 from descend.batches import order
 from descend.engines.base import Rule
+from descend.engines.choose import make_engine
+from descend.objectives.penalties import Penalty
+from descend.types import Dataset
 from descend.updates import OPTIMIZERS
 
 TOLERANCE = {np.float32: {"rtol": 1e-3, "atol": 3e-5}, np.float64: {"rtol": 1e-9, "atol": 1e-12}}
@@ -113,3 +117,24 @@ def test_a_strong_l1_leaves_exact_zeros():
             engine.run(state, rule(name, 0.05), order(0, epoch, 37), batch_size)
         assert (state.parameters[:, :-1] == 0.0).all()
         assert state.parameters[0, -1] != 0.0
+
+
+@pytest.mark.parametrize("penalty", ["l2", "elasticnet"])
+@pytest.mark.parametrize("shape", OTHERS)
+def test_sparse_rows_give_what_dense_rows_give(shape, penalty):
+    """The objective and two epochs of SGD and Adam, clipped or not, are the same on CSR as on the dense rows."""
+    alpha, l1 = PENALTIES[penalty]
+    data, loss, k = dataset(shape, weighted=True)
+    X = data.X * (np.abs(data.X) > 0.5)
+    dense = make_engine(Dataset(X, data.y, data.weights), loss, Penalty(alpha, l1))
+    sparse = make_engine(Dataset(csr_array(X), data.y, data.weights), loss, Penalty(alpha, l1))
+    at = start(data, k, spread=0.5).parameters
+    for one, other in zip(dense.objective(at), sparse.objective(at), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-11, atol=1e-13)
+    for name, batch_size, clip in itertools.product(("sgd", "adam"), (1, 7, 0), (0.0, 0.5)):
+        states = [start(data, k), start(data, k)]
+        for engine, state in zip((dense, sparse), states, strict=True):
+            for epoch in (1, 2):
+                rows = None if batch_size == 0 else order(0, epoch, 37)
+                engine.run(state, rule(name, 0.01, clip=clip), rows, batch_size or 37)
+        np.testing.assert_allclose(states[1].parameters, states[0].parameters, rtol=1e-9, atol=1e-12)

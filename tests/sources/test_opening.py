@@ -108,7 +108,6 @@ def test_folder_of_mixed_kinds_is_refused(tmp_path):
         ("garbage.arrow", bytes(range(256)) * 8, "cannot be read as Arrow"),
         ("garbage.npy", bytes(range(256)) * 8, "cannot be read as .npy"),
         ("garbage.npz", bytes(range(256)) * 8, "cannot be read as .npz"),
-        ("rows.svm", b"1 1:2\n", "cannot be read yet; accepted are"),
         ("rows.xlsx", b"x", "no kind that can be read; accepted are"),
         ("rows.parquet.gz", b"x", "no kind that can be read"),
     ],

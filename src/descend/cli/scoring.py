@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from descend.cli.arguments import with_options
 from descend.errors import ColumnError, InputError, shorten
 from descend.models.linear import LinearModel
 from descend.sources import open_source
+from descend.sources.opening import SVMLIGHT, ending_of
 from descend.sources.selection import closest, listing
+from descend.sources.svmlight import SvmlightSource
 from descend.sources.tables import TableSource
 from descend.types import Block, FloatArray, Source
 
@@ -28,6 +31,8 @@ def open_unlabelled(model: LinearModel, data: str, target: str | None = None) ->
     """Rows to predict. A target is not needed; where it is there it is not read, and no row is left out."""
     goal = target if target is not None else model.target.name
     source = open_source(data, target=goal, require_target=False)
+    if isinstance(source, SvmlightSource):
+        return _by_number(model, source)
     if not isinstance(source, TableSource):
         return _matrix(model, source, data, target=goal, require_target=False)
     every = open_source(data, require_target=False)
@@ -41,7 +46,11 @@ def open_labelled(
     """Rows with a target; rows of a table that lack it are left out by the source, which counts them."""
     goal = target if target is not None else model.target.name
     choice: dict[str, Any] = {"target": goal, "weights": weights}
+    if target is None and ending_of(Path(data)) in SVMLIGHT:
+        choice["target"] = None  # the label is the target, whatever the model calls it
     source: Source = with_options(open_source, data, **choice)
+    if isinstance(source, SvmlightSource):
+        return _by_number(model, source)
     if not isinstance(source, TableSource):
         return _matrix(model, source, data, **choice)
     _check_columns(model, source.column_names, source.name)
@@ -79,6 +88,11 @@ def _with_row(error: ColumnError, start: int) -> ColumnError:
 
 
 def _check_columns(model: LinearModel, names: tuple[str, ...], where: str) -> None:
+    if model.features.takes_sparse:
+        raise ColumnError(
+            f"{shorten(where)} is a table, but the model was trained on sparse rows, whose columns go by "
+            "number; give svmlight rows or a matrix"
+        )
     present = set(names)
     lacking = [name for name in needed_columns(model) if name not in present]
     if not lacking:
@@ -90,6 +104,18 @@ def _check_columns(model: LinearModel, names: tuple[str, ...], where: str) -> No
         f"{shorten(where)} lacks {what}, which the model needs; its columns are {listing(names)}. "
         "Give data with the columns that the model was trained on"
     )
+
+
+def _by_number(model: LinearModel, source: SvmlightSource) -> Source:
+    """Rows whose columns go by number: the width is the model's, and what it does not know is left out."""
+    names = model.features.input_names
+    if not model.features.is_matrix:
+        raise ColumnError(
+            f"{shorten(source.name)} has numbered columns, but the model was trained on a table with columns "
+            f"{listing(names)}; give a table with these"
+        )
+    source.match_columns(names)
+    return source
 
 
 def _matrix(model: LinearModel, source: Source, data: str, **choice: Any) -> Source:

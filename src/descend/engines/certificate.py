@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from descend.engines.row_kernels import squared_norms
+from descend.engines.by_storage import squared_norms
 from descend.objectives.losses import SOFTMAX, Loss, second_derivatives, softmax
 from descend.types import Dataset, FloatArray, IntArray
 
@@ -91,8 +91,7 @@ def _sample(data: Dataset) -> tuple[IntArray | slice, FloatArray]:
     weights = np.ones(n) if data.weights is None else data.weights
     if n <= SAMPLE_ROWS:
         return slice(n), weights / n
-    norms = np.empty(n)
-    squared_norms(data.X, norms)
+    norms = squared_norms(data.X)
     norms *= weights
     heavy = norms > HEAVY * norms.mean()
     others = np.flatnonzero(~heavy)[:SAMPLE_ROWS]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from descend.batches import Visits
-from descend.engines import row_kernels as kernels
+from descend.engines.by_storage import gram_product, squared_norms
 from descend.engines.linear import ALL_ONE
 from descend.objectives.losses import Loss
 from descend.types import Dataset, FloatArray
@@ -46,8 +46,7 @@ def measure_curvature(data: Dataset, loss: Loss, seed: int, split: bool = True) 
     mean, direction = _largest_eigenvalue(data.X, weights)
     if not split:
         return Curvature(loss.curvature * mean, np.inf, direction, Visits(data.num_rows))
-    norms = np.empty(data.num_rows)
-    kernels.squared_norms(data.X, norms)
+    norms = squared_norms(data.X)
     if weights.size:
         norms *= weights
     visits = split_heavy_rows(norms, seed)
@@ -77,13 +76,14 @@ def split_heavy_rows(norms: FloatArray, seed: int) -> Visits:
 
 def _largest_eigenvalue(X: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:
     """Largest eigenvalue, and its vector, of the mean of weight · x̃ x̃ᵀ, x̃ being x and a 1; by power iteration."""
-    num_rows = min(len(X), max(256, SAMPLE_NUMBERS // (X.shape[1] + 1)))
+    numbers_of_row = X.size // X.shape[0] + 1
+    num_rows = min(X.shape[0], max(256, SAMPLE_NUMBERS // numbers_of_row))
     direction = np.random.default_rng(0).normal(size=X.shape[1] + 1)
     direction /= np.linalg.norm(direction)
     product = np.empty_like(direction)
     eigenvalue = 0.0
     for _ in range(POWER_STEPS):
-        kernels.gram_product(X, weights, num_rows, direction, product)
+        gram_product(X, weights, num_rows, direction, product)
         before, eigenvalue = eigenvalue, float(np.linalg.norm(product)) / num_rows
         if not np.isfinite(eigenvalue) or eigenvalue == 0.0:
             break

@@ -17,7 +17,7 @@ from descend.engines.certificate import estimate_gap
 from descend.engines.lbfgs import Memory, aim, lbfgs_step
 from descend.engines.newton import newton_direction
 from descend.engines.preconditioner import Preconditioner
-from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives, second_derivatives
+from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA, SGD
@@ -72,12 +72,15 @@ class LinearEngine:
         self.average_every = average_every
         self.weights = ALL_ONE if data.weights is None else data.weights
         self.visit_weights = self.weights if weights is None else _product(self.weights, weights)
-        chunk = max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS))
-        self.chunks = [
-            slice(start, min(start + chunk, data.num_rows)) for start in range(0, data.num_rows, chunk)
-        ]
-        worthwhile = len(self.chunks) > 1 and data.X.size >= SMALLEST_SHARED
-        self.pool = ThreadPoolExecutor(threads) if threads > 1 and worthwhile else None
+        self.threads = threads
+        self._cut(max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS)))
+
+    def _cut(self, chunk: int) -> None:
+        """Cuts the rows into chunks of so many, and opens threads where that pays."""
+        n = self.num_rows
+        self.chunks = [slice(start, min(start + chunk, n)) for start in range(0, n, chunk)]
+        worthwhile = len(self.chunks) > 1 and self.data.X.size >= SMALLEST_SHARED
+        self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 and worthwhile else None
 
     def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
         part = Dataset(self.data.X[rows], self.data.y[rows])
@@ -197,7 +200,7 @@ class LinearEngine:
         """A step of L-BFGS, or of Newton, which is L-BFGS with no memory and the whole inverse to start from."""
         if rule.width != self.smooth.shape[1]:
             self.smooth = self.loss.rounded(rule.width)
-            self.in_float64 = rule.optimizer.code == NEWTON
+            self.in_float64 = rule.optimizer.code == NEWTON and not self.data.is_sparse
             state.memory = Memory()
         memory = state.memory
         first = self._first
@@ -238,21 +241,9 @@ class LinearEngine:
 
     def objective(self, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Mean loss + penalty and its gradient (k, d + 1), float64; read in one pass."""
-        data, loss, shape = self.data, self.smooth.code, self.smooth.shape
-        own = parameters if self.in_float64 else parameters.astype(data.X.dtype)
-
-        def part_of(chunk: slice) -> tuple[float, FloatArray]:
-            if len(own) > 1 or self.in_float64:
-                return self._part_of_many(chunk, own, self.smooth)
-            part = np.zeros(own.shape, dtype=data.X.dtype)
-            room = row_kernels.room_for(data.X, len(own))
-            value = row_kernels.add_objective(
-                data.X, data.y, self.weights, chunk.start, chunk.stop, own, room, loss, shape, part
-            )
-            return value, part
-
+        own = parameters if self.in_float64 else parameters.astype(self.data.X.dtype)
         value, gradient = 0.0, np.zeros(own.shape, dtype=np.float64)
-        for part_value, part in self._map(part_of):
+        for part_value, part in self._map(partial(self._objective_of, parameters=own)):
             value += part_value
             gradient += part
         gradient /= self.num_rows
@@ -260,6 +251,18 @@ class LinearEngine:
         if not self.fit_intercept:
             gradient[:, -1] = 0.0
         return value / self.num_rows + self.penalty.value(own), gradient
+
+    def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
+        """Sums over a chunk: of the weighted losses, and of their gradients."""
+        if len(parameters) > 1 or self.in_float64:
+            return self._part_of_many(chunk, parameters, self.smooth)
+        data, loss, shape = self.data, self.smooth.code, self.smooth.shape
+        part = np.zeros(parameters.shape, dtype=data.X.dtype)
+        room = row_kernels.room_for(data.X, len(parameters))
+        value = row_kernels.add_objective(
+            data.X, data.y, self.weights, chunk.start, chunk.stop, parameters, room, loss, shape, part
+        )
+        return value, part
 
     def slack(self, num_outputs: int) -> float:
         """By how much the loss with rounded corners may lie below the loss itself, and a gap of it below the gap."""
@@ -279,9 +282,7 @@ class LinearEngine:
         if gradient is None:
             gradient = self.objective(state.parameters)[1]
         elif memory.moves.maxlen == 0:
-            if not self._lands_in_place(memory):
-                return np.inf
-            return memory.decrement  # Newton's own: nothing is estimated
+            return self._newton_gap(memory)
         elif memory.decrement > min(enough, memory.doubted):
             memory.doubted *= 1.2  # so that it is asked again some steps later, whatever the memory thinks
             return max(memory.decrement, 2.0 * enough)
@@ -304,31 +305,21 @@ class LinearEngine:
             memory.doubted = memory.decrement * enough / gap
         return gap
 
-    def _lands_in_place(self, memory: Memory) -> bool:
-        """Whether Newton's next step ends at the lowest place, and no row's second derivative changes on the way.
+    def _newton_gap(self, memory: Memory) -> float:
+        """What Newton's next step gains, where it ends at the lowest place; infinite where it does not.
 
-        Then its decrement is the gap.
-
-        On rounded corners it is often not so: a row that leaves a corner bends no more, and what is left to gain
-        is then more than the decrement says.
+        On rounded corners its own promise does not count: a row that leaves a corner bends no more, and what is left
+        to gain is then more. A convex loss whose gradient is gone at the step's end is lowest there.
         """
         if not self.smooth.shape[1]:
-            return True
+            return memory.decrement
         if memory.cautious or memory.point is None or memory.step is None or memory.gradient is None:
-            return False
-        here, there = (
-            second_derivatives(
-                self.smooth.code,
-                self.data.X @ at[:, :-1].T + at[:, -1],
-                self.data.y,
-                self.smooth.shape,
-            )
-            for at in (memory.point, memory.point - memory.step)
-        )
-        if not (here == there).all():
-            return False
-        left = float(np.linalg.norm(self.objective(memory.point - memory.step)[1]))
-        return left <= max(LANDED * float(np.linalg.norm(memory.gradient)), ROUNDING)
+            return np.inf
+        value, gradient = self.objective(memory.point - memory.step)
+        left = float(np.linalg.norm(gradient))
+        if left > max(LANDED * float(np.linalg.norm(memory.gradient)), ROUNDING):
+            return np.inf
+        return max(memory.decrement, memory.value - value)
 
     def _full_batch_step(self, state: State, rule: Rule) -> None:
         """One step from every row, read where they lie: no order, no copy of the data."""
@@ -376,35 +367,28 @@ class LinearEngine:
         return float(losses @ weights), float(weights.sum())
 
     def _full_gradient(self, parameters: FloatArray) -> FloatArray:
-        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.shape
-
-        def gradient_of(chunk: slice) -> FloatArray:
-            if len(parameters) > 1:
-                return self._part_of_many(chunk, parameters, self.loss)[1]
-            part = np.zeros(parameters.shape, dtype=X.dtype)
-            room = row_kernels.room_for(X, len(parameters))
-            row_kernels.add_gradient(
-                X, y, self.weights, NO_ORDER, chunk.start, chunk.stop, parameters, room, loss, shape, part
-            )
-            return part
-
         total = np.zeros(parameters.shape, dtype=np.float64)
-        for part in self._map(gradient_of):
+        for part in self._map(partial(self._gradient_of, parameters=parameters)):
             total += part
         return total
 
+    def _gradient_of(self, chunk: slice, parameters: FloatArray) -> FloatArray:
+        """The sum over a chunk of the weighted losses' gradients."""
+        if len(parameters) > 1:
+            return self._part_of_many(chunk, parameters, self.loss)[1]
+        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.shape
+        part = np.zeros(parameters.shape, dtype=X.dtype)
+        room = row_kernels.room_for(X, len(parameters))
+        row_kernels.add_gradient(
+            X, y, self.weights, NO_ORDER, chunk.start, chunk.stop, parameters, room, loss, shape, part
+        )
+        return part
+
     def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
-        data, loss, shape = self.data, self.loss.code, self.loss.shape
-        end = data.num_rows if num_rows is None else min(num_rows, data.num_rows)
+        end = self.num_rows if num_rows is None else min(num_rows, self.num_rows)
 
         def losses_of(chunk: slice) -> tuple[float, float]:
-            rows = slice(chunk.start, max(chunk.start, min(chunk.stop, end)))
-            if len(parameters) > 1:
-                return self._losses_of_many(rows, parameters)
-            scores = np.zeros(1, dtype=data.X.dtype)
-            return row_kernels.add_losses(
-                data.X, data.y, self.weights, rows.start, rows.stop, parameters, scores, loss, shape
-            )
+            return self._losses_of(slice(chunk.start, max(chunk.start, min(chunk.stop, end))), parameters)
 
         total = total_weight = 0.0
         for chunk_loss, chunk_weight in self._map(losses_of):
@@ -412,10 +396,28 @@ class LinearEngine:
             total_weight += chunk_weight
         return total / total_weight + self.penalty.value(parameters)
 
+    def _losses_of(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
+        """Sums of the weighted losses of some rows, and of their weights."""
+        if len(parameters) > 1:
+            return self._losses_of_many(rows, parameters)
+        data = self.data
+        scores = np.zeros(1, dtype=data.X.dtype)
+        return row_kernels.add_losses(
+            data.X,
+            data.y,
+            self.weights,
+            rows.start,
+            rows.stop,
+            parameters,
+            scores,
+            self.loss.code,
+            self.loss.shape,
+        )
+
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
         """Compiles what ``rules`` at their batch sizes (0: full) need, on two rows, so that no clock counts it."""
         weights = None if self.data.weights is None else self.data.weights[:2]
-        few = LinearEngine(
+        few = type(self)(
             Dataset(self.data.X[:2], self.data.y[:2], weights),
             self.loss,
             self.penalty,

@@ -10,6 +10,7 @@ writing whitened rows: the matrix is applied to the gradient of a batch and not 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -62,7 +63,9 @@ def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> 
 def _blocks(data: Dataset):  # type: ignore[no-untyped-def]
     """Rows with a 1 at their end, a block at a time, and their weights."""
     for start in range(0, data.num_rows, BLOCK_ROWS):
-        X = data.X[start : start + BLOCK_ROWS]
+        X: Any = data.X[start : start + BLOCK_ROWS]
+        if data.is_sparse:  # at most MOST_COLUMNS wide: a dense block and one product are the quicker way
+            X = X.toarray()
         rows = np.ones((len(X), X.shape[1] + 1), dtype=X.dtype)
         rows[:, :-1] = X
         weights = None if data.weights is None else data.weights[start : start + BLOCK_ROWS].astype(X.dtype)

@@ -14,6 +14,7 @@ from descend.features.choose import Notes, choose_encoders
 from descend.features.encoders import Encoder, Number
 from descend.features.matrix import MatrixEncoder
 from descend.features.statistics import Statistics
+from descend.types import Block, is_sparse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,6 +37,9 @@ class Features:
     array([[-1.],
            [ 0.]], dtype=float32)
     """
+
+    takes_sparse = False
+    """Whether it was learnt from sparse rows, and keeps them so."""
 
     def __init__(
         self,
@@ -61,6 +65,10 @@ class Features:
     @classmethod
     def from_statistics(cls, stats: Statistics, standardize: bool = True) -> Features:
         """Decide the encoding from the statistics of the training rows."""
+        if stats.row_lengths:
+            from descend.features.sparse import SparseFeatures
+
+            return SparseFeatures.learn(stats, standardize)
         notes = Notes()
         encoders = tuple(choose_encoders(stats, standardize, notes))
         if not encoders:
@@ -102,10 +110,12 @@ class Features:
         dtype: DTypeLike = np.float32,
     ) -> NDArray[Any]:
         """Rows as numbers, (r, d), into ``out`` where given. Tables go by name, matrices by position."""
-        rows = columns.shape[0] if isinstance(columns, np.ndarray) else columns.num_rows
+        rows = Block(columns).num_rows
         if out is None:
             out = np.empty((rows, self.num_columns), dtype=dtype)
         with np.errstate(over="ignore"):
+            if is_sparse(columns):
+                raise ColumnError("the model was trained on dense rows; give a dense matrix")
             if isinstance(columns, np.ndarray):
                 self._encode_matrix(columns, out)
             else:
@@ -119,6 +129,10 @@ class Features:
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Features:
         """The encoding that ``to_json`` wrote."""
+        if stored.get("kind") == "sparse":
+            from descend.features.sparse import SparseFeatures
+
+            return SparseFeatures.read(stored)
         return cls(**feature_json.load(stored))
 
     def _encode_matrix(self, X: NDArray[Any], out: NDArray[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,33 @@ def _of_rows(values: Float64, weights: Float64 | None) -> Moments:
             _complete(record, values, weights, total)
         else:
             _with_gaps(record, values, weights)
+    return record
+
+
+def of_sparse_rows(X: Any, weights: Float64 | None = None) -> Moments:
+    """The record of CSR rows (r, d); a place that holds nothing is a 0. ``weights`` (r,) above 0."""
+    rows, d = X.shape
+    record, zeros = Moments(d), Moments(d)
+    values, columns = X.data.astype(np.float64), X.indices
+    w = None if weights is None else np.repeat(weights, np.diff(X.indptr))
+    with np.errstate(over="ignore", invalid="ignore"):
+        record.count = np.bincount(columns, w, minlength=d).astype(np.float64)
+        total = np.bincount(columns, values if w is None else values * w, minlength=d)
+        record.mean = total.astype(np.float64) / np.where(record.count > 0, record.count, 1.0)
+        squares = np.square(values - record.mean[columns])
+        record.M2 = np.bincount(columns, squares if w is None else squares * w, minlength=d).astype(
+            np.float64
+        )
+        if len(values):
+            np.minimum.at(record.minimum, columns, values)
+            np.maximum.at(record.maximum, columns, values)
+    count = float(rows if weights is None else weights.sum())
+    zeros.count = np.maximum(count - record.count, 0.0)
+    # Sums of fractional weights differ in their last digits: a column that every row holds has no zeros.
+    full = np.bincount(columns, minlength=d) >= rows
+    zeros.count[full] = 0.0
+    zeros.minimum[~full], zeros.maximum[~full] = 0.0, 0.0
+    record.merge(zeros)
     return record
 
 

@@ -12,12 +12,13 @@ from numpy.typing import DTypeLike, NDArray
 from descend.errors import ColumnError, InputError, SourceError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.features import Features
+from descend.features.sparse import SparseFiller
 from descend.features.split import Chosen, Rows, Split, split_rows
 from descend.features.statistics import InfiniteValueError, Statistics
 from descend.features.target import Target
 from descend.features.target_statistics import TargetStatistics, TargetValueError
 from descend.sources.arrays import ArraySource
-from descend.types import Block, Dataset, Source, Task
+from descend.types import Block, Dataset, Source, Task, is_sparse
 
 OnProgress: TypeAlias = Callable[[int], None]
 ENCODED_VALUES = 2**20
@@ -86,8 +87,8 @@ def prepare(
         train, held_out = weighting(whole), None
     else:
         order = _order(split.num_train, seed) if shuffle else None
-        train_rows = _Filler(split.num_train, features, target, kind, order)
-        held_rows = _Filler(split.num_validation, features, target, kind, None)
+        train_rows = _Filler(split.num_train, features, target, kind, order, learned.lengths)
+        held_rows = _Filler(split.num_validation, features, target, kind, None, learned.held_lengths)
         done = split.num_seen
         for rows in split_rows(source.blocks(), split.share, seed):
             train_rows.add(rows, rows.train)
@@ -100,6 +101,9 @@ def prepare(
         train = weighting(train_rows.dataset())
         held_out = weighting(held_rows.dataset()) if split.num_validation else None
     if validation_source is not None:
+        match_columns = getattr(validation_source, "match_columns", None)
+        if match_columns is not None:  # rows that go by number: the width is that of the training rows
+            match_columns(features.input_names)
         held_out, told = _read_validation(validation_source, features, target, kind, source.name)
         held_out = weighting(held_out)
         notes += told
@@ -113,6 +117,20 @@ def prepare(
 class _Learned:
     columns: Statistics
     target: TargetStatistics
+    held_out: Statistics
+
+    @property
+    def lengths(self) -> NDArray[Any] | None:
+        """Stored numbers of each training row, where rows are sparse."""
+        return _joined(self.columns.row_lengths) if self.columns.row_lengths else None
+
+    @property
+    def held_lengths(self) -> NDArray[Any] | None:
+        return None if self.lengths is None else _joined(self.held_out.row_lengths)
+
+
+def _joined(lengths: list[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype=np.int64), *lengths])
 
 
 def _learn(source: Source, share: float, seed: int, on_progress: OnProgress | None) -> tuple[_Learned, Split]:
@@ -168,7 +186,7 @@ def _first_pass(
             on_progress(split.num_seen)
     goal.merge(held_goal, weight=0.0)
     columns.merge_mistakes(held_columns)
-    return _Learned(columns, goal), split
+    return _Learned(columns, goal, held_columns), split
 
 
 def _check_rows(source: Source, split: Split) -> None:
@@ -183,7 +201,13 @@ def _check_rows(source: Source, split: Split) -> None:
 def _with_row_of_file(error: InfiniteValueError | TargetValueError, source: Source) -> ColumnError:
     """The same message with the row as the file counts it, rows left out before it included."""
     row_number = getattr(source, "row_number", None)
-    return error if row_number is None else type(error)(error.name, error.value, row_number(error.row) - 1)
+    return error if row_number is None else _at_row(error, row_number(error.row) - 1)
+
+
+def _at_row(error: InfiniteValueError | TargetValueError, row: int) -> ColumnError:
+    if isinstance(error, InfiniteValueError):
+        return InfiniteValueError(error.name, error.value, row, error.sparse)
+    return TargetValueError(error.name, error.value, row)
 
 
 def _order(num_rows: int, seed: int) -> NDArray[np.int64]:
@@ -201,9 +225,12 @@ class _Filler:
         target: Target,
         dtype: np.dtype[Any],
         order: NDArray[np.int64] | None,
+        lengths: NDArray[Any] | None = None,
     ) -> None:
         outputs = len(target.mean) if target.task == "regression" else 1
-        self.X = np.empty((num_rows, features.num_columns), dtype=dtype)
+        self._num_rows, self._dtype = num_rows, dtype
+        self._sparse = None if lengths is None else SparseFiller(lengths, features.num_columns, dtype, order)
+        self._X = np.empty((num_rows if lengths is None else 0, features.num_columns), dtype=dtype)
         self.y = np.empty((num_rows, outputs))
         self.weights: NDArray[np.float64] | None = None
         self.filled = 0
@@ -217,25 +244,31 @@ class _Filler:
         count = Block(block).num_rows
         span = slice(self.filled, self.filled + count)
         self.filled += count
-        if count == 0 or self.filled > len(self.X):
+        if count == 0 or self.filled > self._num_rows:
             return
         places: Any = span if self._order is None else self._order[span]
-        step = max(256, ENCODED_VALUES // self.X.shape[1])
-        for start in range(0, count, step):
-            piece = block[start : start + step] if isinstance(block, np.ndarray) else block.slice(start, step)
-            if self._order is None:
-                at = slice(span.start + start, min(span.start + start + step, span.stop))
-                self._features.encode(piece, out=self.X[at])
-            else:
-                self.X[places[start : start + step]] = self._features.encode(piece, dtype=self.X.dtype)
+        if self._sparse is not None:
+            self._sparse.put(self._features.encode(block, dtype=self._dtype), places)
+        else:
+            self._write(block, count, span)
         self.y[places] = self._target.encode(target)
         if weights is not None:
             if self.weights is None:
-                self.weights = np.ones(len(self.X))
+                self.weights = np.ones(self._num_rows)
             self.weights[places] = weights
 
+    def _write(self, block: Any, count: int, span: slice) -> None:
+        step = max(256, ENCODED_VALUES // self._X.shape[1])
+        for start in range(0, count, step):
+            piece = block[start : start + step] if isinstance(block, np.ndarray) else block.slice(start, step)
+            at = slice(span.start + start, min(span.start + start + step, span.stop))
+            if self._order is None:
+                self._features.encode(piece, out=self._X[at])
+            else:
+                self._X[self._order[at]] = self._features.encode(piece, dtype=self._dtype)
+
     def dataset(self) -> Dataset:
-        return Dataset(self.X, self.y, self.weights)
+        return Dataset(self._X if self._sparse is None else self._sparse.matrix(), self.y, self.weights)
 
 
 def _untouched(
@@ -245,7 +278,8 @@ def _untouched(
     if not isinstance(source, ArraySource) or shuffle or split.num_validation:
         return None
     X = source.array
-    fits = X.dtype == dtype and X.flags.c_contiguous and features.is_identity and split.num_train == len(X)
+    in_order = is_sparse(X) or X.flags.c_contiguous
+    fits = X.dtype == dtype and in_order and features.is_identity and split.num_train == X.shape[0]
     if not fits:
         return None
     blocks = list(source.blocks())
@@ -274,7 +308,15 @@ def _read_validation(
         raise SourceError(f"{source.name} has no rows that can be used for validation of {train_name}")
     W = np.concatenate(ws)
     notes = [f"{unknown:,} validation rows of classes unknown to {train_name} left out"] if unknown else []
-    return Dataset(np.concatenate(Xs), np.concatenate(ys), None if (W == 1).all() else W), notes
+    return Dataset(_stacked(Xs), np.concatenate(ys), None if (W == 1).all() else W), notes
+
+
+def _stacked(parts: list[Any]) -> Any:
+    if not is_sparse(parts[0]):
+        return np.concatenate(parts)
+    from scipy.sparse import vstack
+
+    return vstack(parts, format="csr")
 
 
 def _normalised(train: Dataset, held_out: Dataset | None) -> tuple[Dataset, Dataset | None]:

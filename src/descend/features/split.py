@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.types import Block
+from descend.types import Block, is_sparse
 
 Chosen: TypeAlias = NDArray[np.intp] | slice
 ALL = slice(None)
@@ -75,7 +75,7 @@ def split_rows(blocks: Iterable[Block], share: float, seed: int) -> Iterator[Row
 def _take(values: Any, chosen: Chosen) -> Any:
     if values is None or chosen is ALL:
         return values
-    if isinstance(values, np.ndarray):
+    if isinstance(values, np.ndarray) or is_sparse(values):
         return values[chosen]
     if isinstance(chosen, slice):
         return values.slice(0, 0)

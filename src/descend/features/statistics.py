@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from descend.errors import ColumnError, shorten
 from descend.features.kinds import PARTS, Kind, as_numbers, as_texts, kind_of
 from descend.features.levels import Levels
-from descend.features.moments import Moments
+from descend.features.moments import Moments, of_sparse_rows
 from descend.features.row_numbers import RowNumbers
+from descend.types import is_sparse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,6 +48,8 @@ class Statistics:
         self.slots: dict[str, int] = {}
         self.moments = Moments()
         self.levels: dict[str, Levels] = {}
+        self.row_lengths: list[NDArray[np.integer[Any]]] = []
+        """Of sparse rows: how many numbers each row of each block holds."""
         self._num_slots = 0
         self._rows = RowNumbers()
 
@@ -58,16 +61,19 @@ class Statistics:
         self, columns: pa.RecordBatch | NDArray[Any], weights: NDArray[np.float64] | None = None
     ) -> None:
         """Add the rows of a block; ``weights`` (r,). Rows of weight 0 count as absent."""
-        rows = columns.shape[0] if isinstance(columns, np.ndarray) else columns.num_rows
+        is_matrix = isinstance(columns, np.ndarray) or is_sparse(columns)
+        rows = columns.shape[0] if is_matrix else columns.num_rows  # type: ignore[union-attr]
         if self._rows.first_row is None:
             self._rows = RowNumbers(first_row=self.num_rows)
         if weights is not None and not (weights > 0).all():
             places = np.flatnonzero(weights > 0)
             weights = weights[places]
-            columns = columns[places] if isinstance(columns, np.ndarray) else columns.take(places)
+            columns = columns[places] if is_matrix else columns.take(places)
             self._rows = self._rows.among(places)
         self.total += float(rows if weights is None else weights.sum())
-        if isinstance(columns, np.ndarray):
+        if is_sparse(columns):
+            self._sparse_rows(columns, weights)
+        elif isinstance(columns, np.ndarray):
             self._matrix(columns, weights)
         else:
             self._table(columns, weights)
@@ -93,6 +99,7 @@ class Statistics:
         self.moments.merge(aligned)
         for name, levels in other.levels.items():
             self.levels[name].merge(levels)
+        self.row_lengths += other.row_lengths
         self.total += other.total
         self.num_rows += other.num_rows
 
@@ -112,13 +119,27 @@ class Statistics:
             return self.total - float(self.moments.count[self.slots[name]])
         return self.total
 
-    def _matrix(self, X: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
+    def _begin_matrix(self) -> None:
         if self.is_matrix is None:
             self.is_matrix = True
             self.kinds = dict.fromkeys(self.names, "number")
             self.slots = {name: i for i, name in enumerate(self.names)}
             self._num_slots = len(self.names)
             self.moments.grow(self._num_slots)
+
+    def _sparse_rows(self, X: Any, weights: NDArray[np.float64] | None) -> None:
+        self._begin_matrix()
+        self.row_lengths.append(np.diff(X.indptr))
+        wrong = np.flatnonzero(~np.isfinite(X.data))
+        if len(wrong):
+            row = int(np.searchsorted(X.indptr, wrong[0], side="right")) - 1
+            raise InfiniteValueError(
+                self.names[X.indices[wrong[0]]], float(X.data[wrong[0]]), self._rows.of(row), sparse=True
+            )
+        self.moments.merge(of_sparse_rows(X, weights))
+
+    def _matrix(self, X: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
+        self._begin_matrix()
         step = chunk_rows(X.shape[1])
         for start in range(0, len(X), step):
             rows = slice(start, start + step)
@@ -194,9 +215,11 @@ _PLURAL = {"number": "numbers", "category": "text or booleans", "date": "dates",
 class InfiniteValueError(ColumnError):
     """An infinite value; ``row`` counts from 0 over the rows seen."""
 
-    def __init__(self, name: str, value: float, row: int) -> None:
+    def __init__(self, name: str, value: float, row: int, sparse: bool = False) -> None:
+        empty = "leave it out, which means 0" if sparse else "leave it empty to treat it as missing"
         super().__init__(
             f"column {shorten(name)!r} holds {value} in row {row + 1}; finite numbers are needed: "
-            "correct that row, or leave it empty to treat it as missing"
+            f"correct that row, or {empty}"
         )
+        self.sparse = sparse
         self.name, self.value, self.row = name, value, row

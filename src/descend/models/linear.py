@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from descend.errors import InputError, ModelFileError
 from descend.history import History
 from descend.objectives.losses import sigmoid, softmax
-from descend.types import FloatArray
+from descend.types import FloatArray, is_sparse
 
 if TYPE_CHECKING:
     from descend.features import Features, Target
@@ -45,6 +45,9 @@ class LinearModel:
 
         Of poisson they are the logarithms of what is expected.
         """
+        if is_sparse(columns) and self.features.is_matrix and not self.features.takes_sparse:
+            weights, intercept = self.in_units()
+            return np.asarray(columns @ weights.T + intercept, dtype=np.float64)
         X = self.features.encode(columns, dtype=self.parameters.dtype)
         scores = np.asarray(X @ self.parameters[:, :-1].T + self.parameters[:, -1], dtype=np.float64)
         if self.target.task == "regression":

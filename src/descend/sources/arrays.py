@@ -88,30 +88,33 @@ class ArraySource:
 
 
 def array_source(X: Any, y: Any = None, weights: Any = None, name: str = "X") -> ArraySource:
-    """A source over a 2-D array of numbers; its columns are called x0, x1 and so on.
+    """A source over a 2-D array of numbers or a sparse matrix of SciPy; its columns are called x0, x1 and so on.
 
     >>> source = array_source([[1.0, 2.0], [3.0, 4.0]], y=[0, 1])
     >>> source.column_names, [block.num_rows for block in source.blocks()]
     (('x0', 'x1'), [2])
     """
-    matrix = as_matrix(X, name)
+    sparse = hasattr(X, "tocsr")
+    if sparse:
+        from descend.sources.sparse import SparseSource, as_csr
+
+    matrix = as_csr(X, name) if sparse else as_matrix(X, name)
+    num_rows = matrix.shape[0]
     target = None if y is None else np.asarray(y)
     if target is not None:
         if target.ndim not in (1, 2):
             raise InputError(f"y has shape {target.shape}; give (n,) or (n, k)")
-        if len(target) != len(matrix):
-            raise InputError(f"y has {len(target)} rows, but {name} has {len(matrix)}: give one target a row")
+        if len(target) != num_rows:
+            raise InputError(f"y has {len(target)} rows, but {name} has {num_rows}: give one target a row")
     if weights is not None:
         from descend.sources.tables import as_weights
 
-        weights = as_weights(weights, len(matrix), name)
-    return ArraySource(matrix, target, weights, name)
+        weights = as_weights(weights, num_rows, name)
+    return (SparseSource if sparse else ArraySource)(matrix, target, weights, name)
 
 
 def as_matrix(X: Any, name: str) -> NDArray[Any]:
     """``X`` as a 2-D array of real numbers, without a copy where it is one."""
-    if hasattr(X, "tocsr"):
-        raise InputError(f"{name} is a sparse matrix; only dense arrays are accepted: try {name}.toarray()")
     matrix = np.asarray(X)
     if matrix.dtype == object:
         try:
@@ -143,6 +146,15 @@ def column_names(num_columns: int) -> tuple[str, ...]:
     ('x0', 'x1', 'x2')
     """
     return tuple(f"x{i}" for i in range(num_columns))
+
+
+def numbered(first: int, num_columns: int) -> tuple[str, ...]:
+    """Names of columns that a file calls by their numbers.
+
+    >>> numbered(1, 3)
+    ('1', '2', '3')
+    """
+    return tuple(str(i) for i in range(first, first + num_columns))
 
 
 def select_positions(names: Sequence[str], where: str, **choice: Any) -> Selection:

@@ -15,9 +15,9 @@ TEXT = (".csv", ".tsv")
 COMPRESSED = (".gz", ".bz2", ".zst")
 ARROW = (".parquet", ".arrow", ".feather")
 NUMPY = (".npz", ".npy")
-LATER = (".svm", ".libsvm")
+SVMLIGHT = (".svm", ".libsvm", ".svmlight")
 ACCEPTED = (
-    "accepted are .csv and .tsv (also .gz, .bz2, .zst), .parquet, .arrow, .feather, .npz, .npy, "
+    "accepted are .csv, .tsv and .svm (also .gz, .bz2, .zst), .parquet, .arrow, .feather, .npz, .npy, "
     "a folder or quoted glob of such files, and sklearn:NAME"
 )
 
@@ -65,6 +65,10 @@ def open_source(
         from descend.sources.delimited import open_delimited
 
         return open_delimited(paths, name, **choice)
+    if kind in SVMLIGHT:
+        from descend.sources.svmlight import open_svmlight
+
+        return open_svmlight(paths, name, **choice)
     if kind in ARROW:
         from descend.sources.arrow_files import open_arrow_files
 
@@ -110,7 +114,7 @@ def _in_folder(folder: Path) -> list[Path]:
         raise SourceError(
             f"{shorten(folder.name)} is a block store, which this version cannot read; {ACCEPTED}"
         )
-    known = (*TEXT, *ARROW, *NUMPY, *LATER)
+    known = (*TEXT, *ARROW, *NUMPY, *SVMLIGHT)
     found = sorted(
         p for p in folder.iterdir() if p.is_file() and p.name[0] not in "._" and ending_of(p) in known
     )
@@ -128,10 +132,10 @@ def _common_ending(paths: Sequence[Path], address: str) -> str:
             f"glob, such as '*{endings[0]}'"
         )
     kind = endings[0]
-    if kind in LATER:
-        raise SourceError(f"{shorten(paths[0].name)}: svmlight files cannot be read yet; {ACCEPTED}")
     last = paths[0].suffix.lower()
-    if kind not in (*TEXT, *ARROW, *NUMPY) or (last in COMPRESSED and kind not in TEXT):
+    if kind not in (*TEXT, *ARROW, *NUMPY, *SVMLIGHT) or (
+        last in COMPRESSED and kind not in (*TEXT, *SVMLIGHT)
+    ):
         raise SourceError(f"{shorten(paths[0].name)} is of no kind that can be read; {ACCEPTED}")
     for path in paths:
         if path.stat().st_size == 0:
@@ -144,7 +148,7 @@ def _common_ending(paths: Sequence[Path], address: str) -> str:
 def _plain_name(path: Path) -> str:
     name = path.name
     for suffix in reversed(path.suffixes):
-        if suffix.lower() not in (*TEXT, *ARROW, *NUMPY, *COMPRESSED):
+        if suffix.lower() not in (*TEXT, *ARROW, *NUMPY, *SVMLIGHT, *COMPRESSED):
             break
         name = name[: -len(suffix)]
     return name or path.name
