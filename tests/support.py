@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,21 @@ SHAPES = {
     "squared_error": (LOSSES["squared_error"], 1),
     "squared_errors": (LOSSES["squared_error"], 2),
 }
-"""Every loss at the numbers of outputs at which its code differs."""
+"""The losses whose formulas stand in kernels of their own, at the numbers of outputs at which their code differs."""
+OTHERS = {
+    f"{name}{'' if outputs == 1 else 's'}": (replace(LOSSES[name], shape=(setting, 0.0)), outputs)
+    for name, setting in (
+        ("hinge", 0.0),
+        ("squared_hinge", 0.0),
+        ("modified_huber", 0.0),
+        ("huber", 0.7),
+        ("epsilon_insensitive", 0.3),
+        ("quantile", 0.8),
+        ("poisson", 0.0),
+    )
+    for outputs in (1, 3)
+}
+"""The others, at one output and at three: each class against the rest, or three numbers."""
 
 
 def dataset(
@@ -34,14 +49,16 @@ def dataset(
     seed: int = 0,
 ) -> tuple[Dataset, Loss, int]:
     """Random rows with targets that depend on them: data, loss, and number of outputs."""
-    loss, num_outputs = SHAPES[shape]
+    loss, num_outputs = (SHAPES | OTHERS)[shape]
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(num_rows, num_columns))
     scores = X @ rng.normal(size=(num_columns, num_outputs)) + rng.normal(size=(num_rows, num_outputs))
-    if shape == "softmax":
+    if loss.name == "poisson":
+        scores = np.floor(np.exp(0.3 * scores))
+    if loss.task == "classification" and num_outputs > 1:
         y = scores.argmax(axis=1)[:, None].astype(np.float64)
     else:
-        y = (scores > 0).astype(np.float64) if shape == "log_loss" else scores
+        y = (scores > 0).astype(np.float64) if loss.task == "classification" else scores
     weights = rng.uniform(0.2, 3.0, size=num_rows) if weighted else None
     if weights is not None:
         weights /= weights.mean()
@@ -52,9 +69,8 @@ def engines(
     data: Dataset, loss: Loss, alpha: float = 0.01, **options: Any
 ) -> tuple[ReferenceEngine, LinearEngine]:
     """The plain twin and the compiled engine over the same rows."""
-    return ReferenceEngine(data, loss, Penalty(alpha), **options), LinearEngine(
-        data, loss, Penalty(alpha), **options
-    )
+    penalty = Penalty(alpha, options.pop("l1", 0.0))
+    return ReferenceEngine(data, loss, penalty, **options), LinearEngine(data, loss, penalty, **options)
 
 
 def rule(optimizer: str = "sgd", rate: float = 0.05, schedule: str = "constant", **options: Any) -> Rule:

@@ -100,7 +100,7 @@ def test_the_last_row_is_the_returned_model_in_the_users_units(name, batch_size,
     """The objective of the saved parameters, in the target's own units, is the history's last loss."""
     ready = prepared(name, validation=0.2)
     run = fit(ready, Settings(batch_size=batch_size, alpha=ALPHA, **settings))
-    expected = objective(ready, run.model.parameters) * loss_unit(ready)
+    expected = objective(ready, run.model.parameters) * loss_unit(ready.target)
     assert run.history.last["loss"] == pytest.approx(expected, rel=1e-9)
     weights, intercept = run.model.in_units()
     if name == "diabetes":

@@ -23,7 +23,7 @@ def case(request):
         for size in (1, 32, ready.train.num_rows)
     }
     paths = {size: run.path for size, run in runs.items()}
-    return ready, runs, paths, loss_surface(ready, runs[1], paths, loss_unit(ready))
+    return ready, runs, paths, loss_surface(ready, runs[1], paths, loss_unit(ready.target))
 
 
 def test_it_is_strict_json_on_a_grid(case):
@@ -93,7 +93,9 @@ def test_losses_on_the_grid_are_the_objectives(case):
     engine = ReferenceEngine(ready.train, loss, Penalty(1e-4))
     for i, j in ((0, 0), (15, 15), (30, 4), (7, 22)):
         parameters = centre + surface["x"][i] * axes[0] + surface["y"][j] * axes[1]
-        expected = engine.mean_loss(parameters.reshape(runs[1].model.parameters.shape)) * loss_unit(ready)
+        expected = engine.mean_loss(parameters.reshape(runs[1].model.parameters.shape)) * loss_unit(
+            ready.target
+        )
         assert surface["loss"][j][i] == pytest.approx(expected, rel=1e-3)
 
 

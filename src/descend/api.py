@@ -28,6 +28,9 @@ def compare(
     loss: str | None = None,
     penalty: str | None = "l2",
     alpha: float = 1e-4,
+    l1_ratio: float = 0.15,
+    epsilon: float = 0.1,
+    quantile: float = 0.5,
     optimizer: str = "sgd",
     learning_rate: float | Literal["auto"] = "auto",
     schedule: str = "constant",
@@ -67,6 +70,9 @@ def compare(
         loss=loss,
         penalty=penalty,
         alpha=alpha,
+        l1_ratio=l1_ratio,
+        epsilon=epsilon,
+        quantile=quantile,
         standardize=standardize,
         optimizer=optimizer,
         learning_rate=learning_rate,
@@ -81,7 +87,12 @@ def compare(
     seeds = whole_number("seeds", seeds, at_least=1)
     source = _source(X, y, target, sample_weight)
     prepared = prepare(
-        source, task=task, validation=validation_fraction, seed=random_state, standardize=standardize
+        source,
+        task=task,
+        validation=validation_fraction,
+        seed=random_state,
+        standardize=standardize,
+        scale_target=loss != "poisson",
     )
     return compare_prepared(
         prepared,

@@ -42,3 +42,11 @@ class TailAverage:
         if self.closed is not None:
             mean = mean + self.closed * (self.num_closed / total)
         return mean.astype(state.parameters.dtype)
+
+
+class PolyakAverage(TailAverage):
+    """The mean over all steps from the first on: one window that never closes (Polyak and Juditsky 1992)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next_close = 2**62

@@ -15,7 +15,7 @@ import psutil
 from descend.batches import check_batch_size, kind_of
 from descend.claims import GradientNoise, Kind, answer_claims, verdict
 from descend.errors import InputError
-from descend.fitting import Run, fit, loss_unit
+from descend.fitting import Run, find_objective, fit, loss_unit
 from descend.machine import describe_machine
 from descend.settings import Settings
 from descend.surface import loss_surface
@@ -243,7 +243,7 @@ def _measure(
         "best_loss": best_loss,
         "target_loss": target,
         "runs": summaries,
-        "surface": loss_surface(prepared, kinds[0].runs[0], paths, loss_unit(prepared)),
+        "surface": loss_surface(prepared, kinds[0].runs[0], paths, loss_unit(prepared.target, settings.loss)),
         "claims": answer_claims(facts),
         "verdict": verdict(facts),
     }
@@ -324,12 +324,9 @@ def gradient_noise(prepared: Prepared, settings: Settings, batch_size: int) -> G
     """How far the gradient of a batch strays from that of all rows, at the start: measured on random batches."""
     from descend.engines.choose import make_engine
     from descend.models.linear import initialise
-    from descend.objectives.losses import find_loss
-    from descend.objectives.penalties import find_penalty
 
     data, target = prepared.train, prepared.target
-    loss = find_loss(settings.loss, target.task, target.num_outputs)
-    engine = make_engine(data, loss, find_penalty(settings.penalty, settings.alpha))
+    engine = make_engine(data, *find_objective(prepared.train, prepared.target, settings))
     parameters = initialise(target.num_outputs, data.num_columns, data.X.dtype)
     few = min(data.num_rows, 20_000)  # rows lie in random order: the first ones stand for all
     whole = engine.loss_and_gradient(parameters, slice(few)).gradient / few

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -44,19 +45,23 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         loss: str | None = None,
         penalty: str | None = "l2",
         alpha: float = 1e-4,
+        l1_ratio: float = 0.15,
+        epsilon: float = 0.1,
+        quantile: float = 0.5,
         fit_intercept: bool = True,
         standardize: bool = True,
         batch_size: int | str = "auto",
         optimizer: str = "auto",
         learning_rate: float | Literal["auto"] = "auto",
         schedule: str = "constant",
+        clip: float | None = None,
         momentum: float = 0.9,
         epochs: int | None = None,
         tol: float | None = 1e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
-        average: bool | Literal["auto"] = "auto",
+        average: bool | Literal["auto", "tail", "polyak"] = "auto",
         shuffle: bool = True,
         warm_start: bool = False,
         reduction: str = "mean",
@@ -68,12 +73,16 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         self.loss = loss
         self.penalty = penalty
         self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.epsilon = epsilon
+        self.quantile = quantile
         self.fit_intercept = fit_intercept
         self.standardize = standardize
         self.batch_size = batch_size
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.schedule = schedule
+        self.clip = clip
         self.momentum = momentum
         self.epochs = epochs
         self.tol = tol
@@ -108,6 +117,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 validation=self._validation_share(),
                 seed=settings.seed,
                 standardize=self.standardize,
+                scale_target=self.loss != "poisson",
                 shuffle=self.shuffle,
                 class_weight=getattr(self, "class_weight", None),
             )
@@ -135,12 +145,16 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             loss=self.loss,
             penalty=self.penalty,
             alpha=self.alpha,
+            l1_ratio=self.l1_ratio,
+            epsilon=self.epsilon,
+            quantile=self.quantile,
             fit_intercept=self.fit_intercept,
             standardize=self.standardize,
             batch_size=self.batch_size,
             optimizer=self.optimizer,
             learning_rate=self.learning_rate,
             schedule=self.schedule,
+            clip=self.clip,
             momentum=self.momentum,
             epochs=self.epochs,
             tol=self.tol,
@@ -203,6 +217,8 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
 
     def _warn(self) -> None:
         for note in self.history_.notes:
+            if note.startswith("not certified") and self.history_.stopped == "converged":
+                continue  # it ended as it should; that there is no estimate is for the reader of the history
             warnings.warn(note, ConvergenceWarning, stacklevel=3)
         if self.epochs is None and self.history_.stopped == "epochs":
             warnings.warn(
@@ -245,25 +261,36 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         return estimator
 
 
-class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
-    """Logistic regression by gradient descent: stochastic, mini-batch or batch, with nothing to tune.
+def _has_probabilities(estimator: LinearClassifier) -> bool:
+    """Whether the loss defines probabilities; without, the estimator has no method that asks for them."""
+    if estimator.loss in (None, "log_loss", "modified_huber"):
+        return True
+    raise AttributeError(f"loss {estimator.loss!r} defines no probabilities; log_loss and modified_huber do")
 
-    Minimises mean loss + alpha · ½‖w‖² over standardised columns; the intercept is free. Two classes have one
-    score, more have one each (softmax).
+
+class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
+    """Linear classification by gradient descent: stochastic, mini-batch or batch, with nothing to tune.
+
+    Minimises mean loss + alpha · penalty over standardised columns; the intercept is free. Two classes have one
+    score, more have one each: softmax of log_loss, and of the other losses each class against the rest.
 
     Parameters
     ----------
-    loss : "log_loss" or None (the same)
-    penalty : "l2" or None; alpha : its strength
+    loss : "log_loss" or None (the same), "hinge", "squared_hinge", "modified_huber"
+    penalty : "l2" (½‖w‖²), "l1" (‖w‖₁), "elasticnet" (l1_ratio of L1, the rest L2) or None; alpha : its strength
+    epsilon, quantile : not used; settings of losses for numbers
     standardize : scale columns to mean 0 and deviation 1 inside; ``coef_`` is for columns as they came
     batch_size : rows for each update: 1 (stochastic), a number, "full" (batch), or "auto"
-    optimizer : "auto", "sgd", "momentum", "nesterov", "adam"
+    optimizer : "auto", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "saga", "lbfgs",
+        "newton"
     learning_rate : "auto" (from curvature, for this batch size) or a number
-    schedule : "constant", "inverse-scaling", "linear" (needs epochs)
+    schedule : "constant", "inverse-scaling", "plateau"; "linear", "cosine", "step" need epochs
+    clip : the longest gradient of a batch, penalty apart; None: any
     epochs : None (until nothing is gained) or exactly so many
     tol : share of the total gain below which a quarter of the epochs counts as having gained nothing (× 0.1)
     early_stopping, validation_fraction, n_iter_no_change : stop when held-out rows gain nothing; keep the best
-    average : average the last half of the parameters; "auto": with the automatic rate, unless full batch
+    average : True or "tail": the last half of the parameters; "polyak": all; "auto": the tail with the automatic
+        rate, unless full batch or an L1 penalty
     class_weight : None, "balanced", or {class: weight}
     shuffle, warm_start, random_state, verbose : as in scikit-learn
     reduction : "mean" or "sum" over the rows of a batch
@@ -296,19 +323,23 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         loss: str | None = None,
         penalty: str | None = "l2",
         alpha: float = 1e-4,
+        l1_ratio: float = 0.15,
+        epsilon: float = 0.1,
+        quantile: float = 0.5,
         fit_intercept: bool = True,
         standardize: bool = True,
         batch_size: int | str = "auto",
         optimizer: str = "auto",
         learning_rate: float | Literal["auto"] = "auto",
         schedule: str = "constant",
+        clip: float | None = None,
         momentum: float = 0.9,
         epochs: int | None = None,
         tol: float | None = 1e-3,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
-        average: bool | Literal["auto"] = "auto",
+        average: bool | Literal["auto", "tail", "polyak"] = "auto",
         class_weight: Mapping[Any, float] | str | None = None,
         shuffle: bool = True,
         warm_start: bool = False,
@@ -322,12 +353,16 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
             loss=loss,
             penalty=penalty,
             alpha=alpha,
+            l1_ratio=l1_ratio,
+            epsilon=epsilon,
+            quantile=quantile,
             fit_intercept=fit_intercept,
             standardize=standardize,
             batch_size=batch_size,
             optimizer=optimizer,
             learning_rate=learning_rate,
             schedule=schedule,
+            clip=clip,
             momentum=momentum,
             epochs=epochs,
             tol=tol,
@@ -389,13 +424,15 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         codes = (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
         return np.asarray(self.classes_[codes])
 
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> FloatArray:
         """Probability of each class, (n, K), in the order of ``classes_``."""
         scores = self._scores(X)
         return self.model_.probabilities(scores)
 
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> FloatArray:
-        """Logarithm of ``predict_proba``, finite even where that rounds to 0."""
+        """Logarithm of ``predict_proba``; with log_loss finite even where that rounds to 0."""
         scores = self._scores(X)
         return self.model_.log_probabilities(scores)
 
@@ -408,10 +445,12 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
 
 
 class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
-    """Least squares by gradient descent: stochastic, mini-batch or batch, with nothing to tune.
+    """Linear regression by gradient descent: stochastic, mini-batch or batch, with nothing to tune.
 
-    Minimises mean ½ (score − y)² + alpha · ½‖w‖² over standardised columns; the intercept is free. The target
-    is standardised inside as well, which changes no optimum. Parameters as in ``LinearClassifier``, without
+    Minimises mean loss + alpha · penalty over standardised columns; the intercept is free. The target is
+    standardised inside as well, which changes no optimum. ``loss``: "squared_error" (½ (score − y)²; also None),
+    "huber" and "epsilon_insensitive" (``epsilon``, in the units of ``y``), "quantile" (``quantile``), "poisson"
+    (``y`` ≥ 0; the prediction is the exponential of the score). Other parameters as in ``LinearClassifier``, without
     ``class_weight``; ``coef_`` is (d,), or (k, d) for ``y`` (n, k).
 
     Examples
@@ -443,7 +482,8 @@ class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
     def predict(self, X: Any) -> FloatArray:
         """The number expected for each row: (n,), or (n, k)."""
         scores = self._scores(X)
-        return scores[:, 0] if self._one_output else scores
+        expected = self.model_.expected(scores)
+        return expected[:, 0] if self._one_output else expected
 
     def _adopt(self, model: LinearModel) -> None:
         super()._adopt(model)

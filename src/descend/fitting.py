@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.averaging import TailAverage
+from descend.averaging import PolyakAverage, TailAverage
 from descend.batches import Visits, check_batch_size
 from descend.engines.base import Rule, State
+from descend.errors import InputError
 from descend.history import History
 from descend.learning_rate import Rate, automatic_rate, batch_curvature
 from descend.models.linear import LinearModel, initialise
-from descend.objectives.losses import Loss, find_loss
+from descend.objectives.losses import LOSSES, POISSON, Loss, find_loss
 from descend.objectives.penalties import Penalty, find_penalty
-from descend.recipe import WHOLE, Phase, untuned_phases
+from descend.recipe import WHOLE, Phase, proximal_phases, rounded_phases, untuned_phases
 from descend.settings import SMALL_TABLE, Settings, default_batch_size, default_optimizer, most_epochs
 from descend.training import train
 from descend.types import Dataset, FloatArray
@@ -27,10 +28,27 @@ from descend.watching import Callback, Limits, Watch
 if TYPE_CHECKING:
     from descend.engines.curvature import Curvature
     from descend.engines.preconditioner import Preconditioner
-    from descend.features import Prepared
+    from descend.features import Prepared, Target
 
 SOLVED = 1e-20
-ASKED = ("loss", "penalty", "alpha", "batch_size", "optimizer", "learning_rate", "schedule", "reduction")
+ASKED = (
+    "loss",
+    "penalty",
+    "alpha",
+    "l1_ratio",
+    "epsilon",
+    "quantile",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "schedule",
+    "clip",
+    "reduction",
+)
+SOLVED_CORNERS = 1e-5
+"""The least share of the gain that is left to gain on a small table, where corners of the loss are rounded."""
+SAFETY = 4.0
+"""Poisson's curvature has no bound: rates go by so many times that of the constant model."""
 AVERAGE_ROWS = 16
 """The average takes in the parameters every 16 rows: at batch size 1 every step would double the step's cost."""
 
@@ -72,24 +90,81 @@ class Plan:
 
     @property
     def untuned(self) -> bool:
-        """Whether nothing was set: several phases, and an end that is certified."""
+        """Whether nothing was set: several phases, and an end that descend finds."""
         return not self.phases[-1].rule.optimizer.elementwise
+
+    @property
+    def certified(self) -> bool:
+        """Whether the end is certified. L1's corners have no curvature to make an estimate from."""
+        return self.untuned and not self.penalty.l1
 
 
 def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     """Settles every setting that was left to descend; raises ``InputError`` where one does not fit the data."""
     data, target = prepared.train, prepared.target
-    loss = find_loss(settings.loss, target.task, target.num_outputs)
-    penalty = find_penalty(settings.penalty, settings.alpha)
+    loss, penalty = find_objective(data, target, settings)
     wanted, reason = settings.batch_size, "as asked"
+    whole = is_untuned(settings) and (loss.has_corners or not loss.has_bound) and not penalty.l1
+    if penalty.l1 and wanted == "auto" and settings.optimizer not in WHOLE:
+        wanted = 1 if data.num_rows <= SMALL_TABLE else 32
+        reason = "fixed rule: L1 takes steps on few rows; not measured"
+    if whole and wanted == "auto":
+        wanted, reason = "full", f"{loss.name} is solved on every row at once"
     if settings.optimizer in WHOLE:
         wanted, reason = "full", f"{settings.optimizer} works on every row at once"
     elif wanted == "auto":
         wanted, reason = default_batch_size(data.num_rows)
     batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
-    if is_untuned(settings):
+    if settings.optimizer in ("saga", *WHOLE):
+        _check_smooth(settings.optimizer, loss, penalty)
+    stochastic = batch_size < data.num_rows
+    lazily = penalty.l1 > 0.0 and data.is_sparse
+    if lazily and settings.optimizer == "saga":
+        raise InputError(
+            'optimizer \'saga\' with an L1 penalty takes dense rows only so far; take "auto" or "sgd"'
+        )
+    too_sharp = lazily or _is_too_sharp(loss, penalty, stochastic)
+    if is_untuned(settings) and not (too_sharp and settings.optimizer == "auto"):
         return _untuned_plan(data, settings, loss, penalty, batch_size, reason, target.num_outputs)
     return _plan_of_one(data, settings, loss, penalty, batch_size, reason, epochs)
+
+
+def _is_too_sharp(loss: Loss, penalty: Penalty, stochastic: bool) -> bool:
+    """Whether the recipe cannot be followed, and plain steps at the automatic rate have to do."""
+    if penalty.l1:
+        return loss.has_corners or not stochastic
+    return stochastic and (loss.has_corners or not loss.has_bound)
+
+
+def _check_smooth(optimizer: str, loss: Loss, penalty: Penalty) -> None:
+    if penalty.l1 and optimizer in WHOLE:
+        raise InputError(
+            f"optimizer {optimizer!r} does not go with an L1 penalty, whose corners have no curvature; "
+            'take "auto" or "saga"'
+        )
+    if loss.has_corners and optimizer == "saga":
+        raise InputError(
+            f"optimizer 'saga' does not go with loss {loss.name!r}, whose slope jumps; "
+            'take "auto", "sgd" or "lbfgs"'
+        )
+
+
+def find_objective(data: Dataset, target: Target, settings: Settings) -> tuple[Loss, Penalty]:
+    """Loss and penalty for the target as it is scaled; raises ``InputError`` where they do not fit it."""
+    scale = float(np.sqrt(np.mean(np.square(target.scale)))) if target.task == "regression" else 1.0
+    loss = find_loss(
+        settings.loss, target.task, target.num_outputs, settings.epsilon, settings.quantile, scale
+    )
+    penalty = find_penalty(settings.penalty, settings.alpha, settings.l1_ratio, loss.degree, scale)
+    if loss.code == POISSON:
+        lowest = float(data.y.min() * target.scale[0] + target.mean[0])
+        if lowest < 0.0:
+            raise InputError(
+                f"loss is 'poisson', but the target goes down to {lowest:g}; counts ≥ 0 are needed"
+            )
+        mean = float(np.average(data.y, axis=0, weights=data.weights).max())
+        loss = replace(loss, curvature=SAFETY * max(mean, 1e-12))
+    return loss, penalty
 
 
 def is_untuned(settings: Settings) -> bool:
@@ -100,6 +175,7 @@ def is_untuned(settings: Settings) -> bool:
         and settings.schedule == "constant"
         and settings.reduction == "mean"
         and settings.average == "auto"
+        and settings.clip is None
     ) or settings.optimizer in ("saga", *WHOLE)
 
 
@@ -121,7 +197,9 @@ def _plan_of_one(
     by_curvature = settings.learning_rate == "auto" and not optimizer.scale_free
     curvature = measure_curvature(data, loss, settings.seed, split=by_curvature and not full_batch)
     rate = choose_rate(settings, optimizer, batch_size, penalty, curvature)
-    average = by_curvature and not full_batch if settings.average == "auto" else settings.average
+    # An average of weights that are zero now and then is not zero.
+    by_itself = by_curvature and not full_batch and not penalty.l1
+    average = by_itself if settings.average == "auto" else bool(settings.average)
     rule = Rule(
         optimizer=optimizer,
         rate=rate.value,
@@ -130,6 +208,7 @@ def _plan_of_one(
         num_steps=epochs * -(-curvature.visits.num_visits // batch_size),
         sum_rows=settings.reduction == "sum",
         fit_intercept=settings.fit_intercept,
+        clip=settings.clip or 0.0,
     )
     phase = Phase(name, rule, 0 if full_batch else batch_size, epochs)
     return Plan(loss, penalty, batch_size, reason, name, rate, curvature.visits, average, curvature, (phase,))
@@ -150,7 +229,7 @@ def _untuned_plan(
     from descend.engines.preconditioner import MOST_COLUMNS, precondition
 
     full_batch = batch_size >= data.num_rows
-    fits = data.num_columns <= MOST_COLUMNS
+    fits = data.num_columns <= MOST_COLUMNS and not penalty.l1
     # Applied to a batch's gradient the matrix costs d² a step; below d / 4 rows that is more than the rows do.
     steps_too = fits and not full_batch and 4 * batch_size >= data.num_columns and not data.is_sparse
     matrix = precondition(data, loss.curvature, penalty.alpha, norms=steps_too) if fits else None
@@ -164,6 +243,7 @@ def _untuned_plan(
         visits = curvature.visits
         mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
     full_term, single_term = batch_curvature(batch_size, visits.num_visits, mean, row)
+    small = is_small(data.num_rows, data.num_columns, num_outputs)
     phases = untuned_phases(
         0 if full_batch and settings.optimizer != "saga" else batch_size,
         visits.num_visits,
@@ -171,16 +251,25 @@ def _untuned_plan(
         single_term,
         settings.fit_intercept,
         straight_to_finish=settings.batch_size == "auto",
-        small=is_small(data.num_rows, data.num_columns, num_outputs),
+        small=small,
         named=settings.optimizer,
     )
+    if penalty.l1:
+        phases = proximal_phases(
+            batch_size, visits.num_visits, full_term, single_term, settings.fit_intercept
+        )
+    elif loss.has_corners:
+        finish = settings.optimizer if settings.optimizer in WHOLE else "newton" if small else "lbfgs"
+        phases = rounded_phases(finish, settings.fit_intercept)
     rate = Rate(phases[0].rule.rate, 2.0 / (full_term + single_term), "from curvature, at every batch size")
     return Plan(
         loss,
         penalty,
         batch_size,
         reason,
-        "+".join(phase.name for phase in phases) if settings.optimizer == "auto" else settings.optimizer,
+        "+".join(dict.fromkeys(phase.name for phase in phases))
+        if settings.optimizer == "auto"
+        else settings.optimizer,
         rate,
         visits,
         False,
@@ -251,19 +340,22 @@ def fit(
             rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
             patience=settings.n_iter_no_change,
             early_stopping=settings.early_stopping and validation is not None,
-            certify=plan.untuned,
+            certify=plan.certified,
+            plateau=settings.schedule == "plateau",
             exact=settings.epochs is not None and not settings.early_stopping,
             dense=settings.dense,
             growth=settings.growth,
         ),
         validation=validation,
-        tail=TailAverage() if plan.average else None,
-        unit=loss_unit(prepared),
+        tail=_average(settings) if plan.average else None,
+        unit=loss_unit(prepared.target, plan.loss.name),
         callbacks=callbacks,
         snapshot=(lambda parameters: path.append(parameters.copy())) if keep_path else None,
     )
     if initial is None:
         initial = initialise(prepared.target.num_outputs, data.num_columns, data.X.dtype)
+        if settings.fit_intercept:
+            initial[:, -1] = first_intercept(plan.loss, data)
     state = State(np.array(initial, dtype=data.X.dtype))
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
@@ -271,7 +363,13 @@ def fit(
             engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle
         )
     history = watch.history
-    if plan.untuned and settings.epochs is None and history.stopped in ("epochs", "time"):
+    asked_nothing = settings.optimizer == "auto" and settings.epochs is None
+    if asked_nothing and not plan.certified and history.stopped == "converged":
+        sharp = (
+            "an L1 penalty" if plan.penalty.l1 else f"loss {plan.loss.name!r} at batch size {plan.batch_size}"
+        )
+        history.notes.append(f"not certified: it stopped because nothing was gained; {sharp} has no estimate")
+    if plan.certified and settings.epochs is None and history.stopped in ("epochs", "time"):
         left = (
             "it is not known"
             if watch.gap is None
@@ -286,11 +384,23 @@ def fit(
     return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, path)
 
 
+def first_intercept(loss: Loss, data: Dataset) -> FloatArray | float:
+    """Where training starts: at zero, but for poisson at the mean, for eˢ bends too much between the two."""
+    if loss.code != POISSON:
+        return 0.0
+    return np.log(np.maximum(np.average(data.y, axis=0, weights=data.weights), 1e-12))
+
+
 def tolerance(settings: Settings, plan: Plan, num_rows: int) -> float | None:
     """``tol`` where the run has to find its end itself. A small table is solved: that costs milliseconds."""
     if settings.epochs is not None or settings.tol is None:
         return None
-    return min(settings.tol, SOLVED) if plan.untuned and num_rows <= SMALL_TABLE else settings.tol
+    solved = SOLVED_CORNERS if plan.loss.has_corners else SOLVED
+    return min(settings.tol, solved) if plan.certified and num_rows <= SMALL_TABLE else settings.tol
+
+
+def _average(settings: Settings) -> TailAverage:
+    return PolyakAverage() if settings.average == "polyak" else TailAverage()
 
 
 def one_blas_thread() -> Any:
@@ -300,10 +410,13 @@ def one_blas_thread() -> Any:
     return threadpool_limits(limits=1, user_api="blas")
 
 
-def loss_unit(prepared: Prepared) -> float:
-    """Squared error in the target's units over squared error of the standardised target."""
-    target = prepared.target
-    return 1.0 if target.task == "classification" else float(np.mean(np.square(target.scale)))
+def loss_unit(target: Target, loss: str | None = None) -> float:
+    """The loss in the target's units over that of the standardised target; squared error's by default."""
+    if target.task == "classification":
+        return 1.0
+    square = float(np.mean(np.square(target.scale)))
+    degree = LOSSES[loss or "squared_error"].degree
+    return square if degree == 2 else float(square ** (0.5 * degree))
 
 
 def num_threads(threads: int | str) -> int:
@@ -357,7 +470,7 @@ def summarise(prepared: Prepared, plan: Plan, settings: Settings, history: Histo
         "task": prepared.target.task,
         "loss": plan.loss.name,
         "penalty": settings.penalty or "none",
-        "alpha": plan.penalty.alpha,
+        "alpha": settings.alpha if plan.penalty.alpha or plan.penalty.l1 else 0.0,
         "batch_size": plan.batch_size,
         "batch_size_reason": plan.batch_size_reason,
         "learning_rate": plan.rate.value,

@@ -15,14 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.averaging import PolyakAverage
 from descend.batches import Visits, check_batch_size, shuffle
 from descend.engines.base import Rule
 from descend.errors import InputError, one_of
 from descend.features.class_weights import ClassWeight, class_weights
-from descend.fitting import ASKED, AVERAGE_ROWS, choose_rate, one_blas_thread
+from descend.fitting import (
+    ASKED,
+    AVERAGE_ROWS,
+    choose_rate,
+    find_objective,
+    first_intercept,
+    loss_unit,
+    one_blas_thread,
+)
 from descend.learning_rate import Rate
-from descend.objectives.losses import find_loss
-from descend.objectives.penalties import find_penalty
 from descend.settings import Settings
 from descend.stream import Rows, Stream, copied, in_new_scaling, with_early_rows
 from descend.types import Dataset, FloatArray
@@ -52,8 +59,9 @@ def add_rows(
     data = class_weights(class_weight, target, stream.learned.target)(data)
     if data.weights is not None and not data.weights.any():
         raise InputError("class_weight is 0 for every class in y: there is nothing to learn from this block")
-    loss = find_loss(settings.loss, target.task, target.num_outputs)
-    penalty = find_penalty(settings.penalty, settings.alpha)
+    loss, penalty = find_objective(data, target, settings)
+    if settings.fit_intercept and not stream.state.parameters.any():
+        stream.state.parameters[:, -1] = first_intercept(loss, data)
     wanted = check_batch_size(settings.batch_size)
     wanted = DEFAULT_BATCH_SIZE if wanted == "auto" else wanted
     full = wanted == "full" or int(wanted) >= data.num_rows > 1
@@ -64,7 +72,9 @@ def add_rows(
     seen = Visits(data.num_rows if full else max(stream.num_rows, visits.num_visits))
     rate = choose_rate(settings, optimizer, batch_size, penalty, replace(curvature, visits=seen))
     by_curvature = settings.learning_rate == "auto" and not optimizer.scale_free
-    average = by_curvature if settings.average == "auto" else bool(settings.average)
+    average = by_curvature and not penalty.l1 if settings.average == "auto" else bool(settings.average)
+    if settings.average == "polyak" and not isinstance(stream.tail, PolyakAverage):
+        stream.tail = PolyakAverage()
     rule = Rule(
         optimizer=optimizer,
         rate=rate.value,
@@ -72,6 +82,7 @@ def add_rows(
         momentum=settings.momentum,
         sum_rows=settings.reduction == "sum",
         fit_intercept=settings.fit_intercept,
+        clip=settings.clip or 0.0,
     )
     from descend.engines.choose import make_engine
 
@@ -205,7 +216,7 @@ def _walk(engine: Any, stream: Stream, rule: Rule, order: Any, batch_size: int, 
 
 def _result(stream: Stream, average: bool) -> FloatArray:
     """The average once there is a window of it, else the last parameters."""
-    if average and stream.tail.closed is not None:
+    if average and (stream.tail.closed is not None or isinstance(stream.tail, PolyakAverage)):
         mean = stream.tail.parameters(stream.state)
         if mean is not None:
             return mean
@@ -226,7 +237,7 @@ def _record(
 ) -> None:
     model, state = stream.model, stream.state
     target = model.target
-    unit = 1.0 if target.task == "classification" else float(np.mean(np.square(target.scale)))
+    unit = loss_unit(target, loss_name)
     history = model.history
     history.append(
         {

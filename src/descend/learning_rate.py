@@ -17,7 +17,6 @@ from math import sqrt
 
 from descend.updates import Optimizer
 
-SCALE_FREE_RATE = 1e-3
 SCALE_FREE_LIMIT = 0.1
 
 
@@ -48,8 +47,10 @@ def automatic_rate(
     0.01
     """
     if optimizer.scale_free:
-        value = min(SCALE_FREE_LIMIT, SCALE_FREE_RATE * sqrt(batch_size))
-        return Rate(value, float("inf"), f"{SCALE_FREE_RATE:g} · √B, at most {SCALE_FREE_LIMIT:g}: a rule")
+        value = min(SCALE_FREE_LIMIT, optimizer.scale_free_rate * sqrt(batch_size))
+        return Rate(
+            value, float("inf"), f"{optimizer.scale_free_rate:g} · √B, at most {SCALE_FREE_LIMIT:g}: a rule"
+        )
     smoothness = batch_curvature(batch_size, num_visits, mean_curvature, row_curvature)
     full, single = smoothness
     if optimizer.uses_momentum:

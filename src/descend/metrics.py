@@ -68,6 +68,8 @@ class ClassificationMetrics:
     """
 
     num_classes: int
+    log_odds: bool = True
+    """Whether scores are log-odds; where they are margins there is no log loss."""
     rows: int = 0
     unknown_rows: int = 0
     confusion: FloatArray = field(init=False)
@@ -122,7 +124,7 @@ class ClassificationMetrics:
         metrics: Metrics = {
             "accuracy": float(right.sum() / total) if total else None,
             "balanced_accuracy": float(np.mean(recalls)) if recalls else None,
-            "log_loss": self._lost / known if known else None,
+            "log_loss": self._lost / known if known and self.log_odds else None,
         }
         if self.num_classes == 2:
             metrics["roc_auc"] = self._roc_auc()

@@ -22,6 +22,9 @@ SAGA_EPOCHS = 6
 FEWEST_STEPS = 16
 """With fewer steps in an epoch a full-batch method gains more from a pass than steps on batches do."""
 FINISH_EPOCHS = 1000
+WIDTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+"""What corners of a loss are rounded over, phase after phase: each starts where the one before it ended."""
+WIDTH_EPOCHS = 100
 WHOLE = ("lbfgs", "newton")
 """Optimizers that work on every row at once."""
 
@@ -36,6 +39,26 @@ class Phase:
     epochs: int
     leave_when_slow: bool = False
     """Ends when an epoch no longer divides the estimated gap by 2.5."""
+
+
+def rounded_phases(name: str, fit_intercept: bool) -> tuple[Phase, ...]:
+    """The phases for a loss with corners: a method of the whole curvature, on corners that get ever sharper.
+
+    A phase ends when what it has left to gain is less than what its rounding may hide.
+    """
+    return tuple(
+        Phase(name, Rule(OPTIMIZERS[name], 1.0, fit_intercept=fit_intercept, width=width), 0, WIDTH_EPOCHS)
+        for width in WIDTHS
+    )
+
+
+def proximal_phases(
+    batch_size: int, num_visits: int, full_term: float, single_term: float, fit_intercept: bool
+) -> tuple[Phase, ...]:
+    """The phases for a penalty with L1: SAGA to the end, since full-batch methods here know no corners."""
+    return untuned_phases(
+        batch_size, num_visits, full_term, single_term, fit_intercept, False, small=False, named="saga"
+    )
 
 
 def untuned_phases(

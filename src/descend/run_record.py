@@ -31,7 +31,7 @@ def dataset_metrics(model: LinearModel, data: Dataset) -> Metrics:
     """Figures of ``model`` on rows that are encoded already, weights taken into account; a block at a time."""
     classes = len(model.target.classes)
     outputs = len(model.parameters)
-    sums = ClassificationMetrics(classes) if classes else RegressionMetrics(outputs)
+    sums = ClassificationMetrics(classes, model.loss == "log_loss") if classes else RegressionMetrics(outputs)
     weights, intercept = model.parameters[:, :-1].T, model.parameters[:, -1]
     step = max(1, BLOCK_VALUES // max(outputs, 8))
     for start in range(0, data.num_rows, step):
@@ -41,7 +41,9 @@ def dataset_metrics(model: LinearModel, data: Dataset) -> Metrics:
         if isinstance(sums, ClassificationMetrics):
             sums.add(scores, data.y[rows, 0], row_weights)
         else:
-            sums.add(model.target.decode(scores), model.target.decode(data.y[rows]), row_weights)
+            sums.add(
+                model.expected(model.target.decode(scores)), model.target.decode(data.y[rows]), row_weights
+            )
     return sums.result()
 
 

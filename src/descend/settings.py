@@ -10,9 +10,9 @@ from typing import Literal
 from descend.batches import check_batch_size
 from descend.errors import InputError, one_of, shorten
 from descend.objectives.losses import LOSSES
-from descend.objectives.penalties import find_penalty
+from descend.objectives.penalties import L1_RATIO, find_penalty
 from descend.updates import find_optimizer
-from descend.updates.schedules import find_schedule
+from descend.updates.schedules import ENDING, find_schedule
 
 MOST_EPOCHS = 1000
 SMALL_TABLE = 256
@@ -28,6 +28,13 @@ class Settings:
     """None: ``log_loss`` for classification, ``squared_error`` for regression."""
     penalty: str | None = "l2"
     alpha: float = 1e-4
+    l1_ratio: float = L1_RATIO
+    """Of ``elasticnet``: the share of alpha that is L1."""
+    epsilon: float = 0.1
+    """Of ``huber`` and ``epsilon_insensitive``, in the target's units."""
+    quantile: float = 0.5
+    clip: float | None = None
+    """The longest gradient of a batch, penalty apart; None: any."""
     fit_intercept: bool = True
     standardize: bool = True
     batch_size: int | str = "auto"
@@ -41,7 +48,7 @@ class Settings:
     tol: float | None = 1e-3
     early_stopping: bool = False
     n_iter_no_change: int = 5
-    average: bool | Literal["auto"] = "auto"
+    average: bool | Literal["auto", "tail", "polyak"] = "auto"
     shuffle: bool = True
     reduction: str = "mean"
     seed: int = 0
@@ -54,7 +61,16 @@ class Settings:
         """The same with numbers as numbers; raises ``InputError`` naming the setting that cannot be used."""
         if self.loss is not None and self.loss not in LOSSES:
             raise one_of("loss", self.loss, list(LOSSES))
-        find_penalty(self.penalty, _number("alpha", self.alpha, at_least=0.0))
+        l1_ratio = _number("l1_ratio", self.l1_ratio, at_least=0.0)
+        find_penalty(self.penalty, _number("alpha", self.alpha, at_least=0.0), l1_ratio)
+        epsilon = _number("epsilon", self.epsilon, at_least=0.0)
+        if self.loss == "huber" and epsilon == 0.0:
+            raise InputError(
+                'epsilon is 0; loss "huber" needs a number above 0 (its loss would be 0 everywhere)'
+            )
+        quantile = _number("quantile", self.quantile, above=0.0)
+        if quantile >= 1.0:
+            raise InputError(f"quantile is {quantile:g}; a number above 0 and below 1 is needed, such as 0.9")
         if self.optimizer != "auto":
             find_optimizer(self.optimizer)
         find_schedule(self.schedule)
@@ -67,18 +83,22 @@ class Settings:
         if momentum >= 1.0:
             raise InputError(f"momentum is {momentum:g}; a number from 0 up to, but below, 1 is needed")
         self._check_curved()
-        if self.schedule == "linear" and self.epochs is None:
+        if self.schedule in ENDING and self.epochs is None:
             raise InputError(
-                'schedule "linear" falls to zero at the last epoch: set epochs, such as epochs=20'
+                f'schedule "{self.schedule}" falls to its end at the last epoch: set epochs, such as epochs=20'
             )
-        if self.average not in (True, False, "auto"):
-            raise one_of("average", self.average, [True, False, "auto"])
+        if self.average not in (True, False, "auto", "tail", "polyak"):
+            raise one_of("average", self.average, [True, False, "auto", "tail", "polyak"])
         return replace(
             self,
             batch_size=check_batch_size(self.batch_size),
             learning_rate=rate,
             momentum=momentum,
             alpha=float(self.alpha),
+            l1_ratio=l1_ratio,
+            epsilon=epsilon,
+            quantile=quantile,
+            clip=None if self.clip is None else _number("clip", self.clip, above=0.0),
             epochs=None if self.epochs is None else whole_number("epochs", self.epochs, at_least=1),
             seconds=None if self.seconds is None else _number("time", self.seconds, above=0.0),
             tol=None if self.tol is None else _number("tol", self.tol, at_least=0.0),
@@ -95,6 +115,7 @@ class Settings:
             ("learning_rate", self.learning_rate, "auto"),
             ("schedule", self.schedule, "constant"),
             ("reduction", self.reduction, "mean"),
+            ("clip", self.clip, None),
         ):
             if value != needed:
                 raise InputError(

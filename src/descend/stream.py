@@ -143,7 +143,8 @@ def in_new_scaling(stream: Stream, rows: Rows, settings: Settings) -> Stream:
     if target.task == "regression":
         block.target.update(rows.y, rows.weights)
         learned.target.merge(block.target)
-        target = Target.from_statistics(learned.target, "regression", settings.standardize, "y")
+        scaled = settings.standardize and settings.loss != "poisson"
+        target = Target.from_statistics(learned.target, "regression", scaled, "y")
     features = Features.from_statistics(learned.columns, settings.standardize, keep_constants=True)
     new = replace(stream, learned=learned, state=copied(stream.state), tail=copy(stream.tail))
     first = not stream.model.features.names

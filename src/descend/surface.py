@@ -27,8 +27,8 @@ def loss_surface(
     sample of rows. None where the paths have no extent.
     """
     from descend.engines.choose import make_engine
-    from descend.objectives.losses import find_loss
-    from descend.objectives.penalties import Penalty
+    from descend.fitting import find_objective
+    from descend.settings import Settings
 
     thinned = {size: _thin(path) for size, path in paths.items()}
     points = np.array([p.ravel() for path in thinned.values() for p in path], dtype=np.float64)
@@ -41,8 +41,8 @@ def loss_surface(
     axes = axes[:2]
     places = (points - centre) @ axes.T
     shape = run.model.parameters.shape
-    loss = find_loss(run.model.loss, prepared.target.task, prepared.target.num_outputs)
-    engine = make_engine(prepared.train, loss, Penalty(run.model.summary["alpha"]))
+    asked = Settings(**run.model.summary["asked"])
+    engine = make_engine(prepared.train, *find_objective(prepared, asked))
     xs, ys = (_axis(places[:, i]) for i in (0, 1))
 
     def loss_at(x: float, y: float) -> float | None:

@@ -17,7 +17,7 @@ from descend.engines.base import Engine, State
 from descend.history import History
 from descend.recipe import Phase
 from descend.types import FloatArray, IntArray
-from descend.updates.schedules import rate_at
+from descend.updates.schedules import PLATEAU_EPOCHS, PLATEAU_FACTOR, PLATEAU_GAIN, rate_at
 
 SAMPLE_ROWS = 10_000
 SAMPLE_NUMBERS = 8_000_000
@@ -48,6 +48,8 @@ class Limits:
     """Ends when the estimated gap is below ``tol`` of what was gained (``engines/certificate.py``)."""
     rounding: float = 1e-7
     """What is left to gain below this share of the first loss cannot be told from rounding."""
+    plateau: bool = False
+    """The rate falls where the loss does not: the schedule "plateau"."""
     exact: bool = False
     """The caller asked for so many epochs: what they end with is returned, and not the best on the way."""
     dense: bool = False
@@ -117,6 +119,10 @@ class Watch:
     _steps: int = 0
     _phase_epochs: int = 0
     _previous_gap: float = inf
+    _plateau_loss: float = inf
+    _plateau_epoch: int = 0
+    _slowed_epoch: int | None = None
+    """Where the rate fell first."""
     _next_dense: int = 1
     _next_epoch: int = 1
     _last_look: float = 0.0
@@ -168,11 +174,15 @@ class Watch:
         out_of_time = self.limits.seconds is not None and self.seconds >= self.limits.seconds
         last = epoch_done and epoch == self.limits.epochs
         self._phase_epochs += epoch_done
-        whole = epoch_done and (epoch >= self._next_epoch or last or self.limits.certify)
+        whole = epoch_done and (
+            epoch >= self._next_epoch or last or self.limits.certify or self.limits.plateau
+        )
         if whole or out_of_time:
             self._next_epoch = max(epoch + 1, ceil(1.05 * epoch))
             loss = self._observe(state, epoch, whole=True)
             self._decide(state, loss, epoch, out_of_time, last)
+            if self.limits.plateau:
+                self._slow_down_on_plateau(state, epoch)
         elif self._look_is_due():
             self._observe(state, epoch, whole=False)
         self._resume()
@@ -229,7 +239,9 @@ class Watch:
     def _observe(self, state: State, epoch: int, whole: bool) -> float:
         """Evaluates, records and tells; returns the loss of what would be returned (in the engine's unit)."""
         sample = None if whole or self.engine.num_rows <= self.sample_rows else self.sample_rows
-        known = state.memory.value if not self.phase.batch_size and state.memory.point is not None else None
+        known = None  # L-BFGS and Newton know the loss where they stand, but where corners are rounded
+        if not self.phase.batch_size and not self.phase.rule.width and state.memory.point is not None:
+            known = state.memory.value
         last_loss = known if known is not None else self._loss(state.parameters, sample)
         if sample is not None and last_loss < 0.8 * self._offset_loss:
             sample = None  # so far below that the sample has to be compared with the whole again
@@ -288,7 +300,8 @@ class Watch:
                 "last_loss": _number(last_loss * self.unit),
                 "validation_loss": None if validation_loss is None else _number(validation_loss * self.unit),
                 "batch_size": self.batch_size,
-                "learning_rate": rate_at(rule.schedule, rule.rate, max(1, state.steps), rule.num_steps),
+                "learning_rate": state.pace
+                * rate_at(rule.schedule, rule.rate, max(1, state.steps), rule.num_steps),
             }
         )
 
@@ -358,11 +371,28 @@ class Watch:
         self._previous_gap, self.gap = self.gap or inf, self.engine.estimate_gap(state, enough)
         slow = self._phase_epochs >= 2 and self.gap > self._previous_gap / WORTHWHILE
         self.phase_is_over = self.phase.leave_when_slow and slow
+        if self.phase.rule.width:
+            small = self.gap <= self.phase.rule.width * len(state.parameters)
+            self.phase_is_over = small or state.memory.stuck
         return self.gap <= enough
+
+    def _slow_down_on_plateau(self, state: State, epoch: int) -> None:
+        """The schedule "plateau": a lower rate after epochs in which the last parameters' loss hardly fell."""
+        loss = self.latest.last_loss
+        if loss < self._plateau_loss - PLATEAU_GAIN * abs(self._plateau_loss) or not isfinite(
+            self._plateau_loss
+        ):
+            self._plateau_loss, self._plateau_epoch = loss, epoch
+        elif epoch - self._plateau_epoch >= PLATEAU_EPOCHS:
+            state.pace *= PLATEAU_FACTOR
+            self._plateau_epoch = epoch
+            self._slowed_epoch = self._slowed_epoch or epoch
 
     def _gained_nothing(self, first: float, epoch: int, window: int) -> bool:
         if self.limits.tol is None:
             return False
+        if self.limits.plateau and (self._slowed_epoch is None or epoch - self._slowed_epoch < window):
+            return False  # a lower rate has yet to show what it gains
         before = [loss for then, loss in self._marks if then <= epoch - window]
         if not before:
             return False

@@ -97,7 +97,7 @@ CASES = {
     f"{FIT} --penalty l3": ("--penalty 'l3'", "l2"),
     f"{FIT} --alpha -1": ("--alpha is -1", "≥ 0"),
     f"{FIT} --optimizer sdg": ("--optimizer 'sdg'", "did you mean 'sgd'"),
-    f"{FIT} --schedule cosine": ("--schedule 'cosine'", "constant"),
+    f"{FIT} --schedule cosin": ("--schedule 'cosin'", "constant"),
     f"{FIT} --schedule linear": ("--schedule", "--epochs 20"),
     f"{FIT} --momentum 1": ("--momentum is 1", "below"),
     f"{FIT} --reduction max": ("--reduction 'max'", "mean, sum"),

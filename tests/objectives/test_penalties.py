@@ -5,12 +5,40 @@ import pytest
 from support import dataset, engines, fourth_order
 
 from descend.errors import InputError
-from descend.objectives.penalties import Penalty, find_penalty
+from descend.objectives.penalties import Penalty, find_penalty, shrunk
 
 
 def test_hand_value():
     """Alpha · ½‖w‖² of (3, 4) at alpha 0.5 is 6.25, and the intercept does not count."""
     assert Penalty(0.5).value(np.array([[3.0, 4.0, 100.0]])) == 6.25
+
+
+def test_hand_value_of_l1():
+    """Strength times the sum of sizes is added, and the intercept does not count."""
+    assert Penalty(0.5, l1=2.0).value(np.array([[3.0, -4.0, 100.0]])) == 6.25 + 14.0
+
+
+def test_elasticnet_shares_alpha_out():
+    """Elastic net is l1_ratio of L1 and the rest of L2; 0 and 1 are the pure ones."""
+    assert find_penalty("elasticnet", 0.2, 0.25) == Penalty(0.2 * 0.75, l1=0.05)
+    assert find_penalty("elasticnet", 0.2, 0.0) == find_penalty("l2", 0.2)
+    assert find_penalty("elasticnet", 0.2, 1.0) == find_penalty("l1", 0.2)
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.1, float("nan")])
+def test_impossible_ratios_are_refused(ratio):
+    """A share outside 0 … 1 is refused by name."""
+    with pytest.raises(InputError, match="l1_ratio"):
+        find_penalty("elasticnet", 1.0, ratio)
+
+
+def test_shrinking_solves_l1s_own_problem():
+    """The shrunk weight is the lowest place of ½ (v − w)² + by · |v| on a fine grid."""
+    grid = np.linspace(-3, 3, 60_001)
+    for w in (-2.0, -0.3, 0.0, 0.5, 0.7, 1.9):
+        best = grid[np.argmin(0.5 * (grid - w) ** 2 + 0.5 * np.abs(grid))]
+        assert shrunk(w, 0.5) == pytest.approx(best, abs=1.1e-4)
+    assert shrunk(np.array([0.5, -0.5, 0.2]), 0.5).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_outputs_add_up():
@@ -56,5 +84,5 @@ def test_impossible_alphas_are_refused(alpha):
 
 def test_unknown_penalties_are_refused():
     """An unknown penalty is refused with the known ones."""
-    with pytest.raises(InputError, match=r"penalty 'l3'.*l2, none"):
+    with pytest.raises(InputError, match=r"penalty 'l3'.*l2, l1, elasticnet, none"):
         find_penalty("l3", 1.0)

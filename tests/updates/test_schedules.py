@@ -14,6 +14,9 @@ from descend.updates.schedules import SCHEDULES, find_schedule, rate_at
         ("constant", [0.8, 0.8, 0.8, 0.8]),
         ("inverse-scaling", [0.8, 0.8 / 2**0.25, 0.8 / 3**0.25, 0.8 / 2**0.5]),
         ("linear", [0.8, 0.6, 0.4, 0.2]),
+        ("cosine", [0.8, 0.4 * (1 + 0.5**0.5), 0.4, 0.4 * (1 - 0.5**0.5)]),
+        ("step", [0.8, 0.8, 0.08, 0.008]),
+        ("plateau", [0.8, 0.8, 0.8, 0.8]),
     ],
 )
 def test_hand_values(name, rates):
@@ -46,5 +49,5 @@ def test_scikit_learns_spelling_is_understood(name):
 
 def test_unknown_schedules_are_refused():
     """An unknown schedule is refused with the known ones."""
-    with pytest.raises(InputError, match=r"schedule 'cosine'.*constant, inverse-scaling, linear"):
-        find_schedule("cosine")
+    with pytest.raises(InputError, match=r"schedule 'cosin'.*constant, inverse-scaling, linear, cosine"):
+        find_schedule("cosin")

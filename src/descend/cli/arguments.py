@@ -21,7 +21,8 @@ _OPTION_OF = {
     "batch size": "--batch-size", "learning_rate": "--learning-rate", "loss": "--loss", "penalty": "--penalty",
     "alpha": "--alpha", "optimizer": "--optimizer", "schedule": "--schedule", "momentum": "--momentum",
     "reduction": "--reduction", "epochs": "--epochs", "time": "--time", "seed": "--seed",
-    "threads": "--threads",
+    "threads": "--threads", "l1_ratio": "--l1-ratio", "epsilon": "--epsilon", "quantile": "--quantile",
+    "clip": "--clip",
 }  # fmt: skip
 
 
@@ -100,7 +101,8 @@ def settings(options: dict[str, Any], **more: Any) -> Settings:
         raise one_of("--model", options["model"], MODELS)
     chosen = {
         name: options[name]
-        for name in ("loss", "penalty", "alpha", "reduction", "optimizer", "learning_rate", "schedule",
+        for name in ("loss", "penalty", "alpha", "l1_ratio", "epsilon", "quantile", "clip", "reduction",
+                     "optimizer", "learning_rate", "schedule",
                      "momentum", "epochs", "seed", "threads", "standardize")
     }  # fmt: skip
     time = seconds(options["time"])

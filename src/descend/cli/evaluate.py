@@ -56,11 +56,15 @@ def _add_up(model: LinearModel, source: Source) -> ClassificationMetrics | Regre
     from descend.sources.selection import listing
 
     classes = len(model.target.classes)
-    sums = ClassificationMetrics(classes) if classes else RegressionMetrics(len(model.parameters))
+    sums = (
+        ClassificationMetrics(classes, model.loss == "log_loss")
+        if classes
+        else RegressionMetrics(len(model.parameters))
+    )
     for scored, part in scores(model, source):
         codes = model.target.encode(part.target, unknown="mark")
         if isinstance(sums, RegressionMetrics):
-            sums.add(scored, model.target.decode(codes), part.weights)
+            sums.add(model.expected(scored), model.target.decode(codes), part.weights)
         else:
             labels = as_values(part.target, model.target.name) if (codes < 0).any() else None
             sums.add(scored, codes, part.weights, labels)

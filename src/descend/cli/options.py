@@ -52,10 +52,18 @@ selection = together(
 objective = together(
     option("Training", "--model", metavar="KIND", default="linear", help="linear (the only one so far)."),
     option("Training", "--loss", metavar="LOSS",
-           help="squared_error or log_loss. Default: the one that fits the task."),
-    option("Training", "--penalty", metavar="PENALTY", default="l2", show_default=True, help="l2 or none."),
+           help="log_loss, hinge, squared_hinge, modified_huber; squared_error, huber, epsilon_insensitive, "
+                "quantile, poisson. Default: log_loss or squared_error, as fits the task."),
+    option("Training", "--epsilon", metavar="NUMBER", default="0.1", show_default=True,
+           help="Of huber and epsilon_insensitive, in the target's units."),
+    option("Training", "--quantile", metavar="NUMBER", default="0.5", show_default=True,
+           help="Of the loss quantile, between 0 and 1."),
+    option("Training", "--penalty", metavar="PENALTY", default="l2", show_default=True,
+           help="l2, l1, elasticnet or none."),
+    option("Training", "--l1-ratio", metavar="NUMBER", default="0.15", show_default=True,
+           help="Of elasticnet: the share that is l1."),
     option("Training", "--alpha", metavar="NUMBER", default="1e-4", show_default=True,
-           help="Strength of the penalty: mean loss + alpha · ½‖w‖²."),
+           help="Strength of the penalty: mean loss + alpha · (½‖w‖², ‖w‖₁ or their mixture)."),
     option("Training", "--reduction", metavar="HOW", default="mean", show_default=True,
            help="Gradient of a batch: mean or sum over its rows."),
 )  # fmt: skip
@@ -65,11 +73,13 @@ def stepping(optimizer_default: str) -> Decorator[Any]:
     """Optimizer and learning rate; ``fit`` and ``compare`` differ in the default optimizer."""
     return together(
         option("Training", "--optimizer", metavar="NAME", default=optimizer_default, show_default=True,
-               help="auto, sgd, momentum, nesterov or adam."),
+               help="auto, sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, saga, lbfgs or newton."),
         option("Training", "--learning-rate", metavar="RATE", default="auto", show_default=True,
                help="A number, or auto: from curvature, in closed form."),
         option("Training", "--schedule", metavar="NAME", default="constant", show_default=True,
-               help="Learning rate over time: constant, inverse-scaling or linear (needs --epochs)."),
+               help="Learning rate over time: constant, inverse-scaling, plateau; or, with --epochs, linear, cosine, "
+                    "step."),
+        option("Training", "--clip", metavar="LENGTH", help="Shorten gradients of a batch to this length."),
         option("Training", "--momentum", metavar="NUMBER", default="0.9", show_default=True,
                help="Of momentum and nesterov, from 0 to below 1."),
     )  # fmt: skip

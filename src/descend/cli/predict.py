@@ -54,6 +54,10 @@ def command(model: str, data: str, **given: Any) -> int:
     loaded = LinearModel.load(model)
     if given["probabilities"] and loaded.target.task == "regression":
         raise InputError("--probabilities belongs to classification; this model predicts numbers")
+    if given["probabilities"] and not loaded.has_probabilities:
+        raise InputError(
+            f"--probabilities: loss {loaded.loss!r} defines none; train with log_loss or modified_huber for them"
+        )
     source = open_unlabelled(loaded, data, given["target"])
     if talk.as_json and path is None:
         _as_json(talk, loaded, source, given["probabilities"])

@@ -46,6 +46,7 @@ def prepare_rows(data: str, given: dict[str, Any], settings: Settings, talk: Tal
             validation=share,
             seed=settings.seed,
             standardize=settings.standardize,
+            scale_target=settings.loss != "poisson",
             shuffle=settings.shuffle,
             validation_source=held_out,
             on_progress=ReadingLine(line, shorten(source.name)),

@@ -39,10 +39,14 @@ class Rule:
     momentum: float = 0.9
     beta2: float = 0.999
     num_steps: int = 0
-    """Length of a linear schedule; 0 for the others."""
+    """Length of a schedule that ends; 0 for the others."""
     sum_rows: bool = False
     """Reduction "sum": a step uses the sum over the batch's rows, not their mean."""
     fit_intercept: bool = True
+    clip: float = 0.0
+    """A batch's gradient, the penalty's apart, is shortened to this length; 0: it is not."""
+    width: float = 0.0
+    """What corners of the loss are rounded over, for steps from the whole curvature."""
     filling: bool = False
     """SAGA's first epoch, which has no table yet."""
     full_term: float = 0.0
@@ -65,6 +69,8 @@ class State:
     """Running mean of the parameters over ``num_averaged`` of the last steps, float64."""
     num_averaged: int = 0
     steps: int = 0
+    pace: float = 1.0
+    """What the schedule "plateau" has made of the rate so far, as a share of it."""
     visits: int = 0
     """Rows visited so far, each time counted."""
     table: FloatArray | None = None

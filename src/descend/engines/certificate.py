@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from descend.engines.by_storage import squared_norms
-from descend.objectives.losses import LOG_LOSS, SOFTMAX, Loss, sigmoid, softmax
+from descend.objectives.losses import SOFTMAX, Loss, second_derivatives, softmax
 from descend.types import Dataset, FloatArray, IntArray
 
 SAMPLE_ROWS = 6000
@@ -69,11 +69,8 @@ def _hessian(
     scores = X @ parameters[:, :-1].T.astype(X.dtype) + parameters[:, -1]
     if loss.code == SOFTMAX:
         bends = p = softmax(scores)
-    elif loss.code == LOG_LOSS:
-        q = sigmoid(scores)
-        bends = q * (1.0 - q)
     else:
-        bends = np.ones_like(scores)
+        bends = second_derivatives(loss.code, scores, data.y[rows], loss.shape)
 
     def product(v: FloatArray) -> FloatArray:
         moves = X @ v[:, :-1].T.astype(X.dtype) + v[:, -1]

@@ -38,6 +38,12 @@ class Memory:
     """H⁻¹ · gradient: where the next step goes."""
     decrement: float = np.inf
     """½ g · H⁻¹ g: how much lower the lowest place lies, if the memory is right."""
+    length: float = 1.0
+    """The share of the last step that was taken; 0: no share of it led down."""
+    cautious: bool = False
+    """Newton's next step goes by parabolas that are nowhere below the loss (corners that are rounded)."""
+    stuck: bool = False
+    """Not even a cautious step leads down."""
     estimate: tuple[float, float] | None = None
     """The last certificate's gap, and the value it was made at."""
     doubted: float = np.inf
@@ -107,9 +113,10 @@ def lbfgs_step(
             if memory.moves.maxlen and float(np.vdot(change, move)) > 1e-12 * float(np.vdot(move, move)):
                 memory.moves.append(move)
                 memory.changes.append(change)
+            memory.length = length
             memory.point, memory.value, memory.gradient = trial, value, gradient
             aim(memory, first)
             return evaluations
         length *= 0.5
-    memory.decrement = 0.0
+    memory.decrement = memory.length = 0.0
     return evaluations

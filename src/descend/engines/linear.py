@@ -14,7 +14,7 @@ from descend.batches import order
 from descend.engines import row_kernels, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.certificate import estimate_gap
-from descend.engines.lbfgs import Memory, lbfgs_step
+from descend.engines.lbfgs import Memory, aim, lbfgs_step
 from descend.engines.newton import newton_direction
 from descend.engines.preconditioner import Preconditioner
 from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives
@@ -28,6 +28,10 @@ T = TypeVar("T")
 NO_ORDER = np.empty(0, dtype=np.int64)
 ALL_ONE = np.empty(0, dtype=np.float64)
 CHUNKS = 64
+LANDED = 0.1
+ROUNDING = 1e-14
+CAREFUL = 0.2
+"""Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
 SMALLEST_CHUNK = 4096
 SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
 
@@ -54,6 +58,10 @@ class LinearEngine:
         fit_intercept: bool = True,
     ) -> None:
         self.data, self.loss, self.penalty = data, loss, penalty
+        self.smooth = loss
+        """The loss as ``objective`` has it: corners rounded over the width that the rule asks for."""
+        self.in_float64 = False
+        """Whether ``objective`` computes so on float32 rows too: what lies in a narrow corner is lost in float32."""
         self.num_rows = data.num_rows
         self.only_visits = ALL_ONE if weights is None else weights
         self.preconditioner, self.mean_curvature = preconditioner, mean_curvature
@@ -82,22 +90,32 @@ class LinearEngine:
         room = row_kernels.room_for(part.X, len(parameters))
         n = part.num_rows
         row_kernels.add_gradient(
-            part.X, part.y, weights, NO_ORDER, 0, n, parameters, room, self.loss.code, gradient
+            part.X,
+            part.y,
+            weights,
+            NO_ORDER,
+            0,
+            n,
+            parameters,
+            room,
+            self.loss.code,
+            self.loss.shape,
+            gradient,
         )
         loss, weight = row_kernels.add_losses(
-            part.X, part.y, weights, 0, n, parameters, scores, self.loss.code
+            part.X, part.y, weights, 0, n, parameters, scores, self.loss.code, self.loss.shape
         )
         return Sums(loss, gradient, weight)
 
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
         state.visits += self.num_rows if order is None else len(order)
         if rule.optimizer.code in (LBFGS, NEWTON):
-            self._curved_step(state, rule.optimizer.code)
+            self._curved_step(state, rule)
         elif order is None:
             self._full_batch_step(state, rule)
         elif rule.optimizer.code == SAGA:
             self._saga_steps(state, rule, order, batch_size)
-        elif batch_size == 1 and rule.optimizer.code == SGD and len(state.parameters) == 1:
+        elif batch_size == 1 and rule.optimizer.code == SGD and not rule.clip and len(state.parameters) == 1:
             self._steps_of_one(state, rule, order)
         else:
             self._steps(state, rule, order, batch_size)
@@ -114,9 +132,11 @@ class LinearEngine:
             self.average_every,
             state.steps,
             self.loss.code,
+            self.loss.shape,
             self.penalty.alpha,
+            self.penalty.l1,
             rule.schedule,
-            rule.rate,
+            rule.rate * state.pace,
             rule.num_steps,
             rule.fit_intercept,
         )
@@ -136,12 +156,14 @@ class LinearEngine:
             self.average_every,
             state.steps,
             self.loss.code,
+            self.loss.shape,
             self.penalty.alpha,
+            self.penalty.l1,
             rule.optimizer.code,
             rule.schedule,
-            rule.rate,
+            rule.rate * state.pace,
             rule.num_steps,
-            np.array([rule.beta1, rule.beta2]),
+            np.array([rule.beta1, rule.beta2, rule.clip]),
             rule.sum_rows,
             rule.fit_intercept,
         )
@@ -165,22 +187,35 @@ class LinearEngine:
             state.steps,
             rule.num_steps,
             self.loss.code,
+            self.loss.shape,
             self.penalty.alpha,
+            self.penalty.l1,
             rule.full_term,
             rule.single_term,
             self.inverse,
             rule.fit_intercept,
         )
 
-    def _curved_step(self, state: State, optimizer: int) -> None:
+    def _curved_step(self, state: State, rule: Rule) -> None:
         """A step of L-BFGS, or of Newton, which is L-BFGS with no memory and the whole inverse to start from."""
+        if rule.width != self.smooth.shape[1]:
+            self.smooth = self.loss.rounded(rule.width)
+            self.in_float64 = rule.optimizer.code == NEWTON and not self.data.is_sparse
+            state.memory = Memory()
         memory = state.memory
         first = self._first
-        if optimizer == NEWTON:
+        if rule.optimizer.code == NEWTON:
             if memory.point is None:
                 memory.moves, memory.changes = deque(maxlen=0), deque(maxlen=0)
             first = partial(self._newton_direction, memory)
+        was_cautious = memory.cautious
         evaluations = lbfgs_step(self.objective, state.parameters, memory, first)
+        if rule.width and rule.optimizer.code == NEWTON:
+            # A second derivative taken in corners is wrong as soon as rows leave them: then go by safe parabolas.
+            memory.stuck = was_cautious and memory.length == 0.0
+            memory.cautious = memory.length < CAREFUL
+            if not memory.stuck and memory.cautious != was_cautious:
+                aim(memory, first)
         assert memory.point is not None
         state.parameters[:] = memory.point
         state.steps += 1
@@ -189,7 +224,13 @@ class LinearEngine:
     def _newton_direction(self, memory: Memory, gradient: FloatArray) -> FloatArray:
         assert memory.point is not None
         return newton_direction(
-            self.data, self.loss, self.penalty.alpha, memory.point, gradient, self.fit_intercept
+            self.data,
+            self.smooth,
+            self.penalty.alpha,
+            memory.point,
+            gradient,
+            self.fit_intercept,
+            memory.cautious,
         )
 
     def _first(self, gradient: FloatArray) -> FloatArray:
@@ -200,7 +241,7 @@ class LinearEngine:
 
     def objective(self, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Mean loss + penalty and its gradient (k, d + 1), float64; read in one pass."""
-        own = parameters.astype(self.data.X.dtype)
+        own = parameters if self.in_float64 else parameters.astype(self.data.X.dtype)
         value, gradient = 0.0, np.zeros(own.shape, dtype=np.float64)
         for part_value, part in self._map(partial(self._objective_of, parameters=own)):
             value += part_value
@@ -213,35 +254,46 @@ class LinearEngine:
 
     def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Sums over a chunk: of the weighted losses, and of their gradients."""
-        if len(parameters) > 1:
-            return self._part_of_many(chunk, parameters)
-        data = self.data
+        if len(parameters) > 1 or self.in_float64:
+            return self._part_of_many(chunk, parameters, self.smooth)
+        data, loss, shape = self.data, self.smooth.code, self.smooth.shape
         part = np.zeros(parameters.shape, dtype=data.X.dtype)
         room = row_kernels.room_for(data.X, len(parameters))
         value = row_kernels.add_objective(
-            data.X, data.y, self.weights, chunk.start, chunk.stop, parameters, room, self.loss.code, part
+            data.X, data.y, self.weights, chunk.start, chunk.stop, parameters, room, loss, shape, part
         )
         return value, part
 
+    def slack(self, num_outputs: int) -> float:
+        """By how much the loss with rounded corners may lie below the loss itself, and a gap of it below the gap."""
+        return 0.5 * self.smooth.shape[1] * num_outputs
+
     def estimate_gap(self, state: State, enough: float) -> float:
-        """½ g · H⁻¹ g by conjugate gradients; not run where a cheaper estimate is above ``enough`` already."""
+        """½ g · H⁻¹ g by conjugate gradients; not run where a cheaper estimate is above ``enough`` already.
+
+        Where corners are rounded, the slack that this leaves is added.
+        """
+        slack = self.slack(len(state.parameters))
+        return self._smooth_gap(state, max(enough - slack, slack)) + slack
+
+    def _smooth_gap(self, state: State, enough: float) -> float:
         memory = state.memory
         gradient = memory.gradient
         if gradient is None:
             gradient = self.objective(state.parameters)[1]
         elif memory.moves.maxlen == 0:
-            return memory.decrement  # Newton's own: nothing is estimated
+            return self._newton_gap(memory)
         elif memory.decrement > min(enough, memory.doubted):
             memory.doubted *= 1.2  # so that it is asked again some steps later, whatever the memory thinks
             return max(memory.decrement, 2.0 * enough)
-        if self.preconditioner is not None:
+        if self.preconditioner is not None and self.loss.has_bound and not self.loss.has_corners:
             # H is nowhere above the preconditioner's, so this is below the gap: a bound.
             least = 0.5 * float(np.vdot(gradient, self._first(gradient)))
             if least > enough or self.loss.code == SQUARED_ERROR:
                 return least
         gap = estimate_gap(
             self.data,
-            self.loss,
+            self.smooth,
             self.penalty.alpha,
             state.parameters.astype(np.float64),
             gradient,
@@ -252,6 +304,22 @@ class LinearEngine:
         if gap > enough:
             memory.doubted = memory.decrement * enough / gap
         return gap
+
+    def _newton_gap(self, memory: Memory) -> float:
+        """What Newton's next step gains, where it ends at the lowest place; infinite where it does not.
+
+        On rounded corners its own promise does not count: a row that leaves a corner bends no more, and what is left
+        to gain is then more. A convex loss whose gradient is gone at the step's end is lowest there.
+        """
+        if not self.smooth.shape[1]:
+            return memory.decrement
+        if memory.cautious or memory.point is None or memory.step is None or memory.gradient is None:
+            return np.inf
+        value, gradient = self.objective(memory.point - memory.step)
+        left = float(np.linalg.norm(gradient))
+        if left > max(LANDED * float(np.linalg.norm(memory.gradient)), ROUNDING):
+            return np.inf
+        return max(memory.decrement, memory.value - value)
 
     def _full_batch_step(self, state: State, rule: Rule) -> None:
         """One step from every row, read where they lie: no order, no copy of the data."""
@@ -264,19 +332,20 @@ class LinearEngine:
             state.first,
             state.second,
             rule.optimizer.code,
-            rate_at(rule.schedule, rule.rate, state.steps, rule.num_steps),
-            np.array([rule.beta1, rule.beta2]),
+            rate_at(rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps),
+            np.array([rule.beta1, rule.beta2, rule.clip]),
             self.penalty.alpha * self.num_rows / rows,
+            self.penalty.l1 * self.num_rows / rows,
             1.0 / rows,
             rule.fit_intercept,
             state.steps,
         )
 
-    def _part_of_many(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
+    def _part_of_many(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
         """Sums of weighted loss and gradient of a chunk's rows for several outputs, by matrix products."""
         X, y = self.data.X[chunk], self.data.y[chunk]
         scores = X @ parameters[:, :-1].T + parameters[:, -1]
-        losses, derivatives = losses_and_derivatives(self.loss.code, scores, y)
+        losses, derivatives = losses_and_derivatives(loss.code, scores, y, loss.shape)
         if self.weights.size:
             weights = self.weights[chunk].astype(X.dtype)
             losses, derivatives = losses * weights, derivatives * weights[:, None]
@@ -291,7 +360,7 @@ class LinearEngine:
             return 0.0, 0.0
         X = self.data.X[rows]
         scores = X @ parameters[:, :-1].T + parameters[:, -1]
-        losses = losses_and_derivatives(self.loss.code, scores, self.data.y[rows])[0]
+        losses = losses_and_derivatives(self.loss.code, scores, self.data.y[rows], self.loss.shape)[0]
         if not self.weights.size:
             return float(losses.sum(dtype=np.float64)), float(len(X))
         weights = self.weights[rows]
@@ -306,12 +375,12 @@ class LinearEngine:
     def _gradient_of(self, chunk: slice, parameters: FloatArray) -> FloatArray:
         """The sum over a chunk of the weighted losses' gradients."""
         if len(parameters) > 1:
-            return self._part_of_many(chunk, parameters)[1]
-        X, y, loss = self.data.X, self.data.y, self.loss.code
+            return self._part_of_many(chunk, parameters, self.loss)[1]
+        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.shape
         part = np.zeros(parameters.shape, dtype=X.dtype)
         room = row_kernels.room_for(X, len(parameters))
         row_kernels.add_gradient(
-            X, y, self.weights, NO_ORDER, chunk.start, chunk.stop, parameters, room, loss, part
+            X, y, self.weights, NO_ORDER, chunk.start, chunk.stop, parameters, room, loss, shape, part
         )
         return part
 
@@ -334,7 +403,15 @@ class LinearEngine:
         data = self.data
         scores = np.zeros(1, dtype=data.X.dtype)
         return row_kernels.add_losses(
-            data.X, data.y, self.weights, rows.start, rows.stop, parameters, scores, self.loss.code
+            data.X,
+            data.y,
+            self.weights,
+            rows.start,
+            rows.stop,
+            parameters,
+            scores,
+            self.loss.code,
+            self.loss.shape,
         )
 
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from descend.objectives.losses import LOG_LOSS, SOFTMAX, Loss, sigmoid, softmax
+from descend.objectives.losses import SOFTMAX, Loss, safe_curvatures, second_derivatives, softmax
 from descend.types import Dataset, FloatArray
 
 MOST_WORK = 30_000_000
 """Rows times the square of the number of parameters; above this L-BFGS is the quicker finish."""
 JITTER = 1e-13
+TRACE = 1e-3
+"""The share of safe curvature that keeps the Hessian solvable where hardly a row lies in a rounded corner."""
 
 
 def is_small(num_rows: int, num_columns: int, num_outputs: int) -> bool:
@@ -29,8 +31,12 @@ def newton_direction(
     parameters: FloatArray,
     gradient: FloatArray,
     fit_intercept: bool,
+    cautious: bool = False,
 ) -> FloatArray:
-    """H⁻¹ · gradient (k, d + 1) with the Hessian of the whole objective at ``parameters``; all float64."""
+    """H⁻¹ · gradient (k, d + 1) with the Hessian of the whole objective at ``parameters``; all float64.
+
+    ``cautious``: with that of parabolas which are nowhere below the loss, for losses with rounded corners.
+    """
     k, columns = gradient.shape
     rows = np.ones((data.num_rows, columns))
     rows[:, :-1] = data.X
@@ -46,10 +52,13 @@ def newton_direction(
                 share = weights * p[:, a] * ((a == b) - p[:, b])
                 H[a, :, b, :] = H[b, :, a, :] = (rows * share[:, None]).T @ rows
     else:
-        bends = np.ones_like(scores)
-        if loss.code == LOG_LOSS:
-            q = sigmoid(scores)
-            bends = q * (1.0 - q)
+        bends = (
+            np.zeros_like(scores) if cautious else second_derivatives(loss.code, scores, data.y, loss.shape)
+        )
+        if loss.shape[1]:
+            bends = bends + (1.0 if cautious else TRACE) * safe_curvatures(
+                loss.code, scores, data.y, loss.shape
+            )
         for a in range(k):
             H[a, :, a, :] = (rows * (weights * bends[:, a])[:, None]).T @ rows
     flat = H.reshape(k * columns, k * columns)

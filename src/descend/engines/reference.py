@@ -5,10 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from descend.engines.base import Rule, State, Sums
-from descend.objectives.losses import LOG_LOSS, SOFTMAX, Loss, row_derivatives, row_losses, sigmoid, softmax
-from descend.objectives.penalties import Penalty
+from descend.objectives.losses import (
+    SOFTMAX,
+    Loss,
+    row_derivatives,
+    row_losses,
+    second_derivatives,
+    softmax,
+)
+from descend.objectives.penalties import Penalty, shrunk
 from descend.types import Dataset, FloatArray, IntArray
-from descend.updates import SAGA, update
+from descend.updates import ADAMW, SAGA, reach, update
 from descend.updates.schedules import rate_at
 
 
@@ -38,9 +45,9 @@ class ReferenceEngine:
         X, y = self.data.X[rows], self.data.y[rows]
         weight = (self.weights if weights is None else weights)[rows]
         predictions = X @ parameters[:, :-1].T + parameters[:, -1]
-        error = row_derivatives(self.loss.code, predictions, y) * weight[:, None]
+        error = row_derivatives(self.loss.code, predictions, y, self.loss.shape) * weight[:, None]
         gradient = np.hstack([error.T @ X, error.sum(axis=0)[:, None]])
-        losses = row_losses(self.loss.code, predictions, y)
+        losses = row_losses(self.loss.code, predictions, y, self.loss.shape)
         return Sums(float(losses @ weight), gradient, float(weight.sum()))
 
     def step(self, state: State, rule: Rule, rows: IntArray | slice, num_rows: int) -> None:
@@ -50,22 +57,34 @@ class ReferenceEngine:
         sums = self.loss_and_gradient(state.parameters, rows, weights)
         rows_counted = 1 if rule.sum_rows else num_rows
         gradient = sums.gradient / rows_counted
-        gradient[:, :-1] += self.penalty.alpha * state.parameters[:, :-1] * (num_rows / rows_counted)
+        length = float(np.linalg.norm(gradient))
+        if rule.clip and length > rule.clip:
+            gradient *= rule.clip / length
+        state.steps += 1
+        rate = rate_at(rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps)
+        ridge = self.penalty.alpha * (num_rows / rows_counted)
+        if rule.optimizer.code == ADAMW:  # L2 acts on the weights themselves
+            state.parameters[:, :-1] *= 1 - rate * ridge
+        else:
+            gradient[:, :-1] += ridge * state.parameters[:, :-1]
         if not rule.fit_intercept:
             gradient[:, -1] = 0.0
-        state.steps += 1
         state.parameters[:], state.first[:], state.second[:] = update(
             rule.optimizer.code,
             state.parameters,
             gradient,
             state.first,
             state.second,
-            rate_at(rule.schedule, rule.rate, state.steps, rule.num_steps),
+            rate,
             rule.beta1,
             rule.beta2,
             1 - rule.beta1**state.steps,
             1 - rule.beta2**state.steps,
         )
+        if self.penalty.l1:
+            lengths = reach(rule.optimizer.code, rate, state.second, rule.beta1, 1 - rule.beta2**state.steps)
+            by = self.penalty.l1 * (num_rows / rows_counted) * (lengths + np.zeros(state.parameters.shape))
+            state.parameters[:, :-1] = shrunk(state.parameters[:, :-1], by[:, :-1])
         if self.average_every and state.steps % self.average_every == 0:
             state.num_averaged += 1
             state.average += (state.parameters - state.average) / state.num_averaged
@@ -83,8 +102,11 @@ class ReferenceEngine:
         state.steps += 1
         X = np.hstack([self.data.X[rows], np.ones((len(rows), 1))])
         scores = X @ state.parameters.T
-        now = row_derivatives(self.loss.code, scores, self.data.y[rows]) * self.weights[rows, None]
-        for row, share in zip(rows, row_shares(self.loss.code, scores), strict=True):
+        now = (
+            row_derivatives(self.loss.code, scores, self.data.y[rows], self.loss.shape)
+            * self.weights[rows, None]
+        )
+        for row, share in zip(rows, row_shares(self.loss, scores, self.data.y[rows]), strict=True):
             seen = self.only_visits[row] * self.weights[row] * share
             state.share += 10 / self.num_rows * (seen - state.share)
         gradient = np.zeros(state.parameters.shape)
@@ -101,7 +123,9 @@ class ReferenceEngine:
             gradient[:, -1] = 0.0
         if self.preconditioner is not None:
             gradient = gradient @ self.preconditioner
-        state.parameters -= rate * len(rows) / batch_size * gradient
+        rate *= len(rows) / batch_size
+        state.parameters -= rate * gradient
+        state.parameters[:, :-1] = shrunk(state.parameters[:, :-1], rate * self.penalty.l1)
 
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
         state.visits += self.num_rows if order is None else len(order)
@@ -121,12 +145,9 @@ class ReferenceEngine:
         return sums.loss / sums.weight + self.penalty.value(parameters)
 
 
-def row_shares(code: int, scores: FloatArray) -> FloatArray:
+def row_shares(loss: Loss, scores: FloatArray, y: FloatArray) -> FloatArray:
     """Each row's second derivative as a share of the loss's bound, shape (n,)."""
-    if code == SOFTMAX:
+    if loss.code == SOFTMAX:
         p = softmax(scores)
         return np.asarray(np.minimum(2 * p, 4 * p * (1 - p)).max(axis=1))
-    if code == LOG_LOSS:
-        p = sigmoid(scores[:, 0])
-        return np.asarray(4 * p * (1 - p))
-    return np.ones(len(scores))
+    return np.asarray(second_derivatives(loss.code, scores, y, loss.shape).max(axis=1) / loss.curvature)

@@ -13,7 +13,7 @@ from descend.engines.compiled import inline, kernel, part
 from descend.engines.fast_math import exponential
 from descend.engines.prefetch import prefetch
 from descend.objectives import losses
-from descend.objectives.losses import LOG_LOSS, SOFTMAX, derivative, softmax_value, value
+from descend.objectives.losses import LOG_LOSS, SOFTMAX, Shape, derivative, softmax_value, value
 from descend.types import FloatArray, IntArray
 
 for formula in losses.FORMULAS:
@@ -36,7 +36,15 @@ def write_scores(X: FloatArray, row: int, parameters: FloatArray, scores: FloatA
 
 
 @part
-def write_derivatives(loss: int, scores: FloatArray, y: FloatArray, row: int) -> None:
+def target_of(y: FloatArray, row: int, output: int, num_outputs: int) -> float:
+    """The target of one score: the number in its column, or whether the row is of this class of several."""
+    if y.shape[1] < num_outputs:
+        return 1.0 if y[row, 0] == output else 0.0
+    return float(y[row, output])
+
+
+@part
+def write_derivatives(loss: int, shape: Shape, scores: FloatArray, y: FloatArray, row: int) -> None:
     """Overwrites ``scores`` (k,) of one row with the derivatives of its loss."""
     if loss == SOFTMAX:
         largest = scores.max()
@@ -49,7 +57,7 @@ def write_derivatives(loss: int, scores: FloatArray, y: FloatArray, row: int) ->
         scores[int(y[row, 0])] -= scores.dtype.type(1.0)
     else:
         for c in range(scores.shape[0]):
-            scores[c] = derivative(loss, scores[c], y[row, c])
+            scores[c] = derivative(loss, scores[c], target_of(y, row, c, scores.shape[0]), shape)
 
 
 @part
@@ -61,12 +69,13 @@ def add_gradient_of_one(
     parameters: FloatArray,
     scores: FloatArray,
     loss: int,
+    shape: Shape,
     gradient: FloatArray,
 ) -> None:
     """Adds one row's weighted gradient to ``gradient``; ``scores`` (k,) is room to work in."""
     d = X.shape[1]
     write_scores(X, row, parameters, scores)
-    write_derivatives(loss, scores, y, row)
+    write_derivatives(loss, shape, scores, y, row)
     weight = weights[row] if weights.size else 1.0
     for c in range(parameters.shape[0]):
         r = X.dtype.type(scores[c] * weight)
@@ -118,6 +127,7 @@ def write_block_derivatives(
     start: int,
     stop: int,
     loss: int,
+    shape: Shape,
     scores: FloatArray,
     targets: FloatArray,
 ) -> None:
@@ -132,7 +142,7 @@ def write_block_derivatives(
             scores[i] = number(1.0) / (number(1.0) + exponential(-scores[i])) - targets[i]
     else:
         for i in range(n):
-            scores[i] = derivative(loss, scores[i], targets[i])
+            scores[i] = derivative(loss, scores[i], targets[i], shape)
     if weights.size:
         for i in range(n):
             scores[i] *= weights[order[start + i] if ordered else start + i]
@@ -177,6 +187,7 @@ def add_gradient(
     parameters: FloatArray,
     room: FloatArray,
     loss: int,
+    shape: Shape,
     gradient: FloatArray,
 ) -> None:
     """Adds the gradients of rows order[start:stop] (rows start … stop − 1 where ``order`` is empty).
@@ -189,7 +200,7 @@ def add_gradient(
         for low in range(start, stop, BLOCK):
             high = min(low + BLOCK, stop)
             write_block_scores(X, order, low, high, parameters, scores)
-            write_block_derivatives(y, weights, order, low, high, loss, scores, targets)
+            write_block_derivatives(y, weights, order, low, high, loss, shape, scores, targets)
             add_block_gradient(X, order, low, high, scores, gradient)
         return
     ordered = order.size > 0
@@ -200,7 +211,7 @@ def add_gradient(
         if ordered and i + AHEAD < order.size:
             for offset in range(0, bytes_of_row, LINE):
                 prefetch(X, order[i + AHEAD], offset)
-        add_gradient_of_one(X, y, weights, row, parameters, scores, loss, gradient)
+        add_gradient_of_one(X, y, weights, row, parameters, scores, loss, shape, gradient)
 
 
 @kernel
@@ -213,6 +224,7 @@ def add_objective(
     parameters: FloatArray,
     room: FloatArray,
     loss: int,
+    shape: Shape,
     gradient: FloatArray,
 ) -> float:
     """``add_gradient`` of rows start … stop − 1 that also returns the sum of their weighted losses."""
@@ -224,9 +236,9 @@ def add_objective(
             high = min(low + BLOCK, stop)
             write_block_scores(X, no_order, low, high, parameters, scores)
             for row in range(low, high):
-                row_loss = value(loss, np.float64(scores[row - low]), y[row, 0])
+                row_loss = value(loss, np.float64(scores[row - low]), y[row, 0], shape)
                 total += row_loss * weights[row] if weights.size else row_loss
-            write_block_derivatives(y, weights, no_order, low, high, loss, scores, targets)
+            write_block_derivatives(y, weights, no_order, low, high, loss, shape, scores, targets)
             add_block_gradient(X, no_order, low, high, scores, gradient)
         return total
     scores = room[: parameters.shape[0]]
@@ -237,9 +249,10 @@ def add_objective(
             row_loss += softmax_value(scores, int(y[row, 0]))
         else:
             for c in range(scores.shape[0]):
-                row_loss += value(loss, np.float64(scores[c]), y[row, c])
+                target = target_of(y, row, c, scores.shape[0])
+                row_loss += value(loss, np.float64(scores[c]), target, shape)
         total += row_loss * weights[row] if weights.size else row_loss
-        add_gradient_of_one(X, y, weights, row, parameters, scores, loss, gradient)
+        add_gradient_of_one(X, y, weights, row, parameters, scores, loss, shape, gradient)
     return total
 
 
@@ -259,6 +272,7 @@ def add_losses(
     parameters: FloatArray,
     scores: FloatArray,
     loss: int,
+    shape: Shape,
 ) -> tuple[float, float]:
     """Sum of weighted losses, and of weights, of rows start … stop − 1."""
     total = 0.0
@@ -270,7 +284,8 @@ def add_losses(
             row_loss += softmax_value(scores, int(y[row, 0]))
         else:
             for c in range(scores.shape[0]):
-                row_loss += value(loss, np.float64(scores[c]), y[row, c])
+                target = target_of(y, row, c, scores.shape[0])
+                row_loss += value(loss, np.float64(scores[c]), target, shape)
         weight = weights[row] if weights.size else 1.0
         total += weight * row_loss
         total_weight += weight

@@ -15,17 +15,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from descend.engines.compiled import kernel, part
+from descend.engines.compiled import inline, kernel, part
 from descend.engines.prefetch import prefetch
 from descend.engines.row_kernels import AHEAD, LINE, write_derivatives, write_scores
-from descend.objectives.losses import LOG_LOSS, SOFTMAX
+from descend.objectives.losses import HUBER, LOG_LOSS, MODIFIED_HUBER, SOFTMAX, SQUARED_ERROR, Shape
+from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
+
+inline(shrunk)
 
 LEAST_SHARE = 0.03
 
 
 @part
-def curvature_share(loss: int, derivatives: FloatArray, y: FloatArray, row: int) -> float:
+def curvature_share(loss: int, shape: Shape, derivatives: FloatArray, y: FloatArray, row: int) -> float:
     """A row's second derivative as a share of the loss's bound, told from its derivatives."""
     if loss == LOG_LOSS:
         p = derivatives[0] + y[row, 0]
@@ -36,7 +39,19 @@ def curvature_share(loss: int, derivatives: FloatArray, y: FloatArray, row: int)
             p = derivatives[c] + (1.0 if c == int(y[row, 0]) else 0.0)
             most = max(most, min(2.0 * p, 4.0 * p * (1.0 - p)))
         return most
-    return 1.0
+    if loss == SQUARED_ERROR:
+        return 1.0
+    steepest = np.inf  # beyond it the loss is straight, and where it is flat it does not bend either
+    if loss == HUBER:
+        steepest = shape[0]
+    if loss == MODIFIED_HUBER:
+        steepest = 4.0
+    most = 0.0
+    for c in range(derivatives.shape[0]):
+        size = abs(derivatives[c])
+        if size < steepest and (size > 0.0 or loss == HUBER):
+            most = 1.0
+    return most
 
 
 @part
@@ -45,10 +60,14 @@ def take_step(
     gradient: FloatArray,
     preconditioner: FloatArray,
     alpha: float,
+    l1: float,
     rate: float,
     fit_intercept: bool,
 ) -> None:
-    """Moves ``parameters`` along gradient + alpha · w, through ``preconditioner`` (d + 1, d + 1) if not empty."""
+    """Moves ``parameters`` along gradient + alpha · w, through ``preconditioner`` (d + 1, d + 1) if not empty.
+
+    L1 has no preconditioner: its corners lie along the weights, and would not along mixtures of them.
+    """
     k, d = parameters.shape[0], parameters.shape[1] - 1
     number = parameters.dtype.type
     step, ridge = number(rate), number(alpha)
@@ -60,6 +79,9 @@ def take_step(
         if preconditioner.shape[0] == 0:
             for j in range(d + 1):
                 parameters[c, j] -= step * gradient[c, j]
+            if l1 > 0.0:
+                for j in range(d):
+                    parameters[c, j] = shrunk(parameters[c, j], number(rate * l1))
         else:
             for i in range(d + 1):
                 total = number(0.0)
@@ -84,7 +106,9 @@ def run_saga(
     first_step: int,
     num_steps: int,
     loss: int,
+    shape: Shape,
     alpha: float,
+    l1: float,
     full_term: float,
     single_term: float,
     preconditioner: FloatArray,
@@ -118,10 +142,10 @@ def run_saga(
                 for offset in range(0, bytes_of_row, LINE):
                     prefetch(X, order[i + AHEAD], offset)
             write_scores(X, row, parameters, scores)
-            write_derivatives(loss, scores, y, row)
+            write_derivatives(loss, shape, scores, y, row)
             weight = weights[row] if weights.size else 1.0
             visit = visit_weights[row] if visit_weights.size else 1.0
-            share += horizon * (visit * weight * curvature_share(loss, scores, y, row) - share)
+            share += horizon * (visit * weight * curvature_share(loss, shape, scores, y, row) - share)
             for c in range(k):
                 now = number(scores[c] * weight)
                 change = now - table[row, c]
@@ -137,6 +161,6 @@ def run_saga(
             for c in range(k):
                 for j in range(d + 1):
                     gradient[c, j] += number(mean_gradient[c, j])
-        take_step(parameters, gradient, preconditioner, alpha, rate, fit_intercept)
+        take_step(parameters, gradient, preconditioner, alpha, l1, rate, fit_intercept)
         gradient[:] = number(0.0)
     return step, share

@@ -41,9 +41,16 @@ class SparseEngine(LinearEngine):
         return Sums(loss, gradient, weight)
 
     def _sums(
-        self, parameters: FloatArray, order: IntArray, part: slice, with_loss: bool, with_gradient: bool
+        self,
+        parameters: FloatArray,
+        order: IntArray,
+        part: slice,
+        with_loss: bool,
+        with_gradient: bool,
+        rounded: bool = False,
     ) -> tuple[float, float, FloatArray]:
         """Sums of losses and weights, and the gradient (k, d + 1), of a part of the rows."""
+        loss_used = self.smooth if rounded else self.loss
         V = _by_column(parameters)
         gradient = np.zeros(V.shape if with_gradient else (0, 1), dtype=V.dtype)
         loss, weight = kernels.add_sums(
@@ -54,14 +61,15 @@ class SparseEngine(LinearEngine):
             part.start,
             part.stop,
             V,
-            self.loss.code,
+            loss_used.code,
+            loss_used.shape,
             with_loss,
             gradient,
         )
         return loss, weight, gradient.T
 
     def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
-        loss, _, gradient = self._sums(parameters, NO_ORDER, chunk, True, True)
+        loss, _, gradient = self._sums(parameters, NO_ORDER, chunk, True, True, rounded=True)
         return loss, gradient
 
     def _gradient_of(self, chunk: slice, parameters: FloatArray) -> FloatArray:
@@ -72,6 +80,9 @@ class SparseEngine(LinearEngine):
         return loss, weight
 
     def _steps_of_one(self, state: State, rule: Rule, order: IntArray) -> None:
+        if self.penalty.l1:  # every weight moves towards zero, whatever the row holds
+            self._dense_steps(state, rule, order, 1)
+            return
         V = _by_column(state.parameters)
         sums = self._no_sums(V)
         state.steps, more = kernels.run_sgd_of_one(
@@ -84,9 +95,10 @@ class SparseEngine(LinearEngine):
             self.average_every,
             state.steps,
             self.loss.code,
+            self.loss.shape,
             self.penalty.alpha,
             rule.schedule,
-            rule.rate,
+            rule.rate * state.pace,
             rule.num_steps,
             rule.fit_intercept,
         )
@@ -103,7 +115,7 @@ class SparseEngine(LinearEngine):
             state.average += (sums.T - more * state.average) / state.num_averaged
 
     def _steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
-        if rule.optimizer.code != SGD:
+        if rule.optimizer.code != SGD or rule.clip or self.penalty.l1:
             self._dense_steps(state, rule, order, batch_size)
             return
         V = _by_column(state.parameters)
@@ -120,9 +132,10 @@ class SparseEngine(LinearEngine):
             self.average_every,
             state.steps,
             self.loss.code,
+            self.loss.shape,
             self.penalty.alpha,
             rule.schedule,
-            rule.rate,
+            rule.rate * state.pace,
             rule.num_steps,
             rule.sum_rows,
             rule.fit_intercept,
@@ -144,12 +157,14 @@ class SparseEngine(LinearEngine):
             self.average_every,
             state.steps,
             self.loss.code,
+            self.loss.shape,
             self.penalty.alpha,
+            self.penalty.l1,
             rule.optimizer.code,
             rule.schedule,
-            rule.rate,
+            rule.rate * state.pace,
             rule.num_steps,
-            np.array([rule.beta1, rule.beta2]),
+            np.array([rule.beta1, rule.beta2, rule.clip]),
             rule.sum_rows,
             rule.fit_intercept,
         )
@@ -174,6 +189,7 @@ class SparseEngine(LinearEngine):
             state.steps,
             rule.num_steps,
             self.loss.code,
+            self.loss.shape,
             self.penalty.alpha,
             rule.full_term,
             rule.single_term,
@@ -190,7 +206,13 @@ class SparseEngine(LinearEngine):
         X: Any = self.data.X
         dense = Dataset(X.toarray(), self.data.y, self.data.weights)
         return newton_direction(
-            dense, self.loss, self.penalty.alpha, memory.point, gradient, self.fit_intercept
+            dense,
+            self.smooth,
+            self.penalty.alpha,
+            memory.point,
+            gradient,
+            self.fit_intercept,
+            memory.cautious,
         )
 
     def _first(self, gradient: FloatArray) -> FloatArray:

@@ -12,9 +12,16 @@ import numpy as np
 from descend.engines.compiled import kernel, part
 from descend.engines.fast_math import exponential
 from descend.engines.prefetch import prefetch
-from descend.engines.row_kernels import AHEAD, BLOCK, LINE, write_block_derivatives, write_derivatives
+from descend.engines.row_kernels import (
+    AHEAD,
+    BLOCK,
+    LINE,
+    target_of,
+    write_block_derivatives,
+    write_derivatives,
+)
 from descend.engines.step_kernels import apply_update
-from descend.objectives.losses import LOG_LOSS, SOFTMAX, derivative, softmax_value, value
+from descend.objectives.losses import LOG_LOSS, SOFTMAX, Shape, derivative, softmax_value, value
 from descend.types import FloatArray, IntArray
 from descend.updates.schedules import rate_at
 
@@ -62,13 +69,13 @@ def write_row_scores(
 
 
 @part
-def row_value(loss: int, scores: FloatArray, y: FloatArray, row: int) -> float:
+def row_value(loss: int, shape: Shape, scores: FloatArray, y: FloatArray, row: int) -> float:
     """The loss of one row from its scores (k,)."""
     if loss == SOFTMAX:
         return softmax_value(scores, int(y[row, 0]))
     total = 0.0
     for c in range(scores.shape[0]):
-        total += value(loss, np.float64(scores[c]), y[row, c])
+        total += value(loss, np.float64(scores[c]), target_of(y, row, c, scores.shape[0]), shape)
     return total
 
 
@@ -93,6 +100,7 @@ def add_sums(
     stop: int,
     V: FloatArray,
     loss: int,
+    shape: Shape,
     with_loss: bool,
     gradient: FloatArray,
 ) -> tuple[float, float]:
@@ -116,11 +124,11 @@ def add_sums(
                 block[i - at] = score
                 if with_loss:
                     weight = weights[row] if weights.size else 1.0
-                    total += weight * value(loss, np.float64(score), y[row, 0])
+                    total += weight * value(loss, np.float64(score), y[row, 0], shape)
                     total_weight += weight
             if not with_gradient:
                 continue
-            write_block_derivatives(y, weights, order, at, end, loss, block, targets)
+            write_block_derivatives(y, weights, order, at, end, loss, shape, block, targets)
             for i in range(at, end):
                 row = order[i] if ordered else i
                 r = block[i - at]
@@ -134,10 +142,10 @@ def add_sums(
         write_row_scores(values, indices, low, high, V, 1.0, scores)
         weight = weights[row] if weights.size else 1.0
         if with_loss:
-            total += weight * row_value(loss, scores, y, row)
+            total += weight * row_value(loss, shape, scores, y, row)
             total_weight += weight
         if with_gradient:
-            write_derivatives(loss, scores, y, row)
+            write_derivatives(loss, shape, scores, y, row)
             for c in range(k):
                 scores[c] *= number(weight)
                 gradient[d, c] += scores[c]
@@ -173,6 +181,7 @@ def run_sgd(
     average_every: int,
     first_step: int,
     loss: int,
+    shape: Shape,
     alpha: float,
     schedule: int,
     rate: float,
@@ -203,7 +212,7 @@ def run_sgd(
                 ask_for_row(values, indices, indptr, order[i + AHEAD])
             scores = room[i - start]
             write_row_scores(values, indices, indptr[row], indptr[row + 1], V, scale, scores)
-            write_derivatives(loss, scores, y, row)
+            write_derivatives(loss, shape, scores, y, row)
             if weights.size:
                 for c in range(k):
                     scores[c] *= number(weights[row])
@@ -253,6 +262,7 @@ def run_sgd_of_one(
     average_every: int,
     first_step: int,
     loss: int,
+    shape: Shape,
     alpha: float,
     schedule: int,
     rate: float,
@@ -276,7 +286,7 @@ def run_sgd_of_one(
         if loss == LOG_LOSS:
             r = number(1.0) / (number(1.0) + exponential(-score)) - number(y[row, 0])
         else:
-            r = number(derivative(loss, score, y[row, 0]))
+            r = number(derivative(loss, score, y[row, 0], shape))
         if weights.size:
             r *= number(weights[row])
         scale *= 1.0 - now * alpha
@@ -320,6 +330,7 @@ def run_sgd_of_one_output(
     average_every: int,
     first_step: int,
     loss: int,
+    shape: Shape,
     alpha: float,
     schedule: int,
     rate: float,
@@ -345,7 +356,7 @@ def run_sgd_of_one_output(
                 ask_for_row(values, indices, indptr, order[i + AHEAD])
             score = row_score(values, indices, indptr[row], indptr[row + 1], w)
             block[i - start] = score * number(scale) + w[d]
-        write_block_derivatives(y, weights, order, start, stop, loss, block, targets)
+        write_block_derivatives(y, weights, order, start, stop, loss, shape, block, targets)
         scale *= 1.0 - now * alpha * (stop - start) / rows
         if abs(scale) < FOLD:
             fold(V, sums, scale, owed)
@@ -391,7 +402,9 @@ def run_dense_steps(
     average_every: int,
     first_step: int,
     loss: int,
+    shape: Shape,
     alpha: float,
+    l1: float,
     optimizer: int,
     schedule: int,
     rate: float,
@@ -417,7 +430,7 @@ def run_dense_steps(
             low, high = indptr[row], indptr[row + 1]
             for c in range(k):
                 scores[c] = row_score(values, indices, low, high, parameters[c]) + parameters[c, d]
-            write_derivatives(loss, scores, y, row)
+            write_derivatives(loss, shape, scores, y, row)
             weight = weights[row] if weights.size else 1.0
             for c in range(k):
                 r = number(scores[c] * weight)
@@ -434,6 +447,7 @@ def run_dense_steps(
             rate_at(schedule, rate, step, num_steps),
             numbers,
             alpha * (stop - start) / rows,
+            l1 * (stop - start) / rows,
             1.0 / rows,
             fit_intercept,
             step,

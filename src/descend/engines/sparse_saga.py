@@ -16,6 +16,7 @@ from descend.engines.compiled import kernel, part
 from descend.engines.row_kernels import AHEAD, write_derivatives
 from descend.engines.saga_kernels import LEAST_SHARE, curvature_share
 from descend.engines.sparse_kernels import FOLD, ask_for_row, write_row_scores
+from descend.objectives.losses import Shape
 from descend.types import FloatArray, IntArray
 
 
@@ -48,6 +49,7 @@ def run_sparse_saga(
     first_step: int,
     num_steps: int,
     loss: int,
+    shape: Shape,
     alpha: float,
     full_term: float,
     single_term: float,
@@ -85,10 +87,10 @@ def run_sparse_saga(
                         V[j, c] -= number(owed * mean_gradient[j, c])
             scores = room[i - start]
             write_row_scores(values, indices, low, high, V, scale, scores)
-            write_derivatives(loss, scores, y, row)
+            write_derivatives(loss, shape, scores, y, row)
             weight = weights[row] if weights.size else 1.0
             visit = visit_weights[row] if visit_weights.size else 1.0
-            share += horizon * (visit * weight * curvature_share(loss, scores, y, row) - share)
+            share += horizon * (visit * weight * curvature_share(loss, shape, scores, y, row) - share)
             for c in range(k):
                 scores[c] = number(scores[c] * weight)
         scale *= 1.0 - rate * alpha

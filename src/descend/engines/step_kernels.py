@@ -11,14 +11,26 @@ from descend.engines.compiled import inline, kernel, part
 from descend.engines.fast_math import exponential
 from descend.engines.prefetch import prefetch
 from descend.engines.row_kernels import AHEAD, LINE, add_gradient, room_for, write_derivatives, write_scores
-from descend.objectives.losses import LOG_LOSS, derivative
+from descend.objectives.losses import LOG_LOSS, Shape, derivative
+from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
-from descend.updates import ADAM, SGD, schedules, update
+from descend.updates import ADAM, ADAMW, SGD, reach, schedules, update
 from descend.updates import FORMULAS as UPDATES
 from descend.updates.schedules import rate_at
 
-for formula in (*UPDATES, *schedules.FORMULAS):
+for formula in (*UPDATES, *schedules.FORMULAS, shrunk):
     inline(formula)
+
+
+@part
+def clip_factor(gradient: FloatArray, scale: float, most: float) -> float:
+    """What shortens ``scale`` · ``gradient`` to a length of ``most``; 1 where it is short enough."""
+    total = 0.0
+    for c in range(gradient.shape[0]):
+        for j in range(gradient.shape[1]):
+            total += np.float64(gradient[c, j]) ** 2
+    length = scale * np.sqrt(total)
+    return most / length if length > most else 1.0
 
 
 @part
@@ -31,6 +43,7 @@ def apply_update(
     rate: float,
     numbers: FloatArray,
     alpha: float,
+    l1: float,
     scale: float,
     fit_intercept: bool,
     step: int,
@@ -40,17 +53,22 @@ def apply_update(
     rate_, alpha_, scale_ = number(rate), number(alpha), number(scale)
     beta1, beta2 = number(numbers[0]), number(numbers[1])
     correction1 = correction2 = number(1.0)
-    if optimizer == ADAM:
+    if optimizer in (ADAM, ADAMW):
         correction1 = number(1.0 - numbers[0] ** step)
         correction2 = number(1.0 - numbers[1] ** step)
+    shrink = number(1.0)
+    if optimizer == ADAMW:  # L2 acts on the weights themselves, not through the gradient's moments
+        shrink, alpha_ = number(1.0 - rate * alpha), number(0.0)
     d = parameters.shape[1] - 1
+    if numbers[2] > 0.0:
+        scale_ *= number(clip_factor(gradient, scale, numbers[2]))
     for c in range(parameters.shape[0]):
         for j in range(d):
             g = gradient[c, j] * scale_ + alpha_ * parameters[c, j]
             gradient[c, j] = 0.0
             parameters[c, j], first[c, j], second[c, j] = update(
                 optimizer,
-                parameters[c, j],
+                shrink * parameters[c, j],
                 g,
                 first[c, j],
                 second[c, j],
@@ -74,6 +92,10 @@ def apply_update(
                 correction2,
             )
         gradient[c, d] = 0.0
+        if l1 > 0.0:
+            for j in range(d):
+                by = reach(optimizer, rate, second[c, j], numbers[0], correction2) * l1
+                parameters[c, j] = shrunk(parameters[c, j], number(by))
 
 
 @part
@@ -85,8 +107,10 @@ def sgd_step_of_one(
     parameters: FloatArray,
     scores: FloatArray,
     loss: int,
+    shape: Shape,
     rate: float,
     alpha: float,
+    l1: float,
     fit_intercept: bool,
 ) -> None:
     """Batch size 1, plain SGD: the update is applied as the row is read, and no gradient array exists."""
@@ -95,13 +119,16 @@ def sgd_step_of_one(
     weight = rate * (weights[row] if weights.size else 1.0)
     shrink = number(1.0 - rate * alpha)
     write_scores(X, row, parameters, scores)
-    write_derivatives(loss, scores, y, row)
+    write_derivatives(loss, shape, scores, y, row)
     for c in range(parameters.shape[0]):
         r = number(scores[c] * weight)
         for j in range(d):
             parameters[c, j] = shrink * parameters[c, j] - r * X[row, j]
         if fit_intercept:
             parameters[c, d] -= r
+        if l1 > 0.0:
+            for j in range(d):
+                parameters[c, j] = shrunk(parameters[c, j], number(rate * l1))
 
 
 @kernel
@@ -116,7 +143,9 @@ def run_sgd_of_one(
     average_every: int,
     first_step: int,
     loss: int,
+    shape: Shape,
     alpha: float,
+    l1: float,
     schedule: int,
     rate: float,
     num_steps: int,
@@ -146,7 +175,7 @@ def run_sgd_of_one(
         if loss == LOG_LOSS:
             r = number(1.0) / (number(1.0) + exponential(-score)) - number(y[row, 0])
         else:
-            r = number(derivative(loss, score, y[row, 0]))
+            r = number(derivative(loss, score, y[row, 0], shape))
         if weights.size:
             r *= number(weights[row])
         r *= number(now)
@@ -154,6 +183,9 @@ def run_sgd_of_one(
             w[j] = shrink * w[j] - r * X[row, j]
         if fit_intercept:
             w[d] -= r
+        if l1 > 0.0:
+            for j in range(d):
+                w[j] = shrunk(w[j], number(now * l1))
         if average_every > 0 and step % average_every == 0:
             num_averaged += 1
             share = 1.0 / num_averaged
@@ -177,7 +209,9 @@ def run_steps(
     average_every: int,
     first_step: int,
     loss: int,
+    shape: Shape,
     alpha: float,
+    l1: float,
     optimizer: int,
     schedule: int,
     rate: float,
@@ -200,13 +234,15 @@ def run_steps(
         stop = min(start + batch_size, n)
         step += 1
         now = rate_at(schedule, rate, step, num_steps)
-        if batch_size == 1 and optimizer == SGD:
+        if batch_size == 1 and optimizer == SGD and numbers[2] == 0.0:
             if start + AHEAD < n:
                 for offset in range(0, bytes_of_row, LINE):
                     prefetch(X, order[start + AHEAD], offset)
-            sgd_step_of_one(X, y, weights, order[start], parameters, scores, loss, now, alpha, fit_intercept)
+            sgd_step_of_one(
+                X, y, weights, order[start], parameters, scores, loss, shape, now, alpha, l1, fit_intercept
+            )
         else:
-            add_gradient(X, y, weights, order, start, stop, parameters, room, loss, gradient)
+            add_gradient(X, y, weights, order, start, stop, parameters, room, loss, shape, gradient)
             rows = 1 if sum_rows else stop - start
             ridge = alpha * (stop - start) / rows
             apply_update(
@@ -218,6 +254,7 @@ def run_steps(
                 now,
                 numbers,
                 ridge,
+                l1 * (stop - start) / rows,
                 1.0 / rows,
                 fit_intercept,
                 step,

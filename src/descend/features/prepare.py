@@ -46,6 +46,7 @@ def prepare(
     validation: float = 0.1,
     seed: int = 0,
     standardize: bool = True,
+    scale_target: bool = True,
     shuffle: bool = True,
     dtype: DTypeLike | None = None,
     validation_source: Source | None = None,
@@ -58,7 +59,8 @@ def prepare(
     alone; ``validation_source`` gives them instead where present. Training rows lie in random order unless
     ``shuffle`` is off. ``dtype`` is float32 for files and that of the array for arrays unless given. The data
     exists once: no second copy is made, and no copy at all of a C-contiguous float array that is neither
-    standardised, shuffled nor split. ``on_progress`` is called with the rows done, of twice the rows.
+    standardised, shuffled nor split. ``scale_target`` False leaves a target of numbers as it is. ``on_progress``
+    is called with the rows done, of twice the rows.
 
     >>> import numpy as np
     >>> from descend.sources import array_source
@@ -76,7 +78,7 @@ def prepare(
     notes = list(split.notes)
     features = Features.from_statistics(learned.columns, standardize)
     hint = getattr(source, "task", None) if task is None else task
-    target = Target.from_statistics(learned.target, hint, standardize, learned.target.name)
+    target = Target.from_statistics(learned.target, hint, standardize and scale_target, learned.target.name)
     if task is None and hint is not None:
         target.reason = f"{shorten(target.name)}: {hint}, as {source.name} is known to be"
     weighting = class_weights(class_weight, target, learned.target)

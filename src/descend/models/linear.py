@@ -41,7 +41,10 @@ class LinearModel:
     history: History = field(default_factory=History)
 
     def scores(self, columns: Any) -> FloatArray:
-        """Scores (rows, k) of a block's columns: log-odds, or numbers in the target's units."""
+        """Scores (rows, k) of a block's columns: log-odds or margins, or numbers in the target's units.
+
+        Of poisson they are the logarithms of what is expected.
+        """
         if is_sparse(columns) and self.features.is_matrix and not self.features.takes_sparse:
             weights, intercept = self.in_units()
             return np.asarray(columns @ weights.T + intercept, dtype=np.float64)
@@ -54,14 +57,35 @@ class LinearModel:
     def predict_scores(self, scores: FloatArray) -> NDArray[Any]:
         """What the scores say: a class each (rows,), or numbers (rows,) or (rows, k)."""
         if self.target.task == "regression":
+            scores = self.expected(scores)
             return scores[:, 0] if scores.shape[1] == 1 else scores
         codes = (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
         return self.target.decode(codes)
 
+    def expected(self, scores: FloatArray) -> FloatArray:
+        """The numbers (rows, k) that a regression's scores stand for."""
+        return np.exp(scores) if self.loss == "poisson" else scores
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the loss says how likely a class is, and not only on which side a row lies."""
+        return self.loss in ("log_loss", "modified_huber")
+
     def probabilities(self, scores: FloatArray) -> FloatArray:
-        """Probability of each class (rows, classes); raises ``InputError`` for a regression."""
+        """Probability of each class (rows, classes); raises ``InputError`` where the loss defines none."""
         if self.target.task == "regression":
             raise InputError("probabilities belong to classification; this model predicts numbers")
+        if not self.has_probabilities:
+            raise InputError(
+                f"loss {self.loss!r} defines no probabilities; train with log_loss or modified_huber for them"
+            )
+        if self.loss == "modified_huber":  # Zhang 2004; several classes as scikit-learn has them
+            shares = (np.clip(scores, -1.0, 1.0) + 1.0) / 2.0
+            if scores.shape[1] == 1:
+                return np.hstack([1.0 - shares, shares])
+            total = shares.sum(axis=1, keepdims=True)
+            even = np.full_like(shares, 1.0 / shares.shape[1])
+            return np.where(total > 0.0, shares / np.where(total > 0.0, total, 1.0), even)
         if scores.shape[1] == 1:
             positive = sigmoid(scores)
             return np.hstack([sigmoid(-scores), positive])

@@ -16,10 +16,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from descend.errors import one_of
+from descend.updates.adagrad import adagrad
 from descend.updates.adam import adam
+from descend.updates.adamw import adamw
 from descend.updates.momentum import momentum
 from descend.updates.nesterov import nesterov
+from descend.updates.rmsprop import rmsprop
 from descend.updates.sgd import sgd
 
 SGD = 0
@@ -29,6 +34,9 @@ ADAM = 3
 SAGA = 4
 LBFGS = 5
 NEWTON = 6
+ADAGRAD = 7
+RMSPROP = 8
+ADAMW = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,8 @@ class Optimizer:
     uses_momentum: bool = False
     scale_free: bool = False
     """The step's length does not follow the gradient's: curvature cannot set the rate."""
+    scale_free_rate: float = 1e-3
+    """The rate at batch size 1 where curvature cannot set it."""
     elementwise: bool = True
     """Its formula stands in this folder; the others need more than a gradient and live with the engines."""
 
@@ -49,6 +59,9 @@ OPTIMIZERS = {
     "momentum": Optimizer("momentum", MOMENTUM, uses_momentum=True),
     "nesterov": Optimizer("nesterov", NESTEROV, uses_momentum=True),
     "adam": Optimizer("adam", ADAM, scale_free=True),
+    "adagrad": Optimizer("adagrad", ADAGRAD, scale_free=True, scale_free_rate=1e-2),
+    "rmsprop": Optimizer("rmsprop", RMSPROP, scale_free=True),
+    "adamw": Optimizer("adamw", ADAMW, scale_free=True),
     "saga": Optimizer("saga", SAGA, elementwise=False),
     "lbfgs": Optimizer("lbfgs", LBFGS, elementwise=False),
     "newton": Optimizer("newton", NEWTON, elementwise=False),
@@ -81,8 +94,33 @@ def update(
         return nesterov(parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2)
     if code == ADAM:
         return adam(parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2)
+    if code == ADAMW:
+        return adamw(parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2)
+    if code == ADAGRAD:
+        return adagrad(parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2)
+    if code == RMSPROP:
+        return rmsprop(parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2)
     return sgd(parameter, gradient, first, second, rate, beta1, beta2, correction1, correction2)
 
 
-FORMULAS = (sgd, momentum, nesterov, adam, update)
+def reach(code: int, rate: Any, second: Any, beta1: Any, correction2: Any) -> Any:
+    """How far a gradient of 1 that stays the same moves a parameter in one step: L1's own step is as long.
+
+    With another length the weights would settle where L1 and the loss do not balance.
+
+    >>> round(reach(MOMENTUM, 0.1, 0.0, 0.9, 1.0), 12)
+    1.0
+    """
+    if code in (MOMENTUM, NESTEROV):
+        return rate / (1.0 - beta1)
+    if code in (ADAM, ADAMW):
+        return rate / (np.sqrt(second / correction2) + 1e-8)
+    if code == ADAGRAD:
+        return rate / (np.sqrt(second) + 1e-10)
+    if code == RMSPROP:
+        return rate / (np.sqrt(second) + 1e-8)
+    return rate
+
+
+FORMULAS = (sgd, momentum, nesterov, adam, adamw, adagrad, rmsprop, update, reach)
 """What a kernel may call."""

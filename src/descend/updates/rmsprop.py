@@ -1,0 +1,21 @@
+"""RMSProp (Hinton 2012): steps over the root of a running mean of squares. α = 0.99, ε = 1e-8, as in PyTorch."""
+
+from typing import Any
+
+import numpy as np
+
+
+def rmsprop(
+    parameter: Any,
+    gradient: Any,
+    first: Any,
+    second: Any,
+    rate: Any,
+    beta1: Any,
+    beta2: Any,
+    correction1: Any,
+    correction2: Any,
+) -> tuple[Any, Any, Any]:
+    """One step; ``second`` is the running mean of squared gradients."""
+    second = 0.99 * second + (1 - 0.99) * gradient * gradient
+    return parameter - rate * gradient / (np.sqrt(second) + 1e-8), first, second
