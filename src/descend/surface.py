@@ -42,7 +42,7 @@ def loss_surface(
     places = (points - centre) @ axes.T
     shape = run.model.parameters.shape
     asked = Settings(**run.model.summary["asked"])
-    engine = make_engine(prepared.train, *find_objective(prepared, asked))
+    engine = make_engine(prepared.train, *find_objective(prepared.train, prepared.target, asked))
     xs, ys = (_axis(places[:, i]) for i in (0, 1))
 
     def loss_at(x: float, y: float) -> float | None:
