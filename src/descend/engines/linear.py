@@ -326,7 +326,7 @@ class LinearEngine:
         gradient = self._full_gradient(state.parameters)
         state.steps += 1
         rows = 1 if rule.sum_rows else self.num_rows
-        step_kernels.apply_update(
+        step_kernels.take_full_step(
             state.parameters,
             gradient,
             state.first,

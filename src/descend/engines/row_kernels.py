@@ -47,7 +47,9 @@ def target_of(y: FloatArray, row: int, output: int, num_outputs: int) -> float:
 def write_derivatives(loss: int, shape: Shape, scores: FloatArray, y: FloatArray, row: int) -> None:
     """Overwrites ``scores`` (k,) of one row with the derivatives of its loss."""
     if loss == SOFTMAX:
-        largest = scores.max()
+        largest = scores[0]
+        for c in range(1, scores.shape[0]):
+            largest = max(largest, scores[c])
         total = scores.dtype.type(0.0)
         for c in range(scores.shape[0]):
             scores[c] = exponential(scores[c] - largest)
@@ -256,7 +258,7 @@ def add_objective(
     return total
 
 
-@kernel
+@inline
 def room_for(X: FloatArray, num_outputs: int) -> FloatArray:
     """An array for ``add_gradient`` to work in."""
     return np.empty(max(num_outputs, 2 * BLOCK), dtype=X.dtype)
