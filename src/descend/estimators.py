@@ -186,7 +186,6 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             y,
             accept_sparse="csr",
             dtype=FLOATS,
-            order="C",
             multi_output=self._task == "regression",
             y_numeric=False,
         )
@@ -475,7 +474,9 @@ class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
         return self
 
     def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
-        numbers = np.asarray(y, dtype=np.float64)
+        numbers = np.asarray(y)
+        if numbers.dtype.kind not in "fiu":
+            numbers = numbers.astype(np.float64)
         self._one_output = numbers.ndim == 1
         return numbers
 

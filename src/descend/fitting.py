@@ -236,9 +236,12 @@ def _untuned_plan(
     curvature = measure_curvature(data, loss, settings.seed, split=not full_batch and not steps_too)
     if steps_too and matrix is not None and matrix.norms is not None:
         visits = split_heavy_rows(matrix.norms, settings.seed)
-        heaviest = matrix.norms if visits.weights is None else matrix.norms * visits.weights
+        heaviest = matrix.norms
+        if visits.weights is not None:
+            heaviest *= visits.weights
         curvature = Curvature(curvature.mean, float(heaviest.max()), curvature.direction, visits)
         mean, row = 1.0, curvature.row
+        heaviest, matrix = None, replace(matrix, norms=None)  # 8 bytes a row less for the run
     else:
         visits = curvature.visits
         mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from descend.engines.by_storage import squared_norms
+from descend.engines.by_storage import norms_by_block
 from descend.objectives.losses import SOFTMAX, Loss, second_derivatives, softmax
 from descend.types import Dataset, FloatArray, IntArray
 
@@ -88,14 +88,28 @@ def _hessian(
 def _sample(data: Dataset) -> tuple[IntArray | slice, FloatArray]:
     """Rows that stand for all, and each one's share of the mean: the heavy ones, and the first of the others."""
     n = data.num_rows
-    weights = np.ones(n) if data.weights is None else data.weights
     if n <= SAMPLE_ROWS:
-        return slice(n), weights / n
-    norms = squared_norms(data.X)
-    norms *= weights
-    heavy = norms > HEAVY * norms.mean()
-    others = np.flatnonzero(~heavy)[:SAMPLE_ROWS]
-    rows = np.concatenate([np.flatnonzero(heavy), others])
+        return slice(n), np.full(n, 1.0 / n) if data.weights is None else data.weights / n
+    heavy = heavy_rows(data)
+    first = np.arange(min(n, SAMPLE_ROWS + len(heavy)))
+    others = first[~np.isin(first, heavy, assume_unique=True)][:SAMPLE_ROWS]
+    rows = np.concatenate([heavy, others])
     share = np.full(len(rows), 1.0 / n)
-    share[-len(others) :] *= (n - heavy.sum()) / len(others)
-    return rows, weights[rows] * share
+    share[-len(others) :] *= (n - len(heavy)) / len(others)
+    return rows, share if data.weights is None else data.weights[rows] * share
+
+
+def heavy_rows(data: Dataset) -> IntArray:
+    """The rows of more than ``HEAVY`` times the mean weight · (|x|² + 1), ascending; never an array of all rows."""
+    found: list[IntArray] = []
+    norms_found: list[FloatArray] = []
+    total = 0.0
+    for start, norms in norms_by_block(data.X):
+        if data.weights is not None:
+            norms *= data.weights[start : start + len(norms)]
+        total += float(norms.sum())
+        above = np.flatnonzero(norms > HEAVY * total / data.num_rows)  # the mean will be no less than that
+        found.append(above + start)
+        norms_found.append(norms[above])
+    heavy = np.concatenate(norms_found) > HEAVY * total / data.num_rows
+    return np.concatenate(found)[heavy]

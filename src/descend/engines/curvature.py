@@ -50,8 +50,9 @@ def measure_curvature(data: Dataset, loss: Loss, seed: int, split: bool = True) 
     if weights.size:
         norms *= weights
     visits = split_heavy_rows(norms, seed)
-    heaviest = norms if visits.weights is None else norms * visits.weights
-    return Curvature(loss.curvature * mean, loss.curvature * float(heaviest.max()), direction, visits)
+    if visits.weights is not None:
+        norms *= visits.weights
+    return Curvature(loss.curvature * mean, loss.curvature * float(norms.max()), direction, visits)
 
 
 def split_heavy_rows(norms: FloatArray, seed: int) -> Visits:
@@ -63,15 +64,24 @@ def split_heavy_rows(norms: FloatArray, seed: int) -> Visits:
     rows instead would change the optimum.
     """
     n = len(norms)
-    copies = np.maximum(1, np.ceil(norms / (HEAVY * norms.mean()))).astype(np.int64)
-    extra = np.repeat(np.arange(n), copies - 1)
-    if not len(extra):
+    copies = norms / (HEAVY * norms.mean())
+    copies = np.maximum(1.0, np.ceil(copies, out=copies), out=copies)
+    heavy = np.flatnonzero(copies > 1.0)
+    if not len(heavy):
         return Visits(n)
+    extra = np.repeat(heavy, copies[heavy].astype(np.int64) - 1)
     num_visits = n + len(extra)
     # The first visit of a row stays in its place in memory; the others fall anywhere.
-    place = np.concatenate([np.arange(n), np.random.default_rng([seed, 2]).integers(n, size=len(extra))])
-    rows = np.concatenate([np.arange(n), extra])[np.argsort(place, kind="stable")]
-    return Visits(n, rows, num_visits / (n * copies))
+    place = np.random.default_rng([seed, 2]).integers(n, size=len(extra))
+    by_place = np.argsort(place, kind="stable")
+    at = place[by_place] + np.arange(1, len(extra) + 1)
+    first = np.ones(num_visits, dtype=np.bool_)
+    first[at] = False
+    rows = np.cumsum(first, dtype=np.int32 if n < 2**31 else np.int64)
+    rows -= 1
+    rows[at] = extra[by_place]
+    copies *= n
+    return Visits(n, rows, np.divide(num_visits, copies, out=copies))
 
 
 def _largest_eigenvalue(X: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:
