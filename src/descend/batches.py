@@ -10,7 +10,6 @@ shuffled rows, is as good as a full permutation (CorgiPile, https://arxiv.org/ab
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 from typing import Any
 
 import numpy as np

@@ -236,12 +236,11 @@ def _untuned_plan(
     curvature = measure_curvature(data, loss, settings.seed, split=not full_batch and not steps_too)
     if steps_too and matrix is not None and matrix.norms is not None:
         visits = split_heavy_rows(matrix.norms, settings.seed)
-        heaviest = matrix.norms
         if visits.weights is not None:
-            heaviest *= visits.weights
-        curvature = Curvature(curvature.mean, float(heaviest.max()), curvature.direction, visits)
+            matrix.norms[:] *= visits.weights
+        curvature = Curvature(curvature.mean, float(matrix.norms.max()), curvature.direction, visits)
         mean, row = 1.0, curvature.row
-        heaviest, matrix = None, replace(matrix, norms=None)  # 8 bytes a row less for the run
+        matrix = replace(matrix, norms=None)  # 8 bytes a row less for the run
     else:
         visits = curvature.visits
         mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
@@ -360,6 +359,8 @@ def fit(
         if settings.fit_intercept:
             initial[:, -1] = first_intercept(plan.loss, data)
     state = State(np.array(initial, dtype=data.X.dtype))
+    if settings.epochs is not None:
+        state.most_visits = epochs * plan.visits.num_visits
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
         parameters = train(

@@ -172,7 +172,7 @@ class Watch:
         if self.tail is not None:
             self.tail.close_if_due(state)
         out_of_time = self.limits.seconds is not None and self.seconds >= self.limits.seconds
-        last = epoch_done and epoch == self.limits.epochs
+        last = epoch_done and (epoch == self.limits.epochs or self._no_pass_left())
         self._phase_epochs += epoch_done
         whole = epoch_done and (
             epoch >= self._next_epoch or last or self.limits.certify or self.limits.plateau
@@ -205,6 +205,12 @@ class Watch:
             self._record(state, kept.loss, kept.last_loss, kept.validation_loss)
         self.history.stopped = self.stopped
         return kept.parameters
+
+    def _no_pass_left(self) -> bool:
+        """Whether the line searches of L-BFGS or Newton have used up the epochs that were asked for."""
+        if not self.limits.exact or self.phase.batch_size:
+            return False
+        return self.limits.epochs * self.num_visits - self._rows < self.engine.num_rows
 
     # --- the clock -------------------------------------------------------------------------------
 

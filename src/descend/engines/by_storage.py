@@ -27,7 +27,7 @@ def squared_norms(X: Any) -> NDArray[np.float64]:
 
 
 def norms_by_block(X: Any) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """``squared_norms`` of some rows after others, each with the number of its first row: 8 bytes a row are not kept."""
+    """``squared_norms`` of the rows, some at a time, each time with the number of the first of them."""
     for start in range(0, X.shape[0], NORM_ROWS):
         if not is_sparse(X):
             yield start, squared_norms(X[start : start + NORM_ROWS])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from descend.batches import Visits
 from descend.engines.by_storage import gram_product, squared_norms
@@ -77,7 +79,8 @@ def split_heavy_rows(norms: FloatArray, seed: int) -> Visits:
     at = place[by_place] + np.arange(1, len(extra) + 1)
     first = np.ones(num_visits, dtype=np.bool_)
     first[at] = False
-    rows = np.cumsum(first, dtype=np.int32 if n < 2**31 else np.int64)
+    rows: NDArray[np.integer[Any]] = np.empty(num_visits, dtype=np.int32 if n < 2**31 else np.int64)
+    np.cumsum(first, out=rows)
     rows -= 1
     rows[at] = extra[by_place]
     copies *= n

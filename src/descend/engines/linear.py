@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from descend.batches import order
 from descend.engines import row_kernels, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.certificate import estimate_gap
-from descend.engines.lbfgs import Memory, aim, lbfgs_step
+from descend.engines.lbfgs import HALVINGS, Memory, aim, lbfgs_step
 from descend.engines.newton import newton_direction
 from descend.engines.preconditioner import Preconditioner
 from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives
@@ -34,6 +35,10 @@ CAREFUL = 0.2
 """Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
 SMALLEST_CHUNK = 4096
 SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
+
+
+class NoPassLeft(Exception):  # noqa: N818: a line search that is cut short is no error
+    """A step asked for one more pass over the rows than there is left."""
 
 
 class LinearEngine:
@@ -63,6 +68,8 @@ class LinearEngine:
         self.in_float64 = False
         """Whether ``objective`` computes so on float32 rows too: what lies in a narrow corner is lost in float32."""
         self.num_rows = data.num_rows
+        self.passes_left: int | None = None
+        """How often a step may still read every row; None: as often as it likes."""
         self.only_visits = ALL_ONE if weights is None else weights
         self.preconditioner, self.mean_curvature = preconditioner, mean_curvature
         self.fit_intercept = fit_intercept
@@ -110,7 +117,8 @@ class LinearEngine:
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
         state.visits += self.num_rows if order is None else len(order)
         if rule.optimizer.code in (LBFGS, NEWTON):
-            self._curved_step(state, rule)
+            with self._counted(state):
+                self._curved_step(state, rule)
         elif order is None:
             self._full_batch_step(state, rule)
         elif rule.optimizer.code == SAGA:
@@ -196,6 +204,38 @@ class LinearEngine:
             rule.fit_intercept,
         )
 
+    @contextmanager
+    def _counted(self, state: State) -> Iterator[None]:
+        """Ends a step inside when it asks for more passes over the rows than ``state.most_visits`` leaves."""
+        if state.most_visits is None:
+            yield
+            return
+        left = 1 + (state.most_visits - state.visits) // self.num_rows  # ``run`` has counted one of them
+        self.passes_left = left
+        try:
+            yield
+        except NoPassLeft:
+            state.visits += (left - 1) * self.num_rows
+            if state.steps == 0:
+                self._step_on_sight(state)
+        finally:
+            self.passes_left = None
+
+    def _step_on_sight(self, state: State) -> None:
+        """The one gradient there is makes a step, as it does in gradient descent; how long a one is told by looking."""
+        memory, dtype = state.memory, self.data.X.dtype
+        if memory.point is None or memory.step is None:
+            return
+        before = self.mean_loss(memory.point.astype(dtype))
+        for halvings in range(HALVINGS):
+            point = memory.point - 0.5**halvings * memory.step
+            value = self.mean_loss(point.astype(dtype))
+            if value < before:
+                memory.point, memory.value = point, value
+                state.parameters[:] = point
+                state.steps = 1
+                return
+
     def _curved_step(self, state: State, rule: Rule) -> None:
         """A step of L-BFGS, or of Newton, which is L-BFGS with no memory and the whole inverse to start from."""
         if rule.width != self.smooth.shape[1]:
@@ -241,6 +281,10 @@ class LinearEngine:
 
     def objective(self, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Mean loss + penalty and its gradient (k, d + 1), float64; read in one pass."""
+        if self.passes_left is not None:
+            if self.passes_left == 0:
+                raise NoPassLeft
+            self.passes_left -= 1
         own = parameters if self.in_float64 else parameters.astype(self.data.X.dtype)
         value, gradient = 0.0, np.zeros(own.shape, dtype=np.float64)
         for part_value, part in self._map(partial(self._objective_of, parameters=own)):
