@@ -162,8 +162,7 @@ def find_objective(data: Dataset, target: Target, settings: Settings) -> tuple[L
             raise InputError(
                 f"loss is 'poisson', but the target goes down to {lowest:g}; counts ≥ 0 are needed"
             )
-        mean = float(np.average(data.y, axis=0, weights=data.weights).max())
-        loss = replace(loss, curvature=SAFETY * max(mean, 1e-12))
+        loss = replace(loss, curvature=SAFETY * float(_mean_counts(data).max()))
     return loss, penalty
 
 
@@ -392,7 +391,13 @@ def first_intercept(loss: Loss, data: Dataset) -> FloatArray | float:
     """Where training starts: at zero, but for poisson at the mean, for eˢ bends too much between the two."""
     if loss.code != POISSON:
         return 0.0
-    return np.log(np.maximum(np.average(data.y, axis=0, weights=data.weights), 1e-12))
+    return np.log(_mean_counts(data))
+
+
+def _mean_counts(data: Dataset) -> FloatArray:
+    """The mean of each output; of nothing but zeros half a count, for rows to come may hold more."""
+    mean = np.average(data.y, axis=0, weights=data.weights)
+    return np.where(mean > 0.0, mean, 0.5 / data.num_rows)
 
 
 def tolerance(settings: Settings, plan: Plan, num_rows: int) -> float | None:

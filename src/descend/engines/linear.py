@@ -37,7 +37,7 @@ SMALLEST_CHUNK = 4096
 SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
 
 
-class NoPassLeft(Exception):  # noqa: N818: a line search that is cut short is no error
+class NoPassLeft(Exception):  # noqa: N818
     """A step asked for one more pass over the rows than there is left."""
 
 
@@ -222,7 +222,7 @@ class LinearEngine:
             self.passes_left = None
 
     def _step_on_sight(self, state: State) -> None:
-        """The one gradient there is makes a step, as it does in gradient descent; how long a one is told by looking."""
+        """The one gradient there is makes a step, as in gradient descent; looking tells how long a one."""
         memory, dtype = state.memory, self.data.X.dtype
         if memory.point is None or memory.step is None:
             return
