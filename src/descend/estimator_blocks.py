@@ -14,7 +14,14 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from descend.errors import InputError, shorten
-from descend.estimator_checks import FLOATS, all_or_nothing, check_weights, is_mixed_table
+from descend.estimator_checks import (
+    FLOATS,
+    all_or_nothing,
+    as_numbers,
+    check_weights,
+    is_mixed_table,
+    refuse_no_columns,
+)
 from descend.features import Target
 from descend.features.prepare import Learned
 from descend.incremental import add_rows, check_settings, tell_callbacks
@@ -149,6 +156,7 @@ def takes_blocks(estimator: Any) -> bool:
 
 def check_block(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None) -> Rows:
     """The rows of ``partial_fit``: numbers, known labels, weights above 0."""
+    refuse_no_columns(X)
     model = getattr(estimator, "model_", None)
     encoded = model is not None and not (model.features.is_matrix and not model.features.tells_missing)
     if encoded or is_mixed_table(X):
@@ -165,7 +173,7 @@ def check_block(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None)
         order="C",
         reset=model is None,
         multi_output=estimator._task == "regression",
-        y_numeric=estimator._task == "regression",
+        y_numeric=False,
     )
     if is_sparse(X):
         X = as_csr(X, "X")
@@ -177,7 +185,7 @@ def check_block(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None)
     if estimator._task == "classification":
         y = _known_labels(estimator, y)
     else:
-        y = _numbers(estimator, np.asarray(y, dtype=np.float64))
+        y = _numbers(estimator, as_numbers(y).astype(np.float64))
     if weights is not None and not (weights > 0).all():
         kept = weights > 0
         X, y, weights = X[kept], y[kept], weights[kept]

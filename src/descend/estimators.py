@@ -18,7 +18,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from descend.estimator_blocks import LearnsBlocks, takes_blocks, tell
-from descend.estimator_checks import FLOATS, all_or_nothing, check_weights, is_mixed_table
+from descend.estimator_checks import (
+    FLOATS,
+    all_or_nothing,
+    as_numbers,
+    check_weights,
+    is_mixed_table,
+    refuse_no_columns,
+)
 from descend.features import prepare
 from descend.fitting import fit as run_fit
 from descend.models.linear import LinearModel
@@ -173,6 +180,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
 
     def _source(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Source:
         """The rows as a source, checked the way scikit-learn checks them."""
+        refuse_no_columns(X)
         if is_mixed_table(X):
             self._from_table = True
             weights = None if sample_weight is None else check_weights(sample_weight, X)
@@ -233,6 +241,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _scores(self, X: Any) -> FloatArray:
         """Scores (n, k) in the target's units."""
         check_is_fitted(self)
+        refuse_no_columns(X)
         if self._from_table:
             blocks = table_source(X, name="X").blocks()
             return np.vstack([self.model_.scores(block.columns) for block in blocks])
@@ -478,9 +487,7 @@ class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
         return self
 
     def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
-        numbers = np.asarray(y)
-        if numbers.dtype.kind not in "fiu":
-            numbers = numbers.astype(np.float64)
+        numbers = as_numbers(y)
         self._one_output = numbers.ndim == 1
         return numbers
 
