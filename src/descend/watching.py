@@ -19,6 +19,7 @@ from descend.recipe import Phase
 from descend.types import FloatArray, IntArray
 from descend.updates.schedules import PLATEAU_EPOCHS, PLATEAU_FACTOR, PLATEAU_GAIN, rate_at
 
+GROUP = 4
 SAMPLE_ROWS = 10_000
 SAMPLE_NUMBERS = 8_000_000
 """A look inside an epoch reads this many numbers at most (some milliseconds), but at least SAMPLE_ROWS rows."""
@@ -219,7 +220,9 @@ class Watch:
     def _visits_until_next_look(self, start: int, num_visits: int) -> int:
         visits = num_visits - start
         if self.seconds > 0 and self._rows:
-            visits = min(visits, ceil(LOOK_SECONDS * self._rows / self.seconds))
+            # Single rows go through the engine in fours, which a clock must not cut apart: results would vary.
+            some = ceil(LOOK_SECONDS * self._rows / self.seconds)
+            visits = min(visits, some if self.batch_size > 1 else some + -some % GROUP)
         else:
             visits = min(visits, 4096)  # before anything is known about the speed
         if self.limits.dense:
