@@ -220,13 +220,13 @@ class Watch:
     def _visits_until_next_look(self, start: int, num_visits: int) -> int:
         visits = num_visits - start
         if self.seconds > 0 and self._rows:
-            # Single rows go through the engine in fours, which a clock must not cut apart: results would vary.
-            some = ceil(LOOK_SECONDS * self._rows / self.seconds)
-            visits = min(visits, some if self.batch_size > 1 else some + -some % GROUP)
+            visits = min(visits, ceil(LOOK_SECONDS * self._rows / self.seconds))
         else:
             visits = min(visits, 4096)  # before anything is known about the speed
         if self.limits.dense:
             visits = min(visits, max(1, self._next_dense - self._rows))
+        if self.batch_size == 1:  # single rows go through the engine in fours: cut apart, they round differently
+            visits += -visits % GROUP
         steps = ceil(visits / self.batch_size)
         if self.tail is not None:  # a window closes at its own step, not where somebody happens to look
             steps = min(steps, max(1, self.tail.next_close - self._steps))
