@@ -225,7 +225,9 @@ class Watch:
             visits = min(visits, 4096)  # before anything is known about the speed
         if self.limits.dense:
             visits = min(visits, max(1, self._next_dense - self._rows))
-        if self.batch_size == 1:  # single rows go through the engine in fours: cut apart, they round differently
+        if (
+            self.batch_size == 1
+        ):  # single rows go through the engine in fours: cut apart, they round differently
             visits += -visits % GROUP
         steps = ceil(visits / self.batch_size)
         if self.tail is not None:  # a window closes at its own step, not where somebody happens to look

@@ -33,6 +33,8 @@ ROUNDING = 1e-14
 CAREFUL = 0.2
 """Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
 SMALLEST_CHUNK = 4096
+MOST_NUMBERS = 2**18
+"""With more parameters, which then do not lie near the processor, BLAS is used instead of loops over rows."""
 SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
 
 
@@ -101,8 +103,6 @@ class LinearEngine:
             self.loss.shape,
             gradient,
         )
-        if len(parameters) > 1:
-            return Sums(self._losses_of_many(rows, parameters)[0], gradient, _total(weights, n))
         loss, weight = row_kernels.add_losses(
             part.X, part.y, weights, 0, n, parameters, room, self.loss.code, self.loss.shape
         )
@@ -255,8 +255,8 @@ class LinearEngine:
 
     def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Sums over a chunk: of the weighted losses, and of their gradients."""
-        if len(parameters) > 1 or self.in_float64:
-            return self._part_of_many(chunk, parameters, self.smooth)
+        if parameters.size > MOST_NUMBERS or self.in_float64:
+            return self._by_products(chunk, parameters, self.smooth)
         data, loss, shape = self.data, self.smooth.code, self.smooth.shape
         part = np.zeros(parameters.shape, dtype=data.X.dtype)
         room = row_kernels.room_for(data.X, len(parameters))
@@ -342,8 +342,8 @@ class LinearEngine:
             state.steps,
         )
 
-    def _part_of_many(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
-        """Sums of weighted loss and gradient of a chunk's rows for several outputs, by matrix products."""
+    def _by_products(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
+        """Sums of weighted loss and gradient of a chunk's rows by matrix products, in the parameters' precision."""
         X, y = self.data.X[chunk], self.data.y[chunk]
         scores = X @ parameters[:, :-1].T + parameters[:, -1]
         losses, derivatives = losses_and_derivatives(loss.code, scores, y, loss.shape)
@@ -355,18 +355,6 @@ class LinearEngine:
         gradient[:, -1] = derivatives.sum(axis=0, dtype=np.float64)
         return float(losses.sum(dtype=np.float64)), gradient
 
-    def _losses_of_many(self, rows: IntArray | slice, parameters: FloatArray) -> tuple[float, float]:
-        """Sums of weighted losses and of weights for several outputs."""
-        X = self.data.X[rows]
-        if not len(X):
-            return 0.0, 0.0
-        scores = X @ parameters[:, :-1].T + parameters[:, -1]
-        losses = losses_and_derivatives(self.loss.code, scores, self.data.y[rows], self.loss.shape)[0]
-        if not self.weights.size:
-            return float(losses.sum(dtype=np.float64)), float(len(X))
-        weights = self.weights[rows]
-        return float(losses @ weights), _total(weights, len(X))
-
     def _full_gradient(self, parameters: FloatArray) -> FloatArray:
         total = np.zeros(parameters.shape, dtype=np.float64)
         for part in self._map(partial(self._gradient_of, parameters=parameters)):
@@ -375,8 +363,8 @@ class LinearEngine:
 
     def _gradient_of(self, chunk: slice, parameters: FloatArray) -> FloatArray:
         """The sum over a chunk of the weighted losses' gradients."""
-        if len(parameters) > 1:
-            return self._part_of_many(chunk, parameters, self.loss)[1]
+        if parameters.size > MOST_NUMBERS:
+            return self._by_products(chunk, parameters, self.loss)[1]
         X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.shape
         part = np.zeros(parameters.shape, dtype=X.dtype)
         room = row_kernels.room_for(X, len(parameters))
@@ -399,10 +387,8 @@ class LinearEngine:
 
     def _losses_of(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
         """Sums of the weighted losses of some rows, and of their weights."""
-        if len(parameters) > 1:
-            return self._losses_of_many(rows, parameters)
         data = self.data
-        room = row_kernels.room_for(data.X, 1)
+        room = row_kernels.room_for(data.X, len(parameters))
         return row_kernels.add_losses(
             data.X,
             data.y,
@@ -448,10 +434,6 @@ def _shortfall(memory: Memory, gap: float) -> float:
     if before is None or not before[0] > 0.0:
         return 1.0
     return max(1.0, (before[1] - memory.value + gap) / before[0])
-
-
-def _total(weights: FloatArray, num_rows: int) -> float:
-    return float(weights.sum()) if weights.size else float(num_rows)
 
 
 def _product(weights: FloatArray, more: FloatArray) -> FloatArray:

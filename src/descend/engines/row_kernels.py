@@ -149,7 +149,7 @@ def write_room_of_derivatives(
     for c in range(k if loss != SOFTMAX else 0):
         for i in range(n):
             room[k, i] = target_of(y, order[start + i] if ordered else start + i, c, k)
-        if loss == LOG_LOSS:
+        if loss == LOG_LOSS:  # the losses that most people ask for get loops in which nothing is looked up
             for i in range(n):
                 room[c, i] = number(1.0) / (number(1.0) + exponential(-room[c, i])) - room[k, i]
         elif loss == SQUARED_ERROR:
@@ -166,7 +166,7 @@ def write_room_of_derivatives(
 
 @part
 def write_softmax(n: int, room: FloatArray) -> None:
-    """Overwrites n columns of scores with probabilities."""
+    """Overwrites n columns of scores with probabilities, the last two rows with each largest score and divisor."""
     k = room.shape[0] - 2
     number = room.dtype.type
     for i in range(n):
@@ -246,7 +246,7 @@ def add_objective(
     shape: Shape,
     gradient: FloatArray,
 ) -> float:
-    """``add_gradient`` of rows start … stop − 1, one output, that also returns the sum of their weighted losses."""
+    """``add_gradient`` of rows start … stop − 1 that also returns the sum of their weighted losses."""
     no_order = np.empty(0, dtype=np.int64)
     total = 0.0
     for low in range(start, stop, BLOCK):
@@ -262,8 +262,8 @@ def add_objective(
 def block_loss(
     y: FloatArray, weights: FloatArray, start: int, stop: int, loss: int, shape: Shape, room: FloatArray
 ) -> float:
-    """The sum, float64, of the weighted losses of rows start … stop − 1, one output, at most 64 rows."""
-    n = stop - start
+    """The sum, float64, of the weighted losses of rows start … stop − 1, whose scores ``room`` has."""
+    n, k = stop - start, room.shape[0] - 2
     total = 0.0
     if loss == LOG_LOSS and not weights.size:
         product = 1.0  # of 1 + e⁻ˡˢˡ, below 2⁶⁴: one logarithm for all rows
@@ -272,8 +272,30 @@ def block_loss(
             product *= 1.0 + np.float64(exponential(-abs(score)))
             total += np.float64(max(score, room.dtype.type(0.0)) - y[start + i, 0] * score)
         return float(total + np.log(product))
+    if loss == SOFTMAX:
+        return softmax_loss(y, weights, start, n, room)
+    for c in range(k):
+        for i in range(n):
+            row_loss = value(loss, np.float64(room[c, i]), target_of(y, start + i, c, k), shape)
+            total += row_loss * weights[start + i] if weights.size else row_loss
+    return total
+
+
+@part
+def softmax_loss(y: FloatArray, weights: FloatArray, start: int, n: int, room: FloatArray) -> float:
+    """``block_loss`` of softmax; the last two rows of ``room`` are worked in, the scores stay."""
+    k = room.shape[0] - 2
+    total = 0.0
     for i in range(n):
-        row_loss = value(loss, np.float64(room[0, i]), y[start + i, 0], shape)
+        room[k, i], room[k + 1, i] = room[0, i], room.dtype.type(0.0)
+    for c in range(1, k):
+        for i in range(n):
+            room[k, i] = max(room[k, i], room[c, i])
+    for c in range(k):
+        for i in range(n):
+            room[k + 1, i] += exponential(room[c, i] - room[k, i])
+    for i in range(n):
+        row_loss = np.log(np.float64(room[k + 1, i])) + np.float64(room[k, i] - room[int(y[start + i, 0]), i])
         total += row_loss * weights[start + i] if weights.size else row_loss
     return total
 
@@ -296,7 +318,7 @@ def add_losses(
     loss: int,
     shape: Shape,
 ) -> tuple[float, float]:
-    """Sum of weighted losses, and of weights, of rows start … stop − 1, one output."""
+    """Sum of weighted losses, and of weights, of rows start … stop − 1."""
     no_order = np.empty(0, dtype=np.int64)
     total = 0.0
     total_weight = 0.0 if weights.size else np.float64(stop - start)
