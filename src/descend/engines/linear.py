@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -100,11 +100,11 @@ class LinearEngine:
             parameters,
             room,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             gradient,
         )
         loss, weight = row_kernels.add_losses(
-            part.X, part.y, weights, 0, n, parameters, room, self.loss.code, self.loss.shape
+            part.X, part.y, weights, 0, n, parameters, room, self.loss.code, self.loss.kernel_shape
         )
         return Sums(loss, gradient, weight)
 
@@ -133,7 +133,7 @@ class LinearEngine:
             self.average_every,
             state.steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.schedule,
@@ -157,7 +157,7 @@ class LinearEngine:
             self.average_every,
             state.steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.optimizer.code,
@@ -173,13 +173,18 @@ class LinearEngine:
         if state.table is None or state.mean_gradient is None:
             state.table = np.zeros((self.num_rows, len(state.parameters)), dtype=self.data.X.dtype)
             state.mean_gradient = np.zeros(state.parameters.shape)
-        state.steps, state.share = saga_kernels.run_saga(
+        kernel: Any = saga_kernels.run_saga_of_one
+        size: tuple[int, ...] = ()
+        matrix: tuple[FloatArray, ...] = ()
+        if batch_size > 1 or self.inverse.size:
+            kernel, size, matrix = saga_kernels.run_saga, (batch_size,), (self.inverse,)
+        state.steps, state.share = kernel(
             self.data.X,
             self.data.y,
             self.weights,
             self.only_visits,
             order,
-            batch_size,
+            *size,
             state.parameters,
             state.table,
             state.mean_gradient,
@@ -188,12 +193,12 @@ class LinearEngine:
             state.steps,
             rule.num_steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.full_term,
             rule.single_term,
-            self.inverse,
+            *matrix,
             rule.fit_intercept,
         )
 
@@ -257,7 +262,7 @@ class LinearEngine:
         """Sums over a chunk: of the weighted losses, and of their gradients."""
         if parameters.size > MOST_NUMBERS or self.in_float64:
             return self._by_products(chunk, parameters, self.smooth)
-        data, loss, shape = self.data, self.smooth.code, self.smooth.shape
+        data, loss, shape = self.data, self.smooth.code, self.smooth.kernel_shape
         part = np.zeros(parameters.shape, dtype=data.X.dtype)
         room = row_kernels.room_for(data.X, len(parameters))
         value = row_kernels.add_objective(
@@ -365,7 +370,7 @@ class LinearEngine:
         """The sum over a chunk of the weighted losses' gradients."""
         if parameters.size > MOST_NUMBERS:
             return self._by_products(chunk, parameters, self.loss)[1]
-        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.shape
+        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.kernel_shape
         part = np.zeros(parameters.shape, dtype=X.dtype)
         room = row_kernels.room_for(X, len(parameters))
         row_kernels.add_gradient(
@@ -398,7 +403,7 @@ class LinearEngine:
             parameters,
             room,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
         )
 
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
