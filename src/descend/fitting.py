@@ -118,12 +118,7 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     if settings.optimizer in ("saga", *WHOLE):
         _check_smooth(settings.optimizer, loss, penalty)
     stochastic = batch_size < data.num_rows
-    lazily = penalty.l1 > 0.0 and data.is_sparse
-    if lazily and settings.optimizer == "saga":
-        raise InputError(
-            'optimizer \'saga\' with an L1 penalty takes dense rows only so far; take "auto" or "sgd"'
-        )
-    too_sharp = lazily or _is_too_sharp(loss, penalty, stochastic)
+    too_sharp = _is_too_sharp(loss, penalty, stochastic)
     if is_untuned(settings) and not (too_sharp and settings.optimizer == "auto"):
         return _untuned_plan(data, settings, loss, penalty, batch_size, reason, target.num_outputs)
     return _plan_of_one(data, settings, loss, penalty, batch_size, reason, epochs)
