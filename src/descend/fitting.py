@@ -106,7 +106,8 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     wanted, reason = settings.batch_size, "as asked"
     whole = is_untuned(settings) and (loss.has_corners or not loss.has_bound) and not penalty.l1
     if penalty.l1 and wanted == "auto" and settings.optimizer not in WHOLE:
-        wanted = 1 if data.num_rows <= SMALL_TABLE else 32
+        # A step of one sparse row costs that row alone, so many small steps cost no more than few larger ones.
+        wanted = 1 if data.num_rows <= SMALL_TABLE or data.is_sparse else 32
         reason = "fixed rule: L1 takes steps on few rows; not measured"
     if whole and wanted == "auto":
         wanted, reason = "full", f"{loss.name} is solved on every row at once"

@@ -45,17 +45,12 @@ def last_before(course: FloatArray, num: int, column: int, bound: float) -> int:
 
 
 @part
-def sum_since(
-    size: float, by: float, j: int, then: FloatArray, now: FloatArray, course: FloatArray, num: int
-) -> float:
-    """The sum of a weight's averaged values since ``then``, when it was ``size`` > 0; drawn since ``by`` so much."""
-    owed, moment = now[OWED], now[MOMENT]
-    if size <= by:
-        last = last_before(course, num, DRAWN, then[j, DRAWN] + size)
-        if last < 0 or course[last, OWED] <= then[j, OWED]:
-            return 0.0
-        owed, moment = course[last, OWED], course[last, MOMENT]
-    return float((size + then[j, DRAWN]) * (owed - then[j, OWED]) - (moment - then[j, MOMENT]))
+def sum_to_zero(size: float, drawn: float, owed: float, moment: float, course: FloatArray, num: int) -> float:
+    """The sum of a weight's averaged values from ``size`` > 0 on, until it has come to zero."""
+    last = last_before(course, num, DRAWN, drawn + size)
+    if last < 0 or course[last, OWED] <= owed:
+        return 0.0
+    return float((size + drawn) * (course[last, OWED] - owed) - (course[last, MOMENT] - moment))
 
 
 @part
@@ -72,17 +67,32 @@ def settle(
 ) -> None:
     """Draws columns[low:high] by what was put off since ``then`` (d, 3), and adds to their ``sums`` what they were.
 
-    ``now`` (3,) becomes their ``then``; ``course[:num]`` has what it was at each step that was averaged.
+    ``now`` (3,) becomes their ``then``; ``course[:num]`` has what it was at each step that was averaged. Without an
+    average ``sums`` is empty, and ``then`` (d, 1).
     """
     number = V.dtype.type
+    if sums.size == 0:
+        due = now[DRAWN]
+        for p in range(low, high):
+            j = columns[p]
+            by_then = number(due - then[j, DRAWN])
+            then[j, DRAWN] = due
+            for c in range(V.shape[1]):
+                V[j, c] = shrunk(V[j, c], by_then)
+        return
     for p in range(low, high):
         j = columns[p]
-        by = now[DRAWN] - then[j, DRAWN]
-        averaged = sums.size > 0 and now[OWED] > then[j, OWED]
+        drawn, owed, moment = then[j, DRAWN], then[j, OWED], then[j, MOMENT]
+        by = now[DRAWN] - drawn
+        averaged = now[OWED] > owed
         for c in range(V.shape[1]):
             weight = np.float64(V[j, c])
-            if averaged and weight != 0.0:
-                sums[j, c] += np.copysign(sum_since(abs(weight), by, j, then, now, course, num), weight)
+            size = abs(weight)
+            if averaged and size > by:
+                total = (size + drawn) * (now[OWED] - owed) - (now[MOMENT] - moment)
+                sums[j, c] += np.copysign(total, weight)
+            elif averaged and size > 0.0:
+                sums[j, c] += np.copysign(sum_to_zero(size, drawn, owed, moment, course, num), weight)
             V[j, c] = number(shrunk(weight, by))
         for i in range(3):
             then[j, i] = now[i]
@@ -137,7 +147,7 @@ def run_proximal_sgd(
     number = values.dtype.type
     size = min(batch_size, max(1, order.size))
     room = np.empty((size, k), dtype=values.dtype)
-    then, now = np.zeros((d, 3)), np.zeros(3)
+    then, now = np.zeros((d, 3 if average_every > 0 else 1)), np.zeros(3)
     every = np.arange(d).astype(indices.dtype)
     most = 0 if average_every == 0 else order.size // (batch_size * average_every) + 2
     course = np.empty((most, 3))
