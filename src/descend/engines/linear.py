@@ -86,7 +86,6 @@ class LinearEngine:
         part = Dataset(self.data.X[rows], self.data.y[rows])
         weights = self.weights[rows] if self.weights.size else ALL_ONE
         gradient = np.zeros(parameters.shape, dtype=part.X.dtype)
-        scores = np.zeros(len(parameters), dtype=part.X.dtype)
         room = row_kernels.room_for(part.X, len(parameters))
         n = part.num_rows
         row_kernels.add_gradient(
@@ -102,8 +101,10 @@ class LinearEngine:
             self.loss.shape,
             gradient,
         )
+        if len(parameters) > 1:
+            return Sums(self._losses_of_many(rows, parameters)[0], gradient, _total(weights, n))
         loss, weight = row_kernels.add_losses(
-            part.X, part.y, weights, 0, n, parameters, scores, self.loss.code, self.loss.shape
+            part.X, part.y, weights, 0, n, parameters, room, self.loss.code, self.loss.shape
         )
         return Sums(loss, gradient, weight)
 
@@ -354,17 +355,17 @@ class LinearEngine:
         gradient[:, -1] = derivatives.sum(axis=0, dtype=np.float64)
         return float(losses.sum(dtype=np.float64)), gradient
 
-    def _losses_of_many(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
+    def _losses_of_many(self, rows: IntArray | slice, parameters: FloatArray) -> tuple[float, float]:
         """Sums of weighted losses and of weights for several outputs."""
-        if rows.start == rows.stop:
-            return 0.0, 0.0
         X = self.data.X[rows]
+        if not len(X):
+            return 0.0, 0.0
         scores = X @ parameters[:, :-1].T + parameters[:, -1]
         losses = losses_and_derivatives(self.loss.code, scores, self.data.y[rows], self.loss.shape)[0]
         if not self.weights.size:
             return float(losses.sum(dtype=np.float64)), float(len(X))
         weights = self.weights[rows]
-        return float(losses @ weights), float(weights.sum())
+        return float(losses @ weights), _total(weights, len(X))
 
     def _full_gradient(self, parameters: FloatArray) -> FloatArray:
         total = np.zeros(parameters.shape, dtype=np.float64)
@@ -401,7 +402,7 @@ class LinearEngine:
         if len(parameters) > 1:
             return self._losses_of_many(rows, parameters)
         data = self.data
-        scores = np.zeros(1, dtype=data.X.dtype)
+        room = row_kernels.room_for(data.X, 1)
         return row_kernels.add_losses(
             data.X,
             data.y,
@@ -409,7 +410,7 @@ class LinearEngine:
             rows.start,
             rows.stop,
             parameters,
-            scores,
+            room,
             self.loss.code,
             self.loss.shape,
         )
@@ -447,6 +448,10 @@ def _shortfall(memory: Memory, gap: float) -> float:
     if before is None or not before[0] > 0.0:
         return 1.0
     return max(1.0, (before[1] - memory.value + gap) / before[0])
+
+
+def _total(weights: FloatArray, num_rows: int) -> float:
+    return float(weights.sum()) if weights.size else float(num_rows)
 
 
 def _product(weights: FloatArray, more: FloatArray) -> FloatArray:

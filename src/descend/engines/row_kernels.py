@@ -9,30 +9,28 @@ from __future__ import annotations
 
 import numpy as np
 
+from descend.engines import lanes
 from descend.engines.compiled import inline, kernel, part
-from descend.engines.fast_math import exponential
+from descend.engines.fast_math import exponential, logistic
 from descend.engines.prefetch import prefetch
 from descend.objectives import losses
-from descend.objectives.losses import LOG_LOSS, SOFTMAX, Shape, derivative, softmax_value, value
+from descend.objectives.losses import LOG_LOSS, SOFTMAX, SQUARED_ERROR, Shape, derivative, value
 from descend.types import FloatArray, IntArray
 
 for formula in losses.FORMULAS:
     inline(formula)
 
 BLOCK = 64  # rows whose scores are kept before their derivatives are taken
-AHEAD = 12  # rows between asking memory for a row and using it: 8 to 16 measure alike
+AHEAD = 32  # rows between asking memory for a row and using it: 16 is too late for 20 columns, 64 no better
 LINE = 64  # bytes that one prefetch brings
+LONGEST_PREFETCH = 512  # bytes of a row to ask for: of a longer one the processor fetches the rest by itself
 
 
 @part
 def write_scores(X: FloatArray, row: int, parameters: FloatArray, scores: FloatArray) -> None:
     """Overwrites ``scores`` (k,) with w·x + b of one row."""
-    d = X.shape[1]
     for c in range(parameters.shape[0]):
-        total = parameters[c, d]
-        for j in range(d):
-            total += X[row, j] * parameters[c, j]
-        scores[c] = total
+        scores[c] = lanes.score(X, row, parameters, c) + parameters[c, X.shape[1]]
 
 
 @part
@@ -55,44 +53,21 @@ def write_derivatives(loss: int, shape: Shape, scores: FloatArray, y: FloatArray
         for c in range(scores.shape[0]):
             scores[c] /= total
         scores[int(y[row, 0])] -= scores.dtype.type(1.0)
+    elif loss == LOG_LOSS:
+        scores[0] = logistic(scores[0]) - scores.dtype.type(y[row, 0])
     else:
         for c in range(scores.shape[0]):
             scores[c] = derivative(loss, scores[c], target_of(y, row, c, scores.shape[0]), shape)
 
 
 @part
-def add_gradient_of_one(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
-    row: int,
-    parameters: FloatArray,
-    scores: FloatArray,
-    loss: int,
-    shape: Shape,
-    gradient: FloatArray,
-) -> None:
-    """Adds one row's weighted gradient to ``gradient``; ``scores`` (k,) is room to work in."""
-    d = X.shape[1]
-    write_scores(X, row, parameters, scores)
-    write_derivatives(loss, shape, scores, y, row)
-    weight = weights[row] if weights.size else 1.0
-    for c in range(parameters.shape[0]):
-        r = X.dtype.type(scores[c] * weight)
-        for j in range(d):
-            gradient[c, j] += r * X[row, j]
-        gradient[c, d] += r
-
-
-@part
 def write_block_scores(
     X: FloatArray, order: IntArray, start: int, stop: int, parameters: FloatArray, scores: FloatArray
 ) -> None:
-    """Overwrites ``scores[: stop - start]`` with the scores of rows start … stop − 1, one output, four at a time."""
-    d = X.shape[1]
-    w = parameters[0]
+    """Overwrites ``scores[:, : stop - start]`` with the scores of rows order[start:stop], four rows at a time."""
+    k, d = parameters.shape[0], X.shape[1]
     ordered = order.size > 0
-    bytes_of_row = d * X.itemsize
+    bytes_of_row = min(d * X.itemsize, LONGEST_PREFETCH)
     i = start
     while i + 4 <= stop:
         a, b, c, e = i, i + 1, i + 2, i + 3
@@ -101,21 +76,13 @@ def write_block_scores(
                 for offset in range(0, bytes_of_row, LINE):
                     prefetch(X, order[ahead], offset)
             a, b, c, e = order[a], order[b], order[c], order[e]
-        sa = sb = sc = se = w[d]
-        for j in range(d):  # four rows share each load of w
-            sa += X[a, j] * w[j]
-            sb += X[b, j] * w[j]
-            sc += X[c, j] * w[j]
-            se += X[e, j] * w[j]
-        at = i - start
-        scores[at], scores[at + 1], scores[at + 2], scores[at + 3] = sa, sb, sc, se
+        for output in range(k):
+            lanes.four_scores(X, a, b, c, e, parameters, output, scores, i - start)
         i += 4
     while i < stop:
         row = order[i] if ordered else i
-        score = w[d]
-        for j in range(d):
-            score += X[row, j] * w[j]
-        scores[i - start] = score
+        for output in range(k):
+            scores[output, i - start] = lanes.score(X, row, parameters, output) + parameters[output, d]
         i += 1
 
 
@@ -131,48 +98,112 @@ def write_block_derivatives(
     scores: FloatArray,
     targets: FloatArray,
 ) -> None:
-    """Overwrites scores of a block with weighted derivatives, without a branch or a call in the loop."""
+    """Overwrites ``scores[: stop - start]`` of one output with weighted derivatives, without a branch in the loop."""
     ordered = order.size > 0
     n = stop - start
     number = scores.dtype.type
     for i in range(n):
         targets[i] = y[order[start + i] if ordered else start + i, 0]
+    write_loop_of_derivatives(loss, shape, n, scores, targets)
+    if weights.size:
+        for i in range(n):
+            scores[i] *= number(weights[order[start + i] if ordered else start + i])
+
+
+@part
+def write_loop_of_derivatives(
+    loss: int, shape: Shape, n: int, scores: FloatArray, targets: FloatArray
+) -> None:
+    """The two losses that most people ask for get a loop of their own, in which nothing is looked up."""
+    number = scores.dtype.type
     if loss == LOG_LOSS:
         for i in range(n):
             scores[i] = number(1.0) / (number(1.0) + exponential(-scores[i])) - targets[i]
+    elif loss == SQUARED_ERROR:
+        for i in range(n):
+            scores[i] -= targets[i]
     else:
         for i in range(n):
-            scores[i] = derivative(loss, scores[i], targets[i], shape)
-    if weights.size:
+            scores[i] = number(derivative(loss, scores[i], targets[i], shape))
+
+
+@part
+def write_room_of_derivatives(
+    y: FloatArray,
+    weights: FloatArray,
+    order: IntArray,
+    start: int,
+    stop: int,
+    loss: int,
+    shape: Shape,
+    room: FloatArray,
+) -> None:
+    """``write_block_derivatives`` for any number of outputs; ``room`` is what ``room_for`` makes."""
+    ordered = order.size > 0
+    n, k = stop - start, room.shape[0] - 2
+    number = room.dtype.type
+    if loss == SOFTMAX:
+        write_softmax(n, room)
         for i in range(n):
-            scores[i] *= weights[order[start + i] if ordered else start + i]
+            room[int(y[order[start + i] if ordered else start + i, 0]), i] -= number(1.0)
+    for c in range(k if loss != SOFTMAX else 0):
+        for i in range(n):
+            room[k, i] = target_of(y, order[start + i] if ordered else start + i, c, k)
+        if loss == LOG_LOSS:
+            for i in range(n):
+                room[c, i] = number(1.0) / (number(1.0) + exponential(-room[c, i])) - room[k, i]
+        elif loss == SQUARED_ERROR:
+            for i in range(n):
+                room[c, i] -= room[k, i]
+        else:
+            for i in range(n):
+                room[c, i] = number(derivative(loss, room[c, i], room[k, i], shape))
+    if weights.size:
+        for c in range(k):
+            for i in range(n):
+                room[c, i] *= number(weights[order[start + i] if ordered else start + i])
+
+
+@part
+def write_softmax(n: int, room: FloatArray) -> None:
+    """Overwrites n columns of scores with probabilities."""
+    k = room.shape[0] - 2
+    number = room.dtype.type
+    for i in range(n):
+        room[k, i], room[k + 1, i] = room[0, i], number(0.0)
+    for c in range(1, k):
+        for i in range(n):
+            room[k, i] = max(room[k, i], room[c, i])
+    for c in range(k):
+        for i in range(n):
+            room[c, i] = exponential(room[c, i] - room[k, i])
+            room[k + 1, i] += room[c, i]
+    for c in range(k):
+        for i in range(n):
+            room[c, i] /= room[k + 1, i]
 
 
 @part
 def add_block_gradient(
     X: FloatArray, order: IntArray, start: int, stop: int, derivatives: FloatArray, gradient: FloatArray
 ) -> None:
-    """Adds derivative · (x, 1) of rows start … stop − 1 to ``gradient``, one output, four rows at a time."""
-    d = X.shape[1]
-    g = gradient[0]
+    """Adds derivative · (x, 1) of rows order[start:stop] to ``gradient``, four rows at a time."""
+    k, d = gradient.shape[0], X.shape[1]
     ordered = order.size > 0
     i = start
     while i + 4 <= stop:
         a, b, c, e = i, i + 1, i + 2, i + 3
         if ordered:
             a, b, c, e = order[a], order[b], order[c], order[e]
-        at = i - start
-        ra, rb, rc, re = derivatives[at], derivatives[at + 1], derivatives[at + 2], derivatives[at + 3]
-        for j in range(d):
-            g[j] += ra * X[a, j] + rb * X[b, j] + rc * X[c, j] + re * X[e, j]
-        g[d] += ra + rb + rc + re
+        for output in range(k):
+            lanes.add_four(gradient, output, X, a, b, c, e, derivatives, i - start)
         i += 4
     while i < stop:
         row = order[i] if ordered else i
-        r = derivatives[i - start]
-        for j in range(d):
-            g[j] += r * X[row, j]
-        g[d] += r
+        for output in range(k):
+            r = derivatives[output, i - start]
+            lanes.move(gradient, output, 1.0, X, row, r)
+            gradient[output, d] += r
         i += 1
 
 
@@ -192,26 +223,14 @@ def add_gradient(
 ) -> None:
     """Adds the gradients of rows order[start:stop] (rows start … stop − 1 where ``order`` is empty).
 
-    ``room`` is what ``room_for`` makes. One output goes block by block: scores, derivatives, gradient, while the
-    block's rows are still in the nearest cache.
+    ``room`` is what ``room_for`` makes. It goes block by block: scores, derivatives, gradient, while the block's
+    rows are still in the nearest cache.
     """
-    if parameters.shape[0] == 1:
-        scores, targets = room[:BLOCK], room[BLOCK:]
-        for low in range(start, stop, BLOCK):
-            high = min(low + BLOCK, stop)
-            write_block_scores(X, order, low, high, parameters, scores)
-            write_block_derivatives(y, weights, order, low, high, loss, shape, scores, targets)
-            add_block_gradient(X, order, low, high, scores, gradient)
-        return
-    ordered = order.size > 0
-    bytes_of_row = X.shape[1] * X.itemsize
-    scores = room[: parameters.shape[0]]
-    for i in range(start, stop):
-        row = order[i] if ordered else i
-        if ordered and i + AHEAD < order.size:
-            for offset in range(0, bytes_of_row, LINE):
-                prefetch(X, order[i + AHEAD], offset)
-        add_gradient_of_one(X, y, weights, row, parameters, scores, loss, shape, gradient)
+    for low in range(start, stop, BLOCK):
+        high = min(low + BLOCK, stop)
+        write_block_scores(X, order, low, high, parameters, room)
+        write_room_of_derivatives(y, weights, order, low, high, loss, shape, room)
+        add_block_gradient(X, order, low, high, room, gradient)
 
 
 @kernel
@@ -227,39 +246,42 @@ def add_objective(
     shape: Shape,
     gradient: FloatArray,
 ) -> float:
-    """``add_gradient`` of rows start … stop − 1 that also returns the sum of their weighted losses."""
+    """``add_gradient`` of rows start … stop − 1, one output, that also returns the sum of their weighted losses."""
     no_order = np.empty(0, dtype=np.int64)
     total = 0.0
-    if parameters.shape[0] == 1:
-        scores, targets = room[:BLOCK], room[BLOCK:]
-        for low in range(start, stop, BLOCK):
-            high = min(low + BLOCK, stop)
-            write_block_scores(X, no_order, low, high, parameters, scores)
-            for row in range(low, high):
-                row_loss = value(loss, np.float64(scores[row - low]), y[row, 0], shape)
-                total += row_loss * weights[row] if weights.size else row_loss
-            write_block_derivatives(y, weights, no_order, low, high, loss, shape, scores, targets)
-            add_block_gradient(X, no_order, low, high, scores, gradient)
-        return total
-    scores = room[: parameters.shape[0]]
-    for row in range(start, stop):
-        write_scores(X, row, parameters, scores)
-        row_loss = 0.0
-        if loss == SOFTMAX:
-            row_loss += softmax_value(scores, int(y[row, 0]))
-        else:
-            for c in range(scores.shape[0]):
-                target = target_of(y, row, c, scores.shape[0])
-                row_loss += value(loss, np.float64(scores[c]), target, shape)
-        total += row_loss * weights[row] if weights.size else row_loss
-        add_gradient_of_one(X, y, weights, row, parameters, scores, loss, shape, gradient)
+    for low in range(start, stop, BLOCK):
+        high = min(low + BLOCK, stop)
+        write_block_scores(X, no_order, low, high, parameters, room)
+        total += block_loss(y, weights, low, high, loss, shape, room)
+        write_room_of_derivatives(y, weights, no_order, low, high, loss, shape, room)
+        add_block_gradient(X, no_order, low, high, room, gradient)
+    return total
+
+
+@part
+def block_loss(
+    y: FloatArray, weights: FloatArray, start: int, stop: int, loss: int, shape: Shape, room: FloatArray
+) -> float:
+    """The sum, float64, of the weighted losses of rows start … stop − 1, one output, at most 64 rows."""
+    n = stop - start
+    total = 0.0
+    if loss == LOG_LOSS and not weights.size:
+        product = 1.0  # of 1 + e⁻ˡˢˡ, below 2⁶⁴: one logarithm for all rows
+        for i in range(n):
+            score = room[0, i]
+            product *= 1.0 + np.float64(exponential(-abs(score)))
+            total += np.float64(max(score, room.dtype.type(0.0)) - y[start + i, 0] * score)
+        return float(total + np.log(product))
+    for i in range(n):
+        row_loss = value(loss, np.float64(room[0, i]), y[start + i, 0], shape)
+        total += row_loss * weights[start + i] if weights.size else row_loss
     return total
 
 
 @kernel
 def room_for(X: FloatArray, num_outputs: int) -> FloatArray:
-    """An array for ``add_gradient`` to work in."""
-    return np.empty(max(num_outputs, 2 * BLOCK), dtype=X.dtype)
+    """An array (k + 2, 64) for ``add_gradient`` to work in: scores, then targets."""
+    return np.empty((num_outputs + 2, BLOCK), dtype=X.dtype)
 
 
 @kernel
@@ -270,25 +292,21 @@ def add_losses(
     start: int,
     stop: int,
     parameters: FloatArray,
-    scores: FloatArray,
+    room: FloatArray,
     loss: int,
     shape: Shape,
 ) -> tuple[float, float]:
-    """Sum of weighted losses, and of weights, of rows start … stop − 1."""
+    """Sum of weighted losses, and of weights, of rows start … stop − 1, one output."""
+    no_order = np.empty(0, dtype=np.int64)
     total = 0.0
-    total_weight = 0.0
-    for row in range(start, stop):
-        write_scores(X, row, parameters, scores)
-        row_loss = 0.0
-        if loss == SOFTMAX:
-            row_loss += softmax_value(scores, int(y[row, 0]))
-        else:
-            for c in range(scores.shape[0]):
-                target = target_of(y, row, c, scores.shape[0])
-                row_loss += value(loss, np.float64(scores[c]), target, shape)
-        weight = weights[row] if weights.size else 1.0
-        total += weight * row_loss
-        total_weight += weight
+    total_weight = 0.0 if weights.size else np.float64(stop - start)
+    for low in range(start, stop, BLOCK):
+        high = min(low + BLOCK, stop)
+        write_block_scores(X, no_order, low, high, parameters, room)
+        total += block_loss(y, weights, low, high, loss, shape, room)
+    if weights.size:
+        for row in range(start, stop):
+            total_weight += weights[row]
     return total, total_weight
 
 
