@@ -19,7 +19,6 @@ from descend.objectives import losses
 from descend.objectives.losses import (
     LOG_LOSS,
     SOFTMAX,
-    SQUARED_ERROR,
     Shape,
     derivative,
     log_loss,
@@ -167,12 +166,9 @@ def write_loop_of_derivatives(
     if loss == LOG_LOSS:
         for i in range(n):
             scores[i] = number(1.0) / (number(1.0) + exponential(-scores[i])) - targets[i]
-    elif loss == SQUARED_ERROR:
-        for i in range(n):
-            scores[i] -= targets[i]
     else:
         for i in range(n):
-            scores[i] = number(derivative(loss, scores[i], targets[i], shape))
+            scores[i] = slope(loss, shape, scores[i], targets[i])
 
 
 @kernel

@@ -34,7 +34,7 @@ def run_dense_steps(
     average_every: int,
     first_step: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     alpha: float,
     l1: float,
     optimizer: int,

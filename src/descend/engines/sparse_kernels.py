@@ -13,8 +13,15 @@ import numpy as np
 
 from descend.engines.compiled import kernel, part
 from descend.engines.prefetch import prefetch
-from descend.engines.row_kernels import BLOCK, LINE, target_of, write_block_derivatives, write_derivatives
-from descend.objectives.losses import SOFTMAX, Shape, softmax_value, value
+from descend.engines.row_kernels import (
+    BLOCK,
+    LINE,
+    loss_of,
+    target_of,
+    write_block_derivatives,
+    write_derivatives,
+)
+from descend.objectives.losses import SOFTMAX, Shape, softmax_value
 from descend.types import FloatArray, IntArray
 
 
@@ -64,13 +71,13 @@ def write_row_scores(
 
 
 @part
-def row_value(loss: int, shape: Shape, scores: FloatArray, y: FloatArray, row: int) -> float:
+def row_value(loss: int, shape: Shape | None, scores: FloatArray, y: FloatArray, row: int) -> float:
     """The loss of one row from its scores (k,)."""
     if loss == SOFTMAX:
         return softmax_value(scores, int(y[row, 0]))
     total = 0.0
     for c in range(scores.shape[0]):
-        total += value(loss, np.float64(scores[c]), target_of(y, row, c, scores.shape[0]), shape)
+        total += loss_of(loss, shape, scores[c], target_of(y, row, c, scores.shape[0]))
     return total
 
 
@@ -95,7 +102,7 @@ def add_sums(
     stop: int,
     V: FloatArray,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     with_loss: bool,
     gradient: FloatArray,
 ) -> tuple[float, float]:
@@ -120,7 +127,7 @@ def add_sums(
                 block[i - at] = score
                 if with_loss:
                     weight = weights[row] if weights.size else 1.0
-                    total += weight * value(loss, np.float64(score), y[row, 0], shape)
+                    total += weight * loss_of(loss, shape, score, y[row, 0])
                     total_weight += weight
             if not with_gradient:
                 continue

@@ -134,7 +134,7 @@ def run_proximal_sgd(
     l1: float,
     first_step: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     alpha: float,
     schedule: int,
     rate: float,

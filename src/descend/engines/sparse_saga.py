@@ -132,7 +132,7 @@ def run_sparse_saga(
     first_step: int,
     num_steps: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     alpha: float,
     l1: float,
     full_term: float,

@@ -15,10 +15,9 @@ from __future__ import annotations
 import numpy as np
 
 from descend.engines.compiled import kernel, part
-from descend.engines.fast_math import exponential
-from descend.engines.row_kernels import AHEAD, write_block_derivatives, write_derivatives
+from descend.engines.row_kernels import AHEAD, slope, write_block_derivatives, write_derivatives
 from descend.engines.sparse_kernels import ask_for_row, row_score, span, write_row_scores
-from descend.objectives.losses import LOG_LOSS, Shape, derivative
+from descend.objectives.losses import Shape
 from descend.types import FloatArray, IntArray
 from descend.updates.schedules import rate_at
 
@@ -60,7 +59,7 @@ def run_sgd(
     narrow: bool,
     first_step: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     alpha: float,
     schedule: int,
     rate: float,
@@ -143,7 +142,7 @@ def run_sgd_of_one(
     narrow: bool,
     first_step: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     alpha: float,
     schedule: int,
     rate: float,
@@ -165,10 +164,7 @@ def run_sgd_of_one(
         step += 1
         now = rate_at(schedule, rate, step, num_steps)
         score = row_score(values, indices, low, high, w) * number(scale) + w[d]
-        if loss == LOG_LOSS:
-            r = number(1.0) / (number(1.0) + exponential(-score)) - number(y[row, 0])
-        else:
-            r = number(derivative(loss, score, y[row, 0], shape))
+        r = slope(loss, shape, score, y[row, 0])
         if weights.size:
             r *= number(weights[row])
         scale *= 1.0 - now * alpha
@@ -216,7 +212,7 @@ def run_sgd_of_one_output(
     narrow: bool,
     first_step: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     alpha: float,
     schedule: int,
     rate: float,
