@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ ROUNDING = 1e-14
 CAREFUL = 0.2
 """Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
 SMALLEST_CHUNK = 4096
+MOST_NUMBERS = 2**18
+"""With more parameters, which then do not lie near the processor, BLAS is used instead of loops over rows."""
 SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
 
 
@@ -105,13 +107,11 @@ class LinearEngine:
             parameters,
             room,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             gradient,
         )
-        if len(parameters) > 1:
-            return Sums(self._losses_of_many(rows, parameters)[0], gradient, _total(weights, n))
         loss, weight = row_kernels.add_losses(
-            part.X, part.y, weights, 0, n, parameters, room, self.loss.code, self.loss.shape
+            part.X, part.y, weights, 0, n, parameters, room, self.loss.code, self.loss.kernel_shape
         )
         return Sums(loss, gradient, weight)
 
@@ -141,7 +141,7 @@ class LinearEngine:
             self.average_every,
             state.steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.schedule,
@@ -165,7 +165,7 @@ class LinearEngine:
             self.average_every,
             state.steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.optimizer.code,
@@ -181,13 +181,18 @@ class LinearEngine:
         if state.table is None or state.mean_gradient is None:
             state.table = np.zeros((self.num_rows, len(state.parameters)), dtype=self.data.X.dtype)
             state.mean_gradient = np.zeros(state.parameters.shape)
-        state.steps, state.share = saga_kernels.run_saga(
+        kernel: Any = saga_kernels.run_saga_of_one
+        size: tuple[int, ...] = ()
+        matrix: tuple[FloatArray, ...] = ()
+        if batch_size > 1 or self.inverse.size:
+            kernel, size, matrix = saga_kernels.run_saga, (batch_size,), (self.inverse,)
+        state.steps, state.share = kernel(
             self.data.X,
             self.data.y,
             self.weights,
             self.only_visits,
             order,
-            batch_size,
+            *size,
             state.parameters,
             state.table,
             state.mean_gradient,
@@ -196,12 +201,12 @@ class LinearEngine:
             state.steps,
             rule.num_steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.full_term,
             rule.single_term,
-            self.inverse,
+            *matrix,
             rule.fit_intercept,
         )
 
@@ -299,9 +304,9 @@ class LinearEngine:
 
     def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Sums over a chunk: of the weighted losses, and of their gradients."""
-        if len(parameters) > 1 or self.in_float64:
-            return self._part_of_many(chunk, parameters, self.smooth)
-        data, loss, shape = self.data, self.smooth.code, self.smooth.shape
+        if parameters.size > MOST_NUMBERS or self.in_float64:
+            return self._by_products(chunk, parameters, self.smooth)
+        data, loss, shape = self.data, self.smooth.code, self.smooth.kernel_shape
         part = np.zeros(parameters.shape, dtype=data.X.dtype)
         room = row_kernels.room_for(data.X, len(parameters))
         value = row_kernels.add_objective(
@@ -386,8 +391,8 @@ class LinearEngine:
             state.steps,
         )
 
-    def _part_of_many(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
-        """Sums of weighted loss and gradient of a chunk's rows for several outputs, by matrix products."""
+    def _by_products(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
+        """Sums of weighted loss and gradient of a chunk's rows by matrix products, in the parameters' precision."""
         X, y = self.data.X[chunk], self.data.y[chunk]
         scores = X @ parameters[:, :-1].T + parameters[:, -1]
         losses, derivatives = losses_and_derivatives(loss.code, scores, y, loss.shape)
@@ -399,18 +404,6 @@ class LinearEngine:
         gradient[:, -1] = derivatives.sum(axis=0, dtype=np.float64)
         return float(losses.sum(dtype=np.float64)), gradient
 
-    def _losses_of_many(self, rows: IntArray | slice, parameters: FloatArray) -> tuple[float, float]:
-        """Sums of weighted losses and of weights for several outputs."""
-        X = self.data.X[rows]
-        if not len(X):
-            return 0.0, 0.0
-        scores = X @ parameters[:, :-1].T + parameters[:, -1]
-        losses = losses_and_derivatives(self.loss.code, scores, self.data.y[rows], self.loss.shape)[0]
-        if not self.weights.size:
-            return float(losses.sum(dtype=np.float64)), float(len(X))
-        weights = self.weights[rows]
-        return float(losses @ weights), _total(weights, len(X))
-
     def _full_gradient(self, parameters: FloatArray) -> FloatArray:
         total = np.zeros(parameters.shape, dtype=np.float64)
         for part in self._map(partial(self._gradient_of, parameters=parameters)):
@@ -419,9 +412,9 @@ class LinearEngine:
 
     def _gradient_of(self, chunk: slice, parameters: FloatArray) -> FloatArray:
         """The sum over a chunk of the weighted losses' gradients."""
-        if len(parameters) > 1:
-            return self._part_of_many(chunk, parameters, self.loss)[1]
-        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.shape
+        if parameters.size > MOST_NUMBERS:
+            return self._by_products(chunk, parameters, self.loss)[1]
+        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.kernel_shape
         part = np.zeros(parameters.shape, dtype=X.dtype)
         room = row_kernels.room_for(X, len(parameters))
         row_kernels.add_gradient(
@@ -443,10 +436,8 @@ class LinearEngine:
 
     def _losses_of(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
         """Sums of the weighted losses of some rows, and of their weights."""
-        if len(parameters) > 1:
-            return self._losses_of_many(rows, parameters)
         data = self.data
-        room = row_kernels.room_for(data.X, 1)
+        room = row_kernels.room_for(data.X, len(parameters))
         return row_kernels.add_losses(
             data.X,
             data.y,
@@ -456,7 +447,7 @@ class LinearEngine:
             parameters,
             room,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
         )
 
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
@@ -492,10 +483,6 @@ def _shortfall(memory: Memory, gap: float) -> float:
     if before is None or not before[0] > 0.0:
         return 1.0
     return max(1.0, (before[1] - memory.value + gap) / before[0])
-
-
-def _total(weights: FloatArray, num_rows: int) -> float:
-    return float(weights.sum()) if weights.size else float(num_rows)
 
 
 def _product(weights: FloatArray, more: FloatArray) -> FloatArray:
