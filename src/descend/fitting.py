@@ -15,7 +15,7 @@ from descend.errors import InputError
 from descend.history import History
 from descend.learning_rate import Rate, automatic_rate, batch_curvature
 from descend.models.linear import LinearModel, initialise
-from descend.objectives.losses import LOSSES, POISSON, Loss, find_loss
+from descend.objectives.losses import LOG_LOSS, LOSSES, POISSON, SOFTMAX, SQUARED_ERROR, Loss, find_loss
 from descend.objectives.penalties import Penalty, find_penalty
 from descend.recipe import WHOLE, Phase, proximal_phases, rounded_phases, untuned_phases
 from descend.settings import SMALL_TABLE, Settings, default_batch_size, default_optimizer, most_epochs
@@ -341,6 +341,10 @@ def fit(
             patience=settings.n_iter_no_change,
             early_stopping=settings.early_stopping and validation is not None,
             certify=plan.certified,
+            close=settings.optimizer == "auto",
+            constant=constant_loss(plan.loss, data, prepared.target.num_outputs)
+            if settings.fit_intercept
+            else None,
             plateau=settings.schedule == "plateau",
             exact=settings.epochs is not None and not settings.early_stopping,
             dense=settings.dense,
@@ -351,11 +355,12 @@ def fit(
         unit=loss_unit(prepared.target, plan.loss.name),
         callbacks=callbacks,
         snapshot=(lambda parameters: path.append(parameters.copy())) if keep_path else None,
+        fresh=initial is None or not initial.any(),
     )
     if initial is None:
         initial = initialise(prepared.target.num_outputs, data.num_columns, data.X.dtype)
-        if settings.fit_intercept:
-            initial[:, -1] = first_intercept(plan.loss, data)
+        if settings.fit_intercept and (plan.untuned or not plan.loss.has_bound):
+            initial[:, -1] = first_intercept(plan.loss, data, prepared.target.num_outputs)
     state = State(np.array(initial, dtype=data.X.dtype))
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
@@ -363,6 +368,7 @@ def fit(
             engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle
         )
     history = watch.history
+    say_what_is_left(history, watch, plan, parameters)
     asked_nothing = settings.optimizer == "auto" and settings.epochs is None
     if asked_nothing and not plan.certified and history.stopped == "converged":
         sharp = (
@@ -380,15 +386,52 @@ def fit(
         history.notes += slow_or_diverged(prepared, plan, settings, history.stopped)
     model = LinearModel(prepared.features, prepared.target, parameters, plan.loss.name, history=history)
     model.summary = summarise(prepared, plan, settings, history)
-    model.summary["gap_estimate"] = None if watch.gap is None else watch.gap * watch.unit
+    model.summary |= {"gap_estimate": history.gap_estimate, "gap_bound": history.gap_bound}
     return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, path)
 
 
-def first_intercept(loss: Loss, data: Dataset) -> FloatArray | float:
-    """Where training starts: at zero, but for poisson at the mean, for eˢ bends too much between the two."""
-    if loss.code != POISSON:
+def say_what_is_left(history: History, watch: Watch, plan: Plan, parameters: FloatArray) -> None:
+    """Which rule ended the run; the estimate of what is left to gain, and the bound beside it."""
+    history.rule = history.stopped.replace("_", " ")
+    if history.stopped == "converged":
+        history.rule = "certified" if watch.certified else "nothing gained"
+    if not plan.certified or history.stopped == "diverged":
+        return
+    bound = watch.bound if watch.bound is not None else watch.engine.gap_bound(parameters)
+    history.gap_bound = None if bound is None else bound * watch.unit
+    history.gap_estimate = None if watch.gap is None else watch.gap * watch.unit
+
+
+def first_intercept(loss: Loss, data: Dataset, num_outputs: int) -> FloatArray | float:
+    """Where training starts: at the best constant model where a formula gives it, else at zero.
+
+    From zero nearly all that log loss gains on a rare class would be the intercept's, and poisson's eˢ bends too much
+    between zero and the mean.
+    """
+    if loss.code == POISSON:
+        return np.log(np.maximum(np.average(data.y, axis=0, weights=data.weights), 1e-12))
+    if loss.code not in (LOG_LOSS, SOFTMAX):
         return 0.0
-    return np.log(np.maximum(np.average(data.y, axis=0, weights=data.weights), 1e-12))
+    logs = np.log(np.maximum(_class_shares(data, num_outputs), 0.5 / data.num_rows))
+    return np.asarray(logs[1:] - logs[:1] if loss.code == LOG_LOSS else logs - logs.mean())
+
+
+def constant_loss(loss: Loss, data: Dataset, num_outputs: int) -> float | None:
+    """The loss of the best constant model; None where no formula gives it."""
+    if loss.code == SQUARED_ERROR:
+        mean = np.average(data.y, axis=0, weights=data.weights)
+        return 0.5 * float(np.average(np.square(data.y - mean), axis=0, weights=data.weights).sum())
+    if loss.code not in (LOG_LOSS, SOFTMAX):
+        return None
+    shares = _class_shares(data, num_outputs)
+    return -float(np.sum(shares * np.log(np.maximum(shares, np.finfo(float).tiny))))
+
+
+def _class_shares(data: Dataset, num_outputs: int) -> FloatArray:
+    """The share of the weight that each class has."""
+    codes = data.y[:, 0].astype(np.intp)
+    sums = np.bincount(codes, weights=data.weights, minlength=max(2, num_outputs))
+    return np.asarray(sums / sums.sum())
 
 
 def tolerance(settings: Settings, plan: Plan, num_rows: int) -> float | None:

@@ -157,6 +157,8 @@ def _failed(talk: Talk, run: Run) -> FailedRunError:
 
 def _summary(run: Run) -> dict[str, Any]:
     """What ``--json`` prints."""
+    from descend.run_record import what_ended
+
     summary = run.model.summary
     names = ("batch_size", "learning_rate", "optimizer", "epochs", "steps", "rows", "seconds", "stopped")
     return {
@@ -165,5 +167,5 @@ def _summary(run: Run) -> dict[str, Any]:
         "train": summary.get("train"),
         "validation": summary.get("validation"),
         "report": None,
-        "notes": list(run.history.notes),
+        **what_ended(run.history),
     }
