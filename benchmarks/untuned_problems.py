@@ -94,7 +94,7 @@ def _table(folder: Path, name: str) -> Problem:
     if texts.shape[1]:
         X = np.hstack([X, pd.get_dummies(texts).to_numpy(np.float32)])
     is_numbers = name in ("california_housing", "diamonds", "kin40k", "nycflights13")
-    labels = y.to_numpy(float) if is_numbers else y.astype(str).to_numpy()
+    labels = y.to_numpy(float) if is_numbers else np.unique(y.astype(str), return_inverse=True)[1]
     return Problem(name, X, labels, "regression" if is_numbers else "classification")
 
 

@@ -28,7 +28,7 @@ LOOK_SECONDS = 0.2
 WORTHWHILE = 2.5
 ASTRAY = 0.02
 """Steps on batches have gone astray when they end an epoch above the best by this share of the gain."""
-CLOSE_FROM = 2.0
+CLOSE_FROM = 8.0
 """The certificate's step is taken where it is estimated to gain no more than this many times what may be left."""
 BLOW_UP = 100.0
 """A loss this many times the first is taken for divergence."""

@@ -22,6 +22,9 @@ from descend.objectives.losses import SOFTMAX, Loss, second_derivatives, softmax
 from descend.types import Dataset, FloatArray, IntArray
 
 SAMPLE_ROWS = 6000
+ROWS_A_COLUMN = 20
+"""Fewer rows than this for each column know of directions along which they do not bend and all rows do."""
+NEARLY = 1.7
 HEAVY = 8.0
 MOST_STEPS = 100
 SMALL_STEP = 0.01
@@ -101,12 +104,13 @@ def _sample(data: Dataset) -> tuple[IntArray | slice, FloatArray]:
     """Rows that stand for all, and each one's share of the mean: the heavy ones, and the first of the others."""
     n = data.num_rows
     weights = np.ones(n) if data.weights is None else data.weights
-    if n <= SAMPLE_ROWS:
+    most = max(SAMPLE_ROWS, ROWS_A_COLUMN * data.num_columns)
+    if n <= NEARLY * most:
         return slice(n), weights / n
     norms = squared_norms(data.X)
     norms *= weights
     heavy = norms > HEAVY * norms.mean()
-    others = np.flatnonzero(~heavy)[:SAMPLE_ROWS]
+    others = np.flatnonzero(~heavy)[:most]
     rows = np.concatenate([np.flatnonzero(heavy), others])
     share = np.full(len(rows), 1.0 / n)
     share[-len(others) :] *= (n - heavy.sum()) / len(others)

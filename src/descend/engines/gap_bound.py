@@ -18,14 +18,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from descend.objectives.losses import SOFTMAX, Loss, losses_and_derivatives, second_derivatives, softmax
+from descend.objectives.losses import (
+    SOFTMAX,
+    Loss,
+    row_derivatives,
+    row_losses,
+    second_derivatives,
+    softmax,
+)
 from descend.types import Dataset, FloatArray
 
 BLOCK_NUMBERS = 2**17
 MOST_MOVES = 50
-GONE = 1e-13
-"""A mean slope along the intercept below this is rounding."""
-NEARLY_GONE = 1e-9
+MOST_TRIALS = 20
+GONE = 1e-10
+"""A mean slope along the intercept below this is taken for none: what it hides is less than its square."""
+NEARLY_GONE = 1e-8
+STEEP = 0.2
+"""A step ends well where the slope along it is below this share of that at its start."""
 
 
 class Place(NamedTuple):
@@ -40,22 +50,37 @@ class Place(NamedTuple):
     above: float | None
 
 
-def settle(data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fit_intercept: bool) -> Place:
-    """The place with the weights of ``parameters`` (k, d + 1) and the intercept that is lowest with them; float64.
+def settle(
+    data: Dataset,
+    loss: Loss,
+    alpha: float,
+    parameters: FloatArray,
+    fit_intercept: bool,
+    step: FloatArray | None = None,
+) -> Place:
+    """The place at ``parameters`` − ``step`` (k, d + 1), or less of the step where the whole of it leads up.
 
-    Reads the rows twice: for their scores, and for the gradient.
+    Its intercept is the lowest for its weights. In float64; the rows are read twice: for the scores of parameters and
+    step, and for the gradient.
     """
     p = parameters.astype(np.float64)
-    scores = np.empty((data.num_rows, len(p)))
-    for rows in _blocks(data):
-        scores[rows] = data.X[rows].astype(np.float64) @ p[:, :-1].T
     weights = np.full(data.num_rows, 1.0 / data.num_rows)
     if data.weights is not None:
         weights *= data.weights
+    if step is None:
+        scores = _scores(data, p)
+    else:
+        both = _scores(data, np.vstack([p, step]))
+        scores, moves = both[:, : len(p)], both[:, len(p) :]
+        share = _share(loss, alpha, data.y, weights, scores, moves, p, step)
+        p -= share * step
+        scores -= share * moves
     if fit_intercept:
-        p[:, -1] = _lowest_intercept(loss, scores, data.y, weights, p[:, -1])
-    losses, slopes = losses_and_derivatives(loss.code, scores + p[:, -1], data.y, loss.shape)
-    slopes = slopes * weights[:, None]
+        move = _to_lowest_intercept(loss, scores, data.y, weights)
+        p[:, -1] += move
+        scores += move
+    losses = row_losses(loss.code, scores, data.y, loss.shape)
+    slopes = row_derivatives(loss.code, scores, data.y, loss.shape) * weights[:, None]
     gradient = np.zeros(p.shape)
     for rows in _blocks(data):
         gradient[:, :-1] += (data.X[rows].astype(np.float64).T @ slopes[rows]).T
@@ -69,6 +94,14 @@ def settle(data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fit_
     return Place(p, value, gradient, above)
 
 
+def _scores(data: Dataset, parameters: FloatArray) -> FloatArray:
+    scores = np.empty((data.num_rows, len(parameters)))
+    for rows in _blocks(data):
+        scores[rows] = data.X[rows].astype(np.float64) @ parameters[:, :-1].T
+    scores += parameters[:, -1]
+    return scores
+
+
 def _blocks(data: Dataset) -> Iterator[slice]:
     step = max(1, BLOCK_NUMBERS // max(1, data.num_columns))
     if data.is_sparse:
@@ -77,30 +110,64 @@ def _blocks(data: Dataset) -> Iterator[slice]:
         yield slice(start, min(start + step, data.num_rows))
 
 
-def _lowest_intercept(
-    loss: Loss, scores: FloatArray, y: FloatArray, weights: FloatArray, start: FloatArray
-) -> FloatArray:
-    """The intercepts (k,) with which the mean loss of ``scores`` (n, k) is lowest, by Newton's steps."""
-    b = start.copy()
+def _share(
+    loss: Loss,
+    alpha: float,
+    y: FloatArray,
+    weights: FloatArray,
+    scores: FloatArray,
+    moves: FloatArray,
+    p: FloatArray,
+    step: FloatArray,
+) -> float:
+    """How much of the step to take: all of it, or where the objective stops falling before its end, up to there."""
+    w, v = p[:, :-1], step[:, :-1]
 
-    def look(at: FloatArray) -> tuple[float, FloatArray]:
-        losses, slopes = losses_and_derivatives(loss.code, scores + at, y, loss.shape)
-        return float(losses @ weights), np.asarray(weights @ slopes)
+    def uphill(share: float) -> float:
+        slopes = row_derivatives(loss.code, scores - share * moves, y, loss.shape)
+        return -float(np.einsum("n,nk,nk", weights, slopes, moves)) - alpha * float(np.vdot(v, w - share * v))
 
-    value, slope = look(b)
+    low, high = 0.0, 1.0
+    first = start = uphill(low)
+    end = uphill(high)
+    if not end > STEEP * abs(first):  # at the end it leads down still, or hardly up
+        return 1.0
+    share = 1.0
+    for _ in range(MOST_TRIALS):
+        share = low + (high - low) * min(0.9, max(0.1, start / (start - end)))
+        slope = uphill(share)
+        if abs(slope) <= STEEP * abs(first):
+            break
+        if slope > 0.0:
+            high, end = share, slope
+        else:
+            low, start = share, slope
+    return share
+
+
+def _to_lowest_intercept(loss: Loss, scores: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
+    """What has to be added to ``scores`` (n, k) for their mean loss to be lowest, (k,); by Newton's steps."""
+    b = np.zeros(scores.shape[1])
+
+    def slope_at(move: FloatArray) -> FloatArray:
+        return np.asarray(weights @ row_derivatives(loss.code, scores + move, y, loss.shape))
+
+    def value_at(move: FloatArray) -> float:
+        return float(weights @ row_losses(loss.code, scores + move, y, loss.shape))
+
+    slope = slope_at(b)
     for _ in range(MOST_MOVES):
         if float(np.abs(slope).max()) <= GONE:
             break
         step = _inverse_bend(loss, scores + b, y, weights, slope)
-        length = 1.0
-        while length > 1e-10:
-            lower, there = look(b - length * step)
-            if lower <= value + 1e-15 * abs(value) and np.abs(there).max() < np.abs(slope).max():
+        for _ in range(MOST_TRIALS):
+            there = slope_at(b - step)
+            if np.abs(there).max() < 0.5 * np.abs(slope).max() or value_at(b - step) < value_at(b):
                 break
-            length *= 0.5
+            step = 0.5 * step
         else:
             break
-        b, value, slope = b - length * step, lower, there
+        b, slope = b - step, there
     return b
 
 

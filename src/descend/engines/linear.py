@@ -32,6 +32,8 @@ ALL_ONE = np.empty(0, dtype=np.float64)
 CHUNKS = 64
 LANDED = 0.1
 ROUNDING = 1e-14
+DOUBT = 0.5
+"""After a certificate that was not believed the next one waits until half is left to gain."""
 CAREFUL = 0.2
 """Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
 SMALLEST_CHUNK = 4096
@@ -325,17 +327,19 @@ class LinearEngine:
         assert known is not None
         is_newton = memory.point is not None and memory.moves.maxlen == 0
 
-        def left(place: Place) -> float:
+        def left(place: Place) -> Estimate:
             if not is_newton:
-                return self._estimate(place.parameters, place.gradient, np.inf).gap
+                return self._estimate(place.parameters, place.gradient, np.inf)
             step = self._newton_direction(Memory(point=place.parameters), place.gradient)
-            return 0.5 * float(np.vdot(place.gradient, step))
+            return Estimate(0.5 * float(np.vdot(place.gradient, step)), step)
 
         closing = close(
             self.data, self.smooth, self.penalty.alpha, self.fit_intercept, known, left, enough, move
         )
         if closing.place is not None:
             self._go_to(state, closing.place)
+        if not closing.certified:
+            memory.doubted = DOUBT * memory.decrement
         return closing
 
     def _go_to(self, state: State, place: Place) -> None:
