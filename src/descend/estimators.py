@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from descend.estimator_blocks import LearnsBlocks, tell
-from descend.estimator_checks import FLOATS, all_or_nothing, check_weights, is_mixed_table
+from descend.estimator_checks import FLOATS, all_or_nothing, check_weights, is_mixed_table, naming_the_column
 from descend.features import prepare
 from descend.fitting import fit as run_fit
 from descend.models.linear import LinearModel
@@ -180,16 +180,19 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             self.n_features_in_ = len(table.column_names)
             return table
         self._from_table = False
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse="csr",
-            dtype=FLOATS,
-            order="C",
-            multi_output=self._task == "regression",
-            y_numeric=False,
-        )
+        try:
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse="csr",
+                dtype=FLOATS,
+                order="C",
+                multi_output=self._task == "regression",
+                y_numeric=False,
+            )
+        except ValueError as error:
+            raise naming_the_column(error, X) from None
         weights = None if sample_weight is None else check_weights(sample_weight, X)
         source = array_source(X, self._check_y(y, weights), weights, name="X")
         if hasattr(self, "feature_names_in_"):

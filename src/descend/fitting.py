@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.advice import faster_whole
 from descend.averaging import PolyakAverage, TailAverage
 from descend.batches import Visits, check_batch_size
 from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.history import History
 from descend.learning_rate import Rate, automatic_rate, batch_curvature
+from descend.machine import usable_cores
 from descend.models.linear import LinearModel, initialise
 from descend.objectives.losses import LOG_LOSS, LOSSES, POISSON, SOFTMAX, SQUARED_ERROR, Loss, find_loss
 from descend.objectives.penalties import Penalty, find_penalty
 from descend.recipe import WHOLE, Phase, proximal_phases, rounded_phases, untuned_phases
 from descend.settings import SMALL_TABLE, Settings, default_batch_size, default_optimizer, most_epochs
 from descend.training import train
+from descend.troubles import column_scales, troubles
 from descend.types import Dataset, FloatArray
 from descend.updates import Optimizer, find_optimizer
 from descend.updates.schedules import find_schedule
@@ -312,6 +316,7 @@ def fit(
     settings = settings.checked()
     data = prepared.train
     epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
+    started = time.perf_counter()
     plan = resolve(prepared, settings, epochs)
     threads = num_threads(settings.threads)
     engine = make_engine(
@@ -368,6 +373,10 @@ def fit(
             engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle
         )
     history = watch.history
+    if settings.optimizer != "auto" or settings.batch_size not in ("auto", "full"):
+        history.advice = faster_whole(
+            engine, data, plan.loss, plan.penalty, len(parameters), time.perf_counter() - started
+        )
     say_what_is_left(history, watch, plan, parameters)
     asked_nothing = settings.optimizer == "auto" and settings.epochs is None
     if asked_nothing and not plan.certified and history.stopped == "converged":
@@ -382,6 +391,7 @@ def fit(
             else f"{watch.gap * watch.unit:.2g} of the loss is estimated to be"
         )
         history.notes.append(f"not certified: {left} what is left to gain; give it more time")
+    history.notes += troubles(prepared, plan.loss, plan.penalty, parameters, settings.standardize)
     if history.stopped != "converged":
         history.notes += slow_or_diverged(prepared, plan, settings, history.stopped)
     model = LinearModel(prepared.features, prepared.target, parameters, plan.loss.name, history=history)
@@ -463,12 +473,8 @@ def loss_unit(target: Target, loss: str | None = None) -> float:
 
 
 def num_threads(threads: int | str) -> int:
-    """The threads to use; ``"auto"``: one for each core this process may use."""
-    import os
-
-    if threads != "auto":
-        return int(threads)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The threads to use; ``"auto"``: one for each core this process may use, its group's quota counted."""
+    return usable_cores() if threads == "auto" else int(threads)
 
 
 def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped: str) -> list[str]:
@@ -477,6 +483,11 @@ def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped
     names = prepared.features.names
     blamed = f"column {names[column]!r}" if column < len(names) else "the intercept"
     sharpness = plan.curvature.mean + plan.penalty.alpha
+    if stopped == "diverged" and plan.phases[0].rule.optimizer.scale_free:
+        return [
+            f"diverged: learning rate {plan.rate.value:.3g} is too high for {plan.optimizer}, whose steps move every "
+            'weight by about the rate; take a lower one, or learning_rate="auto"'
+        ]
     if stopped == "diverged":
         full, single = batch_curvature(
             plan.batch_size, plan.visits.num_visits, sharpness, plan.curvature.row + plan.penalty.alpha
@@ -497,13 +508,6 @@ def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped
             f"{plan.rate.value:.3g} is held down by column {steepest!r}; standardise the columns"
         ]
     return []
-
-
-def column_scales(data: Dataset) -> FloatArray:
-    """Root mean square of each column over the first rows, shape (d,)."""
-    sample: Any = data.X[:10_000].astype(np.float64)
-    squares = sample.multiply(sample) if data.is_sparse else sample * sample
-    return np.asarray(np.sqrt(squares.mean(axis=0))).ravel()
 
 
 def summarise(prepared: Prepared, plan: Plan, settings: Settings, history: History) -> dict[str, Any]:

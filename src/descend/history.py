@@ -44,6 +44,8 @@ class History:
     """How far the loss is estimated to be above the lowest there is; None where nothing estimates it."""
     gap_bound: float | None = None
     """How far it is at the most; None where nothing bounds it (alpha 0, L1, a run of a fixed number of epochs)."""
+    advice: str = ""
+    """Which other method would have been faster, and the estimate; empty where none is known."""
     notes: list[str] = field(default_factory=list)
     stopped_by_callback: bool = False
 
@@ -81,6 +83,7 @@ class History:
             "rule": self.rule,
             "gap_estimate": self.gap_estimate,
             "gap_bound": self.gap_bound,
+            "advice": self.advice,
             "notes": self.notes,
         }
 
@@ -102,6 +105,7 @@ class History:
             saved.get("rule", ""),
             saved.get("gap_estimate"),
             saved.get("gap_bound"),
+            saved.get("advice", ""),
             list(saved.get("notes", [])),
         )
 

@@ -138,6 +138,7 @@ def what_ended(history: History) -> dict[str, Any]:
         "rule": history.rule,
         "gap_estimate": history.gap_estimate,
         "gap_bound": history.gap_bound,
+        "advice": history.advice,
         "notes": list(history.notes),
     }
 

@@ -126,6 +126,8 @@ def _explain(talk: Talk, run: Run) -> None:
     talk.note("optimizer", run.optimizer)
     if run.stopped != "diverged":
         talk.notes([option_words(note) for note in run.history.notes])
+        if run.history.advice:
+            talk.note("advice", option_words(run.history.advice))
 
 
 def _record(run: Run, command_line: str) -> dict[str, Any]:

@@ -23,8 +23,8 @@ SHRUNK = 0.25
 SHRUNK_UNBOUNDED = 0.05
 """Without a bound beside it the estimate has to shrink to a twentieth."""
 BETWEEN = 4.0
-"""The true gap lies between estimate and bound. Their geometric mean has to be below this many times what may be left:
-of 10,000 images with 784 columns and 10 classes a fifth of the gap was estimated, and the bound was 500 times that."""
+"""The true gap lies between estimate and bound. Their geometric mean has to be below this many times what may be
+left: of 10,000 images with 784 columns a fifth of the gap was estimated, and the bound was 500 times that."""
 WORTHWHILE = 0.5
 """A further step is taken where the last one left no more than this share of the estimate."""
 MOST_STEPS = 4

@@ -130,7 +130,7 @@ def _share(
     low, high = 0.0, 1.0
     first = start = uphill(low)
     end = uphill(high)
-    if not end > STEEP * abs(first):  # at the end it leads down still, or hardly up
+    if not (first < 0.0 and end > STEEP * abs(first)):  # at the end it leads down still, or hardly up
         return 1.0
     share = 1.0
     for _ in range(MOST_TRIALS):

@@ -80,7 +80,9 @@ def direction(memory: Memory, gradient: FloatArray, first: Callable[[FloatArray]
     r = first(q)
     if memory.moves:
         move, change = memory.moves[-1], memory.changes[-1]
-        r *= float(np.vdot(change, move) / np.vdot(change, first(change)))
+        bend = float(np.vdot(change, first(change)))
+        if bend > 0.0:  # a change that the preconditioner rounds to nothing tells no scale
+            r *= float(np.vdot(change, move)) / bend
     for move, change, share in zip(memory.moves, memory.changes, reversed(shares), strict=True):
         r += move * (share - float(np.vdot(change, r) / np.vdot(change, move)))
     return r

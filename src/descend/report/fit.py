@@ -23,7 +23,7 @@ def fit_context(run: Run) -> dict[str, Any]:
     return {
         "charts": charts,
         "glance": fit_glance(run),
-        "remarks": [text for text in (left_sentence(run), *(run.get("notes") or ())) if text],
+        "remarks": [t for t in (left_sentence(run), run.get("advice"), *(run.get("notes") or ())) if t],
         "axes": [(x.column, x.choice) for x in AXES if f"{x.column} loss" in views],
         "legend": [(label, colour, "●") for _, label, colour in lines_recorded(run)],
         "numbers": fit_tables(run),

@@ -41,7 +41,7 @@ SCHEMAS: dict[str, Any] = {
     },
     "descend.model": _COMMON | {
         "history": _HISTORY, "stopped?": TEXT, "rule?": TEXT, "gap_estimate?": NUMBER, "gap_bound?": NUMBER,
-        "notes?": [TEXT], "batch_size?": ANY, "learning_rate?": NUMBER,
+        "notes?": [TEXT], "advice?": TEXT, "batch_size?": ANY, "learning_rate?": NUMBER,
         "optimizer?": TEXT, "epochs?": NUMBER, "steps?": NUMBER, "seconds?": NUMBER, "train?": {},
         "validation?": {}, "coefficients?": [{"name": str, "value": NUMBER, "output?": ANY}],
     },
