@@ -114,7 +114,7 @@ def test_threads_are_the_machines():
 
 
 def test_a_slow_run_is_told_what_would_be_faster():
-    """SGD to the end of its patience gives the seconds of the whole-batch method; a short run, and that method, say nothing."""
+    """A long run of SGD tells the whole-batch method's seconds; a short run, and that method, tell nothing."""
     slow = LinearClassifier(optimizer="sgd", batch_size=1, epochs=20_000, random_state=0).fit(X, SIDE)
     assert "faster here" in slow.history_.advice
     assert not slow.history_.notes

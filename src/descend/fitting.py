@@ -105,6 +105,8 @@ class Plan:
 
 def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     """Settles every setting that was left to descend; raises ``InputError`` where one does not fit the data."""
+    from descend.engines.preconditioner import MOST_COLUMNS
+
     data, target = prepared.train, prepared.target
     loss, penalty = find_objective(data, target, settings)
     wanted, reason = settings.batch_size, "as asked"
@@ -112,6 +114,9 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     if penalty.l1 and wanted == "auto" and settings.optimizer not in WHOLE:
         wanted = 1 if data.num_rows <= SMALL_TABLE else 32
         reason = "fixed rule: L1 takes steps on few rows; not measured"
+    # One step by the covariance, which is made anyway, ends at the optimum.
+    is_solved = loss.code == SQUARED_ERROR and data.num_columns <= MOST_COLUMNS and not penalty.l1
+    whole = whole or (is_solved and is_untuned(settings) and settings.optimizer == "auto")
     if whole and wanted == "auto":
         wanted, reason = "full", f"{loss.name} is solved on every row at once"
     if settings.optimizer in WHOLE:
@@ -237,7 +242,9 @@ def _untuned_plan(
     # Applied to a batch's gradient the matrix costs d² a step; below d / 4 rows that is more than the rows do.
     steps_too = fits and not full_batch and 4 * batch_size >= data.num_columns and not data.is_sparse
     matrix = precondition(data, loss.curvature, penalty.alpha, norms=steps_too) if fits else None
-    curvature = measure_curvature(data, loss, settings.seed, split=not full_batch and not steps_too)
+    known = None if matrix is None else (max(matrix.bend - penalty.alpha, 0.0), matrix.direction)
+    split = not full_batch and not steps_too
+    curvature = measure_curvature(data, loss, settings.seed, split, known)
     if steps_too and matrix is not None and matrix.norms is not None:
         visits = split_heavy_rows(matrix.norms, settings.seed)
         heaviest = matrix.norms if visits.weights is None else matrix.norms * visits.weights
@@ -248,6 +255,8 @@ def _untuned_plan(
         mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
     full_term, single_term = batch_curvature(batch_size, visits.num_visits, mean, row)
     small = is_small(data.num_rows, data.num_columns, num_outputs)
+    if loss.code == SQUARED_ERROR and matrix is not None and data.num_rows > SMALL_TABLE:
+        small = False  # the preconditioner is the Hessian: L-BFGS's first step is Newton's
     phases = untuned_phases(
         0 if full_batch and settings.optimizer != "saga" else batch_size,
         visits.num_visits,

@@ -100,8 +100,8 @@ def _separated(prepared: Prepared, parameters: FloatArray) -> list[str]:
     weights = np.abs(parameters[:, :-1]).max(axis=0)
     name = prepared.features.names[int(np.argmax(weights))] if len(weights) else ""
     return [
-        "no finite optimum: the columns separate the classes and there is no penalty, so the weights grow for as long "
-        f'as it trains, most of all column {shorten(name)!r}\'s; take penalty "l2" with alpha above 0'
+        "no finite optimum: the columns separate the classes and there is no penalty, so the weights grow as "
+        f'long as it trains, most of all column {shorten(name)!r}\'s; take penalty "l2" with alpha above 0'
     ]
 
 
