@@ -67,12 +67,14 @@ def _cells(problem: Problem, options: argparse.Namespace) -> list[dict[str, Any]
 
     X = objective.X.astype(problem.X.dtype)
     quickest: dict[str, tuple[float, int]] = {}
-    fits: dict[str, Solver] = _solvers(problem, X)
+    fits: dict[str, Solver] = _solvers(problem, X, any(isinstance(size, int) for size in options.batch_sizes))
     for name, solve in fits.items():
         alike = [seconds for other, (seconds, _) in quickest.items() if (other in WHOLE) == (name in WHOLE)]
         found = _fewest(
             solve, lambda model: gap_of(model, X), GAP, TOO_SLOW * min(alike, default=MOST_SECONDS)
         )
+        told = "too slow" if found is None else f"{found[1]} iterations, {1000 * found[0]:.0f} ms"
+        print(f"{problem.name}: {name}, {told}", file=sys.stderr)
         if found is not None:
             quickest[name] = found
     rows = []
@@ -107,7 +109,7 @@ def _cells(problem: Problem, options: argparse.Namespace) -> list[dict[str, Any]
     return rows
 
 
-def _solvers(problem: Problem, X: Any) -> dict[str, Solver]:
+def _solvers(problem: Problem, X: Any, stochastic: bool) -> dict[str, Solver]:
     """Each solver as a function of its iterations, on standardised columns."""
     from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRegressor
 
@@ -128,7 +130,7 @@ def _solvers(problem: Problem, X: Any) -> dict[str, Solver]:
             ).fit(X, y)  # fmt: skip
     Sgd = SGDRegressor if problem.task == "regression" else SGDClassifier
     how = {} if problem.task == "regression" else {"loss": "log_loss"}
-    if not several:  # of more classes it solves another problem: each against the rest
+    if not several and stochastic:  # of more classes it solves another problem: each against the rest
         for rate in RATES:
             found[f"SGD, eta0 {rate:g}"] = lambda most, r=rate: Sgd(
                 alpha=alpha, eta0=r, learning_rate="constant", average=10, max_iter=most, tol=None, random_state=0,
@@ -180,13 +182,14 @@ def markdown(cells: list[dict[str, Any]]) -> str:
         other = "–" if cell["ratio"] is None else f"{1000 * cell['rival_seconds']:.0f}"
         ratio = "–" if cell["ratio"] is None else f"{cell['ratio']:.2f}"
         lines.append(
-            f"| {cell['problem']} | {cell['batch_size']} | {1000 * cell['seconds']:.0f} | {rival} | {other} | {ratio} |"
+            f"| {cell['problem']} | {cell['batch_size']} | {1000 * cell['seconds']:.0f} "
+            f"| {rival} | {other} | {ratio} |"
         )
     for size in dict.fromkeys(cell["batch_size"] for cell in cells):
         ratios = [c["ratio"] for c in cells if c["batch_size"] == size and c["ratio"] is not None]
         if ratios:
             lines.append(
-                f"| **geometric mean** | {size} | | | | **{geometric_mean(ratios):.2f}** (least {min(ratios):.2f}) |"
+                f"| **geometric mean** | {size} | | | | **{geometric_mean(ratios):.2f}**, least {min(ratios):.2f} |"
             )
     return "\n".join(lines)
 

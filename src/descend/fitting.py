@@ -53,6 +53,8 @@ SOLVED_CORNERS = 1e-5
 """The least share of the gain that is left to gain on a small table, where corners of the loss are rounded."""
 SAFETY = 4.0
 """Poisson's curvature has no bound: rates go by so many times that of the constant model."""
+MOST_NEWTON_ROWS = 4000
+"""Above this L-BFGS's passes in compiled loops take less than the Hessian does in NumPy."""
 AVERAGE_ROWS = 16
 """The average takes in the parameters every 16 rows: at batch size 1 every step would double the step's cost."""
 
@@ -255,8 +257,8 @@ def _untuned_plan(
         mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
     full_term, single_term = batch_curvature(batch_size, visits.num_visits, mean, row)
     small = is_small(data.num_rows, data.num_columns, num_outputs)
-    if loss.code == SQUARED_ERROR and matrix is not None and data.num_rows > SMALL_TABLE:
-        small = False  # the preconditioner is the Hessian: L-BFGS's first step is Newton's
+    if not loss.has_corners and matrix is not None and data.num_rows > MOST_NEWTON_ROWS:
+        small = False
     phases = untuned_phases(
         0 if full_batch and settings.optimizer != "saga" else batch_size,
         visits.num_visits,
@@ -492,11 +494,6 @@ def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped
     names = prepared.features.names
     blamed = f"column {names[column]!r}" if column < len(names) else "the intercept"
     sharpness = plan.curvature.mean + plan.penalty.alpha
-    if stopped == "diverged" and plan.phases[0].rule.optimizer.scale_free:
-        return [
-            f"diverged: learning rate {plan.rate.value:.3g} is too high for {plan.optimizer}, whose steps move every "
-            'weight by about the rate; take a lower one, or learning_rate="auto"'
-        ]
     if stopped == "diverged":
         full, single = batch_curvature(
             plan.batch_size, plan.visits.num_visits, sharpness, plan.curvature.row + plan.penalty.alpha
@@ -504,6 +501,11 @@ def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped
         bound = 2.0 / (full + single) if np.isfinite(single) else 2.0 / sharpness
         cause = f"{blamed} has {100 * share:.0f} % of the curvature L = {sharpness:.3g}"
         remedy = "" if settings.standardize else "standardise the columns, or "
+        if plan.phases[0].rule.optimizer.scale_free:  # 2/L bounds plain steps, and these are none
+            return [
+                f"diverged: learning rate {plan.rate.value:.3g}, and a step of {plan.optimizer} moves every weight "
+                f'by about that; {cause}; {remedy}take a lower rate or learning_rate="auto"'
+            ]
         return [
             f"diverged: learning rate {plan.rate.value:.3g} against the bound 2/L = {bound:.3g}; {cause}; "
             f'{remedy}take learning_rate="auto"'

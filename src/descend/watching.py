@@ -273,7 +273,7 @@ class Watch:
         if sample is not None:
             # What the sample is off the whole hardly changes between two looks: take it away.
             loss, last_loss = loss + self._sample_offset, last_loss + self._sample_offset
-        elif self.engine.num_rows > self.sample_rows:
+        elif self.phase.batch_size and self.engine.num_rows > self.sample_rows:
             self._offset_loss = self._loss(parameters, self.sample_rows)
             self._sample_offset = loss - self._offset_loss
         validation_loss = self._validation_loss(parameters)
