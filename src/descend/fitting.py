@@ -114,7 +114,8 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     wanted, reason = settings.batch_size, "as asked"
     whole = is_untuned(settings) and (loss.has_corners or not loss.has_bound) and not penalty.l1
     if penalty.l1 and wanted == "auto" and settings.optimizer not in WHOLE:
-        wanted = 1 if data.num_rows <= SMALL_TABLE else 32
+        # A step of one sparse row costs that row alone, so many small steps cost no more than few larger ones.
+        wanted = 1 if data.num_rows <= SMALL_TABLE or data.is_sparse else 32
         reason = "fixed rule: L1 takes steps on few rows; not measured"
     # One step by the covariance, which is made anyway, ends at the optimum.
     is_solved = loss.code == SQUARED_ERROR and data.num_columns <= MOST_COLUMNS and not penalty.l1
@@ -129,12 +130,7 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     if settings.optimizer in ("saga", *WHOLE):
         _check_smooth(settings.optimizer, loss, penalty)
     stochastic = batch_size < data.num_rows
-    lazily = penalty.l1 > 0.0 and data.is_sparse
-    if lazily and settings.optimizer == "saga":
-        raise InputError(
-            'optimizer \'saga\' with an L1 penalty takes dense rows only so far; take "auto" or "sgd"'
-        )
-    too_sharp = lazily or _is_too_sharp(loss, penalty, stochastic)
+    too_sharp = _is_too_sharp(loss, penalty, stochastic)
     if is_untuned(settings) and not (too_sharp and settings.optimizer == "auto"):
         return _untuned_plan(data, settings, loss, penalty, batch_size, reason, target.num_outputs)
     return _plan_of_one(data, settings, loss, penalty, batch_size, reason, epochs)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ DOUBT = 0.5
 CAREFUL = 0.2
 """Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
 SMALLEST_CHUNK = 4096
+MOST_NUMBERS = 2**18
+"""With more parameters, which then do not lie near the processor, BLAS is used instead of loops over rows."""
 SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
 
 
@@ -90,7 +92,6 @@ class LinearEngine:
         part = Dataset(self.data.X[rows], self.data.y[rows])
         weights = self.weights[rows] if self.weights.size else ALL_ONE
         gradient = np.zeros(parameters.shape, dtype=part.X.dtype)
-        scores = np.zeros(len(parameters), dtype=part.X.dtype)
         room = row_kernels.room_for(part.X, len(parameters))
         n = part.num_rows
         row_kernels.add_gradient(
@@ -103,11 +104,11 @@ class LinearEngine:
             parameters,
             room,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             gradient,
         )
         loss, weight = row_kernels.add_losses(
-            part.X, part.y, weights, 0, n, parameters, scores, self.loss.code, self.loss.shape
+            part.X, part.y, weights, 0, n, parameters, room, self.loss.code, self.loss.kernel_shape
         )
         return Sums(loss, gradient, weight)
 
@@ -136,7 +137,7 @@ class LinearEngine:
             self.average_every,
             state.steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.schedule,
@@ -160,7 +161,7 @@ class LinearEngine:
             self.average_every,
             state.steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.optimizer.code,
@@ -176,13 +177,18 @@ class LinearEngine:
         if state.table is None or state.mean_gradient is None:
             state.table = np.zeros((self.num_rows, len(state.parameters)), dtype=self.data.X.dtype)
             state.mean_gradient = np.zeros(state.parameters.shape)
-        state.steps, state.share = saga_kernels.run_saga(
+        kernel: Any = saga_kernels.run_saga_of_one
+        size: tuple[int, ...] = ()
+        matrix: tuple[FloatArray, ...] = ()
+        if batch_size > 1 or self.inverse.size:
+            kernel, size, matrix = saga_kernels.run_saga, (batch_size,), (self.inverse,)
+        state.steps, state.share = kernel(
             self.data.X,
             self.data.y,
             self.weights,
             self.only_visits,
             order,
-            batch_size,
+            *size,
             state.parameters,
             state.table,
             state.mean_gradient,
@@ -191,12 +197,12 @@ class LinearEngine:
             state.steps,
             rule.num_steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.full_term,
             rule.single_term,
-            self.inverse,
+            *matrix,
             rule.fit_intercept,
         )
 
@@ -258,9 +264,9 @@ class LinearEngine:
 
     def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Sums over a chunk: of the weighted losses, and of their gradients."""
-        if len(parameters) > 1 or self.in_float64:
-            return self._part_of_many(chunk, parameters, self.smooth)
-        data, loss, shape = self.data, self.smooth.code, self.smooth.shape
+        if parameters.size > MOST_NUMBERS or self.in_float64:
+            return self._by_products(chunk, parameters, self.smooth)
+        data, loss, shape = self.data, self.smooth.code, self.smooth.kernel_shape
         part = np.zeros(parameters.shape, dtype=data.X.dtype)
         room = row_kernels.room_for(data.X, len(parameters))
         value = row_kernels.add_objective(
@@ -398,8 +404,8 @@ class LinearEngine:
             state.steps,
         )
 
-    def _part_of_many(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
-        """Sums of weighted loss and gradient of a chunk's rows for several outputs, by matrix products."""
+    def _by_products(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
+        """Sums of weighted loss and gradient of a chunk's rows by matrix products, in the parameters' precision."""
         X, y = self.data.X[chunk], self.data.y[chunk]
         scores = X @ parameters[:, :-1].T + parameters[:, -1]
         losses, derivatives = losses_and_derivatives(loss.code, scores, y, loss.shape)
@@ -411,18 +417,6 @@ class LinearEngine:
         gradient[:, -1] = derivatives.sum(axis=0, dtype=np.float64)
         return float(losses.sum(dtype=np.float64)), gradient
 
-    def _losses_of_many(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
-        """Sums of weighted losses and of weights for several outputs."""
-        if rows.start == rows.stop:
-            return 0.0, 0.0
-        X = self.data.X[rows]
-        scores = X @ parameters[:, :-1].T + parameters[:, -1]
-        losses = losses_and_derivatives(self.loss.code, scores, self.data.y[rows], self.loss.shape)[0]
-        if not self.weights.size:
-            return float(losses.sum(dtype=np.float64)), float(len(X))
-        weights = self.weights[rows]
-        return float(losses @ weights), float(weights.sum())
-
     def _full_gradient(self, parameters: FloatArray) -> FloatArray:
         total = np.zeros(parameters.shape, dtype=np.float64)
         for part in self._map(partial(self._gradient_of, parameters=parameters)):
@@ -431,9 +425,9 @@ class LinearEngine:
 
     def _gradient_of(self, chunk: slice, parameters: FloatArray) -> FloatArray:
         """The sum over a chunk of the weighted losses' gradients."""
-        if len(parameters) > 1:
-            return self._part_of_many(chunk, parameters, self.loss)[1]
-        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.shape
+        if parameters.size > MOST_NUMBERS:
+            return self._by_products(chunk, parameters, self.loss)[1]
+        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.kernel_shape
         part = np.zeros(parameters.shape, dtype=X.dtype)
         room = row_kernels.room_for(X, len(parameters))
         row_kernels.add_gradient(
@@ -455,10 +449,8 @@ class LinearEngine:
 
     def _losses_of(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
         """Sums of the weighted losses of some rows, and of their weights."""
-        if len(parameters) > 1:
-            return self._losses_of_many(rows, parameters)
         data = self.data
-        scores = np.zeros(1, dtype=data.X.dtype)
+        room = row_kernels.room_for(data.X, len(parameters))
         return row_kernels.add_losses(
             data.X,
             data.y,
@@ -466,9 +458,9 @@ class LinearEngine:
             rows.start,
             rows.stop,
             parameters,
-            scores,
+            room,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
         )
 
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
