@@ -58,6 +58,23 @@ def is_mixed_table(X: Any) -> bool:
     )
 
 
+def naming_the_column(error: ValueError, X: Any) -> ValueError:
+    """scikit-learn's refusal of a number in ``X`` that is no number or infinite, with the column's name."""
+    if not any(word in str(error) for word in ("infinity", "NaN")):
+        return error
+    try:
+        values = np.asarray(getattr(X, "values", X), dtype=np.float64)
+        places = np.argwhere(~np.isfinite(values))
+    except (TypeError, ValueError):
+        return error
+    if values.ndim != 2 or not len(places):
+        return error
+    row, column = (int(i) for i in places[0])
+    names = [str(name) for name in getattr(X, "columns", ())]
+    name = repr(names[column]) if column < len(names) else f"number {column}"
+    return ValueError(f"{error}\nThe first is {values[row, column]} in row {row} of column {name}.")
+
+
 def check_weights(sample_weight: ArrayLike, X: Any) -> NDArray[np.float64]:
     """Weights (n,) ≥ 0 with some above 0, or a ``ValueError`` naming ``sample_weight``."""
     try:

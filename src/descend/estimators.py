@@ -24,6 +24,7 @@ from descend.estimator_checks import (
     as_numbers,
     check_weights,
     is_mixed_table,
+    naming_the_column,
     refuse_no_columns,
 )
 from descend.features import prepare
@@ -189,15 +190,18 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             self.n_features_in_ = len(table.column_names)
             return table
         self._from_table = False
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse="csr",
-            dtype=FLOATS,
-            multi_output=self._task == "regression",
-            y_numeric=False,
-        )
+        try:
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse="csr",
+                dtype=FLOATS,
+                multi_output=self._task == "regression",
+                y_numeric=False,
+            )
+        except ValueError as error:
+            raise naming_the_column(error, X) from None
         weights = None if sample_weight is None else check_weights(sample_weight, X)
         source = array_source(X, self._check_y(y, weights), weights, name="X")
         if hasattr(self, "feature_names_in_"):

@@ -60,8 +60,8 @@ def add_rows(
     if data.weights is not None and not data.weights.any():
         raise InputError("class_weight is 0 for every class in y: there is nothing to learn from this block")
     loss, penalty = find_objective(data, target, settings)
-    if settings.fit_intercept and not stream.state.parameters.any():
-        stream.state.parameters[:, -1] = first_intercept(loss, data)
+    if settings.fit_intercept and not loss.has_bound and not stream.state.parameters.any():
+        stream.state.parameters[:, -1] = first_intercept(loss, data, target.num_outputs)
     wanted = check_batch_size(settings.batch_size)
     wanted = DEFAULT_BATCH_SIZE if wanted == "auto" else wanted
     full = wanted == "full" or int(wanted) >= data.num_rows > 1

@@ -43,6 +43,8 @@ def train(
         try:
             epoch = 0
             for phase in phases:
+                if watch.retreated and phase.batch_size:
+                    continue
                 watch.enter(phase, _call_seconds(engine, state, phase))
                 for _ in range(phase.epochs):
                     epoch += 1

@@ -12,13 +12,16 @@ An engine holds the rows and has two doors:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from descend.engines.lbfgs import Memory
 from descend.types import FloatArray, IntArray
 from descend.updates import Optimizer
+
+if TYPE_CHECKING:
+    from descend.engines.closing import Closing
 
 
 class Sums(NamedTuple):
@@ -106,6 +109,14 @@ class Engine(Protocol):
 
     def estimate_gap(self, state: State, enough: float) -> float:
         """How far the mean loss + penalty still is from its lowest value; may stop short once above ``enough``."""
+        ...
+
+    def close(self, state: State, enough: float, move: bool) -> Closing:
+        """The step that the last estimate points to, and what is left behind it (``engines/closing.py``)."""
+        ...
+
+    def gap_bound(self, parameters: FloatArray) -> float | None:
+        """How far the mean loss + penalty is from its lowest value at the most; None where nothing bounds it."""
         ...
 
     def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:

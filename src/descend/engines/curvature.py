@@ -42,19 +42,31 @@ class Curvature:
         return column, float(shares[column])
 
 
-def measure_curvature(data: Dataset, loss: Loss, seed: int, split: bool = True) -> Curvature:
-    """Curvature of ``loss`` on ``data``. ``split`` False leaves heavy rows whole (full batch needs no splitting)."""
+def measure_curvature(
+    data: Dataset,
+    loss: Loss,
+    seed: int,
+    split: bool = True,
+    known: tuple[float, FloatArray] | None = None,
+) -> Curvature:
+    """Curvature of ``loss`` on ``data``. ``split`` False leaves heavy rows whole (full batch needs no splitting).
+
+    ``known``: that of the mean loss and its direction, where they have been found already.
+    """
     weights = ALL_ONE if data.weights is None else data.weights
-    mean, direction = _largest_eigenvalue(data.X, weights)
+    if known is None:
+        eigenvalue, direction = _largest_eigenvalue(data.X, weights)
+        known = loss.curvature * eigenvalue, direction
+    mean, direction = known
     if not split:
-        return Curvature(loss.curvature * mean, np.inf, direction, Visits(data.num_rows))
+        return Curvature(mean, np.inf, direction, Visits(data.num_rows))
     norms = squared_norms(data.X)
     if weights.size:
         norms *= weights
     visits = split_heavy_rows(norms, seed)
     if visits.weights is not None:
         norms *= visits.weights
-    return Curvature(loss.curvature * mean, loss.curvature * float(norms.max()), direction, visits)
+    return Curvature(mean, loss.curvature * float(norms.max()), direction, visits)
 
 
 def split_heavy_rows(norms: FloatArray, seed: int) -> Visits:

@@ -14,8 +14,10 @@ import numpy as np
 from descend.batches import order
 from descend.engines import row_kernels, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
-from descend.engines.certificate import estimate_gap
-from descend.engines.lbfgs import HALVINGS, Memory, aim, lbfgs_step
+from descend.engines.certificate import Estimate, estimate_gap
+from descend.engines.closing import Closing, close
+from descend.engines.gap_bound import Place, settle
+from descend.engines.lbfgs import HALVINGS, Known, Memory, aim, lbfgs_step
 from descend.engines.newton import newton_direction
 from descend.engines.preconditioner import Preconditioner
 from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives
@@ -31,6 +33,8 @@ ALL_ONE = np.empty(0, dtype=np.float64)
 CHUNKS = 64
 LANDED = 0.1
 ROUNDING = 1e-14
+DOUBT = 0.5
+"""After a certificate that was not believed the next one waits until half is left to gain."""
 CAREFUL = 0.2
 """Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
 SMALLEST_CHUNK = 4096
@@ -328,32 +332,85 @@ class LinearEngine:
 
     def _smooth_gap(self, state: State, enough: float) -> float:
         memory = state.memory
-        gradient = memory.gradient
-        if gradient is None:
-            gradient = self.objective(state.parameters)[1]
-        elif memory.moves.maxlen == 0:
+        memory.toward = None
+        if memory.gradient is not None and memory.moves.maxlen == 0:
+            if memory.point is not None and memory.step is not None:
+                memory.toward = Known(
+                    memory.point, memory.value, memory.gradient, memory.decrement, memory.step
+                )
             return self._newton_gap(memory)
-        elif memory.decrement > min(enough, memory.doubted):
+        if memory.gradient is not None and memory.decrement > min(enough, memory.doubted):
             memory.doubted *= 1.2  # so that it is asked again some steps later, whatever the memory thinks
             return max(memory.decrement, 2.0 * enough)
-        if self.preconditioner is not None and self.loss.has_bound and not self.loss.has_corners:
-            # H is nowhere above the preconditioner's, so this is below the gap: a bound.
-            least = 0.5 * float(np.vdot(gradient, self._first(gradient)))
-            if least > enough or self.loss.code == SQUARED_ERROR:
-                return least
-        gap = estimate_gap(
-            self.data,
-            self.smooth,
-            self.penalty.alpha,
-            state.parameters.astype(np.float64),
-            gradient,
-            self._first,
-            self.fit_intercept,
-        )
+        at: FloatArray
+        gradient: FloatArray
+        if memory.point is None or memory.gradient is None:
+            at = state.parameters.astype(np.float64)
+            value, gradient = self.objective(at)
+        else:
+            at, value, gradient = memory.point, memory.value, memory.gradient
+        gap, step = self._estimate(at, gradient, enough)
         gap *= _shortfall(memory, gap)
+        memory.toward = Known(at, value, gradient, gap, step)
         if gap > enough:
             memory.doubted = memory.decrement * enough / gap
         return gap
+
+    def _estimate(self, at: FloatArray, gradient: FloatArray, enough: float) -> Estimate:
+        """The sampled estimate at a place, or one that is cheaper: exact, or above ``enough`` already."""
+        if self.preconditioner is not None and self.loss.has_bound and not self.loss.has_corners:
+            # H is nowhere above the preconditioner's, so this is below the gap: a bound.
+            step = self._first(gradient)
+            least = 0.5 * float(np.vdot(gradient, step))
+            if least > enough or self.loss.code == SQUARED_ERROR:
+                return Estimate(least, step)
+        return estimate_gap(
+            self.data, self.smooth, self.penalty.alpha, at, gradient, self._first, self.fit_intercept
+        )
+
+    def close(self, state: State, enough: float, move: bool) -> Closing:
+        """Takes the step of the last estimate, and says what is left to gain behind it (``engines/closing.py``).
+
+        ``move``: ``state`` goes on from there, if it is lower.
+        """
+        memory, known = state.memory, state.memory.toward
+        assert known is not None
+        is_newton = memory.point is not None and memory.moves.maxlen == 0
+
+        def left(place: Place) -> Estimate:
+            if not is_newton:
+                return self._estimate(place.parameters, place.gradient, np.inf)
+            step = self._newton_direction(Memory(point=place.parameters), place.gradient)
+            return Estimate(0.5 * float(np.vdot(place.gradient, step)), step)
+
+        closing = close(
+            self.data, self.smooth, self.penalty.alpha, self.fit_intercept, known, left, enough, move
+        )
+        if closing.place is not None:
+            self._go_to(state, closing.place)
+        if not closing.certified:
+            memory.doubted = DOUBT * memory.decrement
+        return closing
+
+    def _go_to(self, state: State, place: Place) -> None:
+        state.parameters[:] = place.parameters
+        state.steps += 1
+        state.visits += 2 * self.num_rows
+        memory = state.memory
+        if memory.point is not None and memory.gradient is not None:
+            memory.learn(place.parameters - memory.point, place.gradient - memory.gradient)
+            memory.point, memory.value, memory.gradient = place.parameters, place.value, place.gradient
+            first = self._first if memory.moves.maxlen else partial(self._newton_direction, memory)
+            aim(memory, first)
+
+    def gap_bound(self, parameters: FloatArray) -> float | None:
+        """How far the mean loss + penalty is above its lowest value at the most; None where nothing bounds it."""
+        if self.penalty.l1:
+            return None
+        place = settle(self.data, self.smooth, self.penalty.alpha, parameters, self.fit_intercept)
+        if place.above is None:
+            return None
+        return place.above + max(0.0, self.mean_loss(parameters) - place.value)
 
     def _newton_gap(self, memory: Memory) -> float:
         """What Newton's next step gains, where it ends at the lowest place; infinite where it does not.
