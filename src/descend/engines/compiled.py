@@ -20,7 +20,7 @@ from numba.extending import register_jitable
 
 from descend.engines.kernel_cache import KernelCache, quiet
 
-__all__ = ["inline", "kernel", "part", "quiet"]
+__all__ = ["called", "inline", "kernel", "part", "quiet"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,3 +85,12 @@ def part(function: Callable[P, R]) -> Callable[P, R]:
         "Callable[P, R]",
         numba.njit(nogil=True, forceinline=True, **OPTIONS)(function),
     )
+
+
+def called(function: Callable[P, R]) -> Callable[P, R]:
+    """A piece of a kernel that is long and does much at a call: kernels that share it stay small, and compile faster.
+
+    Not a kernel itself, though that would do: whether a piece came from disk or was just compiled would decide what
+    LLVM makes of the kernel around it, and two processes could round differently.
+    """
+    return cast("Callable[P, R]", numba.njit(nogil=True, **OPTIONS)(function))

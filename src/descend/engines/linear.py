@@ -28,7 +28,6 @@ from descend.updates.schedules import rate_at
 
 T = TypeVar("T")
 
-NO_ORDER = np.empty(0, dtype=np.int64)
 ALL_ONE = np.empty(0, dtype=np.float64)
 CHUNKS = 64
 LANDED = 0.1
@@ -99,23 +98,20 @@ class LinearEngine:
         part = Dataset(self.data.X[rows], self.data.y[rows])
         weights = self.weights[rows] if self.weights.size else ALL_ONE
         gradient = np.zeros(parameters.shape, dtype=part.X.dtype)
-        room = row_kernels.room_for(part.X, len(parameters))
         n = part.num_rows
         row_kernels.add_gradient(
             part.X,
             part.y,
             weights,
-            NO_ORDER,
             0,
             n,
             parameters,
-            room,
             self.loss.code,
             self.loss.kernel_shape,
             gradient,
         )
         loss, weight = row_kernels.add_losses(
-            part.X, part.y, weights, 0, n, parameters, room, self.loss.code, self.loss.kernel_shape
+            part.X, part.y, weights, 0, n, parameters, self.loss.code, self.loss.kernel_shape
         )
         return Sums(loss, gradient, weight)
 
@@ -312,9 +308,8 @@ class LinearEngine:
             return self._by_products(chunk, parameters, self.smooth)
         data, loss, shape = self.data, self.smooth.code, self.smooth.kernel_shape
         part = np.zeros(parameters.shape, dtype=data.X.dtype)
-        room = row_kernels.room_for(data.X, len(parameters))
         value = row_kernels.add_objective(
-            data.X, data.y, self.weights, chunk.start, chunk.stop, parameters, room, loss, shape, part
+            data.X, data.y, self.weights, chunk.start, chunk.stop, parameters, loss, shape, part
         )
         return value, part
 
@@ -473,10 +468,7 @@ class LinearEngine:
             return self._by_products(chunk, parameters, self.loss)[1]
         X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.kernel_shape
         part = np.zeros(parameters.shape, dtype=X.dtype)
-        room = row_kernels.room_for(X, len(parameters))
-        row_kernels.add_gradient(
-            X, y, self.weights, NO_ORDER, chunk.start, chunk.stop, parameters, room, loss, shape, part
-        )
+        row_kernels.add_gradient(X, y, self.weights, chunk.start, chunk.stop, parameters, loss, shape, part)
         return part
 
     def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
@@ -494,7 +486,6 @@ class LinearEngine:
     def _losses_of(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
         """Sums of the weighted losses of some rows, and of their weights."""
         data = self.data
-        room = row_kernels.room_for(data.X, len(parameters))
         return row_kernels.add_losses(
             data.X,
             data.y,
@@ -502,7 +493,6 @@ class LinearEngine:
             rows.start,
             rows.stop,
             parameters,
-            room,
             self.loss.code,
             self.loss.kernel_shape,
         )

@@ -12,9 +12,10 @@ from descend.engines.compiled import inline, kernel, part
 from descend.engines.prefetch import prefetch
 from descend.engines.row_kernels import (
     AHEAD,
+    BLOCK,
     LINE,
     LONGEST_PREFETCH,
-    add_gradient,
+    add_batch_gradient,
     room_for,
     slope,
     write_derivatives,
@@ -303,7 +304,7 @@ def run_steps(
     k = parameters.shape[0]
     d = X.shape[1]
     gradient = np.zeros((k, d + 1), dtype=X.dtype)
-    room = room_for(X, k)
+    room, places = room_for(X, k), np.empty(BLOCK, dtype=np.int64)
     scores = np.empty(k, dtype=X.dtype)
     step = first_step
     n = order.size
@@ -321,7 +322,9 @@ def run_steps(
                 X, y, weights, order[start], parameters, scores, loss, shape, now, alpha, l1, fit_intercept
             )
         else:
-            add_gradient(X, y, weights, order, start, stop, parameters, room, loss, shape, gradient)
+            add_batch_gradient(
+                X, y, weights, order, start, stop, parameters, room, places, loss, shape, gradient
+            )
             rows = 1 if sum_rows else stop - start
             ridge = alpha * (stop - start) / rows
             apply_update(
