@@ -20,7 +20,7 @@ from numba.extending import register_jitable
 
 from descend.engines.kernel_cache import KernelCache, quiet
 
-__all__ = ["called", "inline", "kernel", "part", "quiet"]
+__all__ = ["inline", "kernel", "part", "quiet"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,18 +79,11 @@ def inline(function: Callable[P, R]) -> Callable[P, R]:
 def part(function: Callable[P, R]) -> Callable[P, R]:
     """A piece of a kernel, written apart to be read apart, and put back in place by LLVM: it costs no call.
 
-    A call passes each array as seven numbers; at batch size 1 that took longer than the arithmetic.
+    A call passes each array as seven numbers; at batch size 1 that took longer than the arithmetic. And a function
+    that several kernels call exists once in each, optimised for its surroundings; which of them runs hangs on which
+    kernel was loaded first, so that the first process, which compiles, rounded differently from the next.
     """
     return cast(
         "Callable[P, R]",
         numba.njit(nogil=True, forceinline=True, **OPTIONS)(function),
     )
-
-
-def called(function: Callable[P, R]) -> Callable[P, R]:
-    """A piece of a kernel that is long and does much at a call: kernels that share it stay small, and compile faster.
-
-    Not a kernel itself, though that would do: whether a piece came from disk or was just compiled would decide what
-    LLVM makes of the kernel around it, and two processes could round differently.
-    """
-    return cast("Callable[P, R]", numba.njit(nogil=True, **OPTIONS)(function))

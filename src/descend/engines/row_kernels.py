@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from descend.engines import lanes
-from descend.engines.compiled import called, inline, kernel, part
+from descend.engines.compiled import inline, kernel, part
 from descend.engines.fast_math import exponential, logistic
 from descend.engines.prefetch import prefetch
 from descend.objectives import losses
@@ -105,7 +105,7 @@ def write_rows(order: IntArray, start: int, stop: int, rows: IntArray) -> None:
             rows[i] = start + i
 
 
-@called
+@part
 def write_block_scores(
     X: FloatArray,
     order: IntArray,
@@ -171,7 +171,7 @@ def write_loop_of_derivatives(
             scores[i] = slope(loss, shape, scores[i], targets[i])
 
 
-@called
+@part
 def write_room_of_derivatives(
     y: FloatArray,
     weights: FloatArray,
@@ -222,7 +222,7 @@ def write_softmax(n: int, room: FloatArray) -> None:
             room[c, i] /= room[k + 1, i]
 
 
-@called
+@part
 def add_block_gradient(
     X: FloatArray, rows: IntArray, n: int, derivatives: FloatArray, gradient: FloatArray
 ) -> None:
@@ -259,7 +259,7 @@ def add_gradient(
     add_batch_gradient(X, y, weights, no_order, start, stop, parameters, room, rows, loss, shape, gradient)
 
 
-@called
+@part
 def add_batch_gradient(
     X: FloatArray,
     y: FloatArray,
@@ -313,7 +313,7 @@ def add_objective(
     return total
 
 
-@called
+@part
 def block_loss(
     y: FloatArray,
     weights: FloatArray,
