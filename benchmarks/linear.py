@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.competitors import COMPETITORS, LEFT_OUT
+from benchmarks.how import how
 from benchmarks.measure import check_answers, check_timed, measure
 from benchmarks.problem import BATCH_SIZES, SIZES, SQUARED_SIZE, Problem, synthetic
 from benchmarks.ratios import ratios
@@ -128,6 +129,7 @@ def _describe(options: argparse.Namespace, present: list[Any], absent: dict[str,
         "repeats": options.repeats,
         "what": {c.name: c.what for c in present},
         "absent": absent,
+        "how": how(),
         "cells": [],
     }
 

@@ -95,9 +95,12 @@ def measure(
     ]
     for repeat in range(repeats):
         gc.collect()
+        began = time.perf_counter(), time.process_time()
         for turn in range(len(runners)):
             runner = runners[(turn + repeat * len(runners) // repeats) % len(runners)]
             runner.timings.append(_time_epoch(runner))
+        wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
+        say(f"  round {repeat + 1}: {wall:.1f} s, {cpu:.1f} s of the processor")
     figures = [(runner.label, _figures(runner)) for runner in runners]
     return [[f for label, f in figures if label in (size, "any")] for size in batch_sizes]
 
@@ -109,10 +112,10 @@ def _prepare(
     p = problem.with_batch_size(1 if kind.row_a_step else size)
     share = min(1.0, kind.most_numbers / (p.num_numbers * p.num_outputs))
     rows = max(1, round(share * p.num_rows))
-    began = time.perf_counter()
+    began = time.process_time()
     competitor = kind(p if rows == p.num_rows else p.first_rows(rows))
     steps = _steps_worth_waiting_for(competitor)
-    say(f"  {kind.name}, {size}: warm after {time.perf_counter() - began:.1f} s")
+    say(f"  {kind.name}, {size}: warm after {time.process_time() - began:.1f} s of the processor")
     return Runner(competitor, "any" if kind.row_a_step else size, steps, rows / p.num_rows, [])
 
 

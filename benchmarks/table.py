@@ -24,6 +24,7 @@ def markdown(record: dict[str, Any]) -> str:
         *_times(cells, list(record["what"])),
         _agreement(cells),
         _who(record),
+        f"## How it is measured\n\n{record['how']}",
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -110,6 +111,8 @@ def _who(record: dict[str, Any]) -> str:
     loads = [cell["load"] for cell in record["cells"]]
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     lines = [
+        "## Who ran",
+        "",
         "| competitor | what runs |",
         "|---|---|",
         *(f"| {name} | {what} |" for name, what in record["what"].items()),

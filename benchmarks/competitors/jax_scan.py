@@ -17,7 +17,7 @@ class Jax(Competitor):
     """A last short batch is a call of its own."""
 
     name, module, patience = "JAX jit + scan", "jax", 1.0
-    what = "`jit` around `lax.scan` over the batches, gradient by hand, parameters donated, one thread; dense rows only"
+    what = "`jit` around `lax.scan` over batches, gradient by hand, parameters donated, one thread; dense rows only"
 
     def __init__(self, problem: Problem) -> None:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
