@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.competitors import Competitor, DescendFit, Jax
+from benchmarks.competitors import Competitor, Jax
 from benchmarks.measure import CHECK_EPOCHS, CHECK_ROWS, FEWEST_STEPS, TOLERANCE
-from benchmarks.problem import EPOCHS, synthetic
+from benchmarks.problem import EPOCHS
 
 COMMANDS = """\
 ```text
@@ -17,13 +17,12 @@ python -m benchmarks.linear --rows 20000x20 --batch-sizes 1 32 --repeats 2 --pri
 def how() -> str:
     """Markdown."""
     most, fewest = EPOCHS[0][1], EPOCHS[-1][1]
-    of_fit = DescendFit.epochs(synthetic(2, 1))
     return f"""\
 {COMMANDS}
 
 - An epoch is (the time of m epochs − the time of 1) / (m − 1): what happens once (checking input, copying) cancels.
-  m is {most} where the rows are few, {fewest} where they are many, and {of_fit} at least for descend's whole fit, in
-  which more happens once.
+  m is {most} where the rows are few, {fewest} where they are many, and 21 to 41 for descend's whole fit, in which
+  more happens once.
 - All run in one process, warmed up. Everybody at every batch size takes a turn, then everybody again, beginning
   elsewhere; medians are shown, the JSON has the range and the processor's time as well. Who has no batch size is
   timed once a round, and the figure stands at all sizes.

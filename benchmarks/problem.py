@@ -13,7 +13,7 @@ SIZES = ((1_500_000, 20), (400_000, 70), (50_000, 900))
 SQUARED_SIZE = (400_000, 70)
 BATCH_SIZES: tuple[int | str, ...] = (1, 32, 256, 8192, "full")
 ALPHA = 1e-4
-EPOCHS = ((1e6, 41), (4e6, 11), (40e6, 5), (np.inf, 3))
+EPOCHS = ((1e6, 41), (4e6, 11), (15e6, 5), (100e6, 3), (np.inf, 2))
 """Rows of so many numbers (times outputs) are walked so often for one timing: short epochs need more of them."""
 
 
@@ -74,7 +74,7 @@ class Problem:
         """
         curvature = 1.0 if self.squared else 0.25 if self.num_outputs == 1 else 0.5
         mean, largest = (curvature * norm for norm in self.norms)
-        return min(min(0.0025 * self.batch_size, 0.5) / mean, 0.2 * self.batch_size / largest)
+        return min(min(0.001 * self.batch_size, 0.5) / mean, 0.2 * self.batch_size / largest)
 
     def with_batch_size(self, batch_size: int | str) -> Problem:
         """``"full"`` and more than there are rows mean all rows."""

@@ -27,7 +27,7 @@ class Competitor:
     """It has no batch size: timed once, shown beside all sizes, held to the common loss at batch size 1."""
     batch_sizes: ClassVar[tuple[int | str, ...] | None] = None
     """The sizes it is timed at; None: all."""
-    patience: ClassVar[float | None] = 0.1
+    patience: ClassVar[float | None] = 0.04
     """An epoch that would take longer, in seconds, is cut to so many steps that it does not; None: never cut."""
     most_numbers: ClassVar[float] = np.inf
     """Its rows are so many that they hold no more numbers (times outputs); the time is scaled to all rows."""

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,9 @@ def test_the_harness_writes_record_and_table(tmp_path: Path) -> None:
     from benchmarks import linear, table
 
     output, document = tmp_path / "linear.json", tmp_path / "page.md"
-    document.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n", encoding="utf-8")
+    document.write_text(
+        f"before\n{table.BEGIN}\na table of last year\n{table.END}\nafter\n", encoding="utf-8"
+    )
     sizes = ["--rows", "500x4", "--batch-sizes", "1", "32", "full", "--repeats", "1"]
     assert linear.main([*sizes, "--output", str(output), "--document", str(document)]) == 0
 
@@ -47,26 +50,28 @@ def test_the_harness_writes_record_and_table(tmp_path: Path) -> None:
     text = document.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
-    assert "old" not in text
+    assert "a table of last year" not in text
     assert "| 500 × 4 | 32 |" in text
     assert text == f"before\n{table.BEGIN}\n{table.markdown(record)}\n{table.END}\nafter\n"
 
 
-def small(kind: str):
-    """A problem of each kind, 1500 rows."""
+def small(kind: str) -> Any:
+    """A problem of each kind, 1500 rows, whose intercept matters."""
     from scipy.sparse import csr_array
 
-    from benchmarks.problem import make_problem, synthetic
+    from benchmarks.problem import make_problem
 
-    if kind in ("logistic", "squared"):
-        return synthetic(1500, 6, squared=kind == "squared")
     rng = np.random.default_rng(4)
     X = rng.standard_normal((1500, 6)).astype(np.float32)
-    y = np.argmax(X[:, :4] + rng.standard_normal((1500, 4)), axis=1)
-    if kind == "softmax":
-        return make_problem("", X, y, 4)
-    X[rng.random(X.shape) < 0.6] = 0.0
-    return make_problem("", csr_array(X), y % 2 if kind == "sparse" else y, 1 if kind == "sparse" else 4)
+    if "sparse" in kind:
+        X[rng.random(X.shape) < 0.6] = 0.0
+    scores = X[:, :4] + rng.standard_normal((1500, 4)) + [1.0, 0.0, 0.0, 0.0]
+    rows = csr_array(X) if "sparse" in kind else X
+    if kind == "squared":
+        return make_problem("", rows, scores[:, 0], squared=True)
+    if "softmax" in kind:
+        return make_problem("", rows, np.argmax(scores, axis=1), 4)
+    return make_problem("", rows, scores[:, 0] > 0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32, "full"])
