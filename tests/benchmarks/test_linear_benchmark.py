@@ -86,7 +86,8 @@ def test_competitors_end_at_one_loss(kind: str, batch_size: int | str) -> None:
     expected = {"descend", "NumPy loop"}
     if kind != "squared":  # a fit scales its target
         expected.add("descend, whole fit")
-    if batch_size == 1 and "softmax" not in kind:  # scikit-learn trains one against the rest, a row a step
+    # scikit-learn trains a row a step, one class against the rest, and its intercept slower on sparse rows.
+    if batch_size == 1 and kind in ("logistic", "squared"):
         expected.add("scikit-learn SGD")
     assert set(check["losses"]) == expected
     assert check["agree"], check
