@@ -18,8 +18,8 @@ class ScikitLearn(Competitor):
     what = (
         "`SGDClassifier`, or `SGDRegressor` for squared error: `max_iter` epochs, `tol=None`, constant rate, on "
         "C-contiguous float32 or CSR. A row a step at every batch size: it has no mini-batches. Of several classes "
-        "it trains one against the rest, as many two-class models as there are classes; the others train softmax. On sparse rows its "
-        "intercept moves a hundredth as fast as everybody's, so there its loss is not compared"
+        "it trains one against the rest, as many two-class models as there are classes; the others train softmax. "
+        "On sparse rows its intercept moves a hundredth as fast as everybody's, so there its loss is not compared"
     )
 
     @classmethod
