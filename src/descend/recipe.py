@@ -39,6 +39,8 @@ class Phase:
     epochs: int
     leave_when_slow: bool = False
     """Ends when an epoch no longer divides the estimated gap by 2.5."""
+    can_retreat: bool = False
+    """Steps that go astray are taken back, and a method of every row goes on: one follows."""
 
 
 def rounded_phases(name: str, fit_intercept: bool) -> tuple[Phase, ...]:
@@ -92,9 +94,10 @@ def untuned_phases(
             single_term=single_term,
         )
 
-    fill = Phase("sgd", rule(filling=True), batch_size, 1)
+    fill = Phase("sgd", rule(filling=True), batch_size, 1, can_retreat=named != "saga")
     if named == "saga":
         return (fill, Phase("saga", rule(filling=False), batch_size, FINISH_EPOCHS))
     if straight_to_finish or steps < FEWEST_STEPS:
         return (fill, finish)
-    return (fill, Phase("saga", rule(filling=False), batch_size, SAGA_EPOCHS, leave_when_slow=True), finish)
+    saga = Phase("saga", rule(filling=False), batch_size, SAGA_EPOCHS, leave_when_slow=True, can_retreat=True)
+    return (fill, saga, finish)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,16 @@ SLACK = 1e-15
 
 Objective = Callable[[FloatArray], tuple[float, FloatArray]]
 """Value and gradient, float64, at parameters (k, d + 1)."""
+
+
+class Known(NamedTuple):
+    """A place whose gap was estimated: ``gap``, and ``step`` to where it would be gone."""
+
+    point: FloatArray
+    value: float
+    gradient: FloatArray
+    gap: float
+    step: FloatArray
 
 
 @dataclass(slots=True)
@@ -46,8 +57,16 @@ class Memory:
     """Not even a cautious step leads down."""
     estimate: tuple[float, float] | None = None
     """The last certificate's gap, and the value it was made at."""
+    toward: Known | None = None
+    """What the last certificate was made at; None where a cheaper look was enough."""
     doubted: float = np.inf
     """A certificate is not worth its time while the decrement is above this: the last one was refused."""
+
+    def learn(self, move: FloatArray, change: FloatArray) -> None:
+        """Remembers a move and how it changed the gradient, where it tells a curvature."""
+        if self.moves.maxlen and float(np.vdot(change, move)) > 1e-12 * float(np.vdot(move, move)):
+            self.moves.append(move)
+            self.changes.append(change)
 
 
 def direction(memory: Memory, gradient: FloatArray, first: Callable[[FloatArray], FloatArray]) -> FloatArray:
@@ -61,7 +80,9 @@ def direction(memory: Memory, gradient: FloatArray, first: Callable[[FloatArray]
     r = first(q)
     if memory.moves:
         move, change = memory.moves[-1], memory.changes[-1]
-        r *= float(np.vdot(change, move) / np.vdot(change, first(change)))
+        bend = float(np.vdot(change, first(change)))
+        if bend > 0.0:  # a change that the preconditioner rounds to nothing tells no scale
+            r *= float(np.vdot(change, move)) / bend
     for move, change, share in zip(memory.moves, memory.changes, reversed(shares), strict=True):
         r += move * (share - float(np.vdot(change, r) / np.vdot(change, move)))
     return r
@@ -110,9 +131,7 @@ def lbfgs_step(
         if value <= memory.value - ENOUGH * length * slope + SLACK * abs(memory.value):
             change = gradient - memory.gradient
             move = trial - memory.point
-            if memory.moves.maxlen and float(np.vdot(change, move)) > 1e-12 * float(np.vdot(move, move)):
-                memory.moves.append(move)
-                memory.changes.append(change)
+            memory.learn(move, change)
             memory.length = length
             memory.point, memory.value, memory.gradient = trial, value, gradient
             aim(memory, first)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from descend.batches import order
 from descend.engines import row_kernels, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
-from descend.engines.certificate import estimate_gap
-from descend.engines.lbfgs import Memory, aim, lbfgs_step
+from descend.engines.certificate import Estimate, estimate_gap
+from descend.engines.closing import Closing, close
+from descend.engines.gap_bound import Place, settle
+from descend.engines.lbfgs import HALVINGS, Known, Memory, aim, lbfgs_step
 from descend.engines.newton import newton_direction
 from descend.engines.preconditioner import Preconditioner
 from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives
@@ -30,10 +33,18 @@ ALL_ONE = np.empty(0, dtype=np.float64)
 CHUNKS = 64
 LANDED = 0.1
 ROUNDING = 1e-14
+DOUBT = 0.5
+"""After a certificate that was not believed the next one waits until half is left to gain."""
 CAREFUL = 0.2
 """Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
 SMALLEST_CHUNK = 4096
+MOST_NUMBERS = 2**18
+"""With more parameters, which then do not lie near the processor, BLAS is used instead of loops over rows."""
 SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
+
+
+class NoPassLeft(Exception):  # noqa: N818
+    """A step asked for one more pass over the rows than there is left."""
 
 
 class LinearEngine:
@@ -63,6 +74,8 @@ class LinearEngine:
         self.in_float64 = False
         """Whether ``objective`` computes so on float32 rows too: what lies in a narrow corner is lost in float32."""
         self.num_rows = data.num_rows
+        self.passes_left: int | None = None
+        """How often a step may still read every row; None: as often as it likes."""
         self.only_visits = ALL_ONE if weights is None else weights
         self.preconditioner, self.mean_curvature = preconditioner, mean_curvature
         self.fit_intercept = fit_intercept
@@ -98,20 +111,19 @@ class LinearEngine:
             parameters,
             room,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             gradient,
         )
-        if len(parameters) > 1:
-            return Sums(self._losses_of_many(rows, parameters)[0], gradient, _total(weights, n))
         loss, weight = row_kernels.add_losses(
-            part.X, part.y, weights, 0, n, parameters, room, self.loss.code, self.loss.shape
+            part.X, part.y, weights, 0, n, parameters, room, self.loss.code, self.loss.kernel_shape
         )
         return Sums(loss, gradient, weight)
 
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
         state.visits += self.num_rows if order is None else len(order)
         if rule.optimizer.code in (LBFGS, NEWTON):
-            self._curved_step(state, rule)
+            with self._counted(state):
+                self._curved_step(state, rule)
         elif order is None:
             self._full_batch_step(state, rule)
         elif rule.optimizer.code == SAGA:
@@ -133,7 +145,7 @@ class LinearEngine:
             self.average_every,
             state.steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.schedule,
@@ -157,7 +169,7 @@ class LinearEngine:
             self.average_every,
             state.steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.optimizer.code,
@@ -173,13 +185,18 @@ class LinearEngine:
         if state.table is None or state.mean_gradient is None:
             state.table = np.zeros((self.num_rows, len(state.parameters)), dtype=self.data.X.dtype)
             state.mean_gradient = np.zeros(state.parameters.shape)
-        state.steps, state.share = saga_kernels.run_saga(
+        kernel: Any = saga_kernels.run_saga_of_one
+        size: tuple[int, ...] = ()
+        matrix: tuple[FloatArray, ...] = ()
+        if batch_size > 1 or self.inverse.size:
+            kernel, size, matrix = saga_kernels.run_saga, (batch_size,), (self.inverse,)
+        state.steps, state.share = kernel(
             self.data.X,
             self.data.y,
             self.weights,
             self.only_visits,
             order,
-            batch_size,
+            *size,
             state.parameters,
             state.table,
             state.mean_gradient,
@@ -188,14 +205,46 @@ class LinearEngine:
             state.steps,
             rule.num_steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.full_term,
             rule.single_term,
-            self.inverse,
+            *matrix,
             rule.fit_intercept,
         )
+
+    @contextmanager
+    def _counted(self, state: State) -> Iterator[None]:
+        """Ends a step inside when it asks for more passes over the rows than ``state.most_visits`` leaves."""
+        if state.most_visits is None:
+            yield
+            return
+        left = 1 + (state.most_visits - state.visits) // self.num_rows  # ``run`` has counted one of them
+        self.passes_left = left
+        try:
+            yield
+        except NoPassLeft:
+            state.visits += (left - 1) * self.num_rows
+            if state.steps == 0:
+                self._step_on_sight(state)
+        finally:
+            self.passes_left = None
+
+    def _step_on_sight(self, state: State) -> None:
+        """The one gradient there is makes a step, as in gradient descent; looking tells how long a one."""
+        memory, dtype = state.memory, self.data.X.dtype
+        if memory.point is None or memory.step is None:
+            return
+        before = self.mean_loss(memory.point.astype(dtype))
+        for halvings in range(HALVINGS):
+            point = memory.point - 0.5**halvings * memory.step
+            value = self.mean_loss(point.astype(dtype))
+            if value < before:
+                memory.point, memory.value = point, value
+                state.parameters[:] = point
+                state.steps = 1
+                return
 
     def _curved_step(self, state: State, rule: Rule) -> None:
         """A step of L-BFGS, or of Newton, which is L-BFGS with no memory and the whole inverse to start from."""
@@ -242,6 +291,10 @@ class LinearEngine:
 
     def objective(self, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Mean loss + penalty and its gradient (k, d + 1), float64; read in one pass."""
+        if self.passes_left is not None:
+            if self.passes_left == 0:
+                raise NoPassLeft
+            self.passes_left -= 1
         own = parameters if self.in_float64 else parameters.astype(self.data.X.dtype)
         value, gradient = 0.0, np.zeros(own.shape, dtype=np.float64)
         for part_value, part in self._map(partial(self._objective_of, parameters=own)):
@@ -255,9 +308,9 @@ class LinearEngine:
 
     def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Sums over a chunk: of the weighted losses, and of their gradients."""
-        if len(parameters) > 1 or self.in_float64:
-            return self._part_of_many(chunk, parameters, self.smooth)
-        data, loss, shape = self.data, self.smooth.code, self.smooth.shape
+        if parameters.size > MOST_NUMBERS or self.in_float64:
+            return self._by_products(chunk, parameters, self.smooth)
+        data, loss, shape = self.data, self.smooth.code, self.smooth.kernel_shape
         part = np.zeros(parameters.shape, dtype=data.X.dtype)
         room = row_kernels.room_for(data.X, len(parameters))
         value = row_kernels.add_objective(
@@ -279,32 +332,85 @@ class LinearEngine:
 
     def _smooth_gap(self, state: State, enough: float) -> float:
         memory = state.memory
-        gradient = memory.gradient
-        if gradient is None:
-            gradient = self.objective(state.parameters)[1]
-        elif memory.moves.maxlen == 0:
+        memory.toward = None
+        if memory.gradient is not None and memory.moves.maxlen == 0:
+            if memory.point is not None and memory.step is not None:
+                memory.toward = Known(
+                    memory.point, memory.value, memory.gradient, memory.decrement, memory.step
+                )
             return self._newton_gap(memory)
-        elif memory.decrement > min(enough, memory.doubted):
+        if memory.gradient is not None and memory.decrement > min(enough, memory.doubted):
             memory.doubted *= 1.2  # so that it is asked again some steps later, whatever the memory thinks
             return max(memory.decrement, 2.0 * enough)
-        if self.preconditioner is not None and self.loss.has_bound and not self.loss.has_corners:
-            # H is nowhere above the preconditioner's, so this is below the gap: a bound.
-            least = 0.5 * float(np.vdot(gradient, self._first(gradient)))
-            if least > enough or self.loss.code == SQUARED_ERROR:
-                return least
-        gap = estimate_gap(
-            self.data,
-            self.smooth,
-            self.penalty.alpha,
-            state.parameters.astype(np.float64),
-            gradient,
-            self._first,
-            self.fit_intercept,
-        )
+        at: FloatArray
+        gradient: FloatArray
+        if memory.point is None or memory.gradient is None:
+            at = state.parameters.astype(np.float64)
+            value, gradient = self.objective(at)
+        else:
+            at, value, gradient = memory.point, memory.value, memory.gradient
+        gap, step = self._estimate(at, gradient, enough)
         gap *= _shortfall(memory, gap)
+        memory.toward = Known(at, value, gradient, gap, step)
         if gap > enough:
             memory.doubted = memory.decrement * enough / gap
         return gap
+
+    def _estimate(self, at: FloatArray, gradient: FloatArray, enough: float) -> Estimate:
+        """The sampled estimate at a place, or one that is cheaper: exact, or above ``enough`` already."""
+        if self.preconditioner is not None and self.loss.has_bound and not self.loss.has_corners:
+            # H is nowhere above the preconditioner's, so this is below the gap: a bound.
+            step = self._first(gradient)
+            least = 0.5 * float(np.vdot(gradient, step))
+            if least > enough or self.loss.code == SQUARED_ERROR:
+                return Estimate(least, step)
+        return estimate_gap(
+            self.data, self.smooth, self.penalty.alpha, at, gradient, self._first, self.fit_intercept
+        )
+
+    def close(self, state: State, enough: float, move: bool) -> Closing:
+        """Takes the step of the last estimate, and says what is left to gain behind it (``engines/closing.py``).
+
+        ``move``: ``state`` goes on from there, if it is lower.
+        """
+        memory, known = state.memory, state.memory.toward
+        assert known is not None
+        is_newton = memory.point is not None and memory.moves.maxlen == 0
+
+        def left(place: Place) -> Estimate:
+            if not is_newton:
+                return self._estimate(place.parameters, place.gradient, np.inf)
+            step = self._newton_direction(Memory(point=place.parameters), place.gradient)
+            return Estimate(0.5 * float(np.vdot(place.gradient, step)), step)
+
+        closing = close(
+            self.data, self.smooth, self.penalty.alpha, self.fit_intercept, known, left, enough, move
+        )
+        if closing.place is not None:
+            self._go_to(state, closing.place)
+        if not closing.certified:
+            memory.doubted = DOUBT * memory.decrement
+        return closing
+
+    def _go_to(self, state: State, place: Place) -> None:
+        state.parameters[:] = place.parameters
+        state.steps += 1
+        state.visits += 2 * self.num_rows
+        memory = state.memory
+        if memory.point is not None and memory.gradient is not None:
+            memory.learn(place.parameters - memory.point, place.gradient - memory.gradient)
+            memory.point, memory.value, memory.gradient = place.parameters, place.value, place.gradient
+            first = self._first if memory.moves.maxlen else partial(self._newton_direction, memory)
+            aim(memory, first)
+
+    def gap_bound(self, parameters: FloatArray) -> float | None:
+        """How far the mean loss + penalty is above its lowest value at the most; None where nothing bounds it."""
+        if self.penalty.l1:
+            return None
+        place = settle(self.data, self.smooth, self.penalty.alpha, parameters, self.fit_intercept)
+        if place.above is None:
+            return None
+        return place.above + max(0.0, self.mean_loss(parameters) - place.value)
 
     def _newton_gap(self, memory: Memory) -> float:
         """What Newton's next step gains, where it ends at the lowest place; infinite where it does not.
@@ -327,7 +433,7 @@ class LinearEngine:
         gradient = self._full_gradient(state.parameters)
         state.steps += 1
         rows = 1 if rule.sum_rows else self.num_rows
-        step_kernels.apply_update(
+        step_kernels.take_full_step(
             state.parameters,
             gradient,
             state.first,
@@ -342,8 +448,8 @@ class LinearEngine:
             state.steps,
         )
 
-    def _part_of_many(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
-        """Sums of weighted loss and gradient of a chunk's rows for several outputs, by matrix products."""
+    def _by_products(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
+        """Sums of weighted loss and gradient of a chunk's rows by matrix products, in the parameters' precision."""
         X, y = self.data.X[chunk], self.data.y[chunk]
         scores = X @ parameters[:, :-1].T + parameters[:, -1]
         losses, derivatives = losses_and_derivatives(loss.code, scores, y, loss.shape)
@@ -355,18 +461,6 @@ class LinearEngine:
         gradient[:, -1] = derivatives.sum(axis=0, dtype=np.float64)
         return float(losses.sum(dtype=np.float64)), gradient
 
-    def _losses_of_many(self, rows: IntArray | slice, parameters: FloatArray) -> tuple[float, float]:
-        """Sums of weighted losses and of weights for several outputs."""
-        X = self.data.X[rows]
-        if not len(X):
-            return 0.0, 0.0
-        scores = X @ parameters[:, :-1].T + parameters[:, -1]
-        losses = losses_and_derivatives(self.loss.code, scores, self.data.y[rows], self.loss.shape)[0]
-        if not self.weights.size:
-            return float(losses.sum(dtype=np.float64)), float(len(X))
-        weights = self.weights[rows]
-        return float(losses @ weights), _total(weights, len(X))
-
     def _full_gradient(self, parameters: FloatArray) -> FloatArray:
         total = np.zeros(parameters.shape, dtype=np.float64)
         for part in self._map(partial(self._gradient_of, parameters=parameters)):
@@ -375,9 +469,9 @@ class LinearEngine:
 
     def _gradient_of(self, chunk: slice, parameters: FloatArray) -> FloatArray:
         """The sum over a chunk of the weighted losses' gradients."""
-        if len(parameters) > 1:
-            return self._part_of_many(chunk, parameters, self.loss)[1]
-        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.shape
+        if parameters.size > MOST_NUMBERS:
+            return self._by_products(chunk, parameters, self.loss)[1]
+        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.kernel_shape
         part = np.zeros(parameters.shape, dtype=X.dtype)
         room = row_kernels.room_for(X, len(parameters))
         row_kernels.add_gradient(
@@ -399,10 +493,8 @@ class LinearEngine:
 
     def _losses_of(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
         """Sums of the weighted losses of some rows, and of their weights."""
-        if len(parameters) > 1:
-            return self._losses_of_many(rows, parameters)
         data = self.data
-        room = row_kernels.room_for(data.X, 1)
+        room = row_kernels.room_for(data.X, len(parameters))
         return row_kernels.add_losses(
             data.X,
             data.y,
@@ -412,7 +504,7 @@ class LinearEngine:
             parameters,
             room,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
         )
 
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
@@ -448,10 +540,6 @@ def _shortfall(memory: Memory, gap: float) -> float:
     if before is None or not before[0] > 0.0:
         return 1.0
     return max(1.0, (before[1] - memory.value + gap) / before[0])
-
-
-def _total(weights: FloatArray, num_rows: int) -> float:
-    return float(weights.sum()) if weights.size else float(num_rows)
 
 
 def _product(weights: FloatArray, more: FloatArray) -> FloatArray:

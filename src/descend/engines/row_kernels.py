@@ -7,6 +7,8 @@ checked before. The plain twin is ``engines/reference.py``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from descend.engines import lanes
@@ -14,7 +16,15 @@ from descend.engines.compiled import inline, kernel, part
 from descend.engines.fast_math import exponential, logistic
 from descend.engines.prefetch import prefetch
 from descend.objectives import losses
-from descend.objectives.losses import LOG_LOSS, SOFTMAX, SQUARED_ERROR, Shape, derivative, value
+from descend.objectives.losses import (
+    LOG_LOSS,
+    SOFTMAX,
+    Shape,
+    derivative,
+    log_loss,
+    squared_error,
+    value,
+)
 from descend.types import FloatArray, IntArray
 
 for formula in losses.FORMULAS:
@@ -42,47 +52,84 @@ def target_of(y: FloatArray, row: int, output: int, num_outputs: int) -> float:
 
 
 @part
-def write_derivatives(loss: int, shape: Shape, scores: FloatArray, y: FloatArray, row: int) -> None:
+def slope(loss: int, shape: Any, score: Any, target: Any) -> Any:
+    """The derivative of one score's loss.
+
+    ``shape`` is None for log loss and squared error, here and in every kernel: by that type Numba leaves out the
+    formulas of the other losses, and compiles faster.
+    """
+    number = type(score)
+    if loss == LOG_LOSS:
+        return logistic(score) - number(target)
+    if shape is None:
+        return score - number(target)
+    return number(derivative(loss, score, target, shape))
+
+
+@part
+def loss_of(loss: int, shape: Shape | None, score: Any, target: Any) -> Any:
+    """The loss of one score, float64."""
+    if shape is None:
+        if loss == LOG_LOSS:
+            return log_loss(np.float64(score), np.float64(target))
+        return squared_error(np.float64(score), np.float64(target))
+    return value(loss, np.float64(score), np.float64(target), shape)
+
+
+@part
+def write_derivatives(loss: int, shape: Shape | None, scores: FloatArray, y: FloatArray, row: int) -> None:
     """Overwrites ``scores`` (k,) of one row with the derivatives of its loss."""
     if loss == SOFTMAX:
-        largest = scores.max()
-        total = scores.dtype.type(0.0)
+        largest, total = scores[0], scores.dtype.type(0.0)
+        for c in range(1, scores.shape[0]):
+            largest = max(largest, scores[c])
         for c in range(scores.shape[0]):
             scores[c] = exponential(scores[c] - largest)
             total += scores[c]
         for c in range(scores.shape[0]):
             scores[c] /= total
         scores[int(y[row, 0])] -= scores.dtype.type(1.0)
-    elif loss == LOG_LOSS:
-        scores[0] = logistic(scores[0]) - scores.dtype.type(y[row, 0])
     else:
         for c in range(scores.shape[0]):
-            scores[c] = derivative(loss, scores[c], target_of(y, row, c, scores.shape[0]), shape)
+            scores[c] = slope(loss, shape, scores[c], target_of(y, row, c, scores.shape[0]))
 
 
 @part
+def write_rows(order: IntArray, start: int, stop: int, rows: IntArray) -> None:
+    """Overwrites ``rows`` with order[start:stop], or with start … stop − 1 where ``order`` is empty."""
+    if order.size > 0:
+        for i in range(stop - start):
+            rows[i] = order[start + i]
+    else:
+        for i in range(stop - start):
+            rows[i] = start + i
+
+
+@kernel
 def write_block_scores(
-    X: FloatArray, order: IntArray, start: int, stop: int, parameters: FloatArray, scores: FloatArray
+    X: FloatArray,
+    order: IntArray,
+    start: int,
+    rows: IntArray,
+    n: int,
+    parameters: FloatArray,
+    room: FloatArray,
 ) -> None:
-    """Overwrites ``scores[:, : stop - start]`` with the scores of rows order[start:stop], four rows at a time."""
+    """Overwrites ``room[:k, :n]`` with the scores of rows[:n], four rows at a time; asks memory for those to come."""
     k, d = parameters.shape[0], X.shape[1]
-    ordered = order.size > 0
     bytes_of_row = min(d * X.itemsize, LONGEST_PREFETCH)
-    i = start
-    while i + 4 <= stop:
-        a, b, c, e = i, i + 1, i + 2, i + 3
-        if ordered:
-            for ahead in range(min(i + AHEAD, order.size), min(i + AHEAD + 4, order.size)):
-                for offset in range(0, bytes_of_row, LINE):
-                    prefetch(X, order[ahead], offset)
-            a, b, c, e = order[a], order[b], order[c], order[e]
-        for output in range(k):
-            lanes.four_scores(X, a, b, c, e, parameters, output, scores, i - start)
+    i = 0
+    while i + 4 <= n:
+        soon = start + i + AHEAD
+        for ahead in range(min(soon, order.size), min(soon + 4, order.size)):
+            for offset in range(0, bytes_of_row, LINE):
+                prefetch(X, order[ahead], offset)
+        for c in range(k):
+            lanes.four_scores(X, rows[i], rows[i + 1], rows[i + 2], rows[i + 3], parameters, c, room, i)
         i += 4
-    while i < stop:
-        row = order[i] if ordered else i
-        for output in range(k):
-            scores[output, i - start] = lanes.score(X, row, parameters, output) + parameters[output, d]
+    while i < n:
+        for c in range(k):
+            room[c, i] = lanes.score(X, rows[i], parameters, c) + parameters[c, d]
         i += 1
 
 
@@ -94,7 +141,7 @@ def write_block_derivatives(
     start: int,
     stop: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     scores: FloatArray,
     targets: FloatArray,
 ) -> None:
@@ -112,61 +159,53 @@ def write_block_derivatives(
 
 @part
 def write_loop_of_derivatives(
-    loss: int, shape: Shape, n: int, scores: FloatArray, targets: FloatArray
+    loss: int, shape: Shape | None, n: int, scores: FloatArray, targets: FloatArray
 ) -> None:
     """The two losses that most people ask for get a loop of their own, in which nothing is looked up."""
     number = scores.dtype.type
     if loss == LOG_LOSS:
         for i in range(n):
             scores[i] = number(1.0) / (number(1.0) + exponential(-scores[i])) - targets[i]
-    elif loss == SQUARED_ERROR:
-        for i in range(n):
-            scores[i] -= targets[i]
     else:
         for i in range(n):
-            scores[i] = number(derivative(loss, scores[i], targets[i], shape))
+            scores[i] = slope(loss, shape, scores[i], targets[i])
 
 
-@part
+@kernel
 def write_room_of_derivatives(
     y: FloatArray,
     weights: FloatArray,
-    order: IntArray,
-    start: int,
-    stop: int,
+    rows: IntArray,
+    n: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     room: FloatArray,
 ) -> None:
-    """``write_block_derivatives`` for any number of outputs; ``room`` is what ``room_for`` makes."""
-    ordered = order.size > 0
-    n, k = stop - start, room.shape[0] - 2
+    """Overwrites the scores in ``room`` with weighted derivatives; loops over rows have no branch inside."""
+    k = room.shape[0] - 2
     number = room.dtype.type
     if loss == SOFTMAX:
         write_softmax(n, room)
         for i in range(n):
-            room[int(y[order[start + i] if ordered else start + i, 0]), i] -= number(1.0)
+            room[int(y[rows[i], 0]), i] -= number(1.0)
     for c in range(k if loss != SOFTMAX else 0):
         for i in range(n):
-            room[k, i] = target_of(y, order[start + i] if ordered else start + i, c, k)
-        if loss == LOG_LOSS:
+            room[k, i] = target_of(y, rows[i], c, k)
+        if loss == LOG_LOSS:  # the losses that most people ask for get loops in which nothing is looked up
             for i in range(n):
                 room[c, i] = number(1.0) / (number(1.0) + exponential(-room[c, i])) - room[k, i]
-        elif loss == SQUARED_ERROR:
-            for i in range(n):
-                room[c, i] -= room[k, i]
         else:
             for i in range(n):
-                room[c, i] = number(derivative(loss, room[c, i], room[k, i], shape))
+                room[c, i] = slope(loss, shape, room[c, i], room[k, i])
     if weights.size:
         for c in range(k):
             for i in range(n):
-                room[c, i] *= number(weights[order[start + i] if ordered else start + i])
+                room[c, i] *= number(weights[rows[i]])
 
 
 @part
 def write_softmax(n: int, room: FloatArray) -> None:
-    """Overwrites n columns of scores with probabilities."""
+    """Overwrites n columns of scores with probabilities, the last two rows with each largest score and divisor."""
     k = room.shape[0] - 2
     number = room.dtype.type
     for i in range(n):
@@ -183,27 +222,22 @@ def write_softmax(n: int, room: FloatArray) -> None:
             room[c, i] /= room[k + 1, i]
 
 
-@part
+@kernel
 def add_block_gradient(
-    X: FloatArray, order: IntArray, start: int, stop: int, derivatives: FloatArray, gradient: FloatArray
+    X: FloatArray, rows: IntArray, n: int, derivatives: FloatArray, gradient: FloatArray
 ) -> None:
-    """Adds derivative · (x, 1) of rows order[start:stop] to ``gradient``, four rows at a time."""
+    """Adds derivative · (x, 1) of rows[:n] to ``gradient``, four rows at a time."""
     k, d = gradient.shape[0], X.shape[1]
-    ordered = order.size > 0
-    i = start
-    while i + 4 <= stop:
-        a, b, c, e = i, i + 1, i + 2, i + 3
-        if ordered:
-            a, b, c, e = order[a], order[b], order[c], order[e]
-        for output in range(k):
-            lanes.add_four(gradient, output, X, a, b, c, e, derivatives, i - start)
+    i = 0
+    while i + 4 <= n:
+        for c in range(k):
+            lanes.add_four(gradient, c, X, rows[i], rows[i + 1], rows[i + 2], rows[i + 3], derivatives, i)
         i += 4
-    while i < stop:
-        row = order[i] if ordered else i
-        for output in range(k):
-            r = derivatives[output, i - start]
-            lanes.move(gradient, output, 1.0, X, row, r)
-            gradient[output, d] += r
+    while i < n:
+        for c in range(k):
+            r = derivatives[c, i]
+            lanes.move(gradient, c, 1.0, X, rows[i], r)
+            gradient[c, d] += r
         i += 1
 
 
@@ -218,7 +252,7 @@ def add_gradient(
     parameters: FloatArray,
     room: FloatArray,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     gradient: FloatArray,
 ) -> None:
     """Adds the gradients of rows order[start:stop] (rows start … stop − 1 where ``order`` is empty).
@@ -226,11 +260,13 @@ def add_gradient(
     ``room`` is what ``room_for`` makes. It goes block by block: scores, derivatives, gradient, while the block's
     rows are still in the nearest cache.
     """
+    rows = np.empty(BLOCK, dtype=np.int64)
     for low in range(start, stop, BLOCK):
-        high = min(low + BLOCK, stop)
-        write_block_scores(X, order, low, high, parameters, room)
-        write_room_of_derivatives(y, weights, order, low, high, loss, shape, room)
-        add_block_gradient(X, order, low, high, room, gradient)
+        n = min(BLOCK, stop - low)
+        write_rows(order, low, low + n, rows)
+        write_block_scores(X, order, low, rows, n, parameters, room)
+        write_room_of_derivatives(y, weights, rows, n, loss, shape, room)
+        add_block_gradient(X, rows, n, room, gradient)
 
 
 @kernel
@@ -243,27 +279,34 @@ def add_objective(
     parameters: FloatArray,
     room: FloatArray,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     gradient: FloatArray,
 ) -> float:
-    """``add_gradient`` of rows start … stop − 1, one output, that also returns the sum of their weighted losses."""
-    no_order = np.empty(0, dtype=np.int64)
+    """``add_gradient`` of rows start … stop − 1 that also returns the sum of their weighted losses."""
+    no_order, rows = np.empty(0, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
     total = 0.0
     for low in range(start, stop, BLOCK):
-        high = min(low + BLOCK, stop)
-        write_block_scores(X, no_order, low, high, parameters, room)
-        total += block_loss(y, weights, low, high, loss, shape, room)
-        write_room_of_derivatives(y, weights, no_order, low, high, loss, shape, room)
-        add_block_gradient(X, no_order, low, high, room, gradient)
+        n = min(BLOCK, stop - low)
+        write_rows(no_order, low, low + n, rows)
+        write_block_scores(X, no_order, low, rows, n, parameters, room)
+        total += block_loss(y, weights, low, low + n, loss, shape, room)
+        write_room_of_derivatives(y, weights, rows, n, loss, shape, room)
+        add_block_gradient(X, rows, n, room, gradient)
     return total
 
 
-@part
+@kernel
 def block_loss(
-    y: FloatArray, weights: FloatArray, start: int, stop: int, loss: int, shape: Shape, room: FloatArray
+    y: FloatArray,
+    weights: FloatArray,
+    start: int,
+    stop: int,
+    loss: int,
+    shape: Shape | None,
+    room: FloatArray,
 ) -> float:
-    """The sum, float64, of the weighted losses of rows start … stop − 1, one output, at most 64 rows."""
-    n = stop - start
+    """The sum, float64, of the weighted losses of rows start … stop − 1, whose scores ``room`` has."""
+    n, k = stop - start, room.shape[0] - 2
     total = 0.0
     if loss == LOG_LOSS and not weights.size:
         product = 1.0  # of 1 + e⁻ˡˢˡ, below 2⁶⁴: one logarithm for all rows
@@ -272,13 +315,35 @@ def block_loss(
             product *= 1.0 + np.float64(exponential(-abs(score)))
             total += np.float64(max(score, room.dtype.type(0.0)) - y[start + i, 0] * score)
         return float(total + np.log(product))
+    if loss == SOFTMAX:
+        return softmax_loss(y, weights, start, n, room)
+    for c in range(k):
+        for i in range(n):
+            row_loss = loss_of(loss, shape, room[c, i], target_of(y, start + i, c, k))
+            total += row_loss * weights[start + i] if weights.size else row_loss
+    return total
+
+
+@part
+def softmax_loss(y: FloatArray, weights: FloatArray, start: int, n: int, room: FloatArray) -> float:
+    """``block_loss`` of softmax; the last two rows of ``room`` are worked in, the scores stay."""
+    k = room.shape[0] - 2
+    total = 0.0
     for i in range(n):
-        row_loss = value(loss, np.float64(room[0, i]), y[start + i, 0], shape)
+        room[k, i], room[k + 1, i] = room[0, i], room.dtype.type(0.0)
+    for c in range(1, k):
+        for i in range(n):
+            room[k, i] = max(room[k, i], room[c, i])
+    for c in range(k):
+        for i in range(n):
+            room[k + 1, i] += exponential(room[c, i] - room[k, i])
+    for i in range(n):
+        row_loss = np.log(np.float64(room[k + 1, i])) + np.float64(room[k, i] - room[int(y[start + i, 0]), i])
         total += row_loss * weights[start + i] if weights.size else row_loss
     return total
 
 
-@kernel
+@inline
 def room_for(X: FloatArray, num_outputs: int) -> FloatArray:
     """An array (k + 2, 64) for ``add_gradient`` to work in: scores, then targets."""
     return np.empty((num_outputs + 2, BLOCK), dtype=X.dtype)
@@ -294,16 +359,17 @@ def add_losses(
     parameters: FloatArray,
     room: FloatArray,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
 ) -> tuple[float, float]:
-    """Sum of weighted losses, and of weights, of rows start … stop − 1, one output."""
-    no_order = np.empty(0, dtype=np.int64)
+    """Sum of weighted losses, and of weights, of rows start … stop − 1."""
+    no_order, rows = np.empty(0, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
     total = 0.0
     total_weight = 0.0 if weights.size else np.float64(stop - start)
     for low in range(start, stop, BLOCK):
-        high = min(low + BLOCK, stop)
-        write_block_scores(X, no_order, low, high, parameters, room)
-        total += block_loss(y, weights, low, high, loss, shape, room)
+        n = min(BLOCK, stop - low)
+        write_rows(no_order, low, low + n, rows)
+        write_block_scores(X, no_order, low, rows, n, parameters, room)
+        total += block_loss(y, weights, low, low + n, loss, shape, room)
     if weights.size:
         for row in range(start, stop):
             total_weight += weights[row]

@@ -5,13 +5,10 @@ Names and shapes as in ``row_kernels.py``, which has what is done for the rows o
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from descend.engines import lanes
 from descend.engines.compiled import inline, kernel, part
-from descend.engines.fast_math import logistic
 from descend.engines.prefetch import prefetch
 from descend.engines.row_kernels import (
     AHEAD,
@@ -19,10 +16,11 @@ from descend.engines.row_kernels import (
     LONGEST_PREFETCH,
     add_gradient,
     room_for,
+    slope,
     write_derivatives,
     write_scores,
 )
-from descend.objectives.losses import LOG_LOSS, Shape, derivative
+from descend.objectives.losses import Shape
 from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
 from descend.updates import ADAM, ADAMW, SGD, reach, schedules, update
@@ -117,6 +115,27 @@ def update_with_memory(
         )
 
 
+@kernel
+def take_full_step(
+    parameters: FloatArray,
+    gradient: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    optimizer: int,
+    rate: float,
+    numbers: FloatArray,
+    alpha: float,
+    l1: float,
+    scale: float,
+    fit_intercept: bool,
+    step: int,
+) -> None:
+    """``apply_update``, called from Python: what is only a part of kernels is compiled anew in every process."""
+    apply_update(
+        parameters, gradient, first, second, optimizer, rate, numbers, alpha, l1, scale, fit_intercept, step
+    )
+
+
 @part
 def sgd_step_of_one(
     X: FloatArray,
@@ -126,7 +145,7 @@ def sgd_step_of_one(
     parameters: FloatArray,
     scores: FloatArray,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     rate: float,
     alpha: float,
     l1: float,
@@ -149,15 +168,6 @@ def sgd_step_of_one(
                 parameters[c, j] = shrunk(parameters[c, j], number(rate * l1))
 
 
-@part
-def slope(loss: int, shape: Shape, score: Any, target: Any) -> Any:
-    """The derivative of one row's loss, where the next row waits for it."""
-    number = type(score)
-    if loss == LOG_LOSS:
-        return logistic(score) - number(target)
-    return number(derivative(loss, score, target, shape))
-
-
 @kernel
 def run_sgd_of_one(
     X: FloatArray,
@@ -170,7 +180,7 @@ def run_sgd_of_one(
     average_every: int,
     first_step: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     alpha: float,
     l1: float,
     schedule: int,
@@ -278,7 +288,7 @@ def run_steps(
     average_every: int,
     first_step: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     alpha: float,
     l1: float,
     optimizer: int,

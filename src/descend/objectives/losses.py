@@ -54,6 +54,11 @@ class Loss:
     has_bound: bool = True
     """False: its curvature grows without limit (poisson), and ``curvature`` is that of the constant model."""
 
+    @property
+    def kernel_shape(self) -> Shape | None:
+        """What kernels get: None for the losses that most people ask for, which then compile without the others."""
+        return None if self.code in (LOG_LOSS, SOFTMAX, SQUARED_ERROR) else self.shape
+
     def rounded(self, width: float) -> Loss:
         """The same loss with corners rounded over ``width``: lower by ½ ``width`` a row and output at the most."""
         return (
@@ -344,7 +349,9 @@ def targets_of(y: FloatArray, num_outputs: int) -> FloatArray:
 
 def softmax_value(scores: FloatArray, target: int) -> float:
     """−log softmax(scores)[target] for one row; ``scores`` (k,)."""
-    largest = scores.max()
+    largest = scores[0]
+    for c in range(1, scores.shape[0]):  # scores.max() would compile ten functions of Numba's
+        largest = max(largest, scores[c])
     total = 0.0
     for c in range(scores.shape[0]):
         total += np.exp(scores[c] - largest)
@@ -353,7 +360,9 @@ def softmax_value(scores: FloatArray, target: int) -> float:
 
 def softmax_derivative(scores: FloatArray, target: int) -> None:
     """Overwrites ``scores`` (k,) of one row with softmax(scores) − onehot(target)."""
-    largest = scores.max()
+    largest = scores[0]
+    for c in range(1, scores.shape[0]):
+        largest = max(largest, scores[c])
     total = 0.0
     for c in range(scores.shape[0]):
         scores[c] = np.exp(scores[c] - largest)
