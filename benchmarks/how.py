@@ -21,7 +21,7 @@ def how() -> str:
 {COMMANDS}
 
 - An epoch is (the time of m epochs − the time of 1) / (m − 1): what happens once (checking input, copying) cancels.
-  m is {most} where the rows are few, {fewest} where they are many, and 21 to 41 for descend's whole fit, in which
+  m is {most} where the rows are few, {fewest} where they are many, and 30 to 41 for descend's whole fit, in which
   more happens once.
 - All run in one process, warmed up. Everybody at every batch size takes a turn, then everybody again, beginning
   elsewhere; medians are shown, the JSON has the range and the processor's time as well. Who has no batch size is

@@ -19,6 +19,7 @@ FEWEST_STEPS = 50
 PROBE_SECONDS = 0.03
 CHECK_ROWS = 2_000
 CHECK_NUMBERS = 1_000_000
+FEWEST_ROWS = 500
 CHECK_EPOCHS = 5
 TOLERANCE = 0.02
 """Final losses may differ by this share of what training gained: everyone shuffles in its own order."""
@@ -46,7 +47,7 @@ class Runner:
 
 def check_answers(problem: Problem, classes: Sequence[type[Competitor]]) -> dict[str, Any]:
     """Trains everyone on the first rows for as many epochs, and compares the final losses."""
-    few = problem.first_rows(min(CHECK_ROWS, max(100, CHECK_NUMBERS // problem.num_columns)))
+    few = problem.first_rows(min(CHECK_ROWS, max(FEWEST_ROWS, CHECK_NUMBERS // problem.num_columns)))
     comparable = [c for c in classes if c.same_algorithm(few) and (few.batch_size == 1 or not c.row_a_step)]
     losses = {c.name: few.loss(c(few).train(CHECK_EPOCHS)) for c in comparable}
     return {"rows": few.num_rows, "epochs": CHECK_EPOCHS} | _agreement(few, losses)

@@ -62,7 +62,7 @@ class DescendFit(Competitor):
 
     @classmethod
     def epochs(cls, problem: Problem) -> int:
-        return min(41, max(21, 10 * problem.epochs_timed))
+        return min(41, 10 * problem.epochs_timed)
 
     def train(self, epochs: int, steps: int | None = None) -> NDArray[Any]:
         from descend import LinearClassifier, LinearRegressor
