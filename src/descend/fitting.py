@@ -17,7 +17,7 @@ from descend.learning_rate import Rate, automatic_rate, batch_curvature
 from descend.models.linear import LinearModel, initialise
 from descend.objectives.losses import LOSSES, POISSON, Loss, find_loss
 from descend.objectives.penalties import Penalty, find_penalty
-from descend.recipe import WHOLE, Phase, proximal_phases, rounded_phases, untuned_phases
+from descend.recipe import WHOLE, Phase, untuned_phases
 from descend.settings import SMALL_TABLE, Settings, default_batch_size, default_optimizer, most_epochs
 from descend.training import train
 from descend.types import Dataset, FloatArray
@@ -90,13 +90,9 @@ class Plan:
 
     @property
     def untuned(self) -> bool:
-        """Whether nothing was set: several phases, and an end that descend finds."""
+        """Whether nothing was set: several phases, and an end that descend finds and certifies."""
         return not self.phases[-1].rule.optimizer.elementwise
 
-    @property
-    def certified(self) -> bool:
-        """Whether the end is certified. L1's corners have no curvature to make an estimate from."""
-        return self.untuned and not self.penalty.l1
 
 
 def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
@@ -104,49 +100,35 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     data, target = prepared.train, prepared.target
     loss, penalty = find_objective(data, target, settings)
     wanted, reason = settings.batch_size, "as asked"
-    whole = is_untuned(settings) and (loss.has_corners or not loss.has_bound) and not penalty.l1
-    if penalty.l1 and wanted == "auto" and settings.optimizer not in WHOLE:
-        wanted = 1 if data.num_rows <= SMALL_TABLE else 32
-        reason = "fixed rule: L1 takes steps on few rows; not measured"
-    if whole and wanted == "auto":
+    if wanted == "auto" and is_untuned(settings) and (loss.has_corners or not loss.has_bound):
         wanted, reason = "full", f"{loss.name} is solved on every row at once"
     if settings.optimizer in WHOLE:
         wanted, reason = "full", f"{settings.optimizer} works on every row at once"
     elif wanted == "auto":
         wanted, reason = default_batch_size(data.num_rows)
     batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
-    if settings.optimizer in ("saga", *WHOLE):
-        _check_smooth(settings.optimizer, loss, penalty)
-    stochastic = batch_size < data.num_rows
-    lazily = penalty.l1 > 0.0 and data.is_sparse
-    if lazily and settings.optimizer == "saga":
-        raise InputError(
-            'optimizer \'saga\' with an L1 penalty takes dense rows only so far; take "auto" or "sgd"'
-        )
-    too_sharp = lazily or _is_too_sharp(loss, penalty, stochastic)
-    if is_untuned(settings) and not (too_sharp and settings.optimizer == "auto"):
+    if settings.optimizer == "saga":
+        _check_saga(loss, penalty, data)
+    if is_untuned(settings):
         return _untuned_plan(data, settings, loss, penalty, batch_size, reason, target.num_outputs)
     return _plan_of_one(data, settings, loss, penalty, batch_size, reason, epochs)
 
 
-def _is_too_sharp(loss: Loss, penalty: Penalty, stochastic: bool) -> bool:
-    """Whether the recipe cannot be followed, and plain steps at the automatic rate have to do."""
-    if penalty.l1:
-        return loss.has_corners or not stochastic
-    return stochastic and (loss.has_corners or not loss.has_bound)
-
-
-def _check_smooth(optimizer: str, loss: Loss, penalty: Penalty) -> None:
-    if penalty.l1 and optimizer in WHOLE:
-        raise InputError(
-            f"optimizer {optimizer!r} does not go with an L1 penalty, whose corners have no curvature; "
-            'take "auto" or "saga"'
-        )
-    if loss.has_corners and optimizer == "saga":
+def _check_saga(loss: Loss, penalty: Penalty, data: Dataset) -> None:
+    if loss.has_corners:
         raise InputError(
             f"optimizer 'saga' does not go with loss {loss.name!r}, whose slope jumps; "
             'take "auto", "sgd" or "lbfgs"'
         )
+    if not _saga_goes(loss, penalty, data):
+        raise InputError(
+            'optimizer \'saga\' with an L1 penalty takes dense rows only so far; take "auto", "sgd" or "lbfgs"'
+        )
+
+
+def _saga_goes(loss: Loss, penalty: Penalty, data: Dataset) -> bool:
+    """Whether epochs over batches can be SAGA's: slopes that change gradually, and L1 on dense rows only."""
+    return not loss.has_corners and loss.has_bound and not (penalty.l1 and data.is_sparse)
 
 
 def find_objective(data: Dataset, target: Target, settings: Settings) -> tuple[Loss, Penalty]:
@@ -229,9 +211,12 @@ def _untuned_plan(
     from descend.engines.preconditioner import MOST_COLUMNS, precondition
 
     full_batch = batch_size >= data.num_rows
-    fits = data.num_columns <= MOST_COLUMNS and not penalty.l1
+    fits = data.num_columns <= MOST_COLUMNS
+    saga = _saga_goes(loss, penalty, data)
     # Applied to a batch's gradient the matrix costs d² a step; below d / 4 rows that is more than the rows do.
+    # Mixtures of weights have no corners at zero, so that with L1 only the finish goes by it.
     steps_too = fits and not full_batch and 4 * batch_size >= data.num_columns and not data.is_sparse
+    steps_too = steps_too and saga and not penalty.l1
     matrix = precondition(data, loss.curvature, penalty.alpha, norms=steps_too) if fits else None
     curvature = measure_curvature(data, loss, settings.seed, split=not full_batch and not steps_too)
     if steps_too and matrix is not None and matrix.norms is not None:
@@ -253,14 +238,9 @@ def _untuned_plan(
         straight_to_finish=settings.batch_size == "auto",
         small=small,
         named=settings.optimizer,
+        has_corners=loss.has_corners,
+        by_sgd=not saga,
     )
-    if penalty.l1:
-        phases = proximal_phases(
-            batch_size, visits.num_visits, full_term, single_term, settings.fit_intercept
-        )
-    elif loss.has_corners:
-        finish = settings.optimizer if settings.optimizer in WHOLE else "newton" if small else "lbfgs"
-        phases = rounded_phases(finish, settings.fit_intercept)
     rate = Rate(phases[0].rule.rate, 2.0 / (full_term + single_term), "from curvature, at every batch size")
     return Plan(
         loss,
@@ -340,7 +320,7 @@ def fit(
             rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
             patience=settings.n_iter_no_change,
             early_stopping=settings.early_stopping and validation is not None,
-            certify=plan.certified,
+            certify=plan.untuned,
             plateau=settings.schedule == "plateau",
             exact=settings.epochs is not None and not settings.early_stopping,
             dense=settings.dense,
@@ -363,13 +343,7 @@ def fit(
             engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle
         )
     history = watch.history
-    asked_nothing = settings.optimizer == "auto" and settings.epochs is None
-    if asked_nothing and not plan.certified and history.stopped == "converged":
-        sharp = (
-            "an L1 penalty" if plan.penalty.l1 else f"loss {plan.loss.name!r} at batch size {plan.batch_size}"
-        )
-        history.notes.append(f"not certified: it stopped because nothing was gained; {sharp} has no estimate")
-    if plan.certified and settings.epochs is None and history.stopped in ("epochs", "time"):
+    if plan.untuned and settings.epochs is None and history.stopped in ("epochs", "time"):
         left = (
             "it is not known"
             if watch.gap is None
@@ -396,7 +370,7 @@ def tolerance(settings: Settings, plan: Plan, num_rows: int) -> float | None:
     if settings.epochs is not None or settings.tol is None:
         return None
     solved = SOLVED_CORNERS if plan.loss.has_corners else SOLVED
-    return min(settings.tol, solved) if plan.certified and num_rows <= SMALL_TABLE else settings.tol
+    return min(settings.tol, solved) if plan.untuned and num_rows <= SMALL_TABLE else settings.tol
 
 
 def _average(settings: Settings) -> TailAverage:

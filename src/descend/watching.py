@@ -338,6 +338,10 @@ class Watch:
 
     def _decide(self, state: State, loss: float, epoch: int, out_of_time: bool, last: bool) -> None:
         first = self._marks[0][1]
+        if self.phase.on_trial and not loss <= first:
+            state.parameters[:] = self.best.parameters
+            self.phase_is_over = True
+            return
         if not isfinite(loss) or loss > BLOW_UP * max(abs(first), 1e-300):
             self.stopped = "diverged"
             return

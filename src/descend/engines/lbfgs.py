@@ -36,6 +36,8 @@ class Memory:
     gradient: FloatArray | None = None
     step: FloatArray | None = None
     """H⁻¹ · gradient: where the next step goes."""
+    goal: FloatArray | None = None
+    """Where the next step ends, exact zeros and all (L1)."""
     decrement: float = np.inf
     """½ g · H⁻¹ g: how much lower the lowest place lies, if the memory is right."""
     length: float = 1.0
@@ -48,6 +50,15 @@ class Memory:
     """The last certificate's gap, and the value it was made at."""
     doubted: float = np.inf
     """A certificate is not worth its time while the decrement is above this: the last one was refused."""
+
+    def keep(self, point: FloatArray, value: float, gradient: FloatArray) -> None:
+        """Goes to ``point``, and remembers the move and what it changed if the gradient tells of curvature."""
+        assert self.point is not None and self.gradient is not None
+        change, move = gradient - self.gradient, point - self.point
+        if self.moves.maxlen and float(np.vdot(change, move)) > 1e-12 * float(np.vdot(move, move)):
+            self.moves.append(move)
+            self.changes.append(change)
+        self.point, self.value, self.gradient = point, value, gradient
 
 
 def direction(memory: Memory, gradient: FloatArray, first: Callable[[FloatArray], FloatArray]) -> FloatArray:
@@ -108,13 +119,8 @@ def lbfgs_step(
         value, gradient = objective(trial)
         evaluations += 1
         if value <= memory.value - ENOUGH * length * slope + SLACK * abs(memory.value):
-            change = gradient - memory.gradient
-            move = trial - memory.point
-            if memory.moves.maxlen and float(np.vdot(change, move)) > 1e-12 * float(np.vdot(move, move)):
-                memory.moves.append(move)
-                memory.changes.append(change)
+            memory.keep(trial, value, gradient)
             memory.length = length
-            memory.point, memory.value, memory.gradient = trial, value, gradient
             aim(memory, first)
             return evaluations
         length *= 0.5

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,9 +15,19 @@ from descend.engines import row_kernels, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.certificate import estimate_gap
 from descend.engines.lbfgs import Memory, aim, lbfgs_step
-from descend.engines.newton import newton_direction
+from descend.engines.duality import lower_bound
+from descend.engines.newton import is_small, newton_direction
 from descend.engines.preconditioner import Preconditioner
-from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives
+from descend.engines.proximal import (
+    NO_MATRIX,
+    Quadratic,
+    aim_with_l1,
+    exact,
+    free_numbers,
+    proximal_step,
+    remembered,
+)
+from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives, row_derivatives
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA, SGD
@@ -32,6 +42,8 @@ LANDED = 0.1
 ROUNDING = 1e-14
 CAREFUL = 0.2
 """Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
+WORTH_IT = 300_000_000
+"""Rows times the square of the weights that are not 0: below it their exact curvature is worth its time."""
 SMALLEST_CHUNK = 4096
 SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
 
@@ -73,6 +85,8 @@ class LinearEngine:
         self.weights = ALL_ONE if data.weights is None else data.weights
         self.visit_weights = self.weights if weights is None else _product(self.weights, weights)
         self.threads = threads
+        self.lowest = -np.inf
+        """The best bound so far that the objective cannot go below; kept with an L1 penalty."""
         self._cut(max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS)))
 
     def _cut(self, chunk: int) -> None:
@@ -209,13 +223,20 @@ class LinearEngine:
                 memory.moves, memory.changes = deque(maxlen=0), deque(maxlen=0)
             first = partial(self._newton_direction, memory)
         was_cautious = memory.cautious
-        evaluations = lbfgs_step(self.objective, state.parameters, memory, first)
+        l1, model = self.penalty.l1, partial(self._model, rule)
+        if l1:
+            evaluations = proximal_step(self.objective, state.parameters, memory, model, l1)
+        else:
+            evaluations = lbfgs_step(self.objective, state.parameters, memory, first)
         if rule.width and rule.optimizer.code == NEWTON:
             # A second derivative taken in corners is wrong as soon as rows leave them: then go by safe parabolas.
             memory.stuck = was_cautious and memory.length == 0.0
             memory.cautious = memory.length < CAREFUL
             if not memory.stuck and memory.cautious != was_cautious:
-                aim(memory, first)
+                if l1:
+                    aim_with_l1(memory, model, l1)
+                else:
+                    aim(memory, first)
         assert memory.point is not None
         state.parameters[:] = memory.point
         state.steps += 1
@@ -232,6 +253,26 @@ class LinearEngine:
             self.fit_intercept,
             memory.cautious,
         )
+
+    def _model(self, rule: Rule, memory: Memory) -> Quadratic:
+        """The quadratic that L1 is added to: exact where that is cheap, else what L-BFGS remembers."""
+        assert memory.point is not None
+        k, columns = memory.point.shape
+        free = free_numbers(memory, self.penalty.l1, self.fit_intercept)
+        exactly = rule.optimizer.code == NEWTON
+        if exactly and is_small(self.num_rows, columns - 1, k):
+            chosen = np.arange(columns - 1)
+        else:
+            chosen = np.flatnonzero(free[:, :-1].any(axis=0))
+        few = self.preconditioner is None and self.num_rows * (k * (len(chosen) + 1)) ** 2 <= WORTH_IT
+        if exactly or few:
+            return exact(self.data, self.smooth, self.penalty.alpha, memory, chosen, self.fit_intercept)
+        if self.preconditioner is None:
+            bends = np.broadcast_to(1.0 / self._first(np.ones((1, columns))), memory.point.shape)
+            return remembered(memory, np.flatnonzero(free), bends, NO_MATRIX, self._first)
+        free[:, :-1] = True
+        nothing = np.zeros(memory.point.shape)
+        return remembered(memory, np.flatnonzero(free), nothing, self.preconditioner.matrix, self._first)
 
     def _first(self, gradient: FloatArray) -> FloatArray:
         """The inverse curvature to start from, times ``gradient``: the preconditioner, or 1 / L."""
@@ -273,8 +314,48 @@ class LinearEngine:
 
         Where corners are rounded, the slack that this leaves is added.
         """
+        if self.penalty.l1:
+            return self._dual_gap(state, enough)
+        if self.loss.has_corners and not self.smooth.shape[1]:
+            return np.inf  # steps on batches: corners that are not rounded have no curvature to go by
         slack = self.slack(len(state.parameters))
         return self._smooth_gap(state, max(enough - slack, slack)) + slack
+
+    def _dual_gap(self, state: State, enough: float) -> float:
+        """The objective less the best bound known for its lowest place: never below the true gap, but for rounding.
+
+        Not asked for while the step that comes next promises more than ``enough``.
+        """
+        memory = state.memory
+        if memory.gradient is not None and memory.decrement > enough:
+            return max(memory.decrement, 2.0 * enough)
+        parameters = state.parameters if memory.point is None else memory.point
+        known = memory.point is not None and not self.smooth.shape[1]
+        value = memory.value if known else self.mean_loss(state.parameters)
+        self.lowest = max(self.lowest, self._lower_bound(parameters))
+        return max(value - self.lowest, 0.0)
+
+    def _lower_bound(self, parameters: FloatArray) -> float:
+        """What no parameters go below, from the slopes at ``parameters`` (``duality.py``)."""
+        own = parameters if self.in_float64 else parameters.astype(self.data.X.dtype)
+        slopes = np.empty((self.num_rows, len(own)))
+
+        def write(chunk: slice) -> None:
+            X: Any = self.data.X[chunk]
+            scores = X @ own[:, :-1].T + own[:, -1]
+            slopes[chunk] = row_derivatives(self.smooth.code, scores, self.data.y[chunk], self.smooth.shape)
+
+        def product(shares: FloatArray) -> FloatArray:
+            total = np.zeros((len(own), own.shape[1] - 1))
+            for part in self._map(lambda chunk: _sum_of_rows(self.data.X[chunk], shares[chunk], own.dtype)):
+                total += part
+            return total
+
+        for _ in self._map(write):
+            pass
+        return lower_bound(
+            slopes, self.data.y, self.weights, self.loss, self.penalty, product, self.fit_intercept
+        )
 
     def _smooth_gap(self, state: State, enough: float) -> float:
         memory = state.memory
@@ -447,6 +528,11 @@ def _shortfall(memory: Memory, gap: float) -> float:
     if before is None or not before[0] > 0.0:
         return 1.0
     return max(1.0, (before[1] - memory.value + gap) / before[0])
+
+
+def _sum_of_rows(X: Any, shares: FloatArray, dtype: Any) -> FloatArray:
+    """Σ over rows of (n, k) shares times x, (k, d)."""
+    return np.asarray((X.T @ shares.astype(dtype)).T)
 
 
 def _product(weights: FloatArray, more: FloatArray) -> FloatArray:

@@ -29,6 +29,8 @@ class Preconditioner:
     """``inverse`` (d + 1, d + 1) float64 is H⁻¹; ``norms`` (n,) are c · weight · x̃ᵀ H⁻¹ x̃ of every row."""
 
     inverse: FloatArray
+    matrix: FloatArray
+    """H itself, with the same floor under its flat directions."""
     norms: FloatArray | None = None
 
 
@@ -47,6 +49,7 @@ def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> 
         bends = np.maximum(bends, flattest * max(bends.mean(), np.finfo(float).tiny))
         factor = directions / np.sqrt(bends)
         inverse = factor @ factor.T
+        matrix = (directions * bends) @ directions.T
         weight_of = None
         if norms:
             weight_of = np.empty(data.num_rows)
@@ -57,7 +60,7 @@ def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> 
                 weight_of[at : at + len(rows)] = squares if weights is None else squares * weights
                 at += len(rows)
             weight_of *= curvature
-    return Preconditioner(inverse, weight_of)
+    return Preconditioner(inverse, matrix, weight_of)
 
 
 def _blocks(data: Dataset):  # type: ignore[no-untyped-def]
