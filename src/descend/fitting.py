@@ -228,7 +228,8 @@ def _untuned_plan(
         visits = curvature.visits
         mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
     full_term, single_term = batch_curvature(batch_size, visits.num_visits, mean, row)
-    small = is_small(data.num_rows, data.num_columns, num_outputs)
+    # With L1 a Hessian of the weights that are not 0, on a sample of rows at need, is nearly always to be had.
+    small = is_small(data.num_rows, data.num_columns, num_outputs) or (penalty.l1 > 0.0 and not loss.has_corners)
     phases = untuned_phases(
         0 if full_batch and settings.optimizer != "saga" else batch_size,
         visits.num_visits,
@@ -355,6 +356,8 @@ def fit(
     model = LinearModel(prepared.features, prepared.target, parameters, plan.loss.name, history=history)
     model.summary = summarise(prepared, plan, settings, history)
     model.summary["gap_estimate"] = None if watch.gap is None else watch.gap * watch.unit
+    if plan.untuned and plan.penalty.l1:
+        model.summary["gap_bound"] = engine.bound_gap(parameters) * watch.unit
     return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, path)
 
 

@@ -374,7 +374,7 @@ class Watch:
         enough = 0.5 * max(self.limits.tol * (first - lowest), self.limits.rounding * abs(first))
         self._previous_gap, self.gap = self.gap or inf, self.engine.estimate_gap(state, enough)
         slow = self._phase_epochs >= 2 and self.gap > self._previous_gap / WORTHWHILE
-        self.phase_is_over = self.phase.leave_when_slow and slow
+        self.phase_is_over = (self.phase.leave_when_slow and slow) or state.memory.stuck
         if self.phase.rule.width:
             small = self.gap <= self.phase.rule.width * len(state.parameters)
             self.phase_is_over = small or state.memory.stuck

@@ -10,13 +10,16 @@ times too large was certified.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from descend.engines.by_storage import squared_norms
 from descend.objectives.losses import SOFTMAX, Loss, second_derivatives, softmax
 from descend.types import Dataset, FloatArray, IntArray
 
+Product: TypeAlias = Callable[[FloatArray], FloatArray]
 SAMPLE_ROWS = 6000
 HEAVY = 8.0
 MOST_STEPS = 100
@@ -31,11 +34,17 @@ def estimate_gap(
     alpha: float,
     parameters: FloatArray,
     gradient: FloatArray,
-    first: Callable[[FloatArray], FloatArray],
+    first: Product,
     fit_intercept: bool = True,
+    free: NDArray[np.bool_] | None = None,
 ) -> float:
-    """½ g · H⁻¹ g at ``parameters`` (k, d + 1) with ``gradient`` float64; ``first`` preconditions."""
+    """½ g · H⁻¹ g at ``parameters`` (k, d + 1) with ``gradient`` float64; ``first`` preconditions.
+
+    ``free`` (k, d + 1): the numbers that may move, where an L1 penalty holds others at 0.
+    """
     hessian = _hessian(data, loss, alpha, parameters, fit_intercept)
+    if free is not None:
+        hessian, first = _within(free, hessian), _within(free, first)
     residual = gradient.copy()
     if not fit_intercept:
         residual[:, -1] = 0.0
@@ -60,11 +69,16 @@ def estimate_gap(
     return 2.0 * total
 
 
+def _within(free: NDArray[np.bool_], product: Product) -> Product:
+    """The same product among the numbers that may move."""
+    return lambda v: np.where(free, product(v), 0.0)
+
+
 def _hessian(
     data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fit_intercept: bool
-) -> Callable[[FloatArray], FloatArray]:
+) -> Product:
     """The product of the objective's Hessian, on a sample of rows, with a direction (k, d + 1)."""
-    rows, weights = _sample(data)
+    rows, weights = sample(data)
     X = data.X[rows]
     scores = X @ parameters[:, :-1].T.astype(X.dtype) + parameters[:, -1]
     if loss.code == SOFTMAX:
@@ -85,16 +99,16 @@ def _hessian(
     return product
 
 
-def _sample(data: Dataset) -> tuple[IntArray | slice, FloatArray]:
+def sample(data: Dataset, most: int = SAMPLE_ROWS) -> tuple[IntArray | slice, FloatArray]:
     """Rows that stand for all, and each one's share of the mean: the heavy ones, and the first of the others."""
     n = data.num_rows
     weights = np.ones(n) if data.weights is None else data.weights
-    if n <= SAMPLE_ROWS:
+    if n <= most:
         return slice(n), weights / n
     norms = squared_norms(data.X)
     norms *= weights
     heavy = norms > HEAVY * norms.mean()
-    others = np.flatnonzero(~heavy)[:SAMPLE_ROWS]
+    others = np.flatnonzero(~heavy)[:most]
     rows = np.concatenate([np.flatnonzero(heavy), others])
     share = np.full(len(rows), 1.0 / n)
     share[-len(others) :] *= (n - heavy.sum()) / len(others)

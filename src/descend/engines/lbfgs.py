@@ -38,6 +38,8 @@ class Memory:
     """H⁻¹ · gradient: where the next step goes."""
     goal: FloatArray | None = None
     """Where the next step ends, exact zeros and all (L1)."""
+    exact: bool = False
+    """Whether ``decrement`` comes from second derivatives at the point, and not from what is remembered (L1)."""
     decrement: float = np.inf
     """½ g · H⁻¹ g: how much lower the lowest place lies, if the memory is right."""
     length: float = 1.0

@@ -9,21 +9,24 @@ from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from descend.batches import order
 from descend.engines import row_kernels, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
-from descend.engines.certificate import estimate_gap
+from descend.engines.certificate import estimate_gap, sample
 from descend.engines.lbfgs import Memory, aim, lbfgs_step
 from descend.engines.duality import lower_bound
-from descend.engines.newton import is_small, newton_direction
+from descend.engines.newton import MOST_WORK, is_small, newton_direction
 from descend.engines.preconditioner import Preconditioner
 from descend.engines.proximal import (
+    MOST_AT_ONCE,
     NO_MATRIX,
     Quadratic,
     aim_with_l1,
     exact,
     free_numbers,
+    least_slope,
     proximal_step,
     remembered,
 )
@@ -39,11 +42,13 @@ NO_ORDER = np.empty(0, dtype=np.int64)
 ALL_ONE = np.empty(0, dtype=np.float64)
 CHUNKS = 64
 LANDED = 0.1
+HARDLY = 0.8
 ROUNDING = 1e-14
 CAREFUL = 0.2
 """Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
-WORTH_IT = 300_000_000
-"""Rows times the square of the weights that are not 0: below it their exact curvature is worth its time."""
+FEW_ROWS = 10_000
+FEW_NUMBERS = 1_000_000_000
+"""A Hessian of a sample of rows: rows at the most, and rows times the square of the numbers of parameters."""
 SMALLEST_CHUNK = 4096
 SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
 
@@ -87,6 +92,7 @@ class LinearEngine:
         self.threads = threads
         self.lowest = -np.inf
         """The best bound so far that the objective cannot go below; kept with an L1 penalty."""
+        self.few: tuple[int, tuple[IntArray | slice, FloatArray]] | None = None
         self._cut(max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS)))
 
     def _cut(self, chunk: int) -> None:
@@ -219,11 +225,11 @@ class LinearEngine:
         memory = state.memory
         first = self._first
         if rule.optimizer.code == NEWTON:
-            if memory.point is None:
+            if memory.point is None and not self.penalty.l1:
                 memory.moves, memory.changes = deque(maxlen=0), deque(maxlen=0)
             first = partial(self._newton_direction, memory)
         was_cautious = memory.cautious
-        l1, model = self.penalty.l1, partial(self._model, rule)
+        l1, model = self.penalty.l1, partial(self._model, rule.optimizer.code)
         if l1:
             evaluations = proximal_step(self.objective, state.parameters, memory, model, l1)
         else:
@@ -237,10 +243,26 @@ class LinearEngine:
                     aim_with_l1(memory, model, l1)
                 else:
                     aim(memory, first)
+        elif memory.length == 0.0:
+            self._go_on(memory, partial(aim_with_l1, memory, model, l1) if l1 else partial(aim, memory, first))
         assert memory.point is not None
         state.parameters[:] = memory.point
         state.steps += 1
         state.visits += (evaluations - 1) * self.num_rows
+
+    def _go_on(self, memory: Memory, aim_again: Callable[[], None]) -> None:
+        """After a step that led nowhere down: without the memory, then in float64, and then there is no more to gain."""
+        if memory.moves:
+            memory.moves.clear()
+            memory.changes.clear()
+        elif not self.in_float64 and self.data.X.dtype != np.float64 and not self.data.is_sparse:
+            self.in_float64 = True
+        else:
+            memory.stuck = True
+            return
+        assert memory.point is not None
+        memory.value, memory.gradient = self.objective(memory.point)
+        aim_again()
 
     def _newton_direction(self, memory: Memory, gradient: FloatArray) -> FloatArray:
         assert memory.point is not None
@@ -254,25 +276,36 @@ class LinearEngine:
             memory.cautious,
         )
 
-    def _model(self, rule: Rule, memory: Memory) -> Quadratic:
+    def _model(self, optimizer: int, memory: Memory) -> Quadratic:
         """The quadratic that L1 is added to: exact where that is cheap, else what L-BFGS remembers."""
-        assert memory.point is not None
+        assert memory.point is not None and memory.gradient is not None
         k, columns = memory.point.shape
-        free = free_numbers(memory, self.penalty.l1, self.fit_intercept)
-        exactly = rule.optimizer.code == NEWTON
-        if exactly and is_small(self.num_rows, columns - 1, k):
-            chosen = np.arange(columns - 1)
-        else:
+        free = free_numbers(memory.point, memory.gradient, self.penalty.l1, self.fit_intercept)
+        if optimizer == NEWTON:
+            small = is_small(self.num_rows, columns - 1, k)
             chosen = np.flatnonzero(free[:, :-1].any(axis=0))
-        few = self.preconditioner is None and self.num_rows * (k * (len(chosen) + 1)) ** 2 <= WORTH_IT
-        if exactly or few:
-            return exact(self.data, self.smooth, self.penalty.alpha, memory, chosen, self.fit_intercept)
+            if small or k * columns <= MOST_AT_ONCE:
+                chosen = np.arange(columns - 1)
+            numbers = k * (len(chosen) + 1)
+            few = None
+            if not small and self.num_rows * numbers**2 > MOST_WORK:
+                few = self._few(max(2 * numbers, min(FEW_ROWS, FEW_NUMBERS // numbers**2)))
+            if small or few is None or (numbers <= MOST_AT_ONCE and not self.smooth.shape[1]):
+                return exact(
+                    self.data, self.smooth, self.penalty.alpha, memory, chosen, self.fit_intercept, few
+                )
         if self.preconditioner is None:
             bends = np.broadcast_to(1.0 / self._first(np.ones((1, columns))), memory.point.shape)
             return remembered(memory, np.flatnonzero(free), bends, NO_MATRIX, self._first)
         free[:, :-1] = True
         nothing = np.zeros(memory.point.shape)
         return remembered(memory, np.flatnonzero(free), nothing, self.preconditioner.matrix, self._first)
+
+    def _few(self, most: int) -> tuple[IntArray | slice, FloatArray]:
+        """Rows that stand for all in a Hessian, with their shares of the mean; kept from step to step."""
+        if self.few is None or self.few[0] != most:
+            self.few = (most, sample(self.data, most))
+        return self.few[1]
 
     def _first(self, gradient: FloatArray) -> FloatArray:
         """The inverse curvature to start from, times ``gradient``: the preconditioner, or 1 / L."""
@@ -314,26 +347,18 @@ class LinearEngine:
 
         Where corners are rounded, the slack that this leaves is added.
         """
-        if self.penalty.l1:
-            return self._dual_gap(state, enough)
         if self.loss.has_corners and not self.smooth.shape[1]:
             return np.inf  # steps on batches: corners that are not rounded have no curvature to go by
         slack = self.slack(len(state.parameters))
         return self._smooth_gap(state, max(enough - slack, slack)) + slack
 
-    def _dual_gap(self, state: State, enough: float) -> float:
-        """The objective less the best bound known for its lowest place: never below the true gap, but for rounding.
+    def bound_gap(self, parameters: FloatArray) -> float:
+        """The objective at ``parameters`` less the best bound known for its lowest value; below no true gap.
 
-        Not asked for while the step that comes next promises more than ``enough``.
+        With an L1 penalty only: it is far above the gap where L1 is weak, and infinite at a first glance.
         """
-        memory = state.memory
-        if memory.gradient is not None and memory.decrement > enough:
-            return max(memory.decrement, 2.0 * enough)
-        parameters = state.parameters if memory.point is None else memory.point
-        known = memory.point is not None and not self.smooth.shape[1]
-        value = memory.value if known else self.mean_loss(state.parameters)
         self.lowest = max(self.lowest, self._lower_bound(parameters))
-        return max(value - self.lowest, 0.0)
+        return max(self.mean_loss(parameters) - self.lowest, 0.0)
 
     def _lower_bound(self, parameters: FloatArray) -> float:
         """What no parameters go below, from the slopes at ``parameters`` (``duality.py``)."""
@@ -360,6 +385,8 @@ class LinearEngine:
     def _smooth_gap(self, state: State, enough: float) -> float:
         memory = state.memory
         gradient = memory.gradient
+        if self.penalty.l1:
+            return self._gap_with_l1(state, enough)
         if gradient is None:
             gradient = self.objective(state.parameters)[1]
         elif memory.moves.maxlen == 0:
@@ -372,14 +399,46 @@ class LinearEngine:
             least = 0.5 * float(np.vdot(gradient, self._first(gradient)))
             if least > enough or self.loss.code == SQUARED_ERROR:
                 return least
+        return self._sampled_gap(memory, state.parameters.astype(np.float64), gradient, enough, None)
+
+    def _gap_with_l1(self, state: State, enough: float) -> float:
+        """What the step that comes next promises where it knows the curvature, else the sampled estimate."""
+        memory, l1 = state.memory, self.penalty.l1
+        if memory.point is None:
+            memory = Memory(point=state.parameters.astype(np.float64))
+            assert memory.point is not None
+            memory.value, memory.gradient = self.objective(memory.point)
+            aim_with_l1(memory, partial(self._model, NEWTON), l1)
+        assert memory.point is not None and memory.gradient is not None
+        if memory.exact and self.smooth.shape[1]:
+            return self._newton_gap(memory)
+        if memory.exact:
+            return memory.decrement * _shortfall(memory, memory.decrement)
+        if memory.decrement > min(enough, memory.doubted):
+            memory.doubted *= 1.2
+            return max(memory.decrement, 2.0 * enough)
+        # Weights at 0 that L1 hardly holds there may move too: they make the estimate larger, never smaller.
+        free = free_numbers(memory.point, memory.gradient, HARDLY * l1, self.fit_intercept)
+        slope = least_slope(memory.point, memory.gradient, l1)
+        return self._sampled_gap(memory, memory.point, slope, enough, free)
+
+    def _sampled_gap(
+        self,
+        memory: Memory,
+        parameters: FloatArray,
+        gradient: FloatArray,
+        enough: float,
+        free: NDArray[np.bool_] | None,
+    ) -> float:
         gap = estimate_gap(
             self.data,
             self.smooth,
             self.penalty.alpha,
-            state.parameters.astype(np.float64),
+            parameters,
             gradient,
             self._first,
             self.fit_intercept,
+            free,
         )
         gap *= _shortfall(memory, gap)
         if gap > enough:
@@ -396,9 +455,12 @@ class LinearEngine:
             return memory.decrement
         if memory.cautious or memory.point is None or memory.step is None or memory.gradient is None:
             return np.inf
-        value, gradient = self.objective(memory.point - memory.step)
-        left = float(np.linalg.norm(gradient))
-        if left > max(LANDED * float(np.linalg.norm(memory.gradient)), ROUNDING):
+        l1 = self.penalty.l1
+        end = memory.goal if l1 and memory.goal is not None else memory.point - memory.step
+        value, gradient = self.objective(end)
+        left = float(np.linalg.norm(least_slope(end, gradient, l1)))
+        here = float(np.linalg.norm(least_slope(memory.point, memory.gradient, l1)))
+        if left > max(LANDED * here, ROUNDING):
             return np.inf
         return max(memory.decrement, memory.value - value)
 

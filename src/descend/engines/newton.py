@@ -67,10 +67,11 @@ def hessian(
     H = np.zeros((k, columns, k, columns))
     if loss.code == SOFTMAX:
         p = softmax(scores)
+        root = np.sqrt(weights)[:, None] * rows
+        each = (root[:, None, :] * p[:, :, None]).reshape(len(rows), k * columns)
+        H[:] = -(each.T @ each).reshape(H.shape)
         for a in range(k):
-            for b in range(a + 1):
-                share = weights * p[:, a] * ((a == b) - p[:, b])
-                H[a, :, b, :] = H[b, :, a, :] = (rows * share[:, None]).T @ rows
+            H[a, :, a, :] += (root * p[:, a, None]).T @ root
     else:
         bends = (
             np.zeros_like(scores) if cautious else second_derivatives(loss.code, scores, data.y, loss.shape)

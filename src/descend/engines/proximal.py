@@ -20,6 +20,7 @@ from descend.engines.lbfgs import ENOUGH, HALVINGS, SLACK, Memory, Objective
 from descend.engines.newton import hessian
 from descend.engines.proximal_kernels import descend_by_coordinates
 from descend.objectives.losses import Loss
+from descend.objectives.penalties import shrunk
 from descend.types import Dataset, FloatArray, IntArray
 
 ROUNDS = 30
@@ -42,6 +43,7 @@ class Quadratic:
     place: IntArray
     U: FloatArray
     UM: FloatArray
+    exact: bool = False
 
     def bends(self) -> FloatArray:
         """The curvature along each free number alone."""
@@ -175,30 +177,52 @@ def remembered(
 
 
 def exact(
-    data: Dataset, loss: Loss, alpha: float, memory: Memory, columns: IntArray, fit_intercept: bool
+    data: Dataset,
+    loss: Loss,
+    alpha: float,
+    memory: Memory,
+    columns: IntArray,
+    fit_intercept: bool,
+    few: tuple[IntArray | slice, FloatArray] | None = None,
 ) -> Quadratic:
-    """The Hessian of the smooth part at the memory's point, of the weights of ``columns`` and the intercepts."""
+    """The Hessian of the smooth part at the memory's point, of the weights of ``columns`` and the intercepts.
+
+    ``few``: of these rows alone, each with its share of the mean.
+    """
     assert memory.point is not None
     k, width = memory.point.shape
     kept = np.append(columns, width - 1)
-    X: Any = data.X[:, columns]
+    X: Any = data.X
+    y, weights = data.y, data.weights
+    if few is not None:
+        X, y, weights = X[few[0]], y[few[0]], few[1] * len(few[1])
+    X = X[:, columns] if len(columns) < width - 1 else X
     X = X.toarray() if data.is_sparse else X
-    few = Dataset(X, data.y, data.weights)
-    H = hessian(few, loss, alpha, memory.point[:, kept], fit_intercept, memory.cautious)
+    part = Dataset(X, y, weights)
+    H = hessian(part, loss, alpha, memory.point[:, kept], fit_intercept, memory.cautious)
     free = (np.arange(k)[:, None] * width + kept).ravel()
     if not fit_intercept:
         inside = free % width < width - 1
         free, H = free[inside], H[np.ix_(inside, inside)]
     none = np.zeros((len(free), 0))
-    return Quadratic(free, np.zeros(len(free)), np.ascontiguousarray(H), 1.0, np.arange(len(free)), none, none)
+    return Quadratic(free, np.zeros(len(free)), np.ascontiguousarray(H), 1.0, np.arange(len(free)), none, none, True)
 
 
-def free_numbers(memory: Memory, l1: float, fit_intercept: bool) -> NDArray[np.bool_]:
-    """Which numbers (k, d + 1) are not 0, or are drawn away from 0 harder than L1 holds them there."""
-    assert memory.point is not None and memory.gradient is not None
-    free = np.asarray((memory.point != 0.0) | (np.abs(memory.gradient) > l1))
+def free_numbers(
+    parameters: FloatArray, gradient: FloatArray, l1: float, fit_intercept: bool
+) -> NDArray[np.bool_]:
+    """Which numbers (k, d + 1) are not 0, or are drawn away from 0 harder than ``l1`` holds them there."""
+    free = np.asarray((parameters != 0.0) | (np.abs(gradient) > l1))
     free[:, -1] = fit_intercept
     return free
+
+
+def least_slope(parameters: FloatArray, gradient: FloatArray, l1: float) -> FloatArray:
+    """The gradient with L1 in it (k, d + 1); at 0, where L1 has many slopes, the one of least size."""
+    slope = gradient.copy()
+    weights, inner = parameters[:, :-1], slope[:, :-1]
+    slope[:, :-1] = np.where(weights != 0.0, inner + l1 * np.sign(weights), shrunk(inner, l1))
+    return slope
 
 
 def aim_with_l1(memory: Memory, model: Model, l1: float) -> None:
@@ -212,7 +236,7 @@ def aim_with_l1(memory: Memory, model: Model, l1: float) -> None:
     goal.ravel()[free], memory.decrement = quadratic.lowest(
         memory.gradient.ravel()[free], memory.point.ravel()[free], strengths.ravel()[free]
     )
-    memory.goal, memory.step = goal, memory.point - goal
+    memory.goal, memory.step, memory.exact = goal, memory.point - goal, quadratic.exact
 
 
 def proximal_step(objective: Objective, parameters: FloatArray, memory: Memory, model: Model, l1: float) -> int:
