@@ -15,7 +15,7 @@ from descend.errors import InputError
 from descend.history import History
 from descend.learning_rate import Rate, automatic_rate, batch_curvature
 from descend.models.linear import LinearModel, initialise
-from descend.objectives.losses import LOSSES, POISSON, Loss, find_loss
+from descend.objectives.losses import LOSSES, POISSON, SQUARED_ERROR, Loss, find_loss
 from descend.objectives.penalties import Penalty, find_penalty
 from descend.recipe import WHOLE, Phase, untuned_phases
 from descend.settings import SMALL_TABLE, Settings, default_batch_size, default_optimizer, most_epochs
@@ -92,7 +92,6 @@ class Plan:
     def untuned(self) -> bool:
         """Whether nothing was set: several phases, and an end that descend finds and certifies."""
         return not self.phases[-1].rule.optimizer.elementwise
-
 
 
 def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
@@ -211,7 +210,7 @@ def _untuned_plan(
     from descend.engines.preconditioner import MOST_COLUMNS, precondition
 
     full_batch = batch_size >= data.num_rows
-    fits = data.num_columns <= MOST_COLUMNS
+    fits = data.num_columns <= MOST_COLUMNS and _needs_matrix(data, loss, penalty, num_outputs)
     saga = _saga_goes(loss, penalty, data)
     # Applied to a batch's gradient the matrix costs d² a step; below d / 4 rows that is more than the rows do.
     # Mixtures of weights have no corners at zero, so that with L1 only the finish goes by it.
@@ -229,7 +228,7 @@ def _untuned_plan(
         mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
     full_term, single_term = batch_curvature(batch_size, visits.num_visits, mean, row)
     # With L1 a Hessian of the weights that are not 0, on a sample of rows at need, is nearly always to be had.
-    small = is_small(data.num_rows, data.num_columns, num_outputs) or (penalty.l1 > 0.0 and not loss.has_corners)
+    small = penalty.l1 > 0.0 or is_small(data.num_rows, data.num_columns, num_outputs)
     phases = untuned_phases(
         0 if full_batch and settings.optimizer != "saga" else batch_size,
         visits.num_visits,
@@ -259,6 +258,14 @@ def _untuned_plan(
         matrix,
         steps_too,
     )
+
+
+def _needs_matrix(data: Dataset, loss: Loss, penalty: Penalty, num_outputs: int) -> bool:
+    """Whether the bound's matrix is of use: with L1 not where Hessians at the parameters are cheap to have."""
+    from descend.engines.proximal import MOST_AT_ONCE
+
+    hessians = not loss.has_corners and loss.code != SQUARED_ERROR
+    return not (penalty.l1 and hessians and num_outputs * (data.num_columns + 1) <= MOST_AT_ONCE)
 
 
 def choose_rate(

@@ -377,7 +377,8 @@ class Watch:
         self.phase_is_over = (self.phase.leave_when_slow and slow) or state.memory.stuck
         if self.phase.rule.width:
             small = self.gap <= self.phase.rule.width * len(state.parameters)
-            self.phase_is_over = small or state.memory.stuck
+            # Where this width hides little enough, it is the last one.
+            self.phase_is_over = (small and state.memory.hidden > 0.5 * enough) or state.memory.stuck
         return self.gap <= enough
 
     def _slow_down_on_plateau(self, state: State, epoch: int) -> None:

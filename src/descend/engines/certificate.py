@@ -74,9 +74,7 @@ def _within(free: NDArray[np.bool_], product: Product) -> Product:
     return lambda v: np.where(free, product(v), 0.0)
 
 
-def _hessian(
-    data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fit_intercept: bool
-) -> Product:
+def _hessian(data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fit_intercept: bool) -> Product:
     """The product of the objective's Hessian, on a sample of rows, with a direction (k, d + 1)."""
     rows, weights = sample(data)
     X = data.X[rows]

@@ -47,7 +47,9 @@ def lower_bound(
         return -np.inf
     # The scores of a softmax row go together; others are problems of their own, each with its own shrinking.
     groups = [slice(None)] if loss.code == SOFTMAX else [slice(c, c + 1) for c in range(slopes.shape[1])]
-    return sum(_best(slopes[:, g], _targets(y, g, loss, slopes), share, sizes[g], loss, penalty) for g in groups)
+    return sum(
+        _best(slopes[:, g], _targets(y, g, loss, slopes), share, sizes[g], loss, penalty) for g in groups
+    )
 
 
 def _targets(y: FloatArray, group: slice, loss: Loss, slopes: FloatArray) -> FloatArray:
@@ -80,7 +82,9 @@ def _balanced(slopes: FloatArray, share: FloatArray) -> FloatArray:
     down = (np.maximum(-slopes, 0.0) * share).sum(axis=0)
     least = np.minimum(up, down)
     tiny = np.finfo(np.float64).tiny
-    return np.asarray(slopes * np.where(slopes > 0.0, least / np.maximum(up, tiny), least / np.maximum(down, tiny)))
+    return np.asarray(
+        slopes * np.where(slopes > 0.0, least / np.maximum(up, tiny), least / np.maximum(down, tiny))
+    )
 
 
 def _balanced_softmax(slopes: FloatArray, y: FloatArray, share: FloatArray) -> FloatArray:

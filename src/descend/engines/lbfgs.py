@@ -46,6 +46,8 @@ class Memory:
     """The share of the last step that was taken; 0: no share of it led down."""
     cautious: bool = False
     """Newton's next step goes by parabolas that are nowhere below the loss (corners that are rounded)."""
+    hidden: float = np.inf
+    """By how much rounding the corners of the loss may have moved its lowest value, where that is known."""
     stuck: bool = False
     """Not even a cautious step leads down."""
     estimate: tuple[float, float] | None = None
@@ -55,7 +57,8 @@ class Memory:
 
     def keep(self, point: FloatArray, value: float, gradient: FloatArray) -> None:
         """Goes to ``point``, and remembers the move and what it changed if the gradient tells of curvature."""
-        assert self.point is not None and self.gradient is not None
+        assert self.point is not None
+        assert self.gradient is not None
         change, move = gradient - self.gradient, point - self.point
         if self.moves.maxlen and float(np.vdot(change, move)) > 1e-12 * float(np.vdot(move, move)):
             self.moves.append(move)

@@ -15,8 +15,8 @@ from descend.batches import order
 from descend.engines import row_kernels, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.certificate import estimate_gap, sample
-from descend.engines.lbfgs import Memory, aim, lbfgs_step
 from descend.engines.duality import lower_bound
+from descend.engines.lbfgs import Memory, aim, lbfgs_step
 from descend.engines.newton import MOST_WORK, is_small, newton_direction
 from descend.engines.preconditioner import Preconditioner
 from descend.engines.proximal import (
@@ -30,7 +30,7 @@ from descend.engines.proximal import (
     proximal_step,
     remembered,
 )
-from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives, row_derivatives
+from descend.objectives.losses import SOFTMAX, SQUARED_ERROR, Loss, losses_and_derivatives, row_derivatives
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA, SGD
@@ -46,6 +46,8 @@ HARDLY = 0.8
 ROUNDING = 1e-14
 CAREFUL = 0.2
 """Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
+WORTH_IT = 300_000_000
+"""The same as ``MOST_WORK`` where corners are rounded: a sample has too few rows in them to go by."""
 FEW_ROWS = 10_000
 FEW_NUMBERS = 1_000_000_000
 """A Hessian of a sample of rows: rows at the most, and rows times the square of the numbers of parameters."""
@@ -244,14 +246,16 @@ class LinearEngine:
                 else:
                     aim(memory, first)
         elif memory.length == 0.0:
-            self._go_on(memory, partial(aim_with_l1, memory, model, l1) if l1 else partial(aim, memory, first))
+            self._go_on(
+                memory, partial(aim_with_l1, memory, model, l1) if l1 else partial(aim, memory, first)
+            )
         assert memory.point is not None
         state.parameters[:] = memory.point
         state.steps += 1
         state.visits += (evaluations - 1) * self.num_rows
 
     def _go_on(self, memory: Memory, aim_again: Callable[[], None]) -> None:
-        """After a step that led nowhere down: without the memory, then in float64, and then there is no more to gain."""
+        """After a step that led nowhere: without the memory, then in float64; then there is no more to gain."""
         if memory.moves:
             memory.moves.clear()
             memory.changes.clear()
@@ -278,19 +282,30 @@ class LinearEngine:
 
     def _model(self, optimizer: int, memory: Memory) -> Quadratic:
         """The quadratic that L1 is added to: exact where that is cheap, else what L-BFGS remembers."""
-        assert memory.point is not None and memory.gradient is not None
+        assert memory.point is not None
+        assert memory.gradient is not None
         k, columns = memory.point.shape
         free = free_numbers(memory.point, memory.gradient, self.penalty.l1, self.fit_intercept)
+        if optimizer == NEWTON and self.loss.code == SQUARED_ERROR and self.preconditioner is not None:
+            free[:, :-1] = True
+            places = np.flatnonzero(free)
+            none = np.zeros((len(places), 0))
+            diagonal = np.zeros(len(places))
+            return Quadratic(
+                places, diagonal, self.preconditioner.matrix, 1.0, places, none, none, exact=True
+            )
         if optimizer == NEWTON:
-            small = is_small(self.num_rows, columns - 1, k)
             chosen = np.flatnonzero(free[:, :-1].any(axis=0))
-            if small or k * columns <= MOST_AT_ONCE:
+            if k * columns <= MOST_AT_ONCE or is_small(self.num_rows, columns - 1, k):
                 chosen = np.arange(columns - 1)
             numbers = k * (len(chosen) + 1)
-            few = None
-            if not small and self.num_rows * numbers**2 > MOST_WORK:
-                few = self._few(max(2 * numbers, min(FEW_ROWS, FEW_NUMBERS // numbers**2)))
-            if small or few is None or (numbers <= MOST_AT_ONCE and not self.smooth.shape[1]):
+            work = (
+                numbers**2 if self.loss.code == SOFTMAX else numbers**2 // k
+            )  # others have a block an output
+            few, rounded = None, self.smooth.shape[1] > 0.0
+            if self.num_rows * work > (WORTH_IT if rounded else MOST_WORK):
+                few = self._few(max(2 * numbers, min(FEW_ROWS, FEW_NUMBERS // work)))
+            if few is None or (numbers <= MOST_AT_ONCE and not rounded):
                 return exact(
                     self.data, self.smooth, self.penalty.alpha, memory, chosen, self.fit_intercept, few
                 )
@@ -338,19 +353,50 @@ class LinearEngine:
         )
         return value, part
 
-    def slack(self, num_outputs: int) -> float:
-        """By how much the loss with rounded corners may lie below the loss itself, and a gap of it below the gap."""
-        return 0.5 * self.smooth.shape[1] * num_outputs
-
     def estimate_gap(self, state: State, enough: float) -> float:
         """½ g · H⁻¹ g by conjugate gradients; not run where a cheaper estimate is above ``enough`` already.
 
-        Where corners are rounded, the slack that this leaves is added.
+        Where corners are rounded, what that hides is added.
         """
         if self.loss.has_corners and not self.smooth.shape[1]:
             return np.inf  # steps on batches: corners that are not rounded have no curvature to go by
-        slack = self.slack(len(state.parameters))
-        return self._smooth_gap(state, max(enough - slack, slack)) + slack
+        width = self.smooth.shape[1] * len(state.parameters)
+        if not width:
+            return self._smooth_gap(state, enough)
+        gap = self._smooth_gap(state, max(enough, 0.5 * width))
+        if gap > max(enough, width):
+            return gap + 0.5 * width
+        state.memory.hidden = self._hidden(state)
+        return gap + state.memory.hidden
+
+    def _hidden(self, state: State) -> float:
+        """By how much the objective at the rounded loss's lowest place may lie above its own lowest value.
+
+        The conjugate of the rounded loss is that of the loss + ½ width · slope², so that the loss itself goes no
+        lower than the rounded one's lowest place + ½ width · mean slope². Only rows inside a corner are left over.
+        """
+        memory = state.memory
+        parameters = state.parameters if memory.point is None else memory.point
+        slopes = self._slopes(parameters)
+        squares = (slopes * slopes).sum(axis=1)
+        if self.weights.size:
+            squares *= self.weights
+        raised = memory.value + 0.5 * self.smooth.shape[1] * float(squares.mean())
+        return max(self.mean_loss(parameters) - raised, 0.0)
+
+    def _slopes(self, parameters: FloatArray) -> FloatArray:
+        """The derivative of every row's loss, corners as round as they are, with respect to its scores; (n, k)."""
+        own = parameters if self.in_float64 else parameters.astype(self.data.X.dtype)
+        slopes = np.empty((self.num_rows, len(own)))
+
+        def write(chunk: slice) -> None:
+            X: Any = self.data.X[chunk]
+            scores = X @ own[:, :-1].T + own[:, -1]
+            slopes[chunk] = row_derivatives(self.smooth.code, scores, self.data.y[chunk], self.smooth.shape)
+
+        for _ in self._map(write):
+            pass
+        return slopes
 
     def bound_gap(self, parameters: FloatArray) -> float:
         """The objective at ``parameters`` less the best bound known for its lowest value; below no true gap.
@@ -362,22 +408,16 @@ class LinearEngine:
 
     def _lower_bound(self, parameters: FloatArray) -> float:
         """What no parameters go below, from the slopes at ``parameters`` (``duality.py``)."""
-        own = parameters if self.in_float64 else parameters.astype(self.data.X.dtype)
-        slopes = np.empty((self.num_rows, len(own)))
-
-        def write(chunk: slice) -> None:
-            X: Any = self.data.X[chunk]
-            scores = X @ own[:, :-1].T + own[:, -1]
-            slopes[chunk] = row_derivatives(self.smooth.code, scores, self.data.y[chunk], self.smooth.shape)
 
         def product(shares: FloatArray) -> FloatArray:
-            total = np.zeros((len(own), own.shape[1] - 1))
-            for part in self._map(lambda chunk: _sum_of_rows(self.data.X[chunk], shares[chunk], own.dtype)):
+            total = np.zeros((len(parameters), parameters.shape[1] - 1))
+            for part in self._map(
+                lambda chunk: _sum_of_rows(self.data.X[chunk], shares[chunk], parameters.dtype)
+            ):
                 total += part
             return total
 
-        for _ in self._map(write):
-            pass
+        slopes = self._slopes(parameters)
         return lower_bound(
             slopes, self.data.y, self.weights, self.loss, self.penalty, product, self.fit_intercept
         )
@@ -409,7 +449,8 @@ class LinearEngine:
             assert memory.point is not None
             memory.value, memory.gradient = self.objective(memory.point)
             aim_with_l1(memory, partial(self._model, NEWTON), l1)
-        assert memory.point is not None and memory.gradient is not None
+        assert memory.point is not None
+        assert memory.gradient is not None
         if memory.exact and self.smooth.shape[1]:
             return self._newton_gap(memory)
         if memory.exact:

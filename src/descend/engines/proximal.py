@@ -28,7 +28,7 @@ SWEEPS = 10
 MOST_AT_ONCE = 800
 """Solving for more weights at once than this takes longer than sweeps do."""
 SOLVED = 1e-10
-"""The share of what the quadratic promises that may be left unsolved."""
+NEARLY = 1e-5
 NO_MATRIX = np.empty((0, 0))
 
 
@@ -44,6 +44,8 @@ class Quadratic:
     U: FloatArray
     UM: FloatArray
     exact: bool = False
+    unsolved: float = SOLVED
+    """The share of what it promises that may be left undone."""
 
     def bends(self) -> FloatArray:
         """The curvature along each free number alone."""
@@ -52,31 +54,16 @@ class Quadratic:
             bends += self.scale * np.diag(self.H)[self.place % len(self.H)]
         return np.asarray(bends)
 
-    def along(self, move: FloatArray, num_blocks: int) -> tuple[FloatArray, FloatArray]:
-        """H · move in the places of the blocks, and Uᵀ · move."""
-        wide = np.zeros(num_blocks * len(self.H))
-        if self.H.size:
-            wide[self.place] = move
-            wide = (wide.reshape(num_blocks, -1) @ self.H).ravel()
-        return wide, move @ self.U
-
-    def matrix(self, kept: IntArray) -> FloatArray:
-        """The curvature itself, of the free numbers ``kept``."""
-        total = self.UM[kept] @ self.U[kept].T
-        if self.H.size:
-            block, at = np.divmod(self.place[kept], len(self.H))
-            total += self.scale * np.where(block[:, None] == block, self.H[np.ix_(at, at)], 0.0)
-        total[np.diag_indices(len(kept))] += self.diagonal[kept]
-        return np.asarray(total)
-
-    def lowest(self, gradient: FloatArray, start: FloatArray, strengths: FloatArray) -> tuple[FloatArray, float]:
-        """Where gradient · move + ½ move · curvature · move + Σ strength · |number| is lowest, and how much it falls."""
+    def lowest(
+        self, gradient: FloatArray, start: FloatArray, strengths: FloatArray
+    ) -> tuple[FloatArray, float]:
+        """Where gradient · move + ½ move · curvature · move + Σ strength · |number| is lowest, and by how much."""
         bends = self.bends()
         point = start.copy()
         num_blocks = int(self.place.max(initial=0)) // len(self.H) + 1 if self.H.size else 0
-        along_H, along_U = self.along(point - start, num_blocks)
         fall = 0.0
         for _ in range(ROUNDS):
+            along_H, along_U = self._along(point - start, num_blocks)
             left = descend_by_coordinates(
                 gradient,
                 start,
@@ -92,46 +79,83 @@ class Quadratic:
                 along_H,
                 along_U,
                 SWEEPS,
-                SOLVED * fall,
+                self.unsolved * fall,
             )
-            along_H, along_U = self.along(point - start, num_blocks)
-            slope = self._product(point - start, along_H, along_U)
-            fall = self._fall(gradient, start, point, slope, strengths)
-            if left <= SOLVED * fall:
+            before = fall
+            fall, slope = self._fall(gradient, start, point, strengths, num_blocks)
+            if left <= self.unsolved * fall or fall - before <= 0.1 * self.unsolved * fall:
                 break
             kept = np.flatnonzero((point != 0.0) | (strengths == 0.0))
-            if 0 < len(kept) <= MOST_AT_ONCE:
-                self._solve_for(kept, point, gradient + slope + strengths * np.sign(point), strengths)
-                along_H, along_U = self.along(point - start, num_blocks)
-        slope = self._product(point - start, along_H, along_U)
-        return point, self._fall(gradient, start, point, slope, strengths)
+            if not 0 < len(kept) <= MOST_AT_ONCE:
+                continue
+            try:
+                step = cho_solve(
+                    cho_factor(self._matrix(kept)), (gradient + slope + strengths * np.sign(point))[kept]
+                )
+            except (LinAlgError, ValueError):
+                continue
+            for walk in (_to_zero_and_on, _to_the_first_zero):
+                trial = point.copy()
+                trial[kept] = walk(point[kept], step, strengths[kept] > 0.0)
+                further, _ = self._fall(gradient, start, trial, strengths, num_blocks)
+                if further >= fall:
+                    point, fall = trial, further
+                    break
+        return point, fall
 
-    def _product(self, move: FloatArray, along_H: FloatArray, along_U: FloatArray) -> FloatArray:
-        product = self.diagonal * move + self.UM @ along_U
-        return np.asarray(product + self.scale * along_H[self.place] if self.H.size else product)
+    def _along(self, move: FloatArray, num_blocks: int) -> tuple[FloatArray, FloatArray]:
+        """H · move in the places of the blocks, and Uᵀ · move."""
+        wide = np.zeros(num_blocks * len(self.H))
+        if self.H.size:
+            wide[self.place] = move
+            wide = (wide.reshape(num_blocks, -1) @ self.H).ravel()
+        return wide, move @ self.U
 
     def _fall(
-        self, gradient: FloatArray, start: FloatArray, point: FloatArray, slope: FloatArray, strengths: FloatArray
-    ) -> float:
+        self,
+        gradient: FloatArray,
+        start: FloatArray,
+        point: FloatArray,
+        strengths: FloatArray,
+        num_blocks: int,
+    ) -> tuple[float, FloatArray]:
+        """How much lower the quadratic with L1 is at ``point`` than at ``start``, and curvature · move."""
         move = point - start
+        along_H, along_U = self._along(move, num_blocks)
+        slope = self.diagonal * move + self.UM @ along_U
+        if self.H.size:
+            slope += self.scale * along_H[self.place]
         shrinking = float(strengths @ (np.abs(start) - np.abs(point)))
-        return shrinking - float(gradient @ move) - 0.5 * float(slope @ move)
+        return shrinking - float(gradient @ move) - 0.5 * float(slope @ move), slope
 
-    def _solve_for(self, kept: IntArray, point: FloatArray, slope: FloatArray, strengths: FloatArray) -> None:
-        """Moves the numbers that are not 0 to their lowest place at once, or until the first of them comes to 0."""
-        try:
-            step = cho_solve(cho_factor(self.matrix(kept)), slope[kept])
-        except (LinAlgError, ValueError):
-            return
-        here = point[kept]
-        crossing = (strengths[kept] > 0.0) & (here * (here - step) <= 0.0)
-        if crossing.any():
-            lengths = here[crossing] / step[crossing]
-            first = int(np.argmin(lengths))
-            point[kept] = here - lengths[first] * step
-            point[kept[np.flatnonzero(crossing)[first]]] = 0.0
-        else:
-            point[kept] = here - step
+    def _matrix(self, kept: IntArray) -> FloatArray:
+        """The curvature itself, of the free numbers ``kept``."""
+        total = self.UM[kept] @ self.U[kept].T
+        if self.H.size and len(self.place) == len(self.H):
+            total += self.scale * self.H[np.ix_(kept, kept)]
+        elif self.H.size:
+            block, at = np.divmod(self.place[kept], len(self.H))
+            total += self.scale * np.where(block[:, None] == block, self.H[np.ix_(at, at)], 0.0)
+        total[np.diag_indices(len(kept))] += self.diagonal[kept]
+        return np.asarray(total)
+
+
+def _to_zero_and_on(here: FloatArray, step: FloatArray, sharp: NDArray[np.bool_]) -> FloatArray:
+    """A whole step, but numbers that would change their sign end at 0."""
+    there = here - step
+    return np.where(sharp & (here * there <= 0.0), 0.0, there)
+
+
+def _to_the_first_zero(here: FloatArray, step: FloatArray, sharp: NDArray[np.bool_]) -> FloatArray:
+    """As much of a step as is taken when the first number comes to 0: always leads down."""
+    crossing = np.flatnonzero(sharp & (here * (here - step) <= 0.0))
+    if not len(crossing):
+        return here - step
+    lengths = here[crossing] / step[crossing]
+    first = int(np.argmin(lengths))
+    there = here - lengths[first] * step
+    there[crossing[first]] = 0.0
+    return np.asarray(there)
 
 
 Model = Callable[[Memory], Quadratic]
@@ -171,7 +195,9 @@ def remembered(
         WM = -np.linalg.solve(middle, W.T).T
     except np.linalg.LinAlgError:
         return start
-    quadratic = Quadratic(free, scale * start.diagonal, H, scale, free, W[free], np.ascontiguousarray(WM[free]))
+    quadratic = Quadratic(
+        free, scale * start.diagonal, H, scale, free, W[free], np.ascontiguousarray(WM[free])
+    )
     floor = 1e-8 * scale * (start.bends())
     return quadratic if (quadratic.bends() > floor).all() else start
 
@@ -195,7 +221,7 @@ def exact(
     X: Any = data.X
     y, weights = data.y, data.weights
     if few is not None:
-        X, y, weights = X[few[0]], y[few[0]], few[1] * len(few[1])
+        X, y, weights = X[few[0]], y[few[0]], np.asarray(few[1] * len(few[1]), dtype=np.float64)
     X = X[:, columns] if len(columns) < width - 1 else X
     X = X.toarray() if data.is_sparse else X
     part = Dataset(X, y, weights)
@@ -205,7 +231,17 @@ def exact(
         inside = free % width < width - 1
         free, H = free[inside], H[np.ix_(inside, inside)]
     none = np.zeros((len(free), 0))
-    return Quadratic(free, np.zeros(len(free)), np.ascontiguousarray(H), 1.0, np.arange(len(free)), none, none, True)
+    return Quadratic(
+        free,
+        np.zeros(len(free)),
+        np.ascontiguousarray(H),
+        1.0,
+        np.arange(len(free)),
+        none,
+        none,
+        True,
+        SOLVED if few is None else NEARLY,
+    )
 
 
 def free_numbers(
@@ -227,7 +263,8 @@ def least_slope(parameters: FloatArray, gradient: FloatArray, l1: float) -> Floa
 
 def aim_with_l1(memory: Memory, model: Model, l1: float) -> None:
     """Sets the next step, where it goes, and what it promises."""
-    assert memory.gradient is not None and memory.point is not None
+    assert memory.gradient is not None
+    assert memory.point is not None
     quadratic = model(memory)
     goal = memory.point.copy()
     strengths = np.full(goal.shape, l1)
@@ -239,7 +276,9 @@ def aim_with_l1(memory: Memory, model: Model, l1: float) -> None:
     memory.goal, memory.step, memory.exact = goal, memory.point - goal, quadratic.exact
 
 
-def proximal_step(objective: Objective, parameters: FloatArray, memory: Memory, model: Model, l1: float) -> int:
+def proximal_step(
+    objective: Objective, parameters: FloatArray, memory: Memory, model: Model, l1: float
+) -> int:
     """One step with a halving line search, as ``lbfgs_step`` does it; ``objective`` counts L1 in its value."""
     evaluations = 0
     if memory.point is None:
@@ -247,9 +286,13 @@ def proximal_step(objective: Objective, parameters: FloatArray, memory: Memory, 
         memory.value, memory.gradient = objective(memory.point)
         aim_with_l1(memory, model, l1)
         evaluations = 1
-    assert memory.gradient is not None and memory.step is not None and memory.goal is not None
+    assert memory.gradient is not None
+    assert memory.step is not None
+    assert memory.goal is not None
     size = np.abs(memory.point[:, :-1]).sum()
-    slope = float(np.vdot(memory.gradient, memory.step)) + l1 * float(size - np.abs(memory.goal[:, :-1]).sum())
+    slope = float(np.vdot(memory.gradient, memory.step)) + l1 * float(
+        size - np.abs(memory.goal[:, :-1]).sum()
+    )
     length = 1.0
     for _ in range(HALVINGS):
         # Point − step would leave something of what has to be 0.

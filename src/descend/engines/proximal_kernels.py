@@ -4,8 +4,8 @@ The curvature is
 
     diagonal + scale · blocks of H + U M Uᵀ
 
-over f free numbers: H (q, q) is repeated along the diagonal, once for each output, and number i stands at ``place[i]``
-among the blocks; U (f, r) is what L-BFGS remembers. Either part may be empty.
+over f free numbers: H (q, q) is repeated along the diagonal, once for each output, and number i stands at
+``place[i]`` among the blocks; U (f, r) is what L-BFGS remembers. Either part may be empty.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def descend_by_coordinates(
 ) -> float:
     """Sweeps over ``point`` (f,); returns Σ bend · change² of the last sweep over all, 0 if hardly any was needed.
 
-    ``along_H`` (blocks · q,) and ``along_U`` (r,) are H · move and Uᵀ · move from ``start``; they are kept up to date.
+    ``along_H`` (blocks · q,) and ``along_U`` (r,) are H · move and Uᵀ · move from ``start``, kept up to date.
     Between two sweeps over all numbers go some over those that are not 0.
     """
     f, q, r = point.size, H.shape[0], U.shape[1]

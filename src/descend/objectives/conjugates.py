@@ -55,6 +55,6 @@ def conjugates(code: int, slopes: FloatArray, y: FloatArray, shape: Shape) -> Fl
 
 
 def _x_log_x(x: Any) -> Any:
-    """x · log x, and 0 at 0 and at what rounding leaves below it."""
+    """The product x · log x, and 0 at 0 and at what rounding leaves below it."""
     x = np.maximum(x, 0.0)
     return x * np.log(np.maximum(x, 1e-300))
