@@ -324,7 +324,8 @@ def fit(
         Limits(
             epochs=epochs,
             seconds=settings.seconds,
-            tol=tolerance(settings, plan, data.num_rows),
+            tol=tolerance(settings, plan, data),
+            asked=None if settings.epochs is not None else settings.tol,
             rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
             patience=settings.n_iter_no_change,
             early_stopping=settings.early_stopping and validation is not None,
@@ -375,12 +376,17 @@ def first_intercept(loss: Loss, data: Dataset) -> FloatArray | float:
     return np.log(np.maximum(np.average(data.y, axis=0, weights=data.weights), 1e-12))
 
 
-def tolerance(settings: Settings, plan: Plan, num_rows: int) -> float | None:
-    """``tol`` where the run has to find its end itself. A small table is solved: that costs milliseconds."""
+def tolerance(settings: Settings, plan: Plan, data: Dataset) -> float | None:
+    """``tol`` where the run has to find its end itself. A small table is solved: that costs milliseconds.
+
+    Not with L1 and more columns than rows: which weights are 0 takes seconds to settle to the last digit.
+    """
     if settings.epochs is not None or settings.tol is None:
         return None
+    if plan.penalty.l1 and data.num_columns >= data.num_rows:
+        return settings.tol
     solved = SOLVED_CORNERS if plan.loss.has_corners else SOLVED
-    return min(settings.tol, solved) if plan.untuned and num_rows <= SMALL_TABLE else settings.tol
+    return min(settings.tol, solved) if plan.untuned and data.num_rows <= SMALL_TABLE else settings.tol
 
 
 def _average(settings: Settings) -> TailAverage:

@@ -46,6 +46,8 @@ class Limits:
     early_stopping: bool = False
     certify: bool = False
     """Ends when the estimated gap is below ``tol`` of what was gained (``engines/certificate.py``)."""
+    asked: float | None = None
+    """``tol`` as it was asked for, where a smaller one is attempted."""
     rounding: float = 1e-7
     """What is left to gain below this share of the first loss cannot be told from rounding."""
     plateau: bool = False
@@ -191,8 +193,8 @@ class Watch:
     def finish(self, state: State) -> FloatArray:
         """Ends the history with the parameters that are returned, and returns them."""
         self._pause()
-        if not self.stopped:
-            self.stopped = "epochs"
+        if not self.stopped:  # the phases are over: as low as numbers can tell, or given up
+            self.stopped = "converged" if self._is_good_enough() else "epochs"
         if self.stopped == "interrupted":  # somewhere inside an epoch: what was learnt there counts too
             self._observe(state, self._rows // self.num_visits, whole=True)
         kept = self.latest if self.limits.exact and self.stopped == "epochs" else self.best
@@ -380,6 +382,13 @@ class Watch:
             # Where this width hides little enough, it is the last one.
             self.phase_is_over = (small and state.memory.hidden > 0.5 * enough) or state.memory.stuck
         return self.gap <= enough
+
+    def _is_good_enough(self) -> bool:
+        """Whether the gap that was left is within what was asked for, where more was attempted (small tables)."""
+        if not self.limits.certify or self.limits.asked is None or self.gap is None:
+            return False
+        first, lowest = self._marks[0][1], min(loss for _, loss in self._marks)
+        return self.gap <= 0.5 * self.limits.asked * (first - lowest)
 
     def _slow_down_on_plateau(self, state: State, epoch: int) -> None:
         """The schedule "plateau": a lower rate after epochs in which the last parameters' loss hardly fell."""

@@ -364,6 +364,11 @@ class LinearEngine:
         if not width:
             return self._smooth_gap(state, enough)
         gap = self._smooth_gap(state, max(enough, 0.5 * width))
+        if self.penalty.l1 and state.memory.decrement <= enough < gap and state.memory.point is not None:
+            gap = min(gap, self.bound_gap(state.memory.point))
+            if gap <= enough:
+                state.memory.hidden = 0.0
+                return gap
         if gap > max(enough, width):
             return gap + 0.5 * width
         state.memory.hidden = self._hidden(state)
