@@ -169,11 +169,14 @@ def test_poisson_is_scikit_learns(alpha, batch_size):
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_an_epoch_that_blew_up_is_taken_back(batch_size):
-    """Poisson's first epoch over wild rows ends above its start, and the optimum is found all the same."""
-    wild = X * np.where(np.arange(N) % 50 == 0, 8.0, 1.0)[:, None]
-    counts = np.where(np.arange(N) % 50 == 0, 40.0, COUNTS)
-    model = LinearRegressor(loss="poisson", alpha=0.1, batch_size=batch_size, **TIGHT).fit(wild, counts)
-    whole = LinearRegressor(loss="poisson", alpha=0.1, batch_size="full", **TIGHT).fit(wild, counts)
+    """Poisson's first epoch over wild rows leaves all bounds, and the optimum is found all the same."""
+    heavy = np.arange(N) % 50 == 0
+    wild, counts = X * np.where(heavy, 30.0, 1.0)[:, None], np.where(heavy, 400.0, COUNTS)
+    how = {"loss": "poisson", "alpha": 0.1, "standardize": False, **TIGHT}
+    model = LinearRegressor(batch_size=batch_size, **how).fit(wild, counts)
+    whole = LinearRegressor(batch_size="full", **how).fit(wild, counts)
+    after = model.history_["last_loss"][1]
+    assert after is None or after > model.history_["last_loss"][0]
     np.testing.assert_allclose(model.coef_, whole.coef_, atol=1e-6)
     assert model.history_.stopped == "converged"
 
@@ -185,7 +188,8 @@ def test_named_optimizers_meet_with_l1(optimizer, loss, y):
     """Proximal Newton, proximal L-BFGS and proximal SAGA end at one place, which the dual certifies."""
     how = {"loss": loss, "penalty": "elasticnet", "l1_ratio": 0.7, "alpha": 0.05}
     best = LinearClassifier(**how, **TIGHT).fit(X, y)
-    model = LinearClassifier(**how, optimizer=optimizer, **TIGHT).fit(X, y)
+    size = 7 if optimizer == "saga" else "auto"
+    model = LinearClassifier(**how, optimizer=optimizer, batch_size=size, **TIGHT).fit(X, y)
     np.testing.assert_allclose(model.coef_, best.coef_, atol=1e-4)
     np.testing.assert_array_equal(model.coef_ == 0.0, best.coef_ == 0.0)
     assert best.model_.summary["gap_bound"] <= 1e-6
@@ -241,7 +245,7 @@ def test_l1_on_more_columns_than_rows(batch_size):
     Z, z = wide()
     how = {"penalty": "l1", "batch_size": batch_size, **TIGHT}
     model = LinearRegressor(alpha=0.3, **how).fit(Z, z)
-    oracle = Lasso(alpha=0.3, tol=1e-12, max_iter=100_000).fit(Z, z)
+    oracle = Lasso(alpha=0.3, tol=1e-9, max_iter=100_000).fit(Z, z)
     np.testing.assert_allclose(model.coef_, oracle.coef_, atol=1e-4)
     np.testing.assert_array_equal(model.coef_ == 0.0, oracle.coef_ == 0.0)
     model = LinearClassifier(alpha=0.05, **how).fit(Z, z > 0)
@@ -259,8 +263,9 @@ def test_l1_on_sparse_rows_ends_where_dense_rows_end(loss, batch_size):
     Z = rng.normal(size=(300, 12)) * (rng.random((300, 12)) < 0.4)
     y = np.digitize(Z[:, :3].sum(axis=1) + 0.5 * rng.normal(size=300), [-0.5, 0.5])
     how = {"loss": loss, "penalty": "l1", "alpha": 0.01, "standardize": False, "batch_size": batch_size}
-    dense = LinearClassifier(**how, **CORNERS).fit(Z, y)
-    sparse = LinearClassifier(**how, **CORNERS).fit(csr_array(Z), y)
+    tol = 1e-7 if loss == "hinge" else 1e-9  # what three rounded scores a row hide
+    dense = LinearClassifier(**how, tol=tol, random_state=0).fit(Z, y)
+    sparse = LinearClassifier(**how, tol=tol, random_state=0).fit(csr_array(Z), y)
     np.testing.assert_allclose(sparse.coef_, dense.coef_, atol=1e-5)
     np.testing.assert_array_equal(sparse.coef_ == 0.0, dense.coef_ == 0.0)
     assert sparse.history_.stopped == dense.history_.stopped == "converged"
