@@ -266,13 +266,17 @@ def test_l1_on_sparse_rows_ends_where_dense_rows_end(loss, batch_size):
     tol = 1e-7 if loss == "hinge" else 1e-9  # what three rounded scores a row hide
     dense = LinearClassifier(**how, tol=tol, random_state=0).fit(Z, y)
     sparse = LinearClassifier(**how, tol=tol, random_state=0).fit(csr_array(Z), y)
-    np.testing.assert_allclose(sparse.coef_, dense.coef_, atol=1e-5)
+    np.testing.assert_allclose(sparse.coef_, dense.coef_, atol=1e-4)
     np.testing.assert_array_equal(sparse.coef_ == 0.0, dense.coef_ == 0.0)
     assert sparse.history_.stopped == dense.history_.stopped == "converged"
 
 
 def test_float32_rows_end_at_float64s_optimum():
-    """A small tol on float32 rows: steps that rounding stops go on in float64, to the same weights and zeros."""
+    """A small tol on float32 rows: steps that rounding stops go on in float64, to the same weights and zeros.
+
+    On float32 rows no gap below 1e-7 of the first loss is asked for: with alpha 0.01 a weight may be off by the root of
+    2e-7 / 0.01, 4e-3, and is by 2e-4 at the most.
+    """
     rng = np.random.default_rng(3)
     Z = rng.normal(size=(3000, 8)).astype(np.float32)
     y = (Z[:, :3].sum(axis=1) + rng.logistic(size=3000) > 0).astype(int)
@@ -280,8 +284,21 @@ def test_float32_rows_end_at_float64s_optimum():
         exact = LinearClassifier(alpha=0.01, **how, **CORNERS).fit(Z.astype(np.float64), y)
         for optimizer in ("auto", "lbfgs"):
             model = LinearClassifier(alpha=0.01, optimizer=optimizer, **how, **CORNERS).fit(Z, y)
-            np.testing.assert_allclose(model.coef_, exact.coef_, atol=1e-4)
+            np.testing.assert_allclose(model.coef_, exact.coef_, atol=5e-4)
             np.testing.assert_array_equal(model.coef_ == 0.0, exact.coef_ == 0.0)
+
+
+@pytest.mark.parametrize("how", [{"loss": "hinge"}, {"penalty": "l1"}, {"loss": "hinge", "penalty": "l1"}])
+def test_sparse_float32_rows_are_certified_too(how):
+    """On CSR rows of float32 hinge and L1 end certified, within 1e-3 of dense float64 rows."""
+    rng = np.random.default_rng(5)
+    Z = rng.normal(size=(1500, 30)) * (rng.random((1500, 30)) < 0.3)
+    y = (Z[:, :3].sum(axis=1) + rng.logistic(size=1500) > 0).astype(int)
+    how = {"alpha": 0.003, "standardize": False, "random_state": 0, **how}
+    best = LinearClassifier(**how, tol=1e-7).fit(Z, y).history_.last["loss"]
+    model = LinearClassifier(**how).fit(csr_array(Z.astype(np.float32)), y)
+    assert model.history_.stopped == "converged"
+    assert model.history_.last["loss"] - best <= 1e-3 * (model.history_["loss"][0] - best)
 
 
 @pytest.mark.parametrize("batch_size", ["auto", 1, 32, "full"])

@@ -101,33 +101,27 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     wanted, reason = settings.batch_size, "as asked"
     if wanted == "auto" and is_untuned(settings) and (loss.has_corners or not loss.has_bound):
         wanted, reason = "full", f"{loss.name} is solved on every row at once"
+    if penalty.l1 and wanted == "auto" and data.is_sparse and data.num_rows > SMALL_TABLE:
+        # A step of one sparse row costs that row alone, so many small steps cost no more than few larger ones.
+        wanted, reason = 1, "fixed rule: L1 on sparse rows takes them one by one; not measured"
     if settings.optimizer in WHOLE:
         wanted, reason = "full", f"{settings.optimizer} works on every row at once"
     elif wanted == "auto":
         wanted, reason = default_batch_size(data.num_rows)
     batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
     if settings.optimizer == "saga":
-        _check_saga(loss, penalty, data)
+        _check_saga(loss)
     if is_untuned(settings):
         return _untuned_plan(data, settings, loss, penalty, batch_size, reason, target.num_outputs)
     return _plan_of_one(data, settings, loss, penalty, batch_size, reason, epochs)
 
 
-def _check_saga(loss: Loss, penalty: Penalty, data: Dataset) -> None:
+def _check_saga(loss: Loss) -> None:
     if loss.has_corners:
         raise InputError(
             f"optimizer 'saga' does not go with loss {loss.name!r}, whose slope jumps; "
             'take "auto", "sgd" or "lbfgs"'
         )
-    if not _saga_goes(loss, penalty, data):
-        raise InputError(
-            'optimizer \'saga\' with an L1 penalty takes dense rows only so far; take "auto", "sgd" or "lbfgs"'
-        )
-
-
-def _saga_goes(loss: Loss, penalty: Penalty, data: Dataset) -> bool:
-    """Whether epochs over batches can be SAGA's: slopes that change gradually, and L1 on dense rows only."""
-    return not loss.has_corners and loss.has_bound and not (penalty.l1 and data.is_sparse)
 
 
 def find_objective(data: Dataset, target: Target, settings: Settings) -> tuple[Loss, Penalty]:
@@ -211,7 +205,7 @@ def _untuned_plan(
 
     full_batch = batch_size >= data.num_rows
     fits = data.num_columns <= MOST_COLUMNS and _needs_matrix(data, loss, penalty, num_outputs)
-    saga = _saga_goes(loss, penalty, data)
+    saga = settings.optimizer == "saga" or (not loss.has_corners and loss.has_bound)
     # Applied to a batch's gradient the matrix costs d² a step; below d / 4 rows that is more than the rows do.
     # Mixtures of weights have no corners at zero, so that with L1 only the finish goes by it.
     steps_too = fits and not full_batch and 4 * batch_size >= data.num_columns and not data.is_sparse

@@ -19,6 +19,7 @@ from descend.recipe import Phase
 from descend.types import FloatArray, IntArray
 from descend.updates.schedules import PLATEAU_EPOCHS, PLATEAU_FACTOR, PLATEAU_GAIN, rate_at
 
+GROUP = 4
 SAMPLE_ROWS = 10_000
 SAMPLE_NUMBERS = 8_000_000
 """A look inside an epoch reads this many numbers at most (some milliseconds), but at least SAMPLE_ROWS rows."""
@@ -226,6 +227,10 @@ class Watch:
             visits = min(visits, 4096)  # before anything is known about the speed
         if self.limits.dense:
             visits = min(visits, max(1, self._next_dense - self._rows))
+        if (
+            self.batch_size == 1
+        ):  # single rows go through the engine in fours: cut apart, they round differently
+            visits += -visits % GROUP
         steps = ceil(visits / self.batch_size)
         if self.tail is not None:  # a window closes at its own step, not where somebody happens to look
             steps = min(steps, max(1, self.tail.next_close - self._steps))

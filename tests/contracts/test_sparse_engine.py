@@ -1,6 +1,7 @@
 """The sparse engine takes the dense engine's steps: same rows, same results to rounding."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -154,20 +155,23 @@ def test_what_is_measured_on_the_rows_is_the_same(shape, weighted):
     assert b.visits.num_visits == a.visits.num_visits
 
 
-def test_a_step_of_sgd_does_not_touch_what_its_rows_do_not_hold():
-    """The time of an epoch follows the stored numbers and not the columns, penalty and average included."""
-    import time
-
+@pytest.mark.parametrize("l1", [0.0, 1e-4])
+@pytest.mark.parametrize("optimizer", ["sgd", "saga"])
+def test_a_step_does_not_touch_what_its_rows_do_not_hold(optimizer, l1):
+    """The work of an epoch follows the stored numbers and not the columns, penalties and average included."""
     seconds = []
     for columns in (1_000, 1_000_000):
         rng = np.random.default_rng(0)
         indices = np.sort(rng.integers(columns, size=(4000, 10)), axis=1).ravel()
         X = csr_array((np.ones(40_000), indices, np.arange(0, 40_001, 10)), shape=(4000, columns))
         data = Dataset(X, rng.integers(2, size=(4000, 1)).astype(float))
-        engine = make_engine(data, SHAPES["log_loss"][0], Penalty(0.01), average_every=1)
+        engine = make_engine(
+            data, SHAPES["log_loss"][0], Penalty(0.01, l1), average_every=int(optimizer == "sgd")
+        )
         state = State(np.zeros((1, columns + 1)))
-        engine.run(state, rule("sgd", 0.1), order(0, 1, 4000)[:2], 1)
-        began = time.perf_counter()
-        engine.run(state, rule("sgd", 0.1), order(0, 1, 4000), 1)
-        seconds.append(time.perf_counter() - began)
-    assert seconds[1] < 0.5, seconds  # 4,000 dense steps of a million columns would be 4 billion updates
+        how = rule(optimizer, 0.1, full_term=1.0, single_term=10.0)
+        engine.run(state, how, order(0, 1, 4000)[:2], 1)
+        began = time.thread_time()  # of this thread alone: how busy the machine is does not count
+        engine.run(state, how, order(0, 1, 4000), 1)
+        seconds.append(time.thread_time() - began)
+    assert seconds[1] < 1.0, seconds  # 4,000 dense steps of a million columns would be 4 billion updates

@@ -42,23 +42,41 @@ def test_numbers_are_those_of_splitmix64(seed, bound):
     assert out.tolist() == expected
 
 
-def fisher_yates(places, state, start, stop):
-    for i in range(stop - 1, start, -1):
+def fisher_yates(things, state):
+    for i in range(len(things) - 1, 0, -1):
         state, z = split_mix(state)
-        j = start + (((z >> 32) * (i - start + 1)) >> 32)
-        places[i], places[j] = places[j], places[i]
+        j = ((z >> 32) * (i + 1)) >> 32
+        things[i], things[j] = things[j], things[i]
     return state
 
 
-@given(st.integers(0, MASK), st.integers(0, 60), st.integers(1, 7), st.integers(1, 20))
-def test_the_kernel_is_its_plain_twin(seed, num_places, strip, window):
-    """Strips permuted, then each window permuted: as plain Python does it with the same stream."""
+@given(
+    st.integers(0, MASK),
+    st.integers(1, 60),
+    st.integers(1, 7),
+    st.integers(1, 20),
+    st.sampled_from([1, 2, 3]),
+)
+def test_the_kernel_is_its_plain_twin(seed, num_places, strip, window, run):
+    """Strips permuted, then each window's runs permuted: as plain Python does it with the same stream."""
     num_strips = -(-num_places // strip)
     got = np.empty(num_places, dtype=np.int64)
-    fill_order(np.array([seed], dtype=np.uint64), strip, window, np.empty(num_strips, dtype=np.int64), got)
+    fill_order(
+        np.array([seed], dtype=np.uint64), strip, window, run, np.empty(num_strips, dtype=np.int64), got
+    )
     strips = list(range(num_strips))
-    state = fisher_yates(strips, seed, 0, num_strips)
+    state = fisher_yates(strips, seed)
+    turn = 0
+    if run > 1:
+        state, z = split_mix(state)
+        turn = ((z >> 32) * num_places) >> 32
     places = [p for s in strips for p in range(s * strip, min((s + 1) * strip, num_places))]
+    places = [(p + turn) % num_places for p in places]
+    expected = []
     for start in range(0, num_places, window):
-        state = fisher_yates(places, state, start, min(start + window, num_places))
-    assert got.tolist() == places
+        part = places[start : start + window]
+        whole = len(part) // run * run
+        runs = [part[i : i + run] for i in range(0, whole, run)]
+        state = fisher_yates(runs, state)
+        expected += [p for r in runs for p in r] + part[whole:]
+    assert got.tolist() == expected

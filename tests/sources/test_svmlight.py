@@ -92,6 +92,9 @@ def test_numbers_are_rounded_as_python_rounds_them():
         ("1 1:2\n0 3", 2, "'3' has no value"),
         ("1 1:2\n2:1 3:4\n", 2, "label is missing before '2:1'"),
         ("1\n0\n", None, "holds no number besides labels"),
+        ("1 q7:3 2:1\n", 1, "number in 'q7:3' is not a whole number"),
+        ("1 2:1\n0 qid\n", 2, "number in 'qid' is not a whole number"),
+        ("1 1:1\n0 1000000000000:1\n", None, "has a column numbered 1,000,000,000,000"),
     ],
 )
 def test_mistakes_are_named_with_their_line(tmp_path, monkeypatch, text, line, what):

@@ -28,6 +28,6 @@ def gram_product(X: Any, weights: FloatArray, num_rows: int, direction: FloatArr
     if is_sparse(X):
         from descend.engines import sparse_kernels
 
-        sparse_kernels.gram_product(X.data, X.indices, X.indptr, weights, num_rows, direction, out)
+        sparse_kernels.gram_product(*sparse_kernels.kernel_rows(X), weights, num_rows, direction, out)
     else:
         row_kernels.gram_product(X, weights, num_rows, direction, out)

@@ -30,7 +30,14 @@ from descend.engines.proximal import (
     proximal_step,
     remembered,
 )
-from descend.objectives.losses import SOFTMAX, SQUARED_ERROR, Loss, losses_and_derivatives, row_derivatives
+from descend.objectives.losses import (
+    SOFTMAX,
+    SQUARED_ERROR,
+    Loss,
+    losses_and_derivatives,
+    row_derivatives,
+    row_losses,
+)
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA, SGD
@@ -54,6 +61,8 @@ FEW_ROWS = 10_000
 FEW_NUMBERS = 1_000_000_000
 """A Hessian of a sample of rows: rows at the most, and rows times the square of the numbers of parameters."""
 SMALLEST_CHUNK = 4096
+MOST_NUMBERS = 2**18
+"""With more parameters, which then do not lie near the processor, BLAS is used instead of loops over rows."""
 SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
 
 
@@ -110,7 +119,6 @@ class LinearEngine:
         part = Dataset(self.data.X[rows], self.data.y[rows])
         weights = self.weights[rows] if self.weights.size else ALL_ONE
         gradient = np.zeros(parameters.shape, dtype=part.X.dtype)
-        scores = np.zeros(len(parameters), dtype=part.X.dtype)
         room = row_kernels.room_for(part.X, len(parameters))
         n = part.num_rows
         row_kernels.add_gradient(
@@ -123,11 +131,11 @@ class LinearEngine:
             parameters,
             room,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             gradient,
         )
         loss, weight = row_kernels.add_losses(
-            part.X, part.y, weights, 0, n, parameters, scores, self.loss.code, self.loss.shape
+            part.X, part.y, weights, 0, n, parameters, room, self.loss.code, self.loss.kernel_shape
         )
         return Sums(loss, gradient, weight)
 
@@ -156,7 +164,7 @@ class LinearEngine:
             self.average_every,
             state.steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.schedule,
@@ -180,7 +188,7 @@ class LinearEngine:
             self.average_every,
             state.steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.optimizer.code,
@@ -196,13 +204,18 @@ class LinearEngine:
         if state.table is None or state.mean_gradient is None:
             state.table = np.zeros((self.num_rows, len(state.parameters)), dtype=self.data.X.dtype)
             state.mean_gradient = np.zeros(state.parameters.shape)
-        state.steps, state.share = saga_kernels.run_saga(
+        kernel: Any = saga_kernels.run_saga_of_one
+        size: tuple[int, ...] = ()
+        matrix: tuple[FloatArray, ...] = ()
+        if batch_size > 1 or self.inverse.size:
+            kernel, size, matrix = saga_kernels.run_saga, (batch_size,), (self.inverse,)
+        state.steps, state.share = kernel(
             self.data.X,
             self.data.y,
             self.weights,
             self.only_visits,
             order,
-            batch_size,
+            *size,
             state.parameters,
             state.table,
             state.mean_gradient,
@@ -211,12 +224,12 @@ class LinearEngine:
             state.steps,
             rule.num_steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.full_term,
             rule.single_term,
-            self.inverse,
+            *matrix,
             rule.fit_intercept,
         )
 
@@ -332,7 +345,7 @@ class LinearEngine:
 
     def objective(self, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Mean loss + penalty and its gradient (k, d + 1), float64; read in one pass."""
-        own = parameters if self.in_float64 else parameters.astype(self.data.X.dtype)
+        own = self._own(parameters)
         value, gradient = 0.0, np.zeros(own.shape, dtype=np.float64)
         for part_value, part in self._map(partial(self._objective_of, parameters=own)):
             value += part_value
@@ -345,9 +358,9 @@ class LinearEngine:
 
     def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Sums over a chunk: of the weighted losses, and of their gradients."""
-        if len(parameters) > 1 or self.in_float64:
-            return self._part_of_many(chunk, parameters, self.smooth)
-        data, loss, shape = self.data, self.smooth.code, self.smooth.shape
+        if parameters.size > MOST_NUMBERS or self.in_float64:
+            return self._by_products(chunk, parameters, self.smooth)
+        data, loss, shape = self.data, self.smooth.code, self.smooth.kernel_shape
         part = np.zeros(parameters.shape, dtype=data.X.dtype)
         room = row_kernels.room_for(data.X, len(parameters))
         value = row_kernels.add_objective(
@@ -389,11 +402,15 @@ class LinearEngine:
         if self.weights.size:
             squares *= self.weights
         raised = memory.value + 0.5 * self.smooth.shape[1] * float(squares.mean())
-        return max(self.mean_loss(parameters) - raised, 0.0)
+        return max(self.mean_loss(self._own(parameters)) - raised, 0.0)
+
+    def _own(self, parameters: FloatArray) -> FloatArray:
+        """``parameters`` in the rows' data type, or in float64 where the objective is computed so."""
+        return parameters if self.in_float64 else parameters.astype(self.data.X.dtype)
 
     def _slopes(self, parameters: FloatArray) -> FloatArray:
         """The derivative of every row's loss, corners as round as they are, with respect to its scores; (n, k)."""
-        own = parameters if self.in_float64 else parameters.astype(self.data.X.dtype)
+        own = self._own(parameters)
         slopes = np.empty((self.num_rows, len(own)))
 
         def write(chunk: slice) -> None:
@@ -411,7 +428,7 @@ class LinearEngine:
         With an L1 penalty only: it is far above the gap where L1 is weak, and infinite at a first glance.
         """
         self.lowest = max(self.lowest, self._lower_bound(parameters))
-        return max(self.mean_loss(parameters) - self.lowest, 0.0)
+        return max(self.mean_loss(self._own(parameters)) - self.lowest, 0.0)
 
     def _lower_bound(self, parameters: FloatArray) -> float:
         """What no parameters go below, from the slopes at ``parameters`` (``duality.py``)."""
@@ -533,8 +550,8 @@ class LinearEngine:
             state.steps,
         )
 
-    def _part_of_many(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
-        """Sums of weighted loss and gradient of a chunk's rows for several outputs, by matrix products."""
+    def _by_products(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
+        """Sums of weighted loss and gradient of a chunk's rows by matrix products, in the parameters' precision."""
         X, y = self.data.X[chunk], self.data.y[chunk]
         scores = X @ parameters[:, :-1].T + parameters[:, -1]
         losses, derivatives = losses_and_derivatives(loss.code, scores, y, loss.shape)
@@ -546,18 +563,6 @@ class LinearEngine:
         gradient[:, -1] = derivatives.sum(axis=0, dtype=np.float64)
         return float(losses.sum(dtype=np.float64)), gradient
 
-    def _losses_of_many(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
-        """Sums of weighted losses and of weights for several outputs."""
-        if rows.start == rows.stop:
-            return 0.0, 0.0
-        X = self.data.X[rows]
-        scores = X @ parameters[:, :-1].T + parameters[:, -1]
-        losses = losses_and_derivatives(self.loss.code, scores, self.data.y[rows], self.loss.shape)[0]
-        if not self.weights.size:
-            return float(losses.sum(dtype=np.float64)), float(len(X))
-        weights = self.weights[rows]
-        return float(losses @ weights), float(weights.sum())
-
     def _full_gradient(self, parameters: FloatArray) -> FloatArray:
         total = np.zeros(parameters.shape, dtype=np.float64)
         for part in self._map(partial(self._gradient_of, parameters=parameters)):
@@ -566,9 +571,9 @@ class LinearEngine:
 
     def _gradient_of(self, chunk: slice, parameters: FloatArray) -> FloatArray:
         """The sum over a chunk of the weighted losses' gradients."""
-        if len(parameters) > 1:
-            return self._part_of_many(chunk, parameters, self.loss)[1]
-        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.shape
+        if parameters.size > MOST_NUMBERS:
+            return self._by_products(chunk, parameters, self.loss)[1]
+        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.kernel_shape
         part = np.zeros(parameters.shape, dtype=X.dtype)
         room = row_kernels.room_for(X, len(parameters))
         row_kernels.add_gradient(
@@ -590,10 +595,13 @@ class LinearEngine:
 
     def _losses_of(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
         """Sums of the weighted losses of some rows, and of their weights."""
-        if len(parameters) > 1:
-            return self._losses_of_many(rows, parameters)
         data = self.data
-        scores = np.zeros(1, dtype=data.X.dtype)
+        if parameters.dtype != data.X.dtype:  # float64 over float32 rows: kernels take one data type
+            scores = data.X[rows] @ parameters[:, :-1].T + parameters[:, -1]
+            losses = row_losses(self.loss.code, scores, data.y[rows], self.loss.shape)
+            weights = self.weights[rows] if self.weights.size else np.ones(len(losses))
+            return float(losses @ weights), float(weights.sum())
+        room = row_kernels.room_for(data.X, len(parameters))
         return row_kernels.add_losses(
             data.X,
             data.y,
@@ -601,9 +609,9 @@ class LinearEngine:
             rows.start,
             rows.stop,
             parameters,
-            scores,
+            room,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
         )
 
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:

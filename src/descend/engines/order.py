@@ -30,10 +30,11 @@ def below(state: Any, bound: int) -> int:
 
 
 @kernel
-def fill_order(state: Any, strip: int, window: int, strips: IntArray, places: IntArray) -> None:
-    """Overwrites ``places`` (N,) with 0 … N − 1: strips in random order, then each window's places permuted.
+def fill_order(state: Any, strip: int, window: int, run: int, strips: IntArray, places: IntArray) -> None:
+    """Overwrites ``places`` (N,) with 0 … N − 1: strips in random order, then each window's runs permuted.
 
-    ``strips`` (ceil(N / strip),) is room to work in.
+    ``strips`` (ceil(N / strip),) is room to work in. ``run`` neighbours stay together; with a run above 1 the whole
+    is turned by a random number of places first, so that other rows are neighbours in every epoch.
     """
     num_strips = strips.size
     for i in range(num_strips):
@@ -41,12 +42,15 @@ def fill_order(state: Any, strip: int, window: int, strips: IntArray, places: In
     for i in range(num_strips - 1, 0, -1):
         j = below(state, i + 1)
         strips[i], strips[j] = strips[j], strips[i]
+    turn = below(state, places.size) if run > 1 else 0
     filled = 0
     for i in range(num_strips):
-        for place in range(strips[i] * strip, min((strips[i] + 1) * strip, places.size)):
-            places[filled] = place
+        start = strips[i] * strip + turn
+        for place in range(start, min(start + strip, places.size + turn)):
+            places[filled] = place if place < places.size else place - places.size
             filled += 1
     for start in range(0, places.size, window):
-        for i in range(min(start + window, places.size) - 1, start, -1):
-            j = start + below(state, i - start + 1)
-            places[i], places[j] = places[j], places[i]
+        for i in range((min(start + window, places.size) - start) // run - 1, 0, -1):
+            one, other = start + i * run, start + below(state, i + 1) * run
+            for k in range(run):
+                places[one + k], places[other + k] = places[other + k], places[one + k]

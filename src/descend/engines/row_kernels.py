@@ -7,32 +7,40 @@ checked before. The plain twin is ``engines/reference.py``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from descend.engines import lanes
 from descend.engines.compiled import inline, kernel, part
-from descend.engines.fast_math import exponential
+from descend.engines.fast_math import exponential, logistic
 from descend.engines.prefetch import prefetch
 from descend.objectives import losses
-from descend.objectives.losses import LOG_LOSS, SOFTMAX, Shape, derivative, softmax_value, value
+from descend.objectives.losses import (
+    LOG_LOSS,
+    SOFTMAX,
+    Shape,
+    derivative,
+    log_loss,
+    squared_error,
+    value,
+)
 from descend.types import FloatArray, IntArray
 
 for formula in losses.FORMULAS:
     inline(formula)
 
 BLOCK = 64  # rows whose scores are kept before their derivatives are taken
-AHEAD = 12  # rows between asking memory for a row and using it: 8 to 16 measure alike
+AHEAD = 32  # rows between asking memory for a row and using it: 16 is too late for 20 columns, 64 no better
 LINE = 64  # bytes that one prefetch brings
+LONGEST_PREFETCH = 512  # bytes of a row to ask for: of a longer one the processor fetches the rest by itself
 
 
 @part
 def write_scores(X: FloatArray, row: int, parameters: FloatArray, scores: FloatArray) -> None:
     """Overwrites ``scores`` (k,) with w·x + b of one row."""
-    d = X.shape[1]
     for c in range(parameters.shape[0]):
-        total = parameters[c, d]
-        for j in range(d):
-            total += X[row, j] * parameters[c, j]
-        scores[c] = total
+        scores[c] = lanes.score(X, row, parameters, c) + parameters[c, X.shape[1]]
 
 
 @part
@@ -44,11 +52,37 @@ def target_of(y: FloatArray, row: int, output: int, num_outputs: int) -> float:
 
 
 @part
-def write_derivatives(loss: int, shape: Shape, scores: FloatArray, y: FloatArray, row: int) -> None:
+def slope(loss: int, shape: Any, score: Any, target: Any) -> Any:
+    """The derivative of one score's loss.
+
+    ``shape`` is None for log loss and squared error, here and in every kernel: by that type Numba leaves out the
+    formulas of the other losses, and compiles faster.
+    """
+    number = type(score)
+    if loss == LOG_LOSS:
+        return logistic(score) - number(target)
+    if shape is None:
+        return score - number(target)
+    return number(derivative(loss, score, target, shape))
+
+
+@part
+def loss_of(loss: int, shape: Shape | None, score: Any, target: Any) -> Any:
+    """The loss of one score, float64."""
+    if shape is None:
+        if loss == LOG_LOSS:
+            return log_loss(np.float64(score), np.float64(target))
+        return squared_error(np.float64(score), np.float64(target))
+    return value(loss, np.float64(score), np.float64(target), shape)
+
+
+@part
+def write_derivatives(loss: int, shape: Shape | None, scores: FloatArray, y: FloatArray, row: int) -> None:
     """Overwrites ``scores`` (k,) of one row with the derivatives of its loss."""
     if loss == SOFTMAX:
-        largest = scores.max()
-        total = scores.dtype.type(0.0)
+        largest, total = scores[0], scores.dtype.type(0.0)
+        for c in range(1, scores.shape[0]):
+            largest = max(largest, scores[c])
         for c in range(scores.shape[0]):
             scores[c] = exponential(scores[c] - largest)
             total += scores[c]
@@ -57,65 +91,45 @@ def write_derivatives(loss: int, shape: Shape, scores: FloatArray, y: FloatArray
         scores[int(y[row, 0])] -= scores.dtype.type(1.0)
     else:
         for c in range(scores.shape[0]):
-            scores[c] = derivative(loss, scores[c], target_of(y, row, c, scores.shape[0]), shape)
+            scores[c] = slope(loss, shape, scores[c], target_of(y, row, c, scores.shape[0]))
 
 
 @part
-def add_gradient_of_one(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
-    row: int,
-    parameters: FloatArray,
-    scores: FloatArray,
-    loss: int,
-    shape: Shape,
-    gradient: FloatArray,
-) -> None:
-    """Adds one row's weighted gradient to ``gradient``; ``scores`` (k,) is room to work in."""
-    d = X.shape[1]
-    write_scores(X, row, parameters, scores)
-    write_derivatives(loss, shape, scores, y, row)
-    weight = weights[row] if weights.size else 1.0
-    for c in range(parameters.shape[0]):
-        r = X.dtype.type(scores[c] * weight)
-        for j in range(d):
-            gradient[c, j] += r * X[row, j]
-        gradient[c, d] += r
+def write_rows(order: IntArray, start: int, stop: int, rows: IntArray) -> None:
+    """Overwrites ``rows`` with order[start:stop], or with start … stop − 1 where ``order`` is empty."""
+    if order.size > 0:
+        for i in range(stop - start):
+            rows[i] = order[start + i]
+    else:
+        for i in range(stop - start):
+            rows[i] = start + i
 
 
-@part
+@kernel
 def write_block_scores(
-    X: FloatArray, order: IntArray, start: int, stop: int, parameters: FloatArray, scores: FloatArray
+    X: FloatArray,
+    order: IntArray,
+    start: int,
+    rows: IntArray,
+    n: int,
+    parameters: FloatArray,
+    room: FloatArray,
 ) -> None:
-    """Overwrites ``scores[: stop - start]`` with the scores of rows start … stop − 1, one output, four at a time."""
-    d = X.shape[1]
-    w = parameters[0]
-    ordered = order.size > 0
-    bytes_of_row = d * X.itemsize
-    i = start
-    while i + 4 <= stop:
-        a, b, c, e = i, i + 1, i + 2, i + 3
-        if ordered:
-            for ahead in range(min(i + AHEAD, order.size), min(i + AHEAD + 4, order.size)):
-                for offset in range(0, bytes_of_row, LINE):
-                    prefetch(X, order[ahead], offset)
-            a, b, c, e = order[a], order[b], order[c], order[e]
-        sa = sb = sc = se = w[d]
-        for j in range(d):  # four rows share each load of w
-            sa += X[a, j] * w[j]
-            sb += X[b, j] * w[j]
-            sc += X[c, j] * w[j]
-            se += X[e, j] * w[j]
-        at = i - start
-        scores[at], scores[at + 1], scores[at + 2], scores[at + 3] = sa, sb, sc, se
+    """Overwrites ``room[:k, :n]`` with the scores of rows[:n], four rows at a time; asks memory for those to come."""
+    k, d = parameters.shape[0], X.shape[1]
+    bytes_of_row = min(d * X.itemsize, LONGEST_PREFETCH)
+    i = 0
+    while i + 4 <= n:
+        soon = start + i + AHEAD
+        for ahead in range(min(soon, order.size), min(soon + 4, order.size)):
+            for offset in range(0, bytes_of_row, LINE):
+                prefetch(X, order[ahead], offset)
+        for c in range(k):
+            lanes.four_scores(X, rows[i], rows[i + 1], rows[i + 2], rows[i + 3], parameters, c, room, i)
         i += 4
-    while i < stop:
-        row = order[i] if ordered else i
-        score = w[d]
-        for j in range(d):
-            score += X[row, j] * w[j]
-        scores[i - start] = score
+    while i < n:
+        for c in range(k):
+            room[c, i] = lanes.score(X, rows[i], parameters, c) + parameters[c, d]
         i += 1
 
 
@@ -127,52 +141,103 @@ def write_block_derivatives(
     start: int,
     stop: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     scores: FloatArray,
     targets: FloatArray,
 ) -> None:
-    """Overwrites scores of a block with weighted derivatives, without a branch or a call in the loop."""
+    """Overwrites ``scores[: stop - start]`` of one output with weighted derivatives, without a branch in the loop."""
     ordered = order.size > 0
     n = stop - start
     number = scores.dtype.type
     for i in range(n):
         targets[i] = y[order[start + i] if ordered else start + i, 0]
+    write_loop_of_derivatives(loss, shape, n, scores, targets)
+    if weights.size:
+        for i in range(n):
+            scores[i] *= number(weights[order[start + i] if ordered else start + i])
+
+
+@part
+def write_loop_of_derivatives(
+    loss: int, shape: Shape | None, n: int, scores: FloatArray, targets: FloatArray
+) -> None:
+    """The two losses that most people ask for get a loop of their own, in which nothing is looked up."""
+    number = scores.dtype.type
     if loss == LOG_LOSS:
         for i in range(n):
             scores[i] = number(1.0) / (number(1.0) + exponential(-scores[i])) - targets[i]
     else:
         for i in range(n):
-            scores[i] = derivative(loss, scores[i], targets[i], shape)
-    if weights.size:
+            scores[i] = slope(loss, shape, scores[i], targets[i])
+
+
+@kernel
+def write_room_of_derivatives(
+    y: FloatArray,
+    weights: FloatArray,
+    rows: IntArray,
+    n: int,
+    loss: int,
+    shape: Shape | None,
+    room: FloatArray,
+) -> None:
+    """Overwrites the scores in ``room`` with weighted derivatives; loops over rows have no branch inside."""
+    k = room.shape[0] - 2
+    number = room.dtype.type
+    if loss == SOFTMAX:
+        write_softmax(n, room)
         for i in range(n):
-            scores[i] *= weights[order[start + i] if ordered else start + i]
+            room[int(y[rows[i], 0]), i] -= number(1.0)
+    for c in range(k if loss != SOFTMAX else 0):
+        for i in range(n):
+            room[k, i] = target_of(y, rows[i], c, k)
+        if loss == LOG_LOSS:  # the losses that most people ask for get loops in which nothing is looked up
+            for i in range(n):
+                room[c, i] = number(1.0) / (number(1.0) + exponential(-room[c, i])) - room[k, i]
+        else:
+            for i in range(n):
+                room[c, i] = slope(loss, shape, room[c, i], room[k, i])
+    if weights.size:
+        for c in range(k):
+            for i in range(n):
+                room[c, i] *= number(weights[rows[i]])
 
 
 @part
+def write_softmax(n: int, room: FloatArray) -> None:
+    """Overwrites n columns of scores with probabilities, the last two rows with each largest score and divisor."""
+    k = room.shape[0] - 2
+    number = room.dtype.type
+    for i in range(n):
+        room[k, i], room[k + 1, i] = room[0, i], number(0.0)
+    for c in range(1, k):
+        for i in range(n):
+            room[k, i] = max(room[k, i], room[c, i])
+    for c in range(k):
+        for i in range(n):
+            room[c, i] = exponential(room[c, i] - room[k, i])
+            room[k + 1, i] += room[c, i]
+    for c in range(k):
+        for i in range(n):
+            room[c, i] /= room[k + 1, i]
+
+
+@kernel
 def add_block_gradient(
-    X: FloatArray, order: IntArray, start: int, stop: int, derivatives: FloatArray, gradient: FloatArray
+    X: FloatArray, rows: IntArray, n: int, derivatives: FloatArray, gradient: FloatArray
 ) -> None:
-    """Adds derivative · (x, 1) of rows start … stop − 1 to ``gradient``, one output, four rows at a time."""
-    d = X.shape[1]
-    g = gradient[0]
-    ordered = order.size > 0
-    i = start
-    while i + 4 <= stop:
-        a, b, c, e = i, i + 1, i + 2, i + 3
-        if ordered:
-            a, b, c, e = order[a], order[b], order[c], order[e]
-        at = i - start
-        ra, rb, rc, re = derivatives[at], derivatives[at + 1], derivatives[at + 2], derivatives[at + 3]
-        for j in range(d):
-            g[j] += ra * X[a, j] + rb * X[b, j] + rc * X[c, j] + re * X[e, j]
-        g[d] += ra + rb + rc + re
+    """Adds derivative · (x, 1) of rows[:n] to ``gradient``, four rows at a time."""
+    k, d = gradient.shape[0], X.shape[1]
+    i = 0
+    while i + 4 <= n:
+        for c in range(k):
+            lanes.add_four(gradient, c, X, rows[i], rows[i + 1], rows[i + 2], rows[i + 3], derivatives, i)
         i += 4
-    while i < stop:
-        row = order[i] if ordered else i
-        r = derivatives[i - start]
-        for j in range(d):
-            g[j] += r * X[row, j]
-        g[d] += r
+    while i < n:
+        for c in range(k):
+            r = derivatives[c, i]
+            lanes.move(gradient, c, 1.0, X, rows[i], r)
+            gradient[c, d] += r
         i += 1
 
 
@@ -187,31 +252,21 @@ def add_gradient(
     parameters: FloatArray,
     room: FloatArray,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     gradient: FloatArray,
 ) -> None:
     """Adds the gradients of rows order[start:stop] (rows start … stop − 1 where ``order`` is empty).
 
-    ``room`` is what ``room_for`` makes. One output goes block by block: scores, derivatives, gradient, while the
-    block's rows are still in the nearest cache.
+    ``room`` is what ``room_for`` makes. It goes block by block: scores, derivatives, gradient, while the block's
+    rows are still in the nearest cache.
     """
-    if parameters.shape[0] == 1:
-        scores, targets = room[:BLOCK], room[BLOCK:]
-        for low in range(start, stop, BLOCK):
-            high = min(low + BLOCK, stop)
-            write_block_scores(X, order, low, high, parameters, scores)
-            write_block_derivatives(y, weights, order, low, high, loss, shape, scores, targets)
-            add_block_gradient(X, order, low, high, scores, gradient)
-        return
-    ordered = order.size > 0
-    bytes_of_row = X.shape[1] * X.itemsize
-    scores = room[: parameters.shape[0]]
-    for i in range(start, stop):
-        row = order[i] if ordered else i
-        if ordered and i + AHEAD < order.size:
-            for offset in range(0, bytes_of_row, LINE):
-                prefetch(X, order[i + AHEAD], offset)
-        add_gradient_of_one(X, y, weights, row, parameters, scores, loss, shape, gradient)
+    rows = np.empty(BLOCK, dtype=np.int64)
+    for low in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - low)
+        write_rows(order, low, low + n, rows)
+        write_block_scores(X, order, low, rows, n, parameters, room)
+        write_room_of_derivatives(y, weights, rows, n, loss, shape, room)
+        add_block_gradient(X, rows, n, room, gradient)
 
 
 @kernel
@@ -224,42 +279,74 @@ def add_objective(
     parameters: FloatArray,
     room: FloatArray,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     gradient: FloatArray,
 ) -> float:
     """``add_gradient`` of rows start … stop − 1 that also returns the sum of their weighted losses."""
-    no_order = np.empty(0, dtype=np.int64)
+    no_order, rows = np.empty(0, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
     total = 0.0
-    if parameters.shape[0] == 1:
-        scores, targets = room[:BLOCK], room[BLOCK:]
-        for low in range(start, stop, BLOCK):
-            high = min(low + BLOCK, stop)
-            write_block_scores(X, no_order, low, high, parameters, scores)
-            for row in range(low, high):
-                row_loss = value(loss, np.float64(scores[row - low]), y[row, 0], shape)
-                total += row_loss * weights[row] if weights.size else row_loss
-            write_block_derivatives(y, weights, no_order, low, high, loss, shape, scores, targets)
-            add_block_gradient(X, no_order, low, high, scores, gradient)
-        return total
-    scores = room[: parameters.shape[0]]
-    for row in range(start, stop):
-        write_scores(X, row, parameters, scores)
-        row_loss = 0.0
-        if loss == SOFTMAX:
-            row_loss += softmax_value(scores, int(y[row, 0]))
-        else:
-            for c in range(scores.shape[0]):
-                target = target_of(y, row, c, scores.shape[0])
-                row_loss += value(loss, np.float64(scores[c]), target, shape)
-        total += row_loss * weights[row] if weights.size else row_loss
-        add_gradient_of_one(X, y, weights, row, parameters, scores, loss, shape, gradient)
+    for low in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - low)
+        write_rows(no_order, low, low + n, rows)
+        write_block_scores(X, no_order, low, rows, n, parameters, room)
+        total += block_loss(y, weights, low, low + n, loss, shape, room)
+        write_room_of_derivatives(y, weights, rows, n, loss, shape, room)
+        add_block_gradient(X, rows, n, room, gradient)
+    return total
+
+
+@kernel
+def block_loss(
+    y: FloatArray,
+    weights: FloatArray,
+    start: int,
+    stop: int,
+    loss: int,
+    shape: Shape | None,
+    room: FloatArray,
+) -> float:
+    """The sum, float64, of the weighted losses of rows start … stop − 1, whose scores ``room`` has."""
+    n, k = stop - start, room.shape[0] - 2
+    total = 0.0
+    if loss == LOG_LOSS and not weights.size:
+        product = 1.0  # of 1 + e⁻ˡˢˡ, below 2⁶⁴: one logarithm for all rows
+        for i in range(n):
+            score = room[0, i]
+            product *= 1.0 + np.float64(exponential(-abs(score)))
+            total += np.float64(max(score, room.dtype.type(0.0)) - y[start + i, 0] * score)
+        return float(total + np.log(product))
+    if loss == SOFTMAX:
+        return softmax_loss(y, weights, start, n, room)
+    for c in range(k):
+        for i in range(n):
+            row_loss = loss_of(loss, shape, room[c, i], target_of(y, start + i, c, k))
+            total += row_loss * weights[start + i] if weights.size else row_loss
+    return total
+
+
+@part
+def softmax_loss(y: FloatArray, weights: FloatArray, start: int, n: int, room: FloatArray) -> float:
+    """``block_loss`` of softmax; the last two rows of ``room`` are worked in, the scores stay."""
+    k = room.shape[0] - 2
+    total = 0.0
+    for i in range(n):
+        room[k, i], room[k + 1, i] = room[0, i], room.dtype.type(0.0)
+    for c in range(1, k):
+        for i in range(n):
+            room[k, i] = max(room[k, i], room[c, i])
+    for c in range(k):
+        for i in range(n):
+            room[k + 1, i] += exponential(room[c, i] - room[k, i])
+    for i in range(n):
+        row_loss = np.log(np.float64(room[k + 1, i])) + np.float64(room[k, i] - room[int(y[start + i, 0]), i])
+        total += row_loss * weights[start + i] if weights.size else row_loss
     return total
 
 
 @kernel
 def room_for(X: FloatArray, num_outputs: int) -> FloatArray:
-    """An array for ``add_gradient`` to work in."""
-    return np.empty(max(num_outputs, 2 * BLOCK), dtype=X.dtype)
+    """An array (k + 2, 64) for ``add_gradient`` to work in: scores, then targets."""
+    return np.empty((num_outputs + 2, BLOCK), dtype=X.dtype)
 
 
 @kernel
@@ -270,25 +357,22 @@ def add_losses(
     start: int,
     stop: int,
     parameters: FloatArray,
-    scores: FloatArray,
+    room: FloatArray,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
 ) -> tuple[float, float]:
     """Sum of weighted losses, and of weights, of rows start … stop − 1."""
+    no_order, rows = np.empty(0, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
     total = 0.0
-    total_weight = 0.0
-    for row in range(start, stop):
-        write_scores(X, row, parameters, scores)
-        row_loss = 0.0
-        if loss == SOFTMAX:
-            row_loss += softmax_value(scores, int(y[row, 0]))
-        else:
-            for c in range(scores.shape[0]):
-                target = target_of(y, row, c, scores.shape[0])
-                row_loss += value(loss, np.float64(scores[c]), target, shape)
-        weight = weights[row] if weights.size else 1.0
-        total += weight * row_loss
-        total_weight += weight
+    total_weight = 0.0 if weights.size else np.float64(stop - start)
+    for low in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - low)
+        write_rows(no_order, low, low + n, rows)
+        write_block_scores(X, no_order, low, rows, n, parameters, room)
+        total += block_loss(y, weights, low, low + n, loss, shape, room)
+    if weights.size:
+        for row in range(start, stop):
+            total_weight += weights[row]
     return total, total_weight
 
 

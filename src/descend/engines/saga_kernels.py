@@ -13,12 +13,27 @@ table · (x, 1). The plain twin is ``engines/reference.py``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from descend.engines import lanes
 from descend.engines.compiled import inline, kernel, part
 from descend.engines.prefetch import prefetch
-from descend.engines.row_kernels import AHEAD, LINE, write_derivatives, write_scores
-from descend.objectives.losses import HUBER, LOG_LOSS, MODIFIED_HUBER, SOFTMAX, SQUARED_ERROR, Shape
+from descend.engines.row_kernels import (
+    AHEAD,
+    BLOCK,
+    LINE,
+    LONGEST_PREFETCH,
+    add_block_gradient,
+    room_for,
+    write_block_scores,
+    write_derivatives,
+    write_room_of_derivatives,
+    write_rows,
+    write_scores,
+)
+from descend.objectives.losses import HUBER, LOG_LOSS, MODIFIED_HUBER, SOFTMAX, Shape
 from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
 
@@ -28,7 +43,9 @@ LEAST_SHARE = 0.03
 
 
 @part
-def curvature_share(loss: int, shape: Shape, derivatives: FloatArray, y: FloatArray, row: int) -> float:
+def curvature_share(
+    loss: int, shape: Shape | None, derivatives: FloatArray, y: FloatArray, row: int
+) -> float:
     """A row's second derivative as a share of the loss's bound, told from its derivatives."""
     if loss == LOG_LOSS:
         p = derivatives[0] + y[row, 0]
@@ -39,7 +56,7 @@ def curvature_share(loss: int, shape: Shape, derivatives: FloatArray, y: FloatAr
             p = derivatives[c] + (1.0 if c == int(y[row, 0]) else 0.0)
             most = max(most, min(2.0 * p, 4.0 * p * (1.0 - p)))
         return most
-    if loss == SQUARED_ERROR:
+    if shape is None:  # squared error
         return 1.0
     steepest = np.inf  # beyond it the loss is straight, and where it is flat it does not bend either
     if loss == HUBER:
@@ -72,22 +89,61 @@ def take_step(
     number = parameters.dtype.type
     step, ridge = number(rate), number(alpha)
     for c in range(k):
-        for j in range(d):
-            gradient[c, j] += ridge * parameters[c, j]
         if not fit_intercept:
             gradient[c, d] = number(0.0)
+        for j in range(d):
+            gradient[c, j] += ridge * parameters[c, j]
         if preconditioner.shape[0] == 0:
             for j in range(d + 1):
                 parameters[c, j] -= step * gradient[c, j]
             if l1 > 0.0:
-                for j in range(d):
-                    parameters[c, j] = shrunk(parameters[c, j], number(rate * l1))
+                shrink_all(parameters, c, number(rate * l1))
         else:
             for i in range(d + 1):
-                total = number(0.0)
-                for j in range(d + 1):
-                    total += preconditioner[i, j] * gradient[c, j]
-                parameters[c, i] -= step * total
+                parameters[c, i] -= step * lanes.score(preconditioner, i, gradient, c)
+
+
+@part
+def shrink_all(parameters: FloatArray, output: int, by: Any) -> None:
+    """L1's own step, the intercept apart."""
+    for j in range(parameters.shape[1] - 1):
+        parameters[output, j] = shrunk(parameters[output, j], by)
+
+
+@part
+def step_of_one(
+    X: FloatArray,
+    row: int,
+    parameters: FloatArray,
+    derivatives: FloatArray,
+    table: FloatArray,
+    mean_gradient: FloatArray,
+    visit: float,
+    filling: bool,
+    alpha: float,
+    l1: float,
+    rate: float,
+    fit_intercept: bool,
+) -> None:
+    """A step on a single row from its weighted ``derivatives`` (k,), and the mean gradient after it, in one go."""
+    k, d = parameters.shape[0], parameters.shape[1] - 1
+    number = parameters.dtype.type
+    along, keep = number(0.0 if filling else rate), number(1.0 - rate * alpha)
+    for c in range(k):
+        now = number(derivatives[c])
+        change = now - table[row, c]
+        table[row, c] = now
+        kept = np.float64(change) / table.shape[0]
+        factor = number(rate * visit) * (now if filling else change)
+        # The step goes along the mean gradient as it is after this row.
+        lanes.saga_move(
+            parameters, mean_gradient, c, keep, along, X, row, factor + along * number(kept), kept
+        )
+        mean_gradient[c, d] += kept
+        if fit_intercept:
+            parameters[c, d] -= factor + along * number(mean_gradient[c, d])
+        if l1 > 0.0:
+            shrink_all(parameters, c, number(rate * l1))
 
 
 @kernel
@@ -106,7 +162,7 @@ def run_saga(
     first_step: int,
     num_steps: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     alpha: float,
     l1: float,
     full_term: float,
@@ -120,47 +176,112 @@ def run_saga(
     tenth over ``num_steps``. The last, smaller batch takes a step that is shorter in proportion.
     """
     k, d = parameters.shape[0], X.shape[1]
-    n = X.shape[0]
+    num_rows = X.shape[0]
     number = X.dtype.type
-    gradient = np.zeros((k, d + 1), dtype=X.dtype)
-    scores = np.zeros(k, dtype=X.dtype)
-    horizon = 10.0 / n
-    bytes_of_row = d * X.itemsize
+    gradient, changes = np.zeros((k, d + 1), dtype=X.dtype), np.zeros((k, d + 1), dtype=X.dtype)
+    scores, nothing, rows = (
+        np.zeros(k, dtype=X.dtype),
+        np.empty(0, dtype=np.float64),
+        np.empty(BLOCK, dtype=np.int64),
+    )
+    room, kept = room_for(X, k), room_for(X, k)
+    horizon = 10.0 / num_rows
     step = first_step
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
-        s = np.sqrt(max(share, LEAST_SHARE))
-        if filling:
-            rate = (1.0 - 0.9 * step / num_steps) / (s * (full_term + 2.0 * single_term))
-        else:
-            rate = 1.0 / (s * (full_term + 3.0 * single_term))
-        rate *= (stop - start) / batch_size
+        rate = rate_of(share, filling, step, num_steps, full_term, single_term) * (stop - start) / batch_size
         step += 1
-        for i in range(start, stop):
-            row = order[i]
-            if i + AHEAD < order.size:
-                for offset in range(0, bytes_of_row, LINE):
-                    prefetch(X, order[i + AHEAD], offset)
-            write_scores(X, row, parameters, scores)
-            write_derivatives(loss, shape, scores, y, row)
-            weight = weights[row] if weights.size else 1.0
-            visit = visit_weights[row] if visit_weights.size else 1.0
-            share += horizon * (visit * weight * curvature_share(loss, shape, scores, y, row) - share)
-            for c in range(k):
-                now = number(scores[c] * weight)
-                change = now - table[row, c]
-                table[row, c] = now
-                towards = number(visit / (stop - start)) * (now if filling else change)
-                kept = np.float64(change) / n
-                for j in range(d):
-                    gradient[c, j] += towards * X[row, j]
-                    mean_gradient[c, j] += kept * X[row, j]
-                gradient[c, d] += towards
-                mean_gradient[c, d] += kept
-        if not filling:
-            for c in range(k):
-                for j in range(d + 1):
+        for low in range(start, stop, BLOCK):
+            n = min(BLOCK, stop - low)
+            write_rows(order, low, low + n, rows)
+            write_block_scores(X, order, low, rows, n, parameters, room)
+            write_room_of_derivatives(y, nothing, rows, n, loss, shape, room)
+            for i in range(n):
+                row = rows[i]
+                weight = weights[row] if weights.size else 1.0
+                visit = visit_weights[row] if visit_weights.size else 1.0
+                for c in range(k):
+                    scores[c] = room[c, i]
+                share += horizon * (visit * weight * curvature_share(loss, shape, scores, y, row) - share)
+                for c in range(k):
+                    now = number(scores[c] * weight)
+                    change = now - table[row, c]
+                    table[row, c] = now
+                    room[c, i] = number(visit / (stop - start)) * (now if filling else change)
+                    kept[c, i] = change
+            add_block_gradient(X, rows, n, room, gradient)
+            if visit_weights.size:
+                add_block_gradient(X, rows, n, kept, changes)
+        for c in range(k):
+            for j in range(d + 1):  # without visits' weights both sums are the same but for a factor
+                moved = changes[c, j] if visit_weights.size else gradient[c, j] * number(stop - start)
+                changes[c, j] = number(0.0)
+                mean_gradient[c, j] += np.float64(moved) / num_rows
+                if not filling:
                     gradient[c, j] += number(mean_gradient[c, j])
         take_step(parameters, gradient, preconditioner, alpha, l1, rate, fit_intercept)
-        gradient[:] = number(0.0)
+        for c in range(k):
+            for j in range(d + 1):
+                gradient[c, j] = number(0.0)
+    return step, share
+
+
+@part
+def rate_of(
+    share: float, filling: bool, step: int, num_steps: int, full_term: float, single_term: float
+) -> float:
+    """The rate after ``step`` steps, as ``run_saga`` has it."""
+    s = np.sqrt(max(share, LEAST_SHARE))
+    if filling:
+        return float((1.0 - 0.9 * step / num_steps) / (s * (full_term + 2.0 * single_term)))
+    return float(1.0 / (s * (full_term + 3.0 * single_term)))
+
+
+@kernel
+def run_saga_of_one(
+    X: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    visit_weights: FloatArray,
+    order: IntArray,
+    parameters: FloatArray,
+    table: FloatArray,
+    mean_gradient: FloatArray,
+    filling: bool,
+    share: float,
+    first_step: int,
+    num_steps: int,
+    loss: int,
+    shape: Shape | None,
+    alpha: float,
+    l1: float,
+    full_term: float,
+    single_term: float,
+    fit_intercept: bool,
+) -> tuple[int, float]:
+    """``run_saga`` for batch size 1 without a preconditioner: parameters move as the row is read."""
+    k, d = parameters.shape[0], X.shape[1]
+    number = X.dtype.type
+    scores = np.zeros(k, dtype=X.dtype)
+    horizon = 10.0 / X.shape[0]
+    bytes_of_row = min(d * X.itemsize, LONGEST_PREFETCH)
+    step = first_step
+    for i in range(order.size):
+        row = order[i]
+        if i + AHEAD < order.size:
+            for offset in range(0, bytes_of_row, LINE):
+                prefetch(X, order[i + AHEAD], offset)
+            prefetch(table, order[i + AHEAD], 0)
+        rate = rate_of(share, filling, step, num_steps, full_term, single_term)
+        step += 1
+        write_scores(X, row, parameters, scores)
+        write_derivatives(loss, shape, scores, y, row)
+        weight = weights[row] if weights.size else 1.0
+        visit = visit_weights[row] if visit_weights.size else 1.0
+        share += horizon * (visit * weight * curvature_share(loss, shape, scores, y, row) - share)
+        for c in range(k):
+            scores[c] *= number(weight)
+        step_of_one(
+            X, row, parameters, scores, table, mean_gradient, visit, filling, alpha, l1, rate, fit_intercept
+        )
     return step, share

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from descend.engines import sparse_kernels as kernels
+from descend.engines import sparse_kernels, sparse_steps
 from descend.engines.base import Rule, State, Sums
 from descend.engines.linear import CHUNKS, NO_ORDER, SMALLEST_CHUNK, LinearEngine
 from descend.engines.newton import is_small, newton_direction
+from descend.engines.sparse_dense_steps import run_dense_steps
+from descend.engines.sparse_proximal import run_proximal_sgd
 from descend.engines.sparse_saga import run_sparse_saga
 from descend.errors import InputError
 from descend.types import Dataset, FloatArray, IntArray
@@ -24,7 +27,7 @@ class SparseEngine(LinearEngine):
     def __init__(self, data: Dataset, *args: Any, **options: Any) -> None:
         super().__init__(data, *args, **options)
         X: Any = data.X
-        self.rows = (X.data, X.indices, X.indptr)
+        self.rows = sparse_kernels.kernel_rows(X)
         self.diagonal: FloatArray | None = None
         # A chunk has a gradient of its own, as wide as the data: rows enough that it is worth it.
         fewest = -(-4 * data.num_columns * data.num_rows // max(1, X.nnz))
@@ -51,9 +54,9 @@ class SparseEngine(LinearEngine):
     ) -> tuple[float, float, FloatArray]:
         """Sums of losses and weights, and the gradient (k, d + 1), of a part of the rows."""
         loss_used = self.smooth if rounded else self.loss
-        V = _by_column(parameters)
+        V = np.ascontiguousarray(parameters.T)
         gradient = np.zeros(V.shape if with_gradient else (0, 1), dtype=V.dtype)
-        loss, weight = kernels.add_sums(
+        loss, weight = sparse_kernels.add_sums(
             *self.rows,
             self.data.y,
             self.weights,
@@ -80,59 +83,67 @@ class SparseEngine(LinearEngine):
         return loss, weight
 
     def _steps_of_one(self, state: State, rule: Rule, order: IntArray) -> None:
-        if self.penalty.l1:  # every weight moves towards zero, whatever the row holds
-            self._dense_steps(state, rule, order, 1)
+        if self.penalty.l1:
+            self._steps(state, rule, order, 1)
             return
-        V = _by_column(state.parameters)
-        sums = self._no_sums(V)
-        state.steps, more = kernels.run_sgd_of_one(
+        sums = self._sums_to_average(state)
+        state.steps, more = sparse_steps.run_sgd_of_one(
             *self.rows,
             self.data.y,
             self.visit_weights,
             order,
-            V,
+            _by_column(state, "parameters"),
             sums,
             self.average_every,
+            self._is_narrow(1),
             state.steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             rule.schedule,
             rule.rate * state.pace,
             rule.num_steps,
             rule.fit_intercept,
         )
-        self._leave(state, V, sums, more)
+        _average_again(state, sums, more)
 
-    def _no_sums(self, V: FloatArray) -> FloatArray:
-        return np.zeros(V.shape) if self.average_every else NO_SUMS
+    def _is_narrow(self, batch_size: int) -> bool:
+        """Whether the rows between two averages hold more numbers than the data has columns."""
+        numbers = self.data.X.size / max(1, self.num_rows) * batch_size * self.average_every
+        return bool(numbers > self.data.num_columns)
 
-    def _leave(self, state: State, V: FloatArray, sums: FloatArray, more: int) -> None:
-        """What the kernel leaves, as the state has it: ``sums`` is that of ``more`` parameters averaged."""
-        state.parameters[:] = V.T
-        if more:
-            state.num_averaged += more
-            state.average += (sums.T - more * state.average) / state.num_averaged
+    def _sums_to_average(self, state: State) -> FloatArray:
+        """The sum of the parameters averaged so far, (d + 1, k), in the place of their average; empty without one."""
+        if not self.average_every:
+            return NO_SUMS
+        sums = _by_column(state, "average")
+        sums *= state.num_averaged
+        return sums
 
     def _steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
-        if rule.optimizer.code != SGD or rule.clip or self.penalty.l1:
+        if rule.optimizer.code != SGD or rule.clip:
             self._dense_steps(state, rule, order, batch_size)
             return
-        V = _by_column(state.parameters)
-        sums = self._no_sums(V)
-        run = kernels.run_sgd_of_one_output if len(state.parameters) == 1 else kernels.run_sgd
+        run: Callable[..., tuple[int, int]] = sparse_steps.run_sgd
+        how: bool | float = self._is_narrow(batch_size)
+        if self.penalty.l1:
+            run, how = run_proximal_sgd, self.penalty.l1
+        elif len(state.parameters) == 1:
+            run = sparse_steps.run_sgd_of_one_output
+        sums = self._sums_to_average(state)
         state.steps, more = run(
             *self.rows,
             self.data.y,
             self.visit_weights,
             order,
             batch_size,
-            V,
+            _by_column(state, "parameters"),
             sums,
             self.average_every,
+            how,
             state.steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             rule.schedule,
             rule.rate * state.pace,
@@ -140,10 +151,10 @@ class SparseEngine(LinearEngine):
             rule.sum_rows,
             rule.fit_intercept,
         )
-        self._leave(state, V, sums, more)
+        _average_again(state, sums, more)
 
     def _dense_steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
-        state.steps, state.num_averaged = kernels.run_dense_steps(
+        state.steps, state.num_averaged = run_dense_steps(
             *self.rows,
             self.data.y,
             self.visit_weights,
@@ -157,7 +168,7 @@ class SparseEngine(LinearEngine):
             self.average_every,
             state.steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
             self.penalty.l1,
             rule.optimizer.code,
@@ -173,7 +184,6 @@ class SparseEngine(LinearEngine):
         if state.table is None or state.mean_gradient is None:
             state.table = np.zeros((self.num_rows, len(state.parameters)), dtype=self.data.X.dtype)
             state.mean_gradient = np.zeros(state.parameters.shape)
-        V, mean_gradient = _by_column(state.parameters), _by_column(state.mean_gradient)
         state.steps, state.share = run_sparse_saga(
             *self.rows,
             self.data.y,
@@ -181,21 +191,21 @@ class SparseEngine(LinearEngine):
             self.only_visits,
             order,
             batch_size,
-            V,
+            _by_column(state, "parameters"),
             state.table,
-            mean_gradient,
+            _by_column(state, "mean_gradient"),
             rule.filling,
             state.share,
             state.steps,
             rule.num_steps,
             self.loss.code,
-            self.loss.shape,
+            self.loss.kernel_shape,
             self.penalty.alpha,
+            self.penalty.l1,
             rule.full_term,
             rule.single_term,
             rule.fit_intercept,
         )
-        state.parameters[:], state.mean_gradient[:] = V.T, mean_gradient.T
 
     def _newton_direction(self, memory: Any, gradient: FloatArray) -> FloatArray:
         if not is_small(self.num_rows, self.data.num_columns, len(gradient)):
@@ -225,18 +235,26 @@ class SparseEngine(LinearEngine):
 
     def _inverse_diagonal(self) -> FloatArray:
         """1 / (curvature · mean(weight · x²) + alpha) of every column, and of the intercept; (d + 1,)."""
-        values, indices, indptr = self.rows
-        squares = np.square(values.astype(np.float64))
+        X: Any = self.data.X
+        squares = np.square(X.data.astype(np.float64))
         total = float(self.num_rows)
         if self.weights.size:
-            squares *= np.repeat(self.weights, np.diff(indptr))
+            squares *= np.repeat(self.weights, np.diff(X.indptr))
             total = float(self.weights.sum())
-        bends = np.append(np.bincount(indices, squares, minlength=self.data.num_columns), total)
+        bends = np.append(np.bincount(X.indices, squares, minlength=self.data.num_columns), total)
         bends *= self.loss.curvature / self.num_rows
         bends[:-1] += self.penalty.alpha
         return np.asarray(1.0 / np.maximum(bends, 1e-6 * bends.max()))
 
 
-def _by_column(parameters: FloatArray) -> FloatArray:
-    """(d + 1, k), contiguous; one output is a view, more are a copy."""
-    return np.ascontiguousarray(parameters.T)
+def _by_column(state: State, name: str) -> FloatArray:
+    """An array (k, d + 1) of the state as (d + 1, k), contiguous. From then on the state keeps it in this order."""
+    columns = np.ascontiguousarray(getattr(state, name).T)
+    setattr(state, name, columns.T)
+    return columns
+
+
+def _average_again(state: State, sums: FloatArray, more: int) -> None:
+    """Makes an average of ``sums``, in place; ``more`` parameters were added to it."""
+    state.num_averaged += more
+    sums /= max(1, state.num_averaged)

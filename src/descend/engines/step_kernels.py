@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from descend.engines import lanes
 from descend.engines.compiled import inline, kernel, part
-from descend.engines.fast_math import exponential
 from descend.engines.prefetch import prefetch
-from descend.engines.row_kernels import AHEAD, LINE, add_gradient, room_for, write_derivatives, write_scores
-from descend.objectives.losses import LOG_LOSS, Shape, derivative
+from descend.engines.row_kernels import (
+    AHEAD,
+    LINE,
+    LONGEST_PREFETCH,
+    add_gradient,
+    room_for,
+    slope,
+    write_derivatives,
+    write_scores,
+)
+from descend.objectives.losses import Shape
 from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
 from descend.updates import ADAM, ADAMW, SGD, reach, schedules, update
@@ -49,53 +58,61 @@ def apply_update(
     step: int,
 ) -> None:
     """One step from the sum ``gradient``, which is left at zero for the next batch."""
+    k, d = parameters.shape[0], parameters.shape[1] - 1
     number = parameters.dtype.type
-    rate_, alpha_, scale_ = number(rate), number(alpha), number(scale)
-    beta1, beta2 = number(numbers[0]), number(numbers[1])
-    correction1 = correction2 = number(1.0)
-    if optimizer in (ADAM, ADAMW):
-        correction1 = number(1.0 - numbers[0] ** step)
-        correction2 = number(1.0 - numbers[1] ** step)
-    shrink = number(1.0)
-    if optimizer == ADAMW:  # L2 acts on the weights themselves, not through the gradient's moments
-        shrink, alpha_ = number(1.0 - rate * alpha), number(0.0)
-    d = parameters.shape[1] - 1
     if numbers[2] > 0.0:
-        scale_ *= number(clip_factor(gradient, scale, numbers[2]))
-    for c in range(parameters.shape[0]):
-        for j in range(d):
-            g = gradient[c, j] * scale_ + alpha_ * parameters[c, j]
-            gradient[c, j] = 0.0
-            parameters[c, j], first[c, j], second[c, j] = update(
-                optimizer,
-                shrink * parameters[c, j],
-                g,
-                first[c, j],
-                second[c, j],
-                rate_,
-                beta1,
-                beta2,
-                correction1,
-                correction2,
+        scale *= clip_factor(gradient, scale, numbers[2])
+    for c in range(k):
+        if not fit_intercept:
+            gradient[c, d] = number(0.0)
+        if optimizer == SGD:
+            keep, factor = number(1.0 - rate * alpha), number(rate * scale)
+            for j in range(d):
+                parameters[c, j] = keep * parameters[c, j] - factor * gradient[c, j]
+            parameters[c, d] -= factor * gradient[c, d]
+        else:
+            update_with_memory(
+                parameters[c], gradient[c], first[c], second[c], optimizer, rate, numbers, alpha, scale, step
             )
-        if fit_intercept:
-            parameters[c, d], first[c, d], second[c, d] = update(
-                optimizer,
-                parameters[c, d],
-                gradient[c, d] * scale_,
-                first[c, d],
-                second[c, d],
-                rate_,
-                beta1,
-                beta2,
-                correction1,
-                correction2,
-            )
-        gradient[c, d] = 0.0
         if l1 > 0.0:
+            correction2 = 1.0 - numbers[1] ** step if optimizer in (ADAM, ADAMW) else 1.0
             for j in range(d):
                 by = reach(optimizer, rate, second[c, j], numbers[0], correction2) * l1
                 parameters[c, j] = shrunk(parameters[c, j], number(by))
+        for j in range(d + 1):
+            gradient[c, j] = number(0.0)
+
+
+@part
+def update_with_memory(
+    w: FloatArray,
+    gradient: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    optimizer: int,
+    rate: float,
+    numbers: FloatArray,
+    alpha: float,
+    scale: float,
+    step: int,
+) -> None:
+    """One output's step of an optimizer that remembers: moments, or sums of squares."""
+    number = w.dtype.type
+    rate_, alpha_, scale_ = number(rate), number(alpha), number(scale)
+    beta1, beta2 = number(numbers[0]), number(numbers[1])
+    correction1 = correction2 = shrink = number(1.0)
+    if optimizer in (ADAM, ADAMW):
+        correction1 = number(1.0 - numbers[0] ** step)
+        correction2 = number(1.0 - numbers[1] ** step)
+    if optimizer == ADAMW:  # L2 acts on the weights themselves, not through the gradient's moments
+        shrink, alpha_ = number(1.0 - rate * alpha), number(0.0)
+    d = w.size - 1
+    for j in range(d + 1):
+        ridge, keep = (alpha_, shrink) if j < d else (number(0.0), number(1.0))
+        g = gradient[j] * scale_ + ridge * w[j]
+        w[j], first[j], second[j] = update(
+            optimizer, keep * w[j], g, first[j], second[j], rate_, beta1, beta2, correction1, correction2
+        )
 
 
 @part
@@ -107,7 +124,7 @@ def sgd_step_of_one(
     parameters: FloatArray,
     scores: FloatArray,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     rate: float,
     alpha: float,
     l1: float,
@@ -117,15 +134,14 @@ def sgd_step_of_one(
     d = X.shape[1]
     number = X.dtype.type
     weight = rate * (weights[row] if weights.size else 1.0)
-    shrink = number(1.0 - rate * alpha)
+    keep = number(1.0 - rate * alpha)
     write_scores(X, row, parameters, scores)
     write_derivatives(loss, shape, scores, y, row)
     for c in range(parameters.shape[0]):
-        r = number(scores[c] * weight)
-        for j in range(d):
-            parameters[c, j] = shrink * parameters[c, j] - r * X[row, j]
+        r = number(-scores[c] * weight)
+        lanes.move(parameters, c, keep, X, row, r)
         if fit_intercept:
-            parameters[c, d] -= r
+            parameters[c, d] += r
         if l1 > 0.0:
             for j in range(d):
                 parameters[c, j] = shrunk(parameters[c, j], number(rate * l1))
@@ -143,7 +159,7 @@ def run_sgd_of_one(
     average_every: int,
     first_step: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     alpha: float,
     l1: float,
     schedule: int,
@@ -153,45 +169,87 @@ def run_sgd_of_one(
 ) -> tuple[int, int]:
     """``run_steps`` for batch size 1, plain SGD and one output: the textbook's stochastic gradient descent.
 
-    A loop of its own because the score and the step stay in registers here: half the time of the general one.
+    A step waits for the score, the score for the step before it. So four rows are taken together: what their scores
+    are at the weights before the first, and the products of the rows with one another, say what each score is after
+    the steps before it, and only numbers wait for numbers. The steps are the same but for rounding.
     """
     d = X.shape[1]
     w = parameters[0]
     number = X.dtype.type
     n = order.size
-    bytes_of_row = d * X.itemsize
+    bytes_of_row = min(d * X.itemsize, LONGEST_PREFETCH)
+    products, rates, keeps = (
+        np.empty(12, dtype=X.dtype),
+        np.empty(4, dtype=X.dtype),
+        np.empty(4, dtype=X.dtype),
+    )
+    one = number(1.0) if fit_intercept else number(0.0)
     step = first_step
-    for i in range(n):
-        row = order[i]
-        if i + AHEAD < n:
+    for low in range(0, n, 4):
+        high = min(low + 4, n)
+        for i in range(min(low + AHEAD, n), min(high + AHEAD, n)):
             for offset in range(0, bytes_of_row, LINE):
-                prefetch(X, order[i + AHEAD], offset)
-        step += 1
-        now = rate_at(schedule, rate, step, num_steps)
-        shrink = number(1.0 - now * alpha)
-        score = w[d]
-        for j in range(d):
-            score += X[row, j] * w[j]
-        if loss == LOG_LOSS:
-            r = number(1.0) / (number(1.0) + exponential(-score)) - number(y[row, 0])
+                prefetch(X, order[i], offset)
+        for i in range(low, high):
+            now = rate_at(schedule, rate, step + 1 + i - low, num_steps)
+            keeps[i - low] = number(1.0 - now * alpha)
+            rates[i - low] = number(now * weights[order[i]] if weights.size else now)
+        averaged_after = average_every - step % average_every if average_every > 0 else 4
+        if high - low == 4 and averaged_after >= 4 and l1 == 0.0:
+            a, b, c, e = order[low], order[low + 1], order[low + 2], order[low + 3]
+            lanes.four_products(X, a, b, c, e, parameters, products)
+            wa, wb, wc, we = products[0], products[1], products[2], products[3]
+            ab, ac, ae, bc, be, ce = (
+                products[4],
+                products[5],
+                products[6],
+                products[7],
+                products[8],
+                products[9],
+            )
+            ka, kb, kc, ke = keeps[0], keeps[1], keeps[2], keeps[3]
+            ra, rb, rc, re = rates[0], rates[1], rates[2], rates[3]
+            bias = w[d]
+            kab, kbc = ka * kb, kb * kc
+            da = slope(loss, shape, wa + bias, y[a, 0])
+            db = slope(loss, shape, ka * wb + bias - da * (ra * (ab + one)), y[b, 0])
+            before = kab * wc + bias - da * (ra * (kb * ac + one))
+            dc = slope(loss, shape, before - db * (rb * (bc + one)), y[c, 0])
+            before = kab * kc * we + bias - da * (ra * (kbc * ae + one)) - db * (rb * (kc * be + one))
+            de = slope(loss, shape, before - dc * (rc * (ce + one)), y[e, 0])
+            da, db, dc, de = -ra * da, -rb * db, -rc * dc, -re * de
+            lanes.move_by_four(
+                parameters, 0, kab * kc * ke, X, a, b, c, e, kbc * ke * da, kc * ke * db, ke * dc, de
+            )
+            w[d] += one * (da + db + dc + de)
+            step += 4
+            if average_every > 0 and averaged_after == 4:
+                num_averaged += 1
+                add_to_average(parameters, average, num_averaged)
         else:
-            r = number(derivative(loss, score, y[row, 0], shape))
-        if weights.size:
-            r *= number(weights[row])
-        r *= number(now)
-        for j in range(d):
-            w[j] = shrink * w[j] - r * X[row, j]
-        if fit_intercept:
-            w[d] -= r
-        if l1 > 0.0:
-            for j in range(d):
-                w[j] = shrunk(w[j], number(now * l1))
-        if average_every > 0 and step % average_every == 0:
-            num_averaged += 1
-            share = 1.0 / num_averaged
-            for j in range(d + 1):
-                average[0, j] += share * (w[j] - average[0, j])
+            for i in range(low, high):
+                row = order[i]
+                r = -rates[i - low] * slope(loss, shape, lanes.score(X, row, parameters, 0) + w[d], y[row, 0])
+                lanes.move(parameters, 0, keeps[i - low], X, row, r)
+                w[d] += one * r
+                step += 1
+                if l1 > 0.0:
+                    by = number(rate_at(schedule, rate, step, num_steps) * l1)
+                    for j in range(d):
+                        w[j] = shrunk(w[j], by)
+                if average_every > 0 and step % average_every == 0:
+                    num_averaged += 1
+                    add_to_average(parameters, average, num_averaged)
     return step, num_averaged
+
+
+@part
+def add_to_average(parameters: FloatArray, average: FloatArray, count: int) -> None:
+    """Takes ``parameters`` into the running mean ``average`` of ``count``."""
+    share = 1.0 / count
+    for c in range(parameters.shape[0]):
+        for j in range(parameters.shape[1]):
+            average[c, j] += share * (parameters[c, j] - average[c, j])
 
 
 @kernel
@@ -209,7 +267,7 @@ def run_steps(
     average_every: int,
     first_step: int,
     loss: int,
-    shape: Shape,
+    shape: Shape | None,
     alpha: float,
     l1: float,
     optimizer: int,
@@ -225,10 +283,10 @@ def run_steps(
     d = X.shape[1]
     gradient = np.zeros((k, d + 1), dtype=X.dtype)
     room = room_for(X, k)
-    scores = room[:k]
+    scores = np.empty(k, dtype=X.dtype)
     step = first_step
     n = order.size
-    bytes_of_row = d * X.itemsize
+    bytes_of_row = min(d * X.itemsize, LONGEST_PREFETCH)
     start = 0 * n  # a bare 0 is a type of its own, for which kernels would be compiled once more
     while start < n:
         stop = min(start + batch_size, n)
@@ -261,9 +319,6 @@ def run_steps(
             )
         if average_every > 0 and step % average_every == 0:
             num_averaged += 1
-            share = 1.0 / num_averaged
-            for c in range(k):
-                for j in range(d + 1):
-                    average[c, j] += share * (parameters[c, j] - average[c, j])
+            add_to_average(parameters, average, num_averaged)
         start = stop
     return step, num_averaged

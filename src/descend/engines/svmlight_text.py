@@ -16,7 +16,7 @@ from descend.engines.compiled import kernel, part
 BAD_LABEL, BAD_INDEX, BAD_VALUE, NO_COLON, NOT_ASCENDING, NO_LABEL = 1, 2, 3, 4, 5, 6
 LINE_FEED, SPACE, TAB, RETURN = 10, 32, 9, 13
 HASH, COLON, PLUS, MINUS, DOT, ZERO, NINE = 35, 58, 43, 45, 46, 48, 57
-UPPER_E, LOWER_E, LOWER_Q = 69, 101, 113
+UPPER_E, LOWER_E, LOWER_D, LOWER_I, LOWER_Q = 69, 101, 100, 105, 113
 MOST_DIGITS = 2**53
 """Up to here, and with powers of ten up to 22, one multiplication or division rounds correctly (Clinger 1990)."""
 POWERS = 10.0 ** np.arange(23)
@@ -31,6 +31,14 @@ def token_end(text: NDArray[np.uint8], at: int, stop: int) -> int:
             break
         at += 1
     return at
+
+
+@part
+def begins_qid(text: NDArray[np.uint8], at: int, stop: int) -> bool:
+    """Whether ``qid:`` stands at ``at``."""
+    if at + 3 >= stop or text[at] != LOWER_Q:
+        return False
+    return bool(text[at + 1] == LOWER_I and text[at + 2] == LOWER_D and text[at + 3] == COLON)
 
 
 @part
@@ -129,7 +137,7 @@ def parse(
                     at += 1
                 break
             start = at
-            if c == LOWER_Q:
+            if begins_qid(text, at, stop):
                 while at < stop and text[at] > SPACE:
                     at += 1
                 continue

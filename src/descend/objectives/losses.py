@@ -54,6 +54,11 @@ class Loss:
     has_bound: bool = True
     """False: its curvature grows without limit (poisson), and ``curvature`` is that of the constant model."""
 
+    @property
+    def kernel_shape(self) -> Shape | None:
+        """What kernels get: None for the losses that most people ask for, which then compile without the others."""
+        return None if self.code in (LOG_LOSS, SOFTMAX, SQUARED_ERROR) else self.shape
+
     def rounded(self, width: float) -> Loss:
         """The same loss with corners rounded over ``width``: lower by ½ ``width`` a row and output at the most."""
         return (

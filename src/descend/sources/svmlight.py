@@ -20,6 +20,8 @@ from descend.types import Block, Task
 
 BLOCK_BYTES = 4 * 2**20
 LABEL = "label"
+MOST_COLUMNS = 2**27
+"""A number above is a mistake in the file, or asks for more memory than names and weights of columns should take."""
 MISTAKES = {
     1: ("the label {} is not a number", "one number is needed: several labels a line are not read"),
     2: (
@@ -47,6 +49,11 @@ class SvmlightSource:
         lowest, highest, self._whole_labels = self._look_through()
         if highest < 0:
             raise SourceError(f"{shorten(name)} holds no number besides labels; 1 column at least is needed")
+        if highest > MOST_COLUMNS:
+            raise SourceError(
+                f"{shorten(name)} has a column numbered {highest:,}, and every number up to it counts as a column; "
+                f"{MOST_COLUMNS:,} is the most: number the columns anew, or hash them into fewer"
+            )
         self._first = 0 if lowest == 0 else 1
         self.column_names: tuple[str, ...] = numbered(self._first, highest + 1 - self._first)
         self._places = np.arange(-self._first, highest + 1 - self._first)

@@ -1,0 +1,121 @@
+"""Vector instructions against NumPy, for every way in which a number of columns can be cut into pieces."""
+
+import numpy as np
+import pytest
+from numba.core.errors import TypingError
+
+from descend.engines import fast_math, lanes
+from descend.engines.compiled import kernel
+
+COLUMNS = [0, 1, 2, 3, 4, 5, 7, 8, 11, 12, 15, 16, 17, 20, 23, 27, 31, 32, 33, 63, 64, 65, 100]
+
+
+@kernel
+def four_scores(X, W, out):
+    lanes.four_scores(X, 4, 2, 3, 0, W, 1, out, 3)
+
+
+@kernel
+def four_products(X, W, out):
+    lanes.four_products(X, 4, 2, 3, 0, W, out)
+
+
+@kernel
+def add_four(G, X, factors):
+    lanes.add_four(G, 1, X, 4, 2, 3, 0, factors, 3)
+
+
+@kernel
+def score(X, W):
+    return lanes.score(X, 2, W, 1)
+
+
+@kernel
+def move(W, X, keep, factor):
+    lanes.move(W, 1, keep, X, 2, factor)
+
+
+@kernel
+def move_by_four(W, X, keep, f):
+    lanes.move_by_four(W, 1, keep, X, 4, 2, 3, 0, f[0], f[1], f[2], f[3])
+
+
+@kernel
+def saga_move(W, M, X, keep, rate, factor, kept):
+    lanes.saga_move(W, M, 1, keep, rate, X, 2, factor, kept)
+
+
+@kernel
+def logistic(x, out):
+    for i in range(x.size):
+        out[i] = fast_math.logistic(x[i])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("d", COLUMNS)
+def test_lanes_compute_what_numpy_does(d, dtype):
+    """Scores, products of pairs, sums and steps are NumPy's for any number of columns, and touch nothing else."""
+    rng = np.random.default_rng(d)
+    X, W = rng.normal(size=(5, d)).astype(dtype), rng.normal(size=(3, d + 1)).astype(dtype)
+    f, rows = rng.normal(size=4).astype(dtype), [4, 2, 3, 0]
+    near = {"rtol": 0, "atol": 3e-5 if dtype == np.float32 else 1e-12}
+
+    out = np.zeros((3, 9), dtype=dtype)
+    four_scores(X, W, out)
+    np.testing.assert_allclose(out[1, 3:7], X[rows] @ W[1, :-1] + W[1, -1], **near)
+    assert not out[[0, 2]].any()
+    assert not out[1, [0, 1, 2, 7, 8]].any()
+
+    out = np.zeros(12, dtype=dtype)
+    four_products(X, W, out)
+    pairs = (X[rows] @ X[rows].T)[np.triu_indices(4, 1)]
+    np.testing.assert_allclose(out[:10], np.r_[X[rows] @ W[0, :-1], pairs], **near)
+    np.testing.assert_allclose(score(X, W), X[2] @ W[1, :-1], **near)
+
+    factors = np.zeros((3, 7), dtype=dtype)
+    factors[1, 3:] = f
+    for function, arguments, expected in (
+        (add_four, (X, factors), np.r_[W[1, :-1] + f @ X[rows], W[1, -1] + f.sum()]),
+        (move, (X, dtype(0.5), f[0]), np.r_[0.5 * W[1, :-1] + f[0] * X[2], W[1, -1]]),
+        (move_by_four, (X, dtype(0.5), f), np.r_[0.5 * W[1, :-1] + f @ X[rows], W[1, -1]]),
+    ):
+        got = W.copy()
+        function(got, *arguments)
+        np.testing.assert_allclose(got[1], expected, **near)
+        np.testing.assert_array_equal(got[[0, 2]], W[[0, 2]])
+
+    got, M = W.copy(), rng.normal(size=(3, d + 1))
+    mean = M.copy()
+    saga_move(got, mean, X, dtype(0.5), dtype(0.25), f[0], 0.125)
+    np.testing.assert_allclose(got[1, :-1], 0.5 * W[1, :-1] - 0.25 * M[1, :-1] - f[0] * X[2], **near)
+    np.testing.assert_allclose(mean[1, :-1], M[1, :-1] + 0.125 * X[2].astype(np.float64), rtol=0, atol=1e-15)
+    np.testing.assert_array_equal(mean[:, -1], M[:, -1])
+
+
+def test_other_arrays_are_refused_when_compiled():
+    """Rows that do not lie one after another would be read wrongly: they do not compile."""
+    with pytest.raises(TypingError, match="C-contiguous"):
+        score(np.zeros((4, 6))[:, ::2], np.zeros((2, 4)))
+    with pytest.raises(TypingError, match="C-contiguous"):
+        score(np.zeros((4, 3), dtype=np.int64), np.zeros((2, 4)))
+
+
+def test_the_table_of_the_logistic_function_is_right_to_rounding():
+    """Within 1.2e-7 from −40 to 40, 0 and 1 far out, and NaN and infinity are not hidden."""
+    x = np.linspace(-40, 40, 1_000_001).astype(np.float32)
+    out = np.empty_like(x)
+    logistic(x, out)
+    assert np.abs(out - 1 / (1 + np.exp(-x.astype(np.float64)))).max() < 1.2e-7
+    far = np.array([1e30, -1e30, np.nan, np.inf, -np.inf], dtype=np.float32)
+    out = np.empty_like(far)
+    logistic(far, out)
+    assert out[:2].tolist() == [1.0, 0.0]
+    assert np.isnan(out[2:]).all()
+
+
+def test_float64_takes_the_library():
+    """For float64 the logistic function is right to 1e-15."""
+    x = np.linspace(-40, 40, 1001)
+    out = np.empty_like(x)
+    logistic(x, out)
+    np.testing.assert_allclose(out, 1 / (1 + np.exp(-x)), rtol=1e-14)
