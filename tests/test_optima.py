@@ -274,8 +274,8 @@ def test_l1_on_sparse_rows_ends_where_dense_rows_end(loss, batch_size):
 def test_float32_rows_end_at_float64s_optimum():
     """A small tol on float32 rows: steps that rounding stops go on in float64, to the same weights and zeros.
 
-    On float32 rows no gap below 1e-7 of the first loss is asked for: with alpha 0.01 a weight may be off by the root of
-    2e-7 / 0.01, 4e-3, and is by 2e-4 at the most.
+    On float32 rows no gap below 1e-7 of the first loss is asked for: with alpha 0.01 a weight may be off by the
+    root of 2e-7 / 0.01, 4e-3, and is by 2e-4 at the most.
     """
     rng = np.random.default_rng(3)
     Z = rng.normal(size=(3000, 8)).astype(np.float32)
