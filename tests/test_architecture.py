@@ -25,7 +25,7 @@ ORDER: list[set[str]] = [
     {"updates"},
     {"models"},
     {"engines"},
-    {"settings", "averaging", "learning_rate", "recipe"},
+    {"settings", "averaging", "learning_rate", "recipe", "advice", "troubles"},
     {"watching"},
     {"training"},
     {"fitting"},

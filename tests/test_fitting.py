@@ -146,6 +146,7 @@ def without_times(header):
     """A model's header without what a clock or the number of threads may change."""
     header = json.loads(json.dumps(header))
     header["summary"].pop("seconds")
+    header["history"].pop("advice")  # whether another method had been faster hangs on measured seconds
     last = {name: values[-1] for name, values in header["history"]["columns"].items() if name != "seconds"}
     header["history"]["columns"] = last  # how many looks there were hangs on the clock; the last row does not
     return header
@@ -290,7 +291,7 @@ RATES = (1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1.0, 1e3, 1e30, 1e300)
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
 @pytest.mark.parametrize("batch_size", [1, 32, "full"])
 def test_no_rate_fails_in_silence(batch_size, optimizer, dtype):
-    """On raw columns any rate either lowers the loss, or is told as divergence with bound and column."""
+    """On raw columns a rate lowers the loss, or is told as divergence with column, and bound if there is one."""
     ready = prepared("breast_cancer", dtype=dtype, standardize=False)
     outcomes = set()
     for rate in RATES:
@@ -311,7 +312,7 @@ def test_no_rate_fails_in_silence(batch_size, optimizer, dtype):
             if run.stopped == "diverged":
                 (note,) = run.history.notes
                 assert f"learning rate {rate:.3g}" in note
-                assert "bound 2/L = " in note
+                assert ("bound 2/L = " in note) == (optimizer != "adam")  # it bounds plain steps alone
                 assert "column 'x3'" in note or "column 'x23'" in note
                 assert "standardise" in note
             else:

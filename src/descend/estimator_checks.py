@@ -27,6 +27,24 @@ def all_or_nothing(estimator: Any) -> Iterator[None]:
         raise
 
 
+def refuse_no_columns(X: Any) -> None:
+    """A table of no columns, which scikit-learn refuses without naming it."""
+    shape: tuple[int, ...] = getattr(X, "shape", ())
+    if hasattr(X, "__arrow_c_stream__") and len(shape) == 2 and shape[1] == 0:
+        raise InputError(f"X has 0 feature(s) (shape={tuple(shape)}) while a minimum of 1 is required")
+
+
+def as_numbers(y: Any) -> NDArray[Any]:
+    """A regression's target as an array of numbers in their own type, or an ``InputError`` naming ``y``."""
+    numbers = np.asarray(y)
+    if numbers.dtype.kind in "fiu":
+        return numbers
+    try:
+        return numbers.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"y holds values that are no numbers: {error}") from None
+
+
 def is_mixed_table(X: Any) -> bool:
     """Whether ``X`` is a table with columns other than plain numbers, or with gaps: the features stage is needed."""
     if not hasattr(X, "__arrow_c_stream__"):
@@ -38,6 +56,23 @@ def is_mixed_table(X: Any) -> bool:
         not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) or column.null_count
         for column in table.columns
     )
+
+
+def naming_the_column(error: ValueError, X: Any) -> ValueError:
+    """scikit-learn's refusal of a number in ``X`` that is no number or infinite, with the column's name."""
+    if not any(word in str(error) for word in ("infinity", "NaN")):
+        return error
+    try:
+        values = np.asarray(getattr(X, "values", X), dtype=np.float64)
+        places = np.argwhere(~np.isfinite(values))
+    except (TypeError, ValueError):
+        return error
+    if values.ndim != 2 or not len(places):
+        return error
+    row, column = (int(i) for i in places[0])
+    names = [str(name) for name in getattr(X, "columns", ())]
+    name = repr(names[column]) if column < len(names) else f"number {column}"
+    return ValueError(f"{error}\nThe first is {values[row, column]} in row {row} of column {name}.")
 
 
 def check_weights(sample_weight: ArrayLike, X: Any) -> NDArray[np.float64]:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.advice import faster_whole
 from descend.averaging import PolyakAverage, TailAverage
 from descend.batches import Visits, check_batch_size
 from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.history import History
 from descend.learning_rate import Rate, automatic_rate, batch_curvature
+from descend.machine import usable_cores
 from descend.models.linear import LinearModel, initialise
-from descend.objectives.losses import LOSSES, POISSON, SQUARED_ERROR, Loss, find_loss
+from descend.objectives.losses import LOG_LOSS, LOSSES, POISSON, SOFTMAX, SQUARED_ERROR, Loss, find_loss
 from descend.objectives.penalties import Penalty, find_penalty
 from descend.recipe import WHOLE, Phase, untuned_phases
 from descend.settings import SMALL_TABLE, Settings, default_batch_size, default_optimizer, most_epochs
 from descend.training import train
+from descend.troubles import column_scales, troubles
 from descend.types import Dataset, FloatArray
 from descend.updates import Optimizer, find_optimizer
 from descend.updates.schedules import find_schedule
@@ -49,6 +53,8 @@ SOLVED_CORNERS = 1e-5
 """The least share of the gain that is left to gain on a small table, where corners of the loss are rounded."""
 SAFETY = 4.0
 """Poisson's curvature has no bound: rates go by so many times that of the constant model."""
+MOST_NEWTON_ROWS = 4000
+"""Above this L-BFGS's passes in compiled loops take less than the Hessian does in NumPy."""
 AVERAGE_ROWS = 16
 """The average takes in the parameters every 16 rows: at batch size 1 every step would double the step's cost."""
 
@@ -96,10 +102,14 @@ class Plan:
 
 def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     """Settles every setting that was left to descend; raises ``InputError`` where one does not fit the data."""
+    from descend.engines.preconditioner import MOST_COLUMNS
+
     data, target = prepared.train, prepared.target
     loss, penalty = find_objective(data, target, settings)
     wanted, reason = settings.batch_size, "as asked"
-    if wanted == "auto" and is_untuned(settings) and (loss.has_corners or not loss.has_bound):
+    # One step by the covariance, which is made anyway, ends at the optimum.
+    solved = loss.code == SQUARED_ERROR and data.num_columns <= MOST_COLUMNS and settings.optimizer == "auto"
+    if wanted == "auto" and is_untuned(settings) and (loss.has_corners or not loss.has_bound or solved):
         wanted, reason = "full", f"{loss.name} is solved on every row at once"
     if penalty.l1 and wanted == "auto" and data.is_sparse and data.num_rows > SMALL_TABLE:
         # A step of one sparse row costs that row alone, so many small steps cost no more than few larger ones.
@@ -137,8 +147,7 @@ def find_objective(data: Dataset, target: Target, settings: Settings) -> tuple[L
             raise InputError(
                 f"loss is 'poisson', but the target goes down to {lowest:g}; counts ≥ 0 are needed"
             )
-        mean = float(np.average(data.y, axis=0, weights=data.weights).max())
-        loss = replace(loss, curvature=SAFETY * max(mean, 1e-12))
+        loss = replace(loss, curvature=SAFETY * float(_mean_counts(data).max()))
     return loss, penalty
 
 
@@ -211,18 +220,24 @@ def _untuned_plan(
     steps_too = fits and not full_batch and 4 * batch_size >= data.num_columns and not data.is_sparse
     steps_too = steps_too and saga and not penalty.l1
     matrix = precondition(data, loss.curvature, penalty.alpha, norms=steps_too) if fits else None
-    curvature = measure_curvature(data, loss, settings.seed, split=not full_batch and not steps_too)
+    known = None if matrix is None else (max(matrix.bend - penalty.alpha, 0.0), matrix.direction)
+    split = not full_batch and not steps_too
+    curvature = measure_curvature(data, loss, settings.seed, split, known)
     if steps_too and matrix is not None and matrix.norms is not None:
         visits = split_heavy_rows(matrix.norms, settings.seed)
-        heaviest = matrix.norms if visits.weights is None else matrix.norms * visits.weights
-        curvature = Curvature(curvature.mean, float(heaviest.max()), curvature.direction, visits)
+        if visits.weights is not None:
+            matrix.norms[:] *= visits.weights
+        curvature = Curvature(curvature.mean, float(matrix.norms.max()), curvature.direction, visits)
         mean, row = 1.0, curvature.row
+        matrix = replace(matrix, norms=None)  # 8 bytes a row less for the run
     else:
         visits = curvature.visits
         mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
     full_term, single_term = batch_curvature(batch_size, visits.num_visits, mean, row)
     # With L1 a Hessian of the weights that are not 0, on a sample of rows at need, is nearly always to be had.
     small = penalty.l1 > 0.0 or is_small(data.num_rows, data.num_columns, num_outputs)
+    if not loss.has_corners and matrix is not None and data.num_rows > MOST_NEWTON_ROWS and not penalty.l1:
+        small = False
     phases = untuned_phases(
         0 if full_batch and settings.optimizer != "saga" else batch_size,
         visits.num_visits,
@@ -294,6 +309,7 @@ def fit(
     settings = settings.checked()
     data = prepared.train
     epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
+    started = time.perf_counter()
     plan = resolve(prepared, settings, epochs)
     threads = num_threads(settings.threads)
     engine = make_engine(
@@ -324,6 +340,10 @@ def fit(
             patience=settings.n_iter_no_change,
             early_stopping=settings.early_stopping and validation is not None,
             certify=plan.untuned,
+            close=settings.optimizer == "auto",
+            constant=constant_loss(plan.loss, data, prepared.target.num_outputs)
+            if settings.fit_intercept
+            else None,
             plateau=settings.schedule == "plateau",
             exact=settings.epochs is not None and not settings.early_stopping,
             dense=settings.dense,
@@ -334,18 +354,26 @@ def fit(
         unit=loss_unit(prepared.target, plan.loss.name),
         callbacks=callbacks,
         snapshot=(lambda parameters: path.append(parameters.copy())) if keep_path else None,
+        fresh=initial is None or not initial.any(),
     )
     if initial is None:
         initial = initialise(prepared.target.num_outputs, data.num_columns, data.X.dtype)
-        if settings.fit_intercept:
-            initial[:, -1] = first_intercept(plan.loss, data)
+        if settings.fit_intercept and (plan.untuned or not plan.loss.has_bound):
+            initial[:, -1] = first_intercept(plan.loss, data, prepared.target.num_outputs)
     state = State(np.array(initial, dtype=data.X.dtype))
+    if settings.epochs is not None:
+        state.most_visits = epochs * plan.visits.num_visits
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
         parameters = train(
             engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle
         )
     history = watch.history
+    if settings.optimizer != "auto" or settings.batch_size not in ("auto", "full"):
+        history.advice = faster_whole(
+            engine, data, plan.loss, plan.penalty, len(parameters), time.perf_counter() - started
+        )
+    say_what_is_left(history, watch, plan, parameters)
     if plan.untuned and settings.epochs is None and history.stopped in ("epochs", "time"):
         left = (
             "it is not known"
@@ -353,21 +381,63 @@ def fit(
             else f"{watch.gap * watch.unit:.2g} of the loss is estimated to be"
         )
         history.notes.append(f"not certified: {left} what is left to gain; give it more time")
+    history.notes += troubles(prepared, plan.loss, plan.penalty, parameters, settings.standardize)
     if history.stopped != "converged":
         history.notes += slow_or_diverged(prepared, plan, settings, history.stopped)
     model = LinearModel(prepared.features, prepared.target, parameters, plan.loss.name, history=history)
     model.summary = summarise(prepared, plan, settings, history)
-    model.summary["gap_estimate"] = None if watch.gap is None else watch.gap * watch.unit
-    if plan.untuned and plan.penalty.l1:
-        model.summary["gap_bound"] = engine.bound_gap(parameters) * watch.unit
+    model.summary |= {"gap_estimate": history.gap_estimate, "gap_bound": history.gap_bound}
     return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, path)
 
 
-def first_intercept(loss: Loss, data: Dataset) -> FloatArray | float:
-    """Where training starts: at zero, but for poisson at the mean, for eˢ bends too much between the two."""
-    if loss.code != POISSON:
+def say_what_is_left(history: History, watch: Watch, plan: Plan, parameters: FloatArray) -> None:
+    """Which rule ended the run; the estimate of what is left to gain, and the bound beside it."""
+    history.rule = history.stopped.replace("_", " ")
+    if history.stopped == "converged":
+        history.rule = "certified" if watch.certified else "nothing gained"
+    if not plan.untuned or history.stopped == "diverged":
+        return
+    bound = watch.bound if watch.bound is not None else watch.engine.gap_bound(parameters)
+    history.gap_bound = None if bound is None else bound * watch.unit
+    history.gap_estimate = None if watch.gap is None else watch.gap * watch.unit
+
+
+def first_intercept(loss: Loss, data: Dataset, num_outputs: int) -> FloatArray | float:
+    """Where training starts: at the best constant model where a formula gives it, else at zero.
+
+    From zero nearly all that log loss gains on a rare class would be the intercept's, and poisson's eˢ bends too much
+    between zero and the mean.
+    """
+    if loss.code == POISSON:
+        return np.log(_mean_counts(data))
+    if loss.code not in (LOG_LOSS, SOFTMAX):
         return 0.0
-    return np.log(np.maximum(np.average(data.y, axis=0, weights=data.weights), 1e-12))
+    logs = np.log(np.maximum(_class_shares(data, num_outputs), 0.5 / data.num_rows))
+    return np.asarray(logs[1:] - logs[:1] if loss.code == LOG_LOSS else logs - logs.mean())
+
+
+def constant_loss(loss: Loss, data: Dataset, num_outputs: int) -> float | None:
+    """The loss of the best constant model; None where no formula gives it."""
+    if loss.code == SQUARED_ERROR:
+        mean = np.average(data.y, axis=0, weights=data.weights)
+        return 0.5 * float(np.average(np.square(data.y - mean), axis=0, weights=data.weights).sum())
+    if loss.code not in (LOG_LOSS, SOFTMAX):
+        return None
+    shares = _class_shares(data, num_outputs)
+    return -float(np.sum(shares * np.log(np.maximum(shares, np.finfo(float).tiny))))
+
+
+def _class_shares(data: Dataset, num_outputs: int) -> FloatArray:
+    """The share of the weight that each class has."""
+    codes = data.y[:, 0].astype(np.intp)
+    sums = np.bincount(codes, weights=data.weights, minlength=max(2, num_outputs))
+    return np.asarray(sums / sums.sum())
+
+
+def _mean_counts(data: Dataset) -> FloatArray:
+    """The mean of each output; of nothing but zeros half a count, for rows to come may hold more."""
+    mean = np.average(data.y, axis=0, weights=data.weights)
+    return np.where(mean > 0.0, mean, 0.5 / data.num_rows)
 
 
 def tolerance(settings: Settings, plan: Plan, data: Dataset) -> float | None:
@@ -404,12 +474,8 @@ def loss_unit(target: Target, loss: str | None = None) -> float:
 
 
 def num_threads(threads: int | str) -> int:
-    """The threads to use; ``"auto"``: one for each core this process may use."""
-    import os
-
-    if threads != "auto":
-        return int(threads)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The threads to use; ``"auto"``: one for each core this process may use, its group's quota counted."""
+    return usable_cores() if threads == "auto" else int(threads)
 
 
 def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped: str) -> list[str]:
@@ -425,6 +491,11 @@ def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped
         bound = 2.0 / (full + single) if np.isfinite(single) else 2.0 / sharpness
         cause = f"{blamed} has {100 * share:.0f} % of the curvature L = {sharpness:.3g}"
         remedy = "" if settings.standardize else "standardise the columns, or "
+        if plan.phases[0].rule.optimizer.scale_free:  # 2/L bounds plain steps, and these are none
+            return [
+                f"diverged: learning rate {plan.rate.value:.3g}, and a step of {plan.optimizer} moves every weight "
+                f'by about that; {cause}; {remedy}take a lower rate or learning_rate="auto"'
+            ]
         return [
             f"diverged: learning rate {plan.rate.value:.3g} against the bound 2/L = {bound:.3g}; {cause}; "
             f'{remedy}take learning_rate="auto"'
@@ -438,13 +509,6 @@ def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped
             f"{plan.rate.value:.3g} is held down by column {steepest!r}; standardise the columns"
         ]
     return []
-
-
-def column_scales(data: Dataset) -> FloatArray:
-    """Root mean square of each column over the first rows, shape (d,)."""
-    sample: Any = data.X[:10_000].astype(np.float64)
-    squares = sample.multiply(sample) if data.is_sparse else sample * sample
-    return np.asarray(np.sqrt(squares.mean(axis=0))).ravel()
 
 
 def summarise(prepared: Prepared, plan: Plan, settings: Settings, history: History) -> dict[str, Any]:

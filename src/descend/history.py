@@ -38,6 +38,14 @@ class History:
     columns: dict[str, list[float | None]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
     stopped: str = ""
     """Why it ended: converged, early_stopping, epochs, time, diverged or interrupted."""
+    rule: str = ""
+    """Which rule ended it: ``certified``, ``nothing gained`` (both are ``converged``), or that of ``stopped``."""
+    gap_estimate: float | None = None
+    """How far the loss is estimated to be above the lowest there is; None where nothing estimates it."""
+    gap_bound: float | None = None
+    """How far it is at the most; None where nothing bounds it (alpha 0, L1, a run of a fixed number of epochs)."""
+    advice: str = ""
+    """Which other method would have been faster, and the estimate; empty where none is known."""
     notes: list[str] = field(default_factory=list)
     stopped_by_callback: bool = False
 
@@ -72,6 +80,10 @@ class History:
             "version": VERSION,
             "columns": self.columns,
             "stopped": self.stopped,
+            "rule": self.rule,
+            "gap_estimate": self.gap_estimate,
+            "gap_bound": self.gap_bound,
+            "advice": self.advice,
             "notes": self.notes,
         }
 
@@ -87,7 +99,15 @@ class History:
         if not isinstance(kept, Mapping) or not all(isinstance(kept.get(name), list) for name in COLUMNS):
             raise ModelFileError("the history is damaged: its columns are not lists of numbers")
         columns = {name: list(kept[name]) for name in COLUMNS}
-        return cls(columns, saved.get("stopped", ""), list(saved.get("notes", [])))
+        return cls(
+            columns,
+            saved.get("stopped", ""),
+            saved.get("rule", ""),
+            saved.get("gap_estimate"),
+            saved.get("gap_bound"),
+            saved.get("advice", ""),
+            list(saved.get("notes", [])),
+        )
 
     def save(self, path: str | Path, force: bool = False) -> Path:
         """Writes the history as one JSON file; an existing one is kept unless ``force``."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.averaging import PolyakAverage
+from descend.averaging import PolyakAverage, TailAverage
 from descend.batches import Visits, check_batch_size, shuffle
 from descend.engines.base import Rule
 from descend.errors import InputError, one_of
@@ -60,8 +60,8 @@ def add_rows(
     if data.weights is not None and not data.weights.any():
         raise InputError("class_weight is 0 for every class in y: there is nothing to learn from this block")
     loss, penalty = find_objective(data, target, settings)
-    if settings.fit_intercept and not stream.state.parameters.any():
-        stream.state.parameters[:, -1] = first_intercept(loss, data)
+    if settings.fit_intercept and not loss.has_bound and not stream.state.parameters.any():
+        stream.state.parameters[:, -1] = first_intercept(loss, data, target.num_outputs)
     wanted = check_batch_size(settings.batch_size)
     wanted = DEFAULT_BATCH_SIZE if wanted == "auto" else wanted
     full = wanted == "full" or int(wanted) >= data.num_rows > 1
@@ -73,8 +73,9 @@ def add_rows(
     rate = choose_rate(settings, optimizer, batch_size, penalty, replace(curvature, visits=seen))
     by_curvature = settings.learning_rate == "auto" and not optimizer.scale_free
     average = by_curvature and not penalty.l1 if settings.average == "auto" else bool(settings.average)
-    if settings.average == "polyak" and not isinstance(stream.tail, PolyakAverage):
-        stream.tail = PolyakAverage()
+    kind = PolyakAverage if settings.average == "polyak" else TailAverage
+    if type(stream.tail) is not kind:
+        stream.tail = kind()
     rule = Rule(
         optimizer=optimizer,
         rate=rate.value,

@@ -42,8 +42,8 @@ class Phase:
     epochs: int
     leave_when_slow: bool = False
     """Ends when an epoch no longer divides the estimated gap by 2.5."""
-    on_trial: bool = False
-    """Where it ends higher than training began, the next one goes on from the best parameters so far."""
+    can_retreat: bool = False
+    """Steps that go astray are taken back, and a method of every row goes on: one follows."""
 
 
 def untuned_phases(
@@ -76,7 +76,7 @@ def untuned_phases(
             num_steps=steps,
             fit_intercept=fit_intercept,
         )
-        return (Phase("sgd", first, batch_size, 1, on_trial=True), *finish)
+        return (Phase("sgd", first, batch_size, 1, can_retreat=True), *finish)
 
     def rule(filling: bool) -> Rule:
         return Rule(
@@ -89,12 +89,16 @@ def untuned_phases(
             single_term=single_term,
         )
 
-    fill = Phase("sgd", rule(filling=True), batch_size, 1)
+    fill = Phase("sgd", rule(filling=True), batch_size, 1, can_retreat=named != "saga")
     if named == "saga":
         return (fill, Phase("saga", rule(filling=False), batch_size, FINISH_EPOCHS))
     if straight_to_finish or steps < FEWEST_STEPS:
         return (fill, *finish)
-    return (fill, Phase("saga", rule(filling=False), batch_size, SAGA_EPOCHS, leave_when_slow=True), *finish)
+    return (
+        fill,
+        Phase("saga", rule(filling=False), batch_size, SAGA_EPOCHS, leave_when_slow=True, can_retreat=True),
+        *finish,
+    )
 
 
 def finishing_phases(name: str, fit_intercept: bool, has_corners: bool) -> tuple[Phase, ...]:

@@ -97,6 +97,7 @@ def model_record(model: LinearModel, command: str | None = None, load: float | N
         "machine": (summary.get("machine") or {}) | ({} if load is None else {"load": load}),
         "history": {"columns": model.history.columns},
         "stopped": model.history.stopped,
+        **what_ended(model.history),
         **{
             name: summary.get(name)
             for name in ("batch_size", "learning_rate", "optimizer", "epochs", "steps", "seconds")
@@ -116,17 +117,29 @@ def history_record(history: History, name: str) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "created": None,
-        "data": {"name": name, "notes": list(history.notes)},
+        "data": {"name": name},
         "settings": {},
         "machine": {},
         "history": {"columns": history.columns},
         "stopped": history.stopped,
+        **what_ended(history),
         "batch_size": last.get("batch_size"),
         "learning_rate": last.get("learning_rate"),
         "epochs": last.get("epoch"),
         "steps": last.get("updates"),
         "seconds": last.get("seconds"),
         "verdict": f"The run ended at a loss of {ended}: {history.stopped or 'unfinished'}.",
+    }
+
+
+def what_ended(history: History) -> dict[str, Any]:
+    """The rule that ended a run, what is left to gain as estimated and at the most, and the notes."""
+    return {
+        "rule": history.rule,
+        "gap_estimate": history.gap_estimate,
+        "gap_bound": history.gap_bound,
+        "advice": history.advice,
+        "notes": list(history.notes),
     }
 
 

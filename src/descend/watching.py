@@ -27,6 +27,10 @@ FEWEST_UPDATES = 50
 """A gain is judged over at least as many updates: momentum swings, and five of its steps say nothing."""
 LOOK_SECONDS = 0.2
 WORTHWHILE = 2.5
+ASTRAY = 0.02
+"""Steps on batches have gone astray when they end an epoch above the best by this share of the gain."""
+CLOSE_FROM = 8.0
+"""The certificate's step is taken where it is estimated to gain no more than this many times what may be left."""
 BLOW_UP = 100.0
 """A loss this many times the first is taken for divergence."""
 CLEARLY_ABOVE = 0.1
@@ -49,6 +53,10 @@ class Limits:
     """Ends when the estimated gap is below ``tol`` of what was gained (``engines/certificate.py``)."""
     asked: float | None = None
     """``tol`` as it was asked for, where a smaller one is attempted."""
+    close: bool = False
+    """The certificate's own step may be taken as the last one."""
+    constant: float | None = None
+    """The loss of the best constant model, from which gains are counted; None: from where the run began."""
     rounding: float = 1e-7
     """What is left to gain below this share of the first loss cannot be told from rounding."""
     plateau: bool = False
@@ -108,6 +116,15 @@ class Watch:
     phase_is_over: bool = False
     gap: float | None = None
     """The last estimate of what is left to gain, in the engine's unit; None without a certificate."""
+    bound: float | None = None
+    """What is left to gain at the most, where the certificate says so."""
+    fresh: bool | None = None
+    """Whether the run began at a model that knows nothing; None: where all parameters are zero. One that begins at an
+    optimum may hover above it."""
+    certified: bool = False
+    """Whether a certificate ended the run."""
+    retreated: bool = False
+    """Whether steps on batches went astray: the rest is left to a method of every row."""
     best: Kept = field(init=False)
     latest: Kept = field(init=False)
     sample_rows: int = 0
@@ -115,8 +132,6 @@ class Watch:
     seconds: float = 0.0
     call_seconds: float = 0.0
     """What it takes to enter the engine and come back. An epoch is entered once; more often only to look."""
-    _from_zero: bool = True
-    """Whether the run began at zero; one that begins at an optimum may hover above it."""
     _started: float = 0.0
     _rows: int = 0
     _steps: int = 0
@@ -142,7 +157,8 @@ class Watch:
     def start(self, state: State, phase: Phase) -> None:
         """The row of the history before the first step; starts the clock."""
         self.phase = phase
-        self._from_zero = not state.parameters.any()
+        if self.fresh is None:
+            self.fresh = not state.parameters.any()
         self.sample_rows = max(SAMPLE_ROWS, SAMPLE_NUMBERS // state.parameters.size)
         self._marks.append((0, self._observe(state, epoch=0, whole=True)))
         self._resume()
@@ -175,7 +191,7 @@ class Watch:
         if self.tail is not None:
             self.tail.close_if_due(state)
         out_of_time = self.limits.seconds is not None and self.seconds >= self.limits.seconds
-        last = epoch_done and epoch == self.limits.epochs
+        last = epoch_done and (epoch == self.limits.epochs or self._no_pass_left())
         self._phase_epochs += epoch_done
         whole = epoch_done and (
             epoch >= self._next_epoch or last or self.limits.certify or self.limits.plateau
@@ -202,12 +218,20 @@ class Watch:
         first = self._marks[0][1]
         came_to = self.latest if kept.epoch == 0 else kept
         above = came_to.loss > first + CLEARLY_ABOVE * abs(first)
-        if above and self._from_zero and self.stopped != "interrupted":
+        if above and self.fresh and self.stopped != "interrupted":
             self.stopped = "diverged"
+        if kept.loss > self.latest.loss:  # earlier parameters that validation rows liked better
+            self.gap = self.bound = None
         if self.history.last["loss"] != kept.loss * self.unit:
             self._record(state, kept.loss, kept.last_loss, kept.validation_loss)
         self.history.stopped = self.stopped
         return kept.parameters
+
+    def _no_pass_left(self) -> bool:
+        """Whether the line searches of L-BFGS or Newton have used up the epochs that were asked for."""
+        if not self.limits.exact or self.phase.batch_size:
+            return False
+        return self.limits.epochs * self.num_visits - self._rows < self.engine.num_rows
 
     # --- the clock -------------------------------------------------------------------------------
 
@@ -262,7 +286,7 @@ class Watch:
         if sample is not None:
             # What the sample is off the whole hardly changes between two looks: take it away.
             loss, last_loss = loss + self._sample_offset, last_loss + self._sample_offset
-        elif self.engine.num_rows > self.sample_rows:
+        elif self.phase.batch_size and self.engine.num_rows > self.sample_rows:
             self._offset_loss = self._loss(parameters, self.sample_rows)
             self._sample_offset = loss - self._offset_loss
         validation_loss = self._validation_loss(parameters)
@@ -345,10 +369,9 @@ class Watch:
 
     def _decide(self, state: State, loss: float, epoch: int, out_of_time: bool, last: bool) -> None:
         first = self._marks[0][1]
-        if self.phase.on_trial and not loss <= first:
-            state.parameters[:] = self.best.parameters
-            self.phase_is_over = True
-            return
+        if self.phase.can_retreat and not loss <= self.best.loss + ASTRAY * max(0.0, first - self.best.loss):
+            self._retreat(state)
+            loss = self.best.loss
         if not isfinite(loss) or loss > BLOW_UP * max(abs(first), 1e-300):
             self.stopped = "diverged"
             return
@@ -362,7 +385,7 @@ class Watch:
         elif self.limits.early_stopping and epoch - self.best.epoch >= window:
             self.stopped = "early_stopping"
         elif (
-            self._is_certified(state, first)
+            self._is_certified(state, first, epoch)
             if self.limits.certify
             else self._gained_nothing(first, epoch, window)
         ):
@@ -370,30 +393,61 @@ class Watch:
         elif last:
             self.stopped = "epochs"
 
-    def _is_certified(self, state: State, first: float) -> bool:
-        """Whether twice the estimated gap is small enough; also tells whether the phase still pays.
+    def _is_certified(self, state: State, first: float, epoch: int) -> bool:
+        """Whether what is left to gain is small enough; also tells whether the phase still pays.
 
-        Twice, because the estimate comes from below.
+        Twice the estimate has to be below ``tol`` of the gain, and be believed (``engines/closing.py``).
         """
         if self.limits.tol is None:
             return False
         lowest = min(loss for _, loss in self._marks)
-        enough = 0.5 * max(self.limits.tol * (first - lowest), self.limits.rounding * abs(first))
-        self._previous_gap, self.gap = self.gap or inf, self.engine.estimate_gap(state, enough)
+        gain = (first if self.limits.constant is None else self.limits.constant) - lowest
+        enough = 0.5 * max(self.limits.tol * gain, self.limits.rounding * abs(first))
+        worth_closing = CLOSE_FROM * enough if self.limits.close else enough
+        self._previous_gap, self.gap = self.gap or inf, self.engine.estimate_gap(state, worth_closing)
+        self.bound = None
+        if self.retreated and self.phase.batch_size:
+            return False
         slow = self._phase_epochs >= 2 and self.gap > self._previous_gap / WORTHWHILE
         self.phase_is_over = (self.phase.leave_when_slow and slow) or state.memory.stuck
         if self.phase.rule.width:
             small = self.gap <= self.phase.rule.width * len(state.parameters)
             # Where this width hides little enough, it is the last one.
             self.phase_is_over = (small and state.memory.hidden > 0.5 * enough) or state.memory.stuck
-        return self.gap <= enough
+        if self.phase.rule.width or self.gap > worth_closing or state.memory.toward is None:
+            self.certified = self.gap <= enough
+            return self.certified
+        return self._closes(state, enough, epoch)
+
+    def _closes(self, state: State, enough: float, epoch: int) -> bool:
+        """Whether the certificate is believed; the step that it took to see may have moved the parameters."""
+        self._resume()
+        closing = self.engine.close(state, enough, move=self.limits.close)
+        self._pause()
+        self.gap, self.bound = closing.gap, closing.bound
+        if closing.place is not None:
+            self._rows, self._steps, self._last_seconds = state.visits, state.steps, self.seconds
+            self._marks[-1] = (epoch, self._observe(state, epoch, whole=True))
+        self.certified = closing.certified
+        return closing.certified
+
+    def _retreat(self, state: State) -> None:
+        """Goes back to the best parameters; the phases of batches that are left are passed over.
+
+        Curvature is taken for a share of its bound that rows seen lately have, and many sure rows can hide a few
+        that are not.
+        """
+        state.parameters[:] = self.best.parameters
+        state.table = state.mean_gradient = None
+        self.retreated = self.phase_is_over = True
 
     def _is_good_enough(self) -> bool:
         """Whether the gap that was left is within what was asked for, where more was attempted (small tables)."""
         if not self.limits.certify or self.limits.asked is None or self.gap is None:
             return False
-        first, lowest = self._marks[0][1], min(loss for _, loss in self._marks)
-        return self.gap <= 0.5 * self.limits.asked * (first - lowest)
+        first = self._marks[0][1] if self.limits.constant is None else self.limits.constant
+        self.certified = self.gap <= 0.5 * self.limits.asked * (first - min(loss for _, loss in self._marks))
+        return self.certified
 
     def _slow_down_on_plateau(self, state: State, epoch: int) -> None:
         """The schedule "plateau": a lower rate after epochs in which the last parameters' loss hardly fell."""

@@ -126,6 +126,8 @@ def _explain(talk: Talk, run: Run) -> None:
     talk.note("optimizer", run.optimizer)
     if run.stopped != "diverged":
         talk.notes([option_words(note) for note in run.history.notes])
+        if run.history.advice:
+            talk.note("advice", option_words(run.history.advice))
 
 
 def _record(run: Run, command_line: str) -> dict[str, Any]:
@@ -157,6 +159,8 @@ def _failed(talk: Talk, run: Run) -> FailedRunError:
 
 def _summary(run: Run) -> dict[str, Any]:
     """What ``--json`` prints."""
+    from descend.run_record import what_ended
+
     summary = run.model.summary
     names = ("batch_size", "learning_rate", "optimizer", "epochs", "steps", "rows", "seconds", "stopped")
     return {
@@ -165,5 +169,5 @@ def _summary(run: Run) -> dict[str, Any]:
         "train": summary.get("train"),
         "validation": summary.get("validation"),
         "report": None,
-        "notes": list(run.history.notes),
+        **what_ended(run.history),
     }

@@ -12,13 +12,16 @@ An engine holds the rows and has two doors:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from descend.engines.lbfgs import Memory
 from descend.types import FloatArray, IntArray
 from descend.updates import Optimizer
+
+if TYPE_CHECKING:
+    from descend.engines.closing import Closing
 
 
 class Sums(NamedTuple):
@@ -73,6 +76,8 @@ class State:
     """What the schedule "plateau" has made of the rate so far, as a share of it."""
     visits: int = 0
     """Rows visited so far, each time counted."""
+    most_visits: int | None = None
+    """Where L-BFGS and Newton stop in the midst of a line search, because so many epochs were asked for."""
     table: FloatArray | None = None
     mean_gradient: FloatArray | None = None
     share: float = 1.0
@@ -104,6 +109,14 @@ class Engine(Protocol):
 
     def estimate_gap(self, state: State, enough: float) -> float:
         """How far the mean loss + penalty still is from its lowest value; may stop short once above ``enough``."""
+        ...
+
+    def close(self, state: State, enough: float, move: bool) -> Closing:
+        """The step that the last estimate points to, and what is left behind it (``engines/closing.py``)."""
+        ...
+
+    def gap_bound(self, parameters: FloatArray) -> float | None:
+        """How far the mean loss + penalty is from its lowest value at the most; None where nothing bounds it."""
         ...
 
     def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,16 @@ SLACK = 1e-15
 
 Objective = Callable[[FloatArray], tuple[float, FloatArray]]
 """Value and gradient, float64, at parameters (k, d + 1)."""
+
+
+class Known(NamedTuple):
+    """A place whose gap was estimated: ``gap``, and ``step`` to where it would be gone."""
+
+    point: FloatArray
+    value: float
+    gradient: FloatArray
+    gap: float
+    step: FloatArray
 
 
 @dataclass(slots=True)
@@ -52,17 +63,22 @@ class Memory:
     """Not even a cautious step leads down."""
     estimate: tuple[float, float] | None = None
     """The last certificate's gap, and the value it was made at."""
+    toward: Known | None = None
+    """What the last certificate was made at; None where a cheaper look was enough."""
     doubted: float = np.inf
     """A certificate is not worth its time while the decrement is above this: the last one was refused."""
 
-    def keep(self, point: FloatArray, value: float, gradient: FloatArray) -> None:
-        """Goes to ``point``, and remembers the move and what it changed if the gradient tells of curvature."""
-        assert self.point is not None
-        assert self.gradient is not None
-        change, move = gradient - self.gradient, point - self.point
+    def learn(self, move: FloatArray, change: FloatArray) -> None:
+        """Remembers a move and how it changed the gradient, where it tells a curvature."""
         if self.moves.maxlen and float(np.vdot(change, move)) > 1e-12 * float(np.vdot(move, move)):
             self.moves.append(move)
             self.changes.append(change)
+
+    def keep(self, point: FloatArray, value: float, gradient: FloatArray) -> None:
+        """Goes to ``point``."""
+        assert self.point is not None
+        assert self.gradient is not None
+        self.learn(point - self.point, gradient - self.gradient)
         self.point, self.value, self.gradient = point, value, gradient
 
 
@@ -77,7 +93,9 @@ def direction(memory: Memory, gradient: FloatArray, first: Callable[[FloatArray]
     r = first(q)
     if memory.moves:
         move, change = memory.moves[-1], memory.changes[-1]
-        r *= float(np.vdot(change, move) / np.vdot(change, first(change)))
+        bend = float(np.vdot(change, first(change)))
+        if bend > 0.0:  # a change that the preconditioner rounds to nothing tells no scale
+            r *= float(np.vdot(change, move)) / bend
     for move, change, share in zip(memory.moves, memory.changes, reversed(shares), strict=True):
         r += move * (share - float(np.vdot(change, r) / np.vdot(change, move)))
     return r

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from descend.batches import order
 from descend.engines import row_kernels, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
-from descend.engines.certificate import estimate_gap, sample
+from descend.engines.certificate import Estimate, estimate_gap, sample
+from descend.engines.closing import Closing, close
 from descend.engines.duality import lower_bound
-from descend.engines.lbfgs import Memory, aim, lbfgs_step
+from descend.engines.gap_bound import Place, settle
+from descend.engines.lbfgs import HALVINGS, Known, Memory, aim, lbfgs_step
 from descend.engines.newton import MOST_WORK, is_small, newton_direction
 from descend.engines.preconditioner import Preconditioner
 from descend.engines.proximal import (
@@ -53,6 +55,8 @@ HARDLY = 0.8
 FURTHER = 2.0
 """Weights that come in later, and a curvature that falls on the way, are half of the gap at times (50 rows × 400)."""
 ROUNDING = 1e-14
+DOUBT = 0.5
+"""After a certificate that was not believed the next one waits until half is left to gain."""
 CAREFUL = 0.2
 """Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
 WORTH_IT = 300_000_000
@@ -64,6 +68,10 @@ SMALLEST_CHUNK = 4096
 MOST_NUMBERS = 2**18
 """With more parameters, which then do not lie near the processor, BLAS is used instead of loops over rows."""
 SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
+
+
+class NoPassLeft(Exception):  # noqa: N818
+    """A step asked for one more pass over the rows than there is left."""
 
 
 class LinearEngine:
@@ -93,6 +101,8 @@ class LinearEngine:
         self.in_float64 = False
         """Whether ``objective`` computes so on float32 rows too: what lies in a narrow corner is lost in float32."""
         self.num_rows = data.num_rows
+        self.passes_left: int | None = None
+        """How often a step may still read every row; None: as often as it likes."""
         self.only_visits = ALL_ONE if weights is None else weights
         self.preconditioner, self.mean_curvature = preconditioner, mean_curvature
         self.fit_intercept = fit_intercept
@@ -142,7 +152,8 @@ class LinearEngine:
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
         state.visits += self.num_rows if order is None else len(order)
         if rule.optimizer.code in (LBFGS, NEWTON):
-            self._curved_step(state, rule)
+            with self._counted(state):
+                self._curved_step(state, rule)
         elif order is None:
             self._full_batch_step(state, rule)
         elif rule.optimizer.code == SAGA:
@@ -232,6 +243,40 @@ class LinearEngine:
             *matrix,
             rule.fit_intercept,
         )
+
+    @contextmanager
+    def _counted(self, state: State) -> Iterator[None]:
+        """Ends a step inside when it asks for more passes over the rows than ``state.most_visits`` leaves."""
+        if state.most_visits is None:
+            yield
+            return
+        left = 1 + (state.most_visits - state.visits) // self.num_rows  # ``run`` has counted one of them
+        self.passes_left = left
+        try:
+            yield
+        except NoPassLeft:
+            state.visits += (left - 1) * self.num_rows
+            if state.steps == 0:
+                self._step_on_sight(state)
+        finally:
+            self.passes_left = None
+
+    def _step_on_sight(self, state: State) -> None:
+        """The one gradient there is makes a step, as in gradient descent; looking tells how long a one."""
+        memory, dtype = state.memory, self.data.X.dtype
+        if memory.point is None or memory.step is None:
+            return
+        before = self.mean_loss(memory.point.astype(dtype))
+        for halvings in range(HALVINGS):
+            point = memory.point - 0.5**halvings * memory.step
+            if memory.goal is not None and halvings == 0:
+                point = memory.goal
+            value = self.mean_loss(point.astype(dtype))
+            if value < before:
+                memory.point, memory.value = point, value
+                state.parameters[:] = point
+                state.steps = 1
+                return
 
     def _curved_step(self, state: State, rule: Rule) -> None:
         """A step of L-BFGS, or of Newton, which is L-BFGS with no memory and the whole inverse to start from."""
@@ -345,6 +390,10 @@ class LinearEngine:
 
     def objective(self, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Mean loss + penalty and its gradient (k, d + 1), float64; read in one pass."""
+        if self.passes_left is not None:
+            if self.passes_left == 0:
+                raise NoPassLeft
+            self.passes_left -= 1
         own = self._own(parameters)
         value, gradient = 0.0, np.zeros(own.shape, dtype=np.float64)
         for part_value, part in self._map(partial(self._objective_of, parameters=own)):
@@ -448,22 +497,87 @@ class LinearEngine:
 
     def _smooth_gap(self, state: State, enough: float) -> float:
         memory = state.memory
-        gradient = memory.gradient
+        memory.toward = None
         if self.penalty.l1:
             return self._gap_with_l1(state, enough)
-        if gradient is None:
-            gradient = self.objective(state.parameters)[1]
-        elif memory.moves.maxlen == 0:
+        if memory.gradient is not None and memory.moves.maxlen == 0:
+            if memory.point is not None and memory.step is not None:
+                memory.toward = Known(
+                    memory.point, memory.value, memory.gradient, memory.decrement, memory.step
+                )
             return self._newton_gap(memory)
-        elif memory.decrement > min(enough, memory.doubted):
+        if memory.gradient is not None and memory.decrement > min(enough, memory.doubted):
             memory.doubted *= 1.2  # so that it is asked again some steps later, whatever the memory thinks
             return max(memory.decrement, 2.0 * enough)
+        at: FloatArray
+        gradient: FloatArray
+        if memory.point is None or memory.gradient is None:
+            at = state.parameters.astype(np.float64)
+            value, gradient = self.objective(at)
+        else:
+            at, value, gradient = memory.point, memory.value, memory.gradient
+        gap, step = self._estimate(at, gradient, enough)
+        gap *= _shortfall(memory, gap)
+        memory.toward = Known(at, value, gradient, gap, step)
+        if gap > enough:
+            memory.doubted = memory.decrement * enough / gap
+        return gap
+
+    def _estimate(self, at: FloatArray, gradient: FloatArray, enough: float) -> Estimate:
+        """The sampled estimate at a place, or one that is cheaper: exact, or above ``enough`` already."""
         if self.preconditioner is not None and self.loss.has_bound and not self.loss.has_corners:
             # H is nowhere above the preconditioner's, so this is below the gap: a bound.
-            least = 0.5 * float(np.vdot(gradient, self._first(gradient)))
+            step = self._first(gradient)
+            least = 0.5 * float(np.vdot(gradient, step))
             if least > enough or self.loss.code == SQUARED_ERROR:
-                return least
-        return self._sampled_gap(memory, state.parameters.astype(np.float64), gradient, enough, None)
+                return Estimate(least, step)
+        return estimate_gap(
+            self.data, self.smooth, self.penalty.alpha, at, gradient, self._first, self.fit_intercept
+        )
+
+    def close(self, state: State, enough: float, move: bool) -> Closing:
+        """Takes the step of the last estimate, and says what is left to gain behind it (``engines/closing.py``).
+
+        ``move``: ``state`` goes on from there, if it is lower.
+        """
+        memory, known = state.memory, state.memory.toward
+        assert known is not None
+        is_newton = memory.point is not None and memory.moves.maxlen == 0
+
+        def left(place: Place) -> Estimate:
+            if not is_newton:
+                return self._estimate(place.parameters, place.gradient, np.inf)
+            step = self._newton_direction(Memory(point=place.parameters), place.gradient)
+            return Estimate(0.5 * float(np.vdot(place.gradient, step)), step)
+
+        closing = close(
+            self.data, self.smooth, self.penalty.alpha, self.fit_intercept, known, left, enough, move
+        )
+        if closing.place is not None:
+            self._go_to(state, closing.place)
+        if not closing.certified:
+            memory.doubted = DOUBT * memory.decrement
+        return closing
+
+    def _go_to(self, state: State, place: Place) -> None:
+        state.parameters[:] = place.parameters
+        state.steps += 1
+        state.visits += 2 * self.num_rows
+        memory = state.memory
+        if memory.point is not None and memory.gradient is not None:
+            memory.learn(place.parameters - memory.point, place.gradient - memory.gradient)
+            memory.point, memory.value, memory.gradient = place.parameters, place.value, place.gradient
+            first = self._first if memory.moves.maxlen else partial(self._newton_direction, memory)
+            aim(memory, first)
+
+    def gap_bound(self, parameters: FloatArray) -> float | None:
+        """How far the mean loss + penalty is above its lowest value at the most; None where nothing bounds it."""
+        if self.penalty.l1:
+            return self.bound_gap(parameters)
+        place = settle(self.data, self.smooth, self.penalty.alpha, parameters, self.fit_intercept)
+        if place.above is None:
+            return None
+        return place.above + max(0.0, self.mean_loss(parameters) - place.value)
 
     def _gap_with_l1(self, state: State, enough: float) -> float:
         """What the step that comes next promises where it knows the curvature, else the sampled estimate."""
@@ -486,26 +600,16 @@ class LinearEngine:
         # Weights at 0 that L1 hardly holds there may move too: they make the estimate larger, never smaller.
         free = free_numbers(memory.point, memory.gradient, HARDLY * l1, self.fit_intercept)
         slope = least_slope(memory.point, memory.gradient, l1)
-        return self._sampled_gap(memory, memory.point, slope, enough, free)
-
-    def _sampled_gap(
-        self,
-        memory: Memory,
-        parameters: FloatArray,
-        gradient: FloatArray,
-        enough: float,
-        free: NDArray[np.bool_] | None,
-    ) -> float:
         gap = estimate_gap(
             self.data,
             self.smooth,
             self.penalty.alpha,
-            parameters,
-            gradient,
+            memory.point,
+            slope,
             self._first,
             self.fit_intercept,
             free,
-        )
+        ).gap
         gap *= _shortfall(memory, gap)
         if gap > enough:
             memory.doubted = memory.decrement * enough / gap
@@ -535,7 +639,7 @@ class LinearEngine:
         gradient = self._full_gradient(state.parameters)
         state.steps += 1
         rows = 1 if rule.sum_rows else self.num_rows
-        step_kernels.apply_update(
+        step_kernels.take_full_step(
             state.parameters,
             gradient,
             state.first,

@@ -18,7 +18,8 @@ from threadpoolctl import threadpool_limits
 from descend.types import Dataset, FloatArray
 
 MOST_COLUMNS = 500
-BLOCK_ROWS = 8192
+BLOCK_NUMBERS = 2**17
+"""Read at a time: half a megabyte, so that a block is still near when its product is made."""
 FLATTEST = 1e-10
 FLATTEST_OF_SINGLES = 1e-6
 """Directions flatter than this share of the mean are taken to bend so much: columns that say the same have none."""
@@ -26,11 +27,16 @@ FLATTEST_OF_SINGLES = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Preconditioner:
-    """``inverse`` (d + 1, d + 1) float64 is H⁻¹; ``norms`` (n,) are c · weight · x̃ᵀ H⁻¹ x̃ of every row."""
+    """``inverse`` (d + 1, d + 1) float64 is H⁻¹; ``norms`` (n,) are c · weight · x̃ᵀ H⁻¹ x̃ of every row.
+
+    ``bend`` is H's largest second derivative, and ``direction`` (d + 1,) the unit vector along which it has that.
+    """
 
     inverse: FloatArray
     matrix: FloatArray
     """H itself, with the same floor under its flat directions."""
+    bend: float
+    direction: FloatArray
     norms: FloatArray | None = None
 
 
@@ -46,6 +52,7 @@ def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> 
         H[np.arange(d), np.arange(d)] += alpha
         flattest = FLATTEST if data.X.dtype == np.float64 else FLATTEST_OF_SINGLES
         bends, directions = np.linalg.eigh(H)
+        bend, direction = float(bends[-1]), directions[:, -1].copy()
         bends = np.maximum(bends, flattest * max(bends.mean(), np.finfo(float).tiny))
         factor = directions / np.sqrt(bends)
         inverse = factor @ factor.T
@@ -60,16 +67,17 @@ def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> 
                 weight_of[at : at + len(rows)] = squares if weights is None else squares * weights
                 at += len(rows)
             weight_of *= curvature
-    return Preconditioner(inverse, matrix, weight_of)
+    return Preconditioner(inverse, matrix, bend, direction, weight_of)
 
 
 def _blocks(data: Dataset):  # type: ignore[no-untyped-def]
     """Rows with a 1 at their end, a block at a time, and their weights."""
-    for start in range(0, data.num_rows, BLOCK_ROWS):
-        X: Any = data.X[start : start + BLOCK_ROWS]
+    step = min(8192, max(512, BLOCK_NUMBERS // (data.num_columns + 1)))
+    for start in range(0, data.num_rows, step):
+        X: Any = data.X[start : start + step]
         if data.is_sparse:  # at most MOST_COLUMNS wide: a dense block and one product are the quicker way
             X = X.toarray()
         rows = np.ones((len(X), X.shape[1] + 1), dtype=X.dtype)
         rows[:, :-1] = X
-        weights = None if data.weights is None else data.weights[start : start + BLOCK_ROWS].astype(X.dtype)
+        weights = None if data.weights is None else data.weights[start : start + step].astype(X.dtype)
         yield rows, weights

@@ -62,8 +62,8 @@ class Quadratic:
         point = start.copy()
         num_blocks = int(self.place.max(initial=0)) // len(self.H) + 1 if self.H.size else 0
         fall = 0.0
+        along_H, along_U = self._along(point - start, num_blocks)
         for _ in range(ROUNDS):
-            along_H, along_U = self._along(point - start, num_blocks)
             left = descend_by_coordinates(
                 gradient,
                 start,
@@ -82,7 +82,7 @@ class Quadratic:
                 self.unsolved * fall,
             )
             before = fall
-            fall, slope = self._fall(gradient, start, point, strengths, num_blocks)
+            fall, slope = self._fall(gradient, start, point, strengths, along_H, along_U)
             if left <= self.unsolved * fall or fall - before <= 0.1 * self.unsolved * fall:
                 break
             kept = np.flatnonzero((point != 0.0) | (strengths == 0.0))
@@ -97,9 +97,10 @@ class Quadratic:
             for walk in (_to_zero_and_on, _to_the_first_zero):
                 trial = point.copy()
                 trial[kept] = walk(point[kept], step, strengths[kept] > 0.0)
-                further, _ = self._fall(gradient, start, trial, strengths, num_blocks)
+                along = self._along(trial - start, num_blocks)
+                further, _ = self._fall(gradient, start, trial, strengths, *along)
                 if further >= fall:
-                    point, fall = trial, further
+                    point, fall, (along_H, along_U) = trial, further, along
                     break
         return point, fall
 
@@ -117,11 +118,11 @@ class Quadratic:
         start: FloatArray,
         point: FloatArray,
         strengths: FloatArray,
-        num_blocks: int,
+        along_H: FloatArray,
+        along_U: FloatArray,
     ) -> tuple[float, FloatArray]:
         """How much lower the quadratic with L1 is at ``point`` than at ``start``, and curvature · move."""
         move = point - start
-        along_H, along_U = self._along(move, num_blocks)
         slope = self.diagonal * move + self.UM @ along_U
         if self.H.size:
             slope += self.scale * along_H[self.place]

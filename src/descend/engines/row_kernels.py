@@ -343,7 +343,7 @@ def softmax_loss(y: FloatArray, weights: FloatArray, start: int, n: int, room: F
     return total
 
 
-@kernel
+@inline
 def room_for(X: FloatArray, num_outputs: int) -> FloatArray:
     """An array (k + 2, 64) for ``add_gradient`` to work in: scores, then targets."""
     return np.empty((num_outputs + 2, BLOCK), dtype=X.dtype)

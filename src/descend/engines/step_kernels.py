@@ -115,6 +115,27 @@ def update_with_memory(
         )
 
 
+@kernel
+def take_full_step(
+    parameters: FloatArray,
+    gradient: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    optimizer: int,
+    rate: float,
+    numbers: FloatArray,
+    alpha: float,
+    l1: float,
+    scale: float,
+    fit_intercept: bool,
+    step: int,
+) -> None:
+    """``apply_update``, called from Python: what is only a part of kernels is compiled anew in every process."""
+    apply_update(
+        parameters, gradient, first, second, optimizer, rate, numbers, alpha, l1, scale, fit_intercept, step
+    )
+
+
 @part
 def sgd_step_of_one(
     X: FloatArray,

@@ -23,6 +23,8 @@ from descend.types import Block, Dataset, Source, Task, is_sparse
 OnProgress: TypeAlias = Callable[[int], None]
 ENCODED_VALUES = 2**20
 """Values encoded at a time before they go to their places: 4 or 8 MB."""
+ALL_THE_WEIGHT = 1.0 - 1e-9
+"""The share of all weight above which one row's leaves nothing for the others."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def _first_pass(
     columns, held_columns = Statistics(source.column_names), Statistics(source.column_names)
     goal, held_goal = TargetStatistics(name), TargetStatistics(name)
     split = Split(share)
+    heaviest = 0.0
     blocks = getattr(source, "draft_blocks", source.blocks)()
     for rows in split_rows(blocks, share, seed):
         if rows.block.target is None:
@@ -182,6 +185,8 @@ def _first_pass(
         block, weights, target = rows.part(rows.train)
         columns.place_rows(rows.train, rows.first_row)
         columns.update(block, weights)
+        if weights is not None and len(weights):
+            heaviest = max(heaviest, float(weights.max()))
         goal.place_rows(rows.train, rows.first_row)
         goal.update(target, weights)
         if share:
@@ -193,6 +198,12 @@ def _first_pass(
         split.count(rows)
         if on_progress is not None:
             on_progress(split.num_seen)
+    if heaviest >= ALL_THE_WEIGHT * columns.total and split.num_train > 1:
+        raise ColumnError(
+            f"one row of {source.name} has the weight {heaviest:.3g}, beside which those of the other "
+            f"{split.num_train - 1:,} count for nothing: nothing is learnt from one row; correct it, or leave "
+            "the row out"
+        )
     goal.merge(held_goal, weight=0.0)
     columns.merge_mistakes(held_columns)
     return Learned(columns, goal, held_columns), split

@@ -353,7 +353,9 @@ def targets_of(y: FloatArray, num_outputs: int) -> FloatArray:
 
 def softmax_value(scores: FloatArray, target: int) -> float:
     """−log softmax(scores)[target] for one row; ``scores`` (k,)."""
-    largest = scores.max()
+    largest = scores[0]
+    for c in range(1, scores.shape[0]):  # scores.max() would compile ten functions of Numba's
+        largest = max(largest, scores[c])
     total = 0.0
     for c in range(scores.shape[0]):
         total += np.exp(scores[c] - largest)
@@ -362,7 +364,9 @@ def softmax_value(scores: FloatArray, target: int) -> float:
 
 def softmax_derivative(scores: FloatArray, target: int) -> None:
     """Overwrites ``scores`` (k,) of one row with softmax(scores) − onehot(target)."""
-    largest = scores.max()
+    largest = scores[0]
+    for c in range(1, scores.shape[0]):
+        largest = max(largest, scores[c])
     total = 0.0
     for c in range(scores.shape[0]):
         scores[c] = np.exp(scores[c] - largest)

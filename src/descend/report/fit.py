@@ -8,6 +8,7 @@ from descend.report import facts, formatting
 from descend.report.coefficient_figure import coefficient_figure, coefficient_name
 from descend.report.curve_axes import AXES
 from descend.report.curve_figures import fit_views, lines_recorded
+from descend.report.left import left_figure, left_sentence
 from descend.report.numbers_tables import fit_tables
 from descend.report.schema import Run
 
@@ -22,6 +23,7 @@ def fit_context(run: Run) -> dict[str, Any]:
     return {
         "charts": charts,
         "glance": fit_glance(run),
+        "remarks": [t for t in (left_sentence(run), run.get("advice"), *(run.get("notes") or ())) if t],
         "axes": [(x.column, x.choice) for x in AXES if f"{x.column} loss" in views],
         "legend": [(label, colour, "●") for _, label, colour in lines_recorded(run)],
         "numbers": fit_tables(run),
@@ -45,7 +47,8 @@ def fit_glance(run: Run) -> list[tuple[str, str]]:
         ("Batch size", formatting.batch_size(run["batch_size"]) if run.get("batch_size") is not None else ""),
         ("Learning rate", formatting.number(run.get("learning_rate"), 3)),
         ("Optimizer", formatting.prose(run.get("optimizer") or "", 20)),
-        ("Stopped by", formatting.prose(run.get("stopped") or "", 30).replace("_", " ")),
+        ("Stopped by", formatting.prose(run.get("rule") or run.get("stopped") or "", 30).replace("_", " ")),
+        ("Left to gain", left_figure(run)),
     ]
     return [(name, text) for name, text in pairs if text not in ("", formatting.NOTHING)]
 

@@ -40,7 +40,8 @@ SCHEMAS: dict[str, Any] = {
         "claims": [{"claim": str, "kind": str, "holds": (bool, type(None)), "evidence": str}],
     },
     "descend.model": _COMMON | {
-        "history": _HISTORY, "stopped?": TEXT, "batch_size?": ANY, "learning_rate?": NUMBER,
+        "history": _HISTORY, "stopped?": TEXT, "rule?": TEXT, "gap_estimate?": NUMBER, "gap_bound?": NUMBER,
+        "notes?": [TEXT], "advice?": TEXT, "batch_size?": ANY, "learning_rate?": NUMBER,
         "optimizer?": TEXT, "epochs?": NUMBER, "steps?": NUMBER, "seconds?": NUMBER, "train?": {},
         "validation?": {}, "coefficients?": [{"name": str, "value": NUMBER, "output?": ANY}],
     },

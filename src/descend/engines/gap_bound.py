@@ -1,0 +1,183 @@
+"""How far above the lowest loss a place can be at the most: a bound, and no estimate.
+
+An objective with a penalty ½ alpha |w|² bends by alpha at least. With the intercept at its lowest for the weights w,
+no place lies lower than
+
+    F(w) − |g|² / (2 alpha),    g the gradient at w,
+
+so a place whose gradient is nearly gone bounds the gap of every other: F − F(w) + |g|² / (2 alpha). It is the duality
+gap (Fenchel), too, with the slopes of the losses at w as the dual point: their conjugates then cost nothing, and what
+is left is |g|² / (2 alpha). The bound is therefore taken at the best place known, behind the certificate's step.
+Without alpha there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from descend.objectives.losses import (
+    SOFTMAX,
+    Loss,
+    row_derivatives,
+    row_losses,
+    second_derivatives,
+    softmax,
+)
+from descend.types import Dataset, FloatArray
+
+BLOCK_NUMBERS = 2**17
+MOST_MOVES = 50
+MOST_TRIALS = 20
+GONE = 1e-10
+"""A mean slope along the intercept below this is taken for none: what it hides is less than its square."""
+NEARLY_GONE = 1e-8
+STEEP = 0.2
+"""A step ends well where the slope along it is below this share of that at its start."""
+
+
+class Place(NamedTuple):
+    """``parameters`` (k, d + 1) float64, the objective's ``value`` there and its ``gradient``.
+
+    ``above`` is how far it can be above the lowest value at the most; None where nothing bounds it.
+    """
+
+    parameters: FloatArray
+    value: float
+    gradient: FloatArray
+    above: float | None
+
+
+def settle(
+    data: Dataset,
+    loss: Loss,
+    alpha: float,
+    parameters: FloatArray,
+    fit_intercept: bool,
+    step: FloatArray | None = None,
+) -> Place:
+    """The place at ``parameters`` − ``step`` (k, d + 1), or less of the step where the whole of it leads up.
+
+    Its intercept is the lowest for its weights. In float64; the rows are read twice: for the scores of parameters and
+    step, and for the gradient.
+    """
+    p = parameters.astype(np.float64)
+    weights = np.full(data.num_rows, 1.0 / data.num_rows)
+    if data.weights is not None:
+        weights *= data.weights
+    if step is None:
+        scores = _scores(data, p)
+    else:
+        both = _scores(data, np.vstack([p, step]))
+        scores, moves = both[:, : len(p)], both[:, len(p) :]
+        share = _share(loss, alpha, data.y, weights, scores, moves, p, step)
+        p -= share * step
+        scores -= share * moves
+    if fit_intercept:
+        move = _to_lowest_intercept(loss, scores, data.y, weights)
+        p[:, -1] += move
+        scores += move
+    losses = row_losses(loss.code, scores, data.y, loss.shape)
+    slopes = row_derivatives(loss.code, scores, data.y, loss.shape) * weights[:, None]
+    gradient = np.zeros(p.shape)
+    for rows in _blocks(data):
+        gradient[:, :-1] += (data.X[rows].astype(np.float64).T @ slopes[rows]).T
+    gradient[:, :-1] += alpha * p[:, :-1]
+    if fit_intercept:
+        gradient[:, -1] = slopes.sum(axis=0)
+    value = float(losses @ weights) + 0.5 * alpha * float(np.sum(np.square(p[:, :-1])))
+    above = None
+    if alpha > 0.0 and np.isfinite(value) and float(np.abs(gradient[:, -1]).max()) <= NEARLY_GONE:
+        above = float(np.sum(np.square(gradient[:, :-1]))) / (2.0 * alpha)
+    return Place(p, value, gradient, above)
+
+
+def _scores(data: Dataset, parameters: FloatArray) -> FloatArray:
+    scores = np.empty((data.num_rows, len(parameters)))
+    for rows in _blocks(data):
+        scores[rows] = data.X[rows].astype(np.float64) @ parameters[:, :-1].T
+    scores += parameters[:, -1]
+    return scores
+
+
+def _blocks(data: Dataset) -> Iterator[slice]:
+    step = max(1, BLOCK_NUMBERS // max(1, data.num_columns))
+    if data.is_sparse:
+        step = max(step, 8192)
+    for start in range(0, data.num_rows, step):
+        yield slice(start, min(start + step, data.num_rows))
+
+
+def _share(
+    loss: Loss,
+    alpha: float,
+    y: FloatArray,
+    weights: FloatArray,
+    scores: FloatArray,
+    moves: FloatArray,
+    p: FloatArray,
+    step: FloatArray,
+) -> float:
+    """How much of the step to take: all of it, or where the objective stops falling before its end, up to there."""
+    w, v = p[:, :-1], step[:, :-1]
+
+    def uphill(share: float) -> float:
+        slopes = row_derivatives(loss.code, scores - share * moves, y, loss.shape)
+        return -float(np.einsum("n,nk,nk", weights, slopes, moves)) - alpha * float(np.vdot(v, w - share * v))
+
+    low, high = 0.0, 1.0
+    first = start = uphill(low)
+    end = uphill(high)
+    if not (first < 0.0 and end > STEEP * abs(first)):  # at the end it leads down still, or hardly up
+        return 1.0
+    share = 1.0
+    for _ in range(MOST_TRIALS):
+        share = low + (high - low) * min(0.9, max(0.1, start / (start - end)))
+        slope = uphill(share)
+        if abs(slope) <= STEEP * abs(first):
+            break
+        if slope > 0.0:
+            high, end = share, slope
+        else:
+            low, start = share, slope
+    return share
+
+
+def _to_lowest_intercept(loss: Loss, scores: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
+    """What has to be added to ``scores`` (n, k) for their mean loss to be lowest, (k,); by Newton's steps."""
+    b = np.zeros(scores.shape[1])
+
+    def slope_at(move: FloatArray) -> FloatArray:
+        return np.asarray(weights @ row_derivatives(loss.code, scores + move, y, loss.shape))
+
+    def value_at(move: FloatArray) -> float:
+        return float(weights @ row_losses(loss.code, scores + move, y, loss.shape))
+
+    slope = slope_at(b)
+    for _ in range(MOST_MOVES):
+        if float(np.abs(slope).max()) <= GONE:
+            break
+        step = _inverse_bend(loss, scores + b, y, weights, slope)
+        for _ in range(MOST_TRIALS):
+            there = slope_at(b - step)
+            if np.abs(there).max() < 0.5 * np.abs(slope).max() or value_at(b - step) < value_at(b):
+                break
+            step = 0.5 * step
+        else:
+            break
+        b, slope = b - step, there
+    return b
+
+
+def _inverse_bend(
+    loss: Loss, scores: FloatArray, y: FloatArray, weights: FloatArray, slope: FloatArray
+) -> FloatArray:
+    """How far the intercepts go to the lowest place of the parabola, (k,)."""
+    if loss.code == SOFTMAX:
+        p = softmax(scores)
+        H = np.diag(weights @ p) - (p * weights[:, None]).T @ p
+        return np.asarray(np.linalg.lstsq(H, slope)[0])
+    bends = weights @ second_derivatives(loss.code, scores, y, loss.shape)
+    return np.asarray(slope / np.maximum(bends, 1e-12))

@@ -1,0 +1,238 @@
+"""What a run says of the gap that is left: the bound holds always, the estimate is near, and both are kept."""
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from descend import LinearClassifier, LinearRegressor, load
+from descend.engines.gap_bound import settle
+from descend.engines.linear import LinearEngine
+from descend.history import History
+from descend.objectives.losses import LOSSES, SOFTMAX_LOSS, find_loss
+from descend.objectives.penalties import Penalty
+from descend.types import Dataset
+
+
+def rows_of(kind, rng, n=300, d=6):
+    """Columns of different troubles."""
+    X = rng.normal(size=(n, d))
+    if kind == "collinear":
+        X[:, 1] = X[:, 0] + 1e-3 * X[:, 1]
+    elif kind == "heavy tails":
+        X = rng.standard_t(2, size=(n, d))
+    elif kind == "few levels":
+        X = (rng.random((n, d)) < 0.05).astype(float)
+    elif kind == "more columns than rows":
+        X = rng.normal(size=(40, 80))
+    return (X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 1e-12)
+
+
+KINDS = ("plain", "collinear", "heavy tails", "few levels", "more columns than rows")
+
+
+def objective_of(loss, X, y, alpha):
+    """Mean loss + ½ alpha |w|² of flat parameters, and its gradient; written anew."""
+    n, d = X.shape
+    k = 1 if loss != "softmax" else int(y.max()) + 1
+
+    def look(flat):
+        p = flat.reshape(k, d + 1)
+        s = X @ p[:, :-1].T + p[:, -1]
+        if loss == "squared_error":
+            each, slope, bend = 0.5 * (s[:, 0] - y) ** 2, s - y[:, None], np.ones_like(s)
+        elif loss == "log_loss":
+            q = np.exp(-np.logaddexp(0, -s))
+            each, slope, bend = np.logaddexp(0, s[:, 0]) - y * s[:, 0], q - y[:, None], q * (1 - q)
+        else:
+            q = np.exp(s - s.max(axis=1, keepdims=True))
+            q /= q.sum(axis=1, keepdims=True)
+            each, slope, bend = -np.log(q[np.arange(n), y.astype(int)]), q - np.eye(k)[y.astype(int)], q
+        ridge = np.r_[np.full(d, alpha), 0.0]
+        g = slope.T @ np.c_[X, np.ones(n)] / n + ridge * p
+        Z = np.c_[X, np.ones(n)]
+        H = np.zeros((k, d + 1, k, d + 1))
+        for a in range(k):
+            for b in range(k):
+                share = bend[:, a] * ((a == b) - (bend[:, b] if k > 1 else 0.0))
+                H[a, :, b] = (Z * share[:, None]).T @ Z / n + (a == b) * np.diag(ridge)
+        return each.mean() + 0.5 * alpha * np.sum(p[:, :-1] ** 2), g.ravel(), H.reshape(k * (d + 1), -1)
+
+    return look, k * (d + 1)
+
+
+def optimum(loss, X, y, alpha):
+    """The lowest value, by Newton's steps to the last digit."""
+    look, size = objective_of(loss, X, y, alpha)
+    at = np.zeros(size)
+    for _ in range(200):
+        value, g, H = look(at)
+        step = np.linalg.lstsq(H, g)[0]
+        if g @ step < 1e-15:
+            break
+        length = 1.0
+        while look(at - length * step)[0] > value - 1e-4 * length * (g @ step) and length > 1e-9:
+            length *= 0.5
+        at -= length * step
+    return look(at)[0], look
+
+
+def targets(loss, X, rng):
+    side = X @ rng.normal(size=X.shape[1])
+    if loss == "squared_error":
+        y = side + rng.normal(size=len(X))
+        return (y - y.mean()) / y.std()
+    if loss == "log_loss":
+        return (rng.random(len(X)) < 1 / (1 + np.exp(-side - 1))).astype(float)
+    return np.digitize(side + rng.logistic(size=len(X)), [-1.0, 1.5]).astype(float)
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("loss", ["squared_error", "log_loss", "softmax"])
+def test_the_bound_is_never_below_the_gap(loss, kind, alpha):
+    """At random parameters, near and far, the bound is at least the true gap; dense and sparse rows agree."""
+    rng = np.random.default_rng([len(loss), KINDS.index(kind)])
+    X = rows_of(kind, rng)
+    y = targets(loss, X, rng)
+    lowest, look = optimum(loss, X, y, alpha)
+    found = SOFTMAX_LOSS if loss == "softmax" else find_loss(loss, LOSSES[loss].task, 1)
+    k = 3 if loss == "softmax" else 1
+    for size in (0.0, 1e-3, 0.1, 3.0):
+        p = size * rng.normal(size=(k, X.shape[1] + 1))
+        gap = look(p.ravel())[0] - lowest
+        engine = LinearEngine(Dataset(X, y[:, None]), found, Penalty(alpha))
+        assert engine.gap_bound(p) >= gap * (1 - 1e-9) - 1e-13
+        place = settle(Dataset(X, y[:, None]), found, alpha, p, True)
+        thin = settle(Dataset(csr_array(X), y[:, None]), found, alpha, p, True)
+        assert place.value <= look(p.ravel())[0] + 1e-12
+        assert np.abs(place.gradient[:, -1]).max() < 1e-9
+        np.testing.assert_allclose(thin.above, place.above, rtol=1e-6, atol=1e-14)
+
+
+@pytest.mark.parametrize("batch_size", [1, 32, "full", "auto"])
+@pytest.mark.parametrize("kind", KINDS[:4])
+@pytest.mark.parametrize("loss", ["squared_error", "log_loss", "softmax"])
+def test_a_finished_run_tells_its_gap(loss, kind, batch_size):
+    """The true gap is below the bound, and within five times the estimate (to rounding) where a run was certified."""
+    rng = np.random.default_rng(KINDS.index(kind))
+    X = rows_of(kind, rng, n=900)
+    y = targets(loss, X, rng)
+    Model = LinearRegressor if loss == "squared_error" else LinearClassifier
+    model = Model(alpha=1e-3, batch_size=batch_size, random_state=0).fit(X, y)
+    lowest, look = optimum(loss, X, y, 1e-3)
+    w = np.atleast_2d(model.standardized_coef_)
+    scores = X @ np.atleast_2d(model.coef_).T + model.intercept_
+    p = np.c_[w, (scores - X @ w.T).mean(axis=0)]
+    gap = look(p.ravel())[0] - lowest
+    history = model.history_
+    assert history.rule == "certified"
+    assert history.gap_bound >= gap - 1e-12
+    assert gap <= 5 * history.gap_estimate + 1e-12
+    assert history.gap_estimate <= 5 * gap + 1e-8
+    assert history.gap_estimate <= history.gap_bound + 1e-15
+
+
+def test_weights_and_no_intercept_are_in_the_bound():
+    """With weights, and with the intercept held at 0, the bound is that of the same objective."""
+    rng = np.random.default_rng(0)
+    X, times = rng.normal(size=(200, 4)) + 0.5, rng.integers(0, 4, size=200)
+    y = targets("log_loss", X, rng)
+    p = 0.3 * rng.normal(size=(1, 5))
+    p[:, -1] = 0.0
+    weights = times / times.mean()
+    loss = find_loss("log_loss", "classification", 1)
+    one = settle(Dataset(X, y[:, None], weights), loss, 0.01, p, False)
+    repeated = np.repeat(np.arange(200), times)
+    other = settle(Dataset(X[repeated], y[repeated, None]), loss, 0.01, p, False)
+    assert one.value == pytest.approx(other.value, rel=1e-12)
+    assert one.above == pytest.approx(other.above, rel=1e-9)
+    assert one.parameters[0, -1] == 0.0
+
+
+def test_there_is_no_bound_without_a_penalty():
+    """With alpha 0 the bound is None, and the estimate is there all the same."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(600, 4))
+    y = targets("log_loss", X, rng)
+    history = LinearClassifier(penalty=None, random_state=0).fit(X, y).history_
+    assert history.gap_bound is None
+    assert history.gap_estimate is not None
+    assert history.rule == "certified"
+
+
+def test_twenty_rows_a_thousand_times_too_large_are_not_certified_too_soon():
+    """Where the loss is no parabola the estimate is not believed until it shrinks."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4000, 30))
+    y = targets("log_loss", X, rng)
+    X[rng.permutation(4000)[:20]] *= 1000.0
+    lowest, look = optimum("log_loss", X, y, 1e-4)
+    first = look(np.zeros(31))[0]
+    for batch_size in (1, 32, "auto"):
+        model = LinearClassifier(standardize=False, batch_size=batch_size, random_state=0).fit(X, y)
+        gap = look(np.r_[model.coef_[0], model.intercept_])[0] - lowest
+        assert gap <= 1e-3 * (first - lowest)
+
+
+def test_gains_are_counted_from_the_best_constant_model():
+    """One row in two hundred is of the class: the intercept's part of the gain does not make the rest look small."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(20_000, 8))
+    y = (rng.random(20_000) < 1 / (1 + np.exp(6.0 - 1.2 * X[:, 0]))).astype(float)
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    lowest, look = optimum("log_loss", X, y, 1e-4)
+    share = y.mean()
+    constant = look(np.r_[np.zeros(8), np.log(share / (1 - share))])[0]
+    for batch_size in (32, "full", "auto"):
+        model = LinearClassifier(batch_size=batch_size, random_state=0).fit(X, y)
+        assert model.history_.last["loss"] - lowest <= 1e-3 * (constant - lowest)
+        assert model.history_["loss"][0] == pytest.approx(constant, rel=1e-5)
+
+
+def test_steps_that_go_astray_are_taken_back():
+    """Redundant columns and a rare class make SAGA's steps too long: L-BFGS goes on from the best."""
+    from sklearn.datasets import make_classification
+
+    X, y = make_classification(
+        30_000,
+        100,
+        n_informative=30,
+        n_redundant=40,
+        n_repeated=10,
+        weights=[0.97],
+        flip_y=0.01,
+        class_sep=2.0,
+        random_state=850,
+    )
+    model = LinearClassifier(batch_size=512, random_state=0).fit(X.astype(np.float32), y)
+    assert model.history_.rule == "certified"
+
+
+def test_estimate_bound_and_rule_are_kept(tmp_path):
+    """They stand in the saved history and in the model file, and a history without them still loads."""
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(500, 3))
+    model = LinearClassifier(random_state=0).fit(X, targets("log_loss", X, rng))
+    history = model.history_
+    again = History.from_json(history.to_json())
+    assert (again.rule, again.gap_estimate, again.gap_bound) == (
+        "certified",
+        history.gap_estimate,
+        history.gap_bound,
+    )
+    loaded = load(model.save(tmp_path / "m.descend"))
+    assert loaded.history_.gap_bound == history.gap_bound
+    assert loaded.model_.summary["gap_bound"] == history.gap_bound
+    old = {k: v for k, v in history.to_json().items() if k not in ("rule", "gap_estimate", "gap_bound")}
+    assert History.from_json(old).gap_bound is None
+
+
+def test_the_rule_is_named():
+    """Five epochs end by the rule of epochs, a run with L1 because nothing was gained; neither has an estimate."""
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(400, 3))
+    y = targets("log_loss", X, rng)
+    five = LinearClassifier(optimizer="sgd", epochs=5, random_state=0).fit(X, y).history_
+    assert (five.rule, five.gap_estimate, five.gap_bound) == ("epochs", None, None)
+    sharp = LinearClassifier(penalty="l1", alpha=0.01, random_state=0).fit(X, y).history_
+    assert (sharp.rule, sharp.gap_estimate) == ("nothing gained", None)

@@ -1,0 +1,125 @@
+"""What makes a rate or an optimum impossible is told with its name; what would be faster is told with the seconds."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+from descend import LinearClassifier, LinearRegressor
+from descend.fitting import num_threads
+from descend.history import History
+
+RNG = np.random.default_rng(0)
+X = pd.DataFrame(RNG.normal(size=(600, 4)), columns=["age", "income", "height", "weight"])
+SIDE = (X["age"] + RNG.normal(size=600) > 0).astype(int)
+
+
+def notes_of(model, X, y, **how):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return " ".join(model.fit(X, y, **how).history_.notes)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_an_infinite_number_is_refused_with_its_column(value):
+    """The error has scikit-learn's words, and the column's name and the row besides."""
+    broken = X.copy()
+    broken.loc[17, "height"] = value
+    with pytest.raises(ValueError, match=r"(?s)infinity.*row 17 of column 'height'"):
+        LinearClassifier().fit(broken, SIDE)
+    with pytest.raises(ValueError, match=r"(?s)infinity.*row 17 of column number 2"):
+        LinearClassifier().fit(broken.to_numpy(), SIDE)
+
+
+@pytest.mark.parametrize("value", [1e30, -1e12])
+def test_one_huge_number_is_told_with_its_column(value):
+    """A column whose deviation is one row's says so; a rare indicator, and one that is large all over, do not."""
+    broken = X.copy()
+    broken.loc[17, "height"] = value
+    assert "column 'height'" in notes_of(LinearClassifier(random_state=0), broken, SIDE)
+    harmless = X.assign(height=0.0, income=1e30 * X["income"])
+    harmless.loc[17, "height"] = 1.0
+    assert not notes_of(LinearClassifier(random_state=0), harmless, SIDE)
+
+
+@pytest.mark.parametrize("optimizer", ["auto", "sgd"])
+def test_a_raw_column_of_another_scale_is_told(optimizer):
+    """Unscaled, one column 1e30 times the others is named, whatever the optimizer; standardised it is no trouble."""
+    raw = X.assign(income=1e30 * X["income"])
+    how = {"optimizer": optimizer, "random_state": 0, "epochs": 30}
+    assert "column 'income'" in notes_of(LinearClassifier(standardize=False, **how), raw, SIDE)
+    assert not notes_of(LinearClassifier(**how), raw, SIDE)
+
+
+@pytest.mark.parametrize("batch_size", [1, 32, "auto"])
+def test_separable_classes_without_a_penalty_have_no_optimum(batch_size):
+    """With alpha 0 the note names the column that separates; with a penalty, or with noise, there is no such note."""
+    side = (X["income"] > 0.2).astype(int)
+    note = notes_of(LinearClassifier(penalty=None, batch_size=batch_size, random_state=0), X, side)
+    assert "no finite optimum" in note
+    assert "'income'" in note
+    assert not notes_of(LinearClassifier(batch_size=batch_size, random_state=0), X, side)
+    assert not notes_of(LinearClassifier(penalty=None, batch_size=batch_size, random_state=0), X, SIDE)
+
+
+def test_three_separable_classes():
+    """The same holds for softmax."""
+    three = np.digitize(X["age"], [-0.5, 0.5])
+    assert "no finite optimum" in notes_of(
+        LinearClassifier(penalty=None, random_state=0), X[["age"]], three
+    ) or (
+        (
+            LinearClassifier(penalty=None, random_state=0).fit(X[["age"]], three).predict(X[["age"]]) != three
+        ).any()
+    )
+    corners = np.array([[0.0, 5.0], [5.0, 0.0], [-5.0, -5.0]])[three] + 0.1 * X[["age", "income"]].to_numpy()
+    assert "no finite optimum" in notes_of(LinearClassifier(penalty=None, random_state=0), corners, three)
+
+
+def test_a_row_with_all_the_weight_is_refused():
+    """One weight of 1e30 beside 1s is an error that says so, not that columns are constant."""
+    weights = np.ones(600)
+    weights[7] = 1e30
+    for optimizer in ("auto", "sgd"):
+        with pytest.raises(ValueError, match=r"one row of X has the weight 1e\+30"):
+            LinearClassifier(optimizer=optimizer).fit(X, SIDE, sample_weight=weights)
+
+
+def test_a_target_that_says_nothing_is_told():
+    """A constant target, and one with a single number of 1e30, are named."""
+    assert "target 'y' is 3 in every row" in notes_of(LinearRegressor(), X, np.full(600, 3.0))
+    y = X["age"].to_numpy().copy()
+    y[4] = 1e30
+    assert "target 'y'" in notes_of(LinearRegressor(random_state=0), X, y)
+    assert not notes_of(LinearRegressor(random_state=0), X, X["age"].to_numpy())
+
+
+def test_adams_divergence_quotes_no_bound():
+    """2/L bounds plain steps; Adam's are as long as the rate, and its note says that."""
+    note = notes_of(LinearClassifier(optimizer="adam", learning_rate=1e3, epochs=20, random_state=0), X, SIDE)
+    assert "diverged" in note
+    assert "2/L" not in note
+    plain = LinearClassifier(optimizer="sgd", learning_rate=1e6, epochs=20, standardize=False, random_state=0)
+    assert "2/L" in notes_of(plain, 5 * X, SIDE)
+
+
+def test_threads_are_the_machines():
+    """``auto`` is the machine's count, which a group's quota may cut."""
+    from descend.machine import usable_cores
+
+    assert num_threads("auto") == usable_cores()
+    assert num_threads(3) == 3
+
+
+def test_a_slow_run_is_told_what_would_be_faster():
+    """A long run of SGD tells the whole-batch method's seconds; a short run, and that method, tell nothing."""
+    slow = LinearClassifier(optimizer="sgd", batch_size=1, epochs=20_000, random_state=0).fit(X, SIDE)
+    assert "faster here" in slow.history_.advice
+    assert not slow.history_.notes
+    quick = LinearClassifier(random_state=0).fit(X, SIDE)
+    assert quick.history_.advice == ""
+    assert History.from_json(slow.history_.to_json()).advice == slow.history_.advice
+    short = LinearClassifier(optimizer="sgd", epochs=2, random_state=0).fit(X, SIDE)
+    assert short.history_.advice == ""
