@@ -51,6 +51,8 @@ class Limits:
     early_stopping: bool = False
     certify: bool = False
     """Ends when the estimated gap is below ``tol`` of what was gained (``engines/certificate.py``)."""
+    asked: float | None = None
+    """``tol`` as it was asked for, where a smaller one is attempted."""
     close: bool = False
     """The certificate's own step may be taken as the last one."""
     constant: float | None = None
@@ -208,8 +210,8 @@ class Watch:
     def finish(self, state: State) -> FloatArray:
         """Ends the history with the parameters that are returned, and returns them."""
         self._pause()
-        if not self.stopped:
-            self.stopped = "epochs"
+        if not self.stopped:  # the phases are over: as low as numbers can tell, or given up
+            self.stopped = "converged" if self._is_good_enough() else "epochs"
         if self.stopped == "interrupted":  # somewhere inside an epoch: what was learnt there counts too
             self._observe(state, self._rows // self.num_visits, whole=True)
         kept = self.latest if self.limits.exact and self.stopped == "epochs" else self.best
@@ -407,10 +409,11 @@ class Watch:
         if self.retreated and self.phase.batch_size:
             return False
         slow = self._phase_epochs >= 2 and self.gap > self._previous_gap / WORTHWHILE
-        self.phase_is_over = self.phase.leave_when_slow and slow
+        self.phase_is_over = (self.phase.leave_when_slow and slow) or state.memory.stuck
         if self.phase.rule.width:
             small = self.gap <= self.phase.rule.width * len(state.parameters)
-            self.phase_is_over = small or state.memory.stuck
+            # Where this width hides little enough, it is the last one.
+            self.phase_is_over = (small and state.memory.hidden > 0.5 * enough) or state.memory.stuck
         if self.phase.rule.width or self.gap > worth_closing or state.memory.toward is None:
             self.certified = self.gap <= enough
             return self.certified
@@ -437,6 +440,14 @@ class Watch:
         state.parameters[:] = self.best.parameters
         state.table = state.mean_gradient = None
         self.retreated = self.phase_is_over = True
+
+    def _is_good_enough(self) -> bool:
+        """Whether the gap that was left is within what was asked for, where more was attempted (small tables)."""
+        if not self.limits.certify or self.limits.asked is None or self.gap is None:
+            return False
+        first = self._marks[0][1] if self.limits.constant is None else self.limits.constant
+        self.certified = self.gap <= 0.5 * self.limits.asked * (first - min(loss for _, loss in self._marks))
+        return self.certified
 
     def _slow_down_on_plateau(self, state: State, epoch: int) -> None:
         """The schedule "plateau": a lower rate after epochs in which the last parameters' loss hardly fell."""

@@ -242,8 +242,12 @@ def quantile_derivative(score: Any, target: Any, quantile: Any, width: Any) -> A
 
 
 def poisson(score: Any, target: Any) -> Any:
-    """eˢ − target · s: half the deviance of the mean eˢ, up to what the target alone decides."""
-    return np.exp(score) - target * score
+    """Half the deviance of the mean eˢ: eˢ − target · s + target · log(target) − target; 0 where eˢ is the target.
+
+    >>> float(poisson(0.0, 1.0)), round(float(poisson(0.0, 3.0)), 6)
+    (0.0, 1.295837)
+    """
+    return np.exp(score) - target * score + target * (np.log(np.maximum(target, SHARPEST)) - 1.0)
 
 
 def poisson_derivative(score: Any, target: Any) -> Any:
