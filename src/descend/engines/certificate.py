@@ -47,8 +47,12 @@ def estimate_gap(
     gradient: FloatArray,
     first: Callable[[FloatArray], FloatArray],
     fit_intercept: bool = True,
+    most: float = np.inf,
 ) -> Estimate:
-    """½ g · H⁻¹ g at ``parameters`` (k, d + 1) with ``gradient`` float64; ``first`` preconditions."""
+    """½ g · H⁻¹ g at ``parameters`` (k, d + 1) with ``gradient`` float64; ``first`` preconditions.
+
+    The sum grows: it is cut short once it is above ``most``.
+    """
     hessian = _hessian(data, loss, alpha, parameters, fit_intercept)
     residual = gradient.copy()
     if not fit_intercept:
@@ -66,6 +70,8 @@ def estimate_gap(
         gain = 0.5 * length * rz
         total += gain
         move += length * p
+        if total > most:
+            return Estimate(total, move)
         if gain < SMALL_STEP * total:
             return Estimate(total if step < MANY_STEPS else 2.0 * total, move)
         residual -= length * hp
