@@ -50,10 +50,12 @@ def estimate_gap(
     first: Product,
     fit_intercept: bool = True,
     free: NDArray[np.bool_] | None = None,
+    most: float = np.inf,
 ) -> Estimate:
     """½ g · H⁻¹ g at ``parameters`` (k, d + 1) with ``gradient`` float64; ``first`` preconditions.
 
-    ``free`` (k, d + 1): the numbers that may move, where an L1 penalty holds others at 0.
+    ``free`` (k, d + 1): the numbers that may move, where an L1 penalty holds others at 0. The sum grows: it is cut
+    short once it is above ``most``.
     """
     hessian = _hessian(data, loss, alpha, parameters, fit_intercept)
     if free is not None:
@@ -74,6 +76,8 @@ def estimate_gap(
         gain = 0.5 * length * rz
         total += gain
         move += length * p
+        if total > most:
+            return Estimate(total, move)
         if gain < SMALL_STEP * total:
             return Estimate(total if step < MANY_STEPS else 2.0 * total, move)
         residual -= length * hp

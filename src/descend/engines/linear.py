@@ -54,6 +54,10 @@ HARDLY = 0.8
 FURTHER = 2.0
 """Weights that come in later, and a curvature that falls on the way, are half of the gap at times (50 rows × 400)."""
 ROUNDING = 1e-14
+TOO_MUCH = 2.0
+"""A full-batch method's estimate is cut short above this many times what is asked for."""
+FAR_OFF = 0.15
+"""How far the decrement has to fall before it is asked for again."""
 DOUBT = 0.5
 """After a certificate that was not believed the next one waits until half is left to gain."""
 CAREFUL = 0.2
@@ -511,14 +515,20 @@ class LinearEngine:
             value, gradient = self.objective(at)
         else:
             at, value, gradient = memory.point, memory.value, memory.gradient
-        gap, step = self._estimate(at, gradient, enough)
+        most = TOO_MUCH * enough if memory.point is not None and not self.smooth.shape[1] else np.inf
+        gap, step = self._estimate(at, gradient, enough, most)
+        if gap > most:
+            memory.doubted = FAR_OFF * memory.decrement
+            return gap
         gap *= _shortfall(memory, gap)
         memory.toward = Known(at, value, gradient, gap, step)
         if gap > enough:
             memory.doubted = memory.decrement * enough / gap
         return gap
 
-    def _estimate(self, at: FloatArray, gradient: FloatArray, enough: float) -> Estimate:
+    def _estimate(
+        self, at: FloatArray, gradient: FloatArray, enough: float, most: float = np.inf
+    ) -> Estimate:
         """The sampled estimate at a place, or one that is cheaper: exact, or above ``enough`` already."""
         if self.preconditioner is not None and self.loss.has_bound and not self.loss.has_corners:
             # H is nowhere above the preconditioner's, so this is below the gap: a bound.
@@ -527,7 +537,7 @@ class LinearEngine:
             if least > enough or self.loss.code == SQUARED_ERROR:
                 return Estimate(least, step)
         return estimate_gap(
-            self.data, self.smooth, self.penalty.alpha, at, gradient, self._first, self.fit_intercept
+            self.data, self.smooth, self.penalty.alpha, at, gradient, self._first, self.fit_intercept, most
         )
 
     def close(self, state: State, enough: float, move: bool) -> Closing:
