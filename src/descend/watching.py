@@ -428,6 +428,8 @@ class Watch:
         if closing.place is not None:
             self._rows, self._steps, self._last_seconds = state.visits, state.steps, self.seconds
             self._marks[-1] = (epoch, self._observe(state, epoch, whole=True))
+        if not self.phase.batch_size and not state.memory.stuck:
+            self.phase_is_over = False  # the step led on where the optimizer's own did not
         self.certified = closing.certified
         return closing.certified
 

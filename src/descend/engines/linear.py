@@ -571,6 +571,7 @@ class LinearEngine:
         memory = state.memory
         if memory.point is not None and memory.gradient is not None:
             memory.learn(place.parameters - memory.point, place.gradient - memory.gradient)
+            memory.stuck = memory.stuck and not place.value < memory.value
             memory.point, memory.value, memory.gradient = place.parameters, place.value, place.gradient
             first = self._first if memory.moves.maxlen else partial(self._newton_direction, memory)
             aim(memory, first)
