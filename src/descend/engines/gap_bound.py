@@ -13,8 +13,8 @@ Without alpha there is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,30 +64,28 @@ def settle(
     step, and for the gradient.
     """
     p = parameters.astype(np.float64)
-    weights = np.full(data.num_rows, 1.0 / data.num_rows)
-    if data.weights is not None:
-        weights *= data.weights
     if step is None:
         scores = _scores(data, p)
     else:
         both = _scores(data, np.vstack([p, step]))
         scores, moves = both[:, : len(p)], both[:, len(p) :]
-        share = _share(loss, alpha, data.y, weights, scores, moves, p, step)
+        share = _share(data, loss, alpha, scores, moves, p, step)
         p -= share * step
         scores -= share * moves
     if fit_intercept:
-        move = _to_lowest_intercept(loss, scores, data.y, weights)
+        move = _to_lowest_intercept(data, loss, scores)
         p[:, -1] += move
         scores += move
-    losses = row_losses(loss.code, scores, data.y, loss.shape)
-    slopes = row_derivatives(loss.code, scores, data.y, loss.shape) * weights[:, None]
-    gradient = np.zeros(p.shape)
-    for rows in _blocks(data):
-        gradient[:, :-1] += (data.X[rows].astype(np.float64).T @ slopes[rows]).T
+    mean_loss, gradient = 0.0, np.zeros(p.shape)
+    for rows, weights in _blocks(data):
+        slopes = row_derivatives(loss.code, scores[rows], data.y[rows], loss.shape) * weights[:, None]
+        mean_loss += float(row_losses(loss.code, scores[rows], data.y[rows], loss.shape) @ weights)
+        gradient[:, :-1] += (data.X[rows].astype(np.float64).T @ slopes).T
+        gradient[:, -1] += slopes.sum(axis=0)
     gradient[:, :-1] += alpha * p[:, :-1]
-    if fit_intercept:
-        gradient[:, -1] = slopes.sum(axis=0)
-    value = float(losses @ weights) + 0.5 * alpha * float(np.sum(np.square(p[:, :-1])))
+    if not fit_intercept:
+        gradient[:, -1] = 0.0
+    value = mean_loss + 0.5 * alpha * float(np.sum(np.square(p[:, :-1])))
     above = None
     if alpha > 0.0 and np.isfinite(value) and float(np.abs(gradient[:, -1]).max()) <= NEARLY_GONE:
         above = float(np.sum(np.square(gradient[:, :-1]))) / (2.0 * alpha)
@@ -96,25 +94,27 @@ def settle(
 
 def _scores(data: Dataset, parameters: FloatArray) -> FloatArray:
     scores = np.empty((data.num_rows, len(parameters)))
-    for rows in _blocks(data):
+    for rows, _ in _blocks(data):
         scores[rows] = data.X[rows].astype(np.float64) @ parameters[:, :-1].T
     scores += parameters[:, -1]
     return scores
 
 
-def _blocks(data: Dataset) -> Iterator[slice]:
+def _blocks(data: Dataset) -> Iterator[tuple[slice, FloatArray]]:
+    """Some rows at a time, and each one's share of the mean: only scores are kept for all rows."""
     step = max(1, BLOCK_NUMBERS // max(1, data.num_columns))
     if data.is_sparse:
         step = max(step, 8192)
     for start in range(0, data.num_rows, step):
-        yield slice(start, min(start + step, data.num_rows))
+        rows = slice(start, min(start + step, data.num_rows))
+        weights = np.full(rows.stop - start, 1.0 / data.num_rows)
+        yield rows, weights if data.weights is None else weights * data.weights[rows]
 
 
 def _share(
+    data: Dataset,
     loss: Loss,
     alpha: float,
-    y: FloatArray,
-    weights: FloatArray,
     scores: FloatArray,
     moves: FloatArray,
     p: FloatArray,
@@ -124,8 +124,12 @@ def _share(
     w, v = p[:, :-1], step[:, :-1]
 
     def uphill(share: float) -> float:
-        slopes = row_derivatives(loss.code, scores - share * moves, y, loss.shape)
-        return -float(np.einsum("n,nk,nk", weights, slopes, moves)) - alpha * float(np.vdot(v, w - share * v))
+        total = alpha * float(np.vdot(v, w - share * v))
+        for rows, weights in _blocks(data):
+            there = scores[rows] - share * moves[rows]
+            slopes = row_derivatives(loss.code, there, data.y[rows], loss.shape)
+            total += float(np.einsum("n,nk,nk", weights, slopes, moves[rows]))
+        return -total
 
     low, high = 0.0, 1.0
     first = start = uphill(low)
@@ -145,24 +149,25 @@ def _share(
     return share
 
 
-def _to_lowest_intercept(loss: Loss, scores: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
+def _to_lowest_intercept(data: Dataset, loss: Loss, scores: FloatArray) -> FloatArray:
     """What has to be added to ``scores`` (n, k) for their mean loss to be lowest, (k,); by Newton's steps."""
     b = np.zeros(scores.shape[1])
 
-    def slope_at(move: FloatArray) -> FloatArray:
-        return np.asarray(weights @ row_derivatives(loss.code, scores + move, y, loss.shape))
+    def mean_of(function: Callable[..., FloatArray], move: FloatArray) -> Any:
+        return sum(
+            weights @ function(loss.code, scores[rows] + move, data.y[rows], loss.shape)
+            for rows, weights in _blocks(data)
+        )
 
-    def value_at(move: FloatArray) -> float:
-        return float(weights @ row_losses(loss.code, scores + move, y, loss.shape))
-
-    slope = slope_at(b)
+    slope = mean_of(row_derivatives, b)
     for _ in range(MOST_MOVES):
         if float(np.abs(slope).max()) <= GONE:
             break
-        step = _inverse_bend(loss, scores + b, y, weights, slope)
+        step = _inverse_bend(data, loss, scores, b, slope)
         for _ in range(MOST_TRIALS):
-            there = slope_at(b - step)
-            if np.abs(there).max() < 0.5 * np.abs(slope).max() or value_at(b - step) < value_at(b):
+            there = mean_of(row_derivatives, b - step)
+            shorter = np.abs(there).max() < 0.5 * np.abs(slope).max()
+            if shorter or mean_of(row_losses, b - step) < mean_of(row_losses, b):
                 break
             step = 0.5 * step
         else:
@@ -172,12 +177,18 @@ def _to_lowest_intercept(loss: Loss, scores: FloatArray, y: FloatArray, weights:
 
 
 def _inverse_bend(
-    loss: Loss, scores: FloatArray, y: FloatArray, weights: FloatArray, slope: FloatArray
+    data: Dataset, loss: Loss, scores: FloatArray, move: FloatArray, slope: FloatArray
 ) -> FloatArray:
-    """How far the intercepts go to the lowest place of the parabola, (k,)."""
+    """How far the intercepts go from ``move`` to the lowest place of the parabola, (k,)."""
+    k = len(move)
+    H = np.zeros((k, k))
+    for rows, weights in _blocks(data):
+        there = scores[rows] + move
+        if loss.code == SOFTMAX:
+            p = softmax(there)
+            H += np.diag(weights @ p) - (p * weights[:, None]).T @ p
+        else:
+            H += np.diag(weights @ second_derivatives(loss.code, there, data.y[rows], loss.shape))
     if loss.code == SOFTMAX:
-        p = softmax(scores)
-        H = np.diag(weights @ p) - (p * weights[:, None]).T @ p
         return np.asarray(np.linalg.lstsq(H, slope)[0])
-    bends = weights @ second_derivatives(loss.code, scores, y, loss.shape)
-    return np.asarray(slope / np.maximum(bends, 1e-12))
+    return np.asarray(slope / np.maximum(np.diag(H), 1e-12))

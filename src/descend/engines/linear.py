@@ -537,7 +537,14 @@ class LinearEngine:
             if least > enough or self.loss.code == SQUARED_ERROR:
                 return Estimate(least, step)
         return estimate_gap(
-            self.data, self.smooth, self.penalty.alpha, at, gradient, self._first, self.fit_intercept, most
+            self.data,
+            self.smooth,
+            self.penalty.alpha,
+            at,
+            gradient,
+            self._first,
+            self.fit_intercept,
+            most=most,
         )
 
     def close(self, state: State, enough: float, move: bool) -> Closing:

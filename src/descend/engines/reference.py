@@ -109,15 +109,13 @@ class ReferenceEngine:
         for row, share in zip(rows, row_shares(self.loss, scores, self.data.y[rows]), strict=True):
             seen = self.only_visits[row] * self.weights[row] * share
             state.share += 10 / self.num_rows * (seen - state.share)
-        gradient = np.zeros(state.parameters.shape)
+        gradient = np.zeros(state.parameters.shape) if rule.filling else state.mean_gradient.copy()
         for x, row, derivative in zip(X, rows, now, strict=True):  # a row may come twice in a batch
             change = derivative - state.table[row]
             state.table[row] = derivative
             towards = derivative if rule.filling else change
             gradient += np.outer(self.only_visits[row] * towards, x) / len(rows)
             state.mean_gradient += np.outer(change, x) / self.num_rows
-        if not rule.filling:
-            gradient += state.mean_gradient
         gradient[:, :-1] += self.penalty.alpha * state.parameters[:, :-1]
         if not rule.fit_intercept:
             gradient[:, -1] = 0.0

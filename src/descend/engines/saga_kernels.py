@@ -135,13 +135,10 @@ def step_of_one(
         table[row, c] = now
         kept = np.float64(change) / table.shape[0]
         factor = number(rate * visit) * (now if filling else change)
-        # The step goes along the mean gradient as it is after this row.
-        lanes.saga_move(
-            parameters, mean_gradient, c, keep, along, X, row, factor + along * number(kept), kept
-        )
-        mean_gradient[c, d] += kept
+        lanes.saga_move(parameters, mean_gradient, c, keep, along, X, row, factor, kept)
         if fit_intercept:
             parameters[c, d] -= factor + along * number(mean_gradient[c, d])
+        mean_gradient[c, d] += kept
         if l1 > 0.0:
             shrink_all(parameters, c, number(rate * l1))
 
@@ -216,9 +213,9 @@ def run_saga(
             for j in range(d + 1):  # without visits' weights both sums are the same but for a factor
                 moved = changes[c, j] if visit_weights.size else gradient[c, j] * number(stop - start)
                 changes[c, j] = number(0.0)
-                mean_gradient[c, j] += np.float64(moved) / num_rows
                 if not filling:
                     gradient[c, j] += number(mean_gradient[c, j])
+                mean_gradient[c, j] += np.float64(moved) / num_rows
         take_step(parameters, gradient, preconditioner, alpha, l1, rate, fit_intercept)
         for c in range(k):
             for j in range(d + 1):

@@ -189,6 +189,10 @@ def run_sparse_saga(
                 table[row, c] = now
                 towards = number(visit / (stop - start)) * (now if filling else change)
                 kept[c] = np.float64(change) / n
+                if (
+                    not filling
+                ):  # the step goes along the mean gradient before it, but is settled along the one after
+                    towards -= number(kept[c])
                 intercept[c] += towards
                 mean_gradient[d, c] += kept[c]
                 scores[c] = number(length * towards)
