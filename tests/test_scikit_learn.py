@@ -202,7 +202,8 @@ def test_a_class_of_weight_zero_is_absent(batch_size):
     one = LinearClassifier(batch_size=batch_size, random_state=0).fit(X, y, sample_weight=kept.astype(float))
     other = LinearClassifier(batch_size=batch_size, random_state=0).fit(X[kept], y[kept])
     np.testing.assert_array_equal(one.classes_, [0, 2])
-    np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(X), rtol=1e-10)
+    # Rows of weight 0 shift the others in the sums: they round differently.
+    np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(X), rtol=1e-8)
 
 
 # --- refusals --------------------------------------------------------------------------------------
