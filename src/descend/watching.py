@@ -31,6 +31,8 @@ ASTRAY = 0.02
 """Steps on batches have gone astray when they end an epoch above the best by this share of the gain."""
 CLOSE_FROM = 8.0
 """The certificate's step is taken where it is estimated to gain no more than this many times what may be left."""
+TO_THE_LAST_DIGIT = 1e-12
+"""Where so little may be left the step is one more, and not the one that arrives."""
 BLOW_UP = 100.0
 """A loss this many times the first is taken for divergence."""
 CLEARLY_ABOVE = 0.1
@@ -403,7 +405,8 @@ class Watch:
         lowest = min(loss for _, loss in self._marks)
         gain = (first if self.limits.constant is None else self.limits.constant) - lowest
         enough = 0.5 * max(self.limits.tol * gain, self.limits.rounding * abs(first))
-        worth_closing = CLOSE_FROM * enough if self.limits.close else enough
+        early = self.limits.close and self.limits.tol > TO_THE_LAST_DIGIT
+        worth_closing = CLOSE_FROM * enough if early else enough
         self._previous_gap, self.gap = self.gap or inf, self.engine.estimate_gap(state, worth_closing)
         self.bound = None
         if self.retreated and self.phase.batch_size:
@@ -428,6 +431,8 @@ class Watch:
         if closing.place is not None:
             self._rows, self._steps, self._last_seconds = state.visits, state.steps, self.seconds
             self._marks[-1] = (epoch, self._observe(state, epoch, whole=True))
+            if not self.limits.early_stopping:
+                self.best = self.latest  # lower, if only by what rounding hides in the loss
         if not self.phase.batch_size and not state.memory.stuck:
             self.phase_is_over = False  # the step led on where the optimizer's own did not
         self.certified = closing.certified

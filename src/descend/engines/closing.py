@@ -28,6 +28,7 @@ left: of 10,000 images with 784 columns a fifth of the gap was estimated, and th
 WORTHWHILE = 0.5
 """A further step is taken where the last one left no more than this share of the estimate."""
 MOST_STEPS = 4
+ROUNDING = 1e-10
 
 
 class Closing(NamedTuple):
@@ -56,19 +57,27 @@ def close(
     start = known
     for _ in range(MOST_STEPS):
         place = settle(data, loss, alpha, known.point, fit_intercept, known.step)
-        if not place.value <= known.value:  # rounding, or a step that means nothing
-            place = settle(data, loss, alpha, known.point, fit_intercept)
         left = again(place)
+        if not _is_lower(place, left, known):
+            place = settle(data, loss, alpha, known.point, fit_intercept)
+            left = again(place)
         believed = _is_believed(known.gap, left.gap, place.above, enough)
         if believed or not left.gap <= WORTHWHILE * known.gap:
             break
         known = Known(place.parameters, place.value, place.gradient, left.gap, left.step)
-    move = move and place.value <= start.value
+    move = move and _is_lower(place, left, start)
     gained = 0.0 if move else max(0.0, start.value - place.value)
     gap = max(left.gap + gained, 0.0 if move else start.gap)
     bound = None if place.above is None else place.above + gained
     certified = believed and (gap <= enough or (bound is not None and bound <= 2.0 * enough))
     return Closing(gap if bound is None else min(gap, bound), bound, certified, place if move else None)
+
+
+def _is_lower(place: Place, left: Estimate, known: Known) -> bool:
+    """Whether a place is lower than the one before it; by the estimates where rounding hides it in the values."""
+    if known.gap <= ROUNDING * abs(known.value):
+        return left.gap <= known.gap
+    return place.value <= known.value
 
 
 def _is_believed(before: float, left: float, bound: float | None, enough: float) -> bool:
