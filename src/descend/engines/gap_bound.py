@@ -105,6 +105,10 @@ def _blocks(data: Dataset) -> Iterator[tuple[slice, FloatArray]]:
     step = max(1, BLOCK_NUMBERS // max(1, data.num_columns))
     if data.is_sparse:
         step = max(step, 8192)
+    return _pieces(data, step)
+
+
+def _pieces(data: Dataset, step: int) -> Iterator[tuple[slice, FloatArray]]:
     for start in range(0, data.num_rows, step):
         rows = slice(start, min(start + step, data.num_rows))
         weights = np.full(rows.stop - start, 1.0 / data.num_rows)
@@ -125,7 +129,7 @@ def _share(
 
     def uphill(share: float) -> float:
         total = alpha * float(np.vdot(v, w - share * v))
-        for rows, weights in _blocks(data):
+        for rows, weights in _pieces(data, max(1, BLOCK_NUMBERS // scores.shape[1])):
             there = scores[rows] - share * moves[rows]
             slopes = row_derivatives(loss.code, there, data.y[rows], loss.shape)
             total += float(np.einsum("n,nk,nk", weights, slopes, moves[rows]))
@@ -156,7 +160,7 @@ def _to_lowest_intercept(data: Dataset, loss: Loss, scores: FloatArray) -> Float
     def mean_of(function: Callable[..., FloatArray], move: FloatArray) -> Any:
         return sum(
             weights @ function(loss.code, scores[rows] + move, data.y[rows], loss.shape)
-            for rows, weights in _blocks(data)
+            for rows, weights in _pieces(data, max(1, BLOCK_NUMBERS // scores.shape[1]))
         )
 
     slope = mean_of(row_derivatives, b)
@@ -182,7 +186,7 @@ def _inverse_bend(
     """How far the intercepts go from ``move`` to the lowest place of the parabola, (k,)."""
     k = len(move)
     H = np.zeros((k, k))
-    for rows, weights in _blocks(data):
+    for rows, weights in _pieces(data, max(1, BLOCK_NUMBERS // scores.shape[1])):
         there = scores[rows] + move
         if loss.code == SOFTMAX:
             p = softmax(there)

@@ -206,9 +206,9 @@ def run_saga(
                     table[row, c] = now
                     room[c, i] = number(visit / (stop - start)) * (now if filling else change)
                     kept[c, i] = change
-            add_block_gradient(X, rows, n, room, gradient)
-            if visit_weights.size:
-                add_block_gradient(X, rows, n, kept, changes)
+            for both in range(2 if visit_weights.size else 1):  # one place in the code: it is long
+                factors, goal = (kept, changes) if both else (room, gradient)
+                add_block_gradient(X, rows, n, factors, goal)
         for c in range(k):
             for j in range(d + 1):  # without visits' weights both sums are the same but for a factor
                 moved = changes[c, j] if visit_weights.size else gradient[c, j] * number(stop - start)
