@@ -1,90 +1,130 @@
-"""The record of a measurement as a Markdown table, and its place in the document."""
+"""The record of a measurement as Markdown, and its place in the document."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ratios import OURS, READ
+
 BEGIN = "<!-- benchmarks.linear: begin -->"
 END = "<!-- benchmarks.linear: end -->"
-BAR = 3.0
-BAR_CELLS = (("100,000 × 30", 1), ("100,000 × 30", 32))
-OURS, PEER = "descend", "scikit-learn SGDClassifier"
-
-
-def bars(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """How many times as fast as ``SGDClassifier`` an epoch is, where a bar was set."""
-    found = []
-    for cell in record["cells"]:
-        if (cell["problem"], cell["batch_size"]) not in BAR_CELLS:
-            continue
-        times = {result["competitor"]: result for result in cell["results"]}
-        if PEER in times:
-            wall, cpu = (times[PEER][key] / times[OURS][key] for key in ("seconds", "cpu_seconds"))
-            found.append(
-                {
-                    "problem": cell["problem"],
-                    "batch_size": cell["batch_size"],
-                    "bar": BAR,
-                    "ratio": wall,
-                    "cpu_ratio": cpu,
-                    "met": wall >= BAR,
-                }
-            )
-    return found
+TITLES = {
+    "dense": "Dense rows, one output",
+    "softmax": "Dense rows, several classes (softmax)",
+    "sparse": "Sparse rows",
+}
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """What was measured, one line a problem and batch size; then how, and whether the answers agree."""
-    names = list(dict.fromkeys(r["competitor"] for cell in record["cells"] for r in cell["results"]))
+    """Ratios, times, whether the answers agree, who ran and how: all that the record holds."""
+    cells = record["cells"]
+    parts = [
+        _ratios(record["ratios"]),
+        *_times(cells, list(record["what"])),
+        _agreement(cells),
+        _who(record),
+        f"## How it is measured\n\n{record['how']}",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _ratios(ratios: list[dict[str, Any]]) -> str:
+    if not ratios:
+        return ""
+    lines = [
+        "## In short",
+        "",
+        "| rows | against | batch sizes | cells | geometric mean | worst cell | wanted |",
+        "|---|---|---|---:|---:|---|---|",
+    ]
+    for r in ratios:
+        bars = "; ".join(f"{b['text']}: {'met' if b['met'] else '**missed**'}" for b in r["bars"]) or "–"
+        sizes = ", ".join(map(str, r["batch_sizes"]))
+        lines.append(
+            f"| {r['group']} | {r['peer']} | {sizes} | {r['cells']} | {r['mean']:.2f} | "
+            f"{r['worst']:.2f} ({r['worst_cell']}) | {bars} |"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"The peer's time over descend's: above 1, descend is faster. Against the {READ} it is the other way "
+            "round: how many times as long as reading an epoch takes.",
+        ]
+    )
+
+
+def _times(cells: list[dict[str, Any]], competitors: list[str]) -> list[str]:
+    parts = []
+    for group, title in TITLES.items():
+        of_group = [cell for cell in cells if cell["group"] == group]
+        if of_group:
+            parts += [f"## {title}", _table(of_group, competitors)]
+    parts.append(
+        "Milliseconds an epoch, and in brackets the time relative to descend's: above 1, descend is faster. "
+        "`~`: an epoch was cut short, or fewer rows ran, and the time scaled up. `¹`: a row a step, or no step at "
+        "all, whatever the batch size."
+    )
+    return parts
+
+
+def _table(cells: list[dict[str, Any]], competitors: list[str]) -> str:
+    ran = {result["competitor"] for cell in cells for result in cell["results"]}
+    names = [name for name in competitors if name in ran]
     lines = [
         "| rows × columns | batch size | " + " | ".join(names) + " |",
         "|---|---:|" + "---:|" * len(names),
     ]
-    for cell in record["cells"]:
+    for cell in cells:
         times = {result["competitor"]: result for result in cell["results"]}
-        base = times[OURS]["seconds"]
-        entries = [_entry(times[name], base, cell) if name in times else "–" for name in names]
+        entries = [_entry(times[name], times, cell) if name in times else "–" for name in names]
         lines.append(f"| {cell['problem']} | {cell['batch_size']} | " + " | ".join(entries) + " |")
-    checks = [cell[kind] for cell in record["cells"] for kind in ("check", "check_timed")]
-    worst = max(check["largest_difference"] for check in checks)
-    agree = all(check["agree"] for check in checks)
-    machine, after = record["machine"], record["machine_after"]
-    lines += [
-        "",
-        "Milliseconds an epoch, and in brackets the time relative to descend's: above 1, descend is faster. "
-        "`~`: an epoch was cut short and its time scaled up. `¹`: a row a step whatever the batch size.",
-        "",
-        f"Final losses {'agree' if agree else '**disagree**'}: they differ by at most "
-        f"{100 * worst:.1f} % of what training gained.",
-        "",
-    ]
-    lines += [
-        f"Bar, {bar['problem']} at batch size {bar['batch_size']}: {bar['ratio']:.1f} times as fast as "
-        f"`SGDClassifier` (processor time: {bar['cpu_ratio']:.1f}), at least {bar['bar']:.0f} wanted: "
-        f"{'met' if bar['met'] else '**missed**'}."
-        for bar in record["bars"]
-    ]
-    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    lines += [
-        "",
-        f"{record['date'][:10]}; {machine['cpu']}, {machine['cores']} cores, one thread each; load "
-        f"{machine['load']} before, {after['load']} after; Python {record['python']}, {versions}; "
-        f"medians of {record['repeats']}, interleaved.",
-    ]
-    lines += [f"Left out: {name} ({reason})." for name, reason in record["absent"].items()]
     return "\n".join(lines)
 
 
-def _entry(result: dict[str, Any], base: float, cell: dict[str, Any]) -> str:
-    milliseconds = 1e3 * result["seconds"]
-    text = f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
-    cut = "~" if result["steps_timed"] < result["steps"] else ""
-    wanted = cell["rows"] if cell["batch_size"] == "full" else cell["batch_size"]
-    other = "¹" if result["batch_size"] != wanted else ""
-    ratio = result["seconds"] / base
-    beside = "" if result["competitor"] == OURS else f" ({ratio:,.0f})" if ratio >= 10 else f" ({ratio:.2g})"
-    return f"{cut}{text}{other}{beside}"
+def _entry(result: dict[str, Any], times: dict[str, Any], cell: dict[str, Any]) -> str:
+    cut = "~" if result["share_timed"] < 0.999 else ""
+    other = "¹" if result["row_a_step"] and cell["batch_size"] != 1 else ""
+    beside = ""
+    if result["competitor"] != OURS and OURS in times:
+        beside = f" ({_short(result['seconds'] / times[OURS]['seconds'])})"
+    return f"{cut}{_short(1e3 * result['seconds'])}{other}{beside}"
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _agreement(cells: list[dict[str, Any]]) -> str:
+    checks = [cell[kind] for cell in cells for kind in ("check", "check_timed")]
+    worst = max(check["largest_difference"] for check in checks)
+    agree = all(check["agree"] for check in checks)
+    return (
+        f"Final losses of those that run the same algorithm {'agree' if agree else '**disagree**'}: they differ by "
+        f"at most {100 * worst:.1f} % of what training gained."
+    )
+
+
+def _who(record: dict[str, Any]) -> str:
+    machine, after = record["machine"], record["machine_after"]
+    loads = [cell["load"] for cell in record["cells"]]
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    lines = [
+        "## Who ran",
+        "",
+        "| competitor | what runs |",
+        "|---|---|",
+        *(f"| {name} | {what} |" for name, what in record["what"].items()),
+        "",
+        *(f"Left out: {name} ({reason})." for name, reason in record["absent"].items()),
+        "",
+        f"{record['date'][:10]}; {machine['cpu']}, {machine['cores']} cores, one thread each; load "
+        f"{machine['load']} before, {after['load']} after, {min(loads)} to {max(loads)} in between; the whole took "
+        f"{record['seconds'] / 60:.0f} min. Python {record['python']}, {versions}; medians of {record['repeats']}, "
+        "interleaved.",
+    ]
+    return "\n".join(lines)
 
 
 def replace_table(document: Path, table: str) -> None:

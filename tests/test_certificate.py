@@ -228,11 +228,13 @@ def test_estimate_bound_and_rule_are_kept(tmp_path):
 
 
 def test_the_rule_is_named():
-    """Five epochs end by the rule of epochs, a run with L1 because nothing was gained; neither has an estimate."""
+    """Five epochs end by the rule of epochs, SGD by its patience; neither has an estimate. Auto ends certified."""
     rng = np.random.default_rng(4)
     X = rng.normal(size=(400, 3))
     y = targets("log_loss", X, rng)
     five = LinearClassifier(optimizer="sgd", epochs=5, random_state=0).fit(X, y).history_
     assert (five.rule, five.gap_estimate, five.gap_bound) == ("epochs", None, None)
+    patient = LinearClassifier(optimizer="sgd", random_state=0).fit(X, y).history_
+    assert (patient.rule, patient.gap_estimate) == ("nothing gained", None)
     sharp = LinearClassifier(penalty="l1", alpha=0.01, random_state=0).fit(X, y).history_
-    assert (sharp.rule, sharp.gap_estimate) == ("nothing gained", None)
+    assert sharp.rule == "certified"

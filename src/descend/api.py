@@ -31,6 +31,7 @@ def compare(
     l1_ratio: float = 0.15,
     epsilon: float = 0.1,
     quantile: float = 0.5,
+    clip: float | None = None,
     optimizer: str = "sgd",
     learning_rate: float | Literal["auto"] = "auto",
     schedule: str = "constant",
@@ -56,6 +57,7 @@ def compare(
     ----------
     X : array (n, d), table (pandas, polars, PyArrow), or what the command line takes: a path or ``sklearn:NAME``
     y : array (n,); or None, and ``target`` names a column of ``X``
+    clip : the longest gradient of a batch, penalty apart; None: any
 
     Raises ``InputError`` (a ``ValueError``) naming what cannot be used.
 
@@ -73,6 +75,7 @@ def compare(
         l1_ratio=l1_ratio,
         epsilon=epsilon,
         quantile=quantile,
+        clip=clip,
         standardize=standardize,
         optimizer=optimizer,
         learning_rate=learning_rate,

@@ -11,8 +11,10 @@ https://arxiv.org/abs/2206.05830).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from descend.errors import InputError, shorten
 from descend.types import FloatArray, IntArray
@@ -35,7 +37,7 @@ class Visits:
     """
 
     num_rows: int
-    rows: IntArray | None = None
+    rows: NDArray[np.integer[Any]] | None = None
     weights: FloatArray | None = None
 
     @property
@@ -61,7 +63,11 @@ def order(seed: int, epoch: int, num_visits: int) -> IntArray:
 def shuffle(visits: Visits, seed: int, epoch: int, in_order: bool = False) -> IntArray:
     """Row numbers in the order of this epoch, shape (N,). ``in_order`` leaves the rows as they lie."""
     places = np.arange(visits.num_visits) if in_order else order(seed, epoch, visits.num_visits)
-    return places if visits.rows is None else visits.rows[places]
+    if visits.rows is not None:
+        for start in range(0, len(places), WINDOW):  # in place: an epoch's order is kept once
+            part = places[start : start + WINDOW]
+            part[:] = visits.rows[part]
+    return places
 
 
 def check_batch_size(batch_size: object, num_rows: int | None = None) -> int | str:

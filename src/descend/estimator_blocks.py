@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,14 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from descend.errors import InputError, shorten
-from descend.estimator_checks import FLOATS, all_or_nothing, check_weights, is_mixed_table
+from descend.estimator_checks import (
+    FLOATS,
+    all_or_nothing,
+    as_numbers,
+    check_weights,
+    is_mixed_table,
+    refuse_no_columns,
+)
 from descend.features import Target
 from descend.features.prepare import Learned
 from descend.incremental import add_rows, check_settings, tell_callbacks
@@ -23,6 +30,7 @@ from descend.sources.arrays import column_names
 from descend.sources.sparse import as_csr
 from descend.stream import Rows, Stream, begin
 from descend.types import Task, is_sparse
+from descend.updates import OPTIMIZERS
 from descend.watching import Callback, Observation
 
 
@@ -33,6 +41,8 @@ class LearnsBlocks:
     _stream: Stream | None = None
     _learned: Learned | None = None
     """What ``fit`` found out about its rows; more may be added."""
+    _class_counts: Mapping[Any, float] | None = None
+    """Rows of each class, as given with ``classes``."""
     callbacks: Sequence[Callback]
     verbose: int
 
@@ -49,6 +59,8 @@ class LearnsBlocks:
             class_weight = getattr(self, "class_weight", None)
             if self._task == "classification":
                 check_classes(self, classes)
+                if class_weight == "balanced":
+                    class_weight = balanced_weights(self, self._class_counts, self._learned)
             rows = check_block(self, X, y, sample_weight)
             stream = self._stream or self._begin(rows, class_weight)
             self._stream, trouble = add_rows(stream, rows, settings, class_weight, settings.seed)
@@ -76,9 +88,12 @@ def tell(observation: Observation) -> None:
     )
 
 
-def check_classes(estimator: Any, classes: ArrayLike | None) -> None:
+def check_classes(estimator: Any, classes: ArrayLike | Mapping[Any, float] | None) -> None:
     """Sets ``classes_`` in the first call of ``partial_fit``; later ones may repeat them, and no others."""
     known = getattr(estimator, "classes_", None)
+    if isinstance(classes, Mapping):
+        estimator._class_counts = check_counts(classes)
+        classes = list(classes)
     if classes is None:
         if known is None:
             raise InputError(
@@ -98,8 +113,50 @@ def check_classes(estimator: Any, classes: ArrayLike | None) -> None:
         )
 
 
+def check_counts(counts: Mapping[Any, float]) -> Mapping[Any, float]:
+    """``classes`` as {class: rows of it}, finite and ≥ 0, not all 0."""
+    try:
+        numbers = {label: float(count) for label, count in counts.items()}
+    except (TypeError, ValueError):
+        numbers = {None: np.nan}
+    if not all(np.isfinite(n) and n >= 0 for n in numbers.values()) or not any(numbers.values()):
+        raise InputError(
+            f"classes is {shorten(str(dict(counts)))}; as {{class: count}} it holds finite numbers of rows of at "
+            "least 0, not all 0"
+        )
+    return numbers
+
+
+def balanced_weights(
+    estimator: Any, given: Mapping[Any, float] | None, learned: Learned | None
+) -> dict[Any, float]:
+    """N / (K · rows of the class) for each class, by the counts that were given or those of ``fit``'s rows."""
+    counts = given if given is not None or learned is None else learned.target.counts
+    if counts is None:
+        raise InputError(
+            'class_weight is "balanced", but partial_fit does not see all rows and cannot count them: give '
+            "classes={class: rows of it} in the first call, or call fit before"
+        )
+    labels = estimator.classes_.tolist()
+    rows = {label: float(counts.get(label, 0.0)) for label in labels}
+    total = sum(rows.values())
+    return {label: total / (len(labels) * n) if n else 1.0 for label, n in rows.items()}
+
+
+def takes_blocks(estimator: Any) -> bool:
+    """Whether the optimizer takes steps on some rows; those that need all of them have no ``partial_fit``."""
+    optimizer = OPTIMIZERS.get(estimator.optimizer)
+    if optimizer is None or optimizer.elementwise:
+        return True
+    raise AttributeError(
+        f"optimizer {estimator.optimizer!r} needs every row, so there is no partial_fit: "
+        'take "auto", "sgd" or another that takes steps on batches'
+    )
+
+
 def check_block(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None) -> Rows:
     """The rows of ``partial_fit``: numbers, known labels, weights above 0."""
+    refuse_no_columns(X)
     model = getattr(estimator, "model_", None)
     encoded = model is not None and not (model.features.is_matrix and not model.features.tells_missing)
     if encoded or is_mixed_table(X):
@@ -116,7 +173,7 @@ def check_block(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None)
         order="C",
         reset=model is None,
         multi_output=estimator._task == "regression",
-        y_numeric=estimator._task == "regression",
+        y_numeric=False,
     )
     if is_sparse(X):
         X = as_csr(X, "X")
@@ -128,7 +185,7 @@ def check_block(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None)
     if estimator._task == "classification":
         y = _known_labels(estimator, y)
     else:
-        y = _numbers(estimator, np.asarray(y, dtype=np.float64))
+        y = _numbers(estimator, as_numbers(y).astype(np.float64))
     if weights is not None and not (weights > 0).all():
         kept = weights > 0
         X, y, weights = X[kept], y[kept], weights[kept]
@@ -141,11 +198,6 @@ def block_names(estimator: Any) -> tuple[str, ...]:
 
 
 def _known_labels(estimator: Any, y: Any) -> NDArray[Any]:
-    if estimator.class_weight == "balanced":
-        raise InputError(
-            'class_weight is "balanced", but partial_fit does not see all rows and cannot count them: give '
-            "class_weight={class: num_rows / (num_classes * rows_of_the_class)} from counts of your own"
-        )
     labels = np.asarray(column_or_1d(y, warn=True))
     check_classification_targets(labels)
     classes = estimator.classes_

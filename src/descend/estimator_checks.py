@@ -27,6 +27,24 @@ def all_or_nothing(estimator: Any) -> Iterator[None]:
         raise
 
 
+def refuse_no_columns(X: Any) -> None:
+    """A table of no columns, which scikit-learn refuses without naming it."""
+    shape: tuple[int, ...] = getattr(X, "shape", ())
+    if hasattr(X, "__arrow_c_stream__") and len(shape) == 2 and shape[1] == 0:
+        raise InputError(f"X has 0 feature(s) (shape={tuple(shape)}) while a minimum of 1 is required")
+
+
+def as_numbers(y: Any) -> NDArray[Any]:
+    """A regression's target as an array of numbers in their own type, or an ``InputError`` naming ``y``."""
+    numbers = np.asarray(y)
+    if numbers.dtype.kind in "fiu":
+        return numbers
+    try:
+        return numbers.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"y holds values that are no numbers: {error}") from None
+
+
 def is_mixed_table(X: Any) -> bool:
     """Whether ``X`` is a table with columns other than plain numbers, or with gaps: the features stage is needed."""
     if not hasattr(X, "__arrow_c_stream__"):

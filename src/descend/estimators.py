@@ -17,8 +17,16 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from descend.estimator_blocks import LearnsBlocks, tell
-from descend.estimator_checks import FLOATS, all_or_nothing, check_weights, is_mixed_table, naming_the_column
+from descend.estimator_blocks import LearnsBlocks, takes_blocks, tell
+from descend.estimator_checks import (
+    FLOATS,
+    all_or_nothing,
+    as_numbers,
+    check_weights,
+    is_mixed_table,
+    naming_the_column,
+    refuse_no_columns,
+)
 from descend.features import prepare
 from descend.fitting import fit as run_fit
 from descend.models.linear import LinearModel
@@ -125,7 +133,8 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             run = run_fit(
                 prepared, settings, callbacks, initial=self._initial(prepared.features, prepared.target)
             )
-        self._stream, self._learned = None, prepared.learned.without_rows() if prepared.learned else None
+        self._stream = self._class_counts = None
+        self._learned = prepared.learned.without_rows() if prepared.learned else None
         self._adopt(run.model)
         self._warn()
         if run.stopped == "interrupted" and not self._stopped_by_callback():
@@ -172,6 +181,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
 
     def _source(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Source:
         """The rows as a source, checked the way scikit-learn checks them."""
+        refuse_no_columns(X)
         if is_mixed_table(X):
             self._from_table = True
             weights = None if sample_weight is None else check_weights(sample_weight, X)
@@ -187,7 +197,6 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 y,
                 accept_sparse="csr",
                 dtype=FLOATS,
-                order="C",
                 multi_output=self._task == "regression",
                 y_numeric=False,
             )
@@ -236,6 +245,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _scores(self, X: Any) -> FloatArray:
         """Scores (n, k) in the target's units."""
         check_is_fitted(self)
+        refuse_no_columns(X)
         if self._from_table:
             blocks = table_source(X, name="X").blocks()
             return np.vstack([self.model_.scores(block.columns) for block in blocks])
@@ -294,7 +304,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     early_stopping, validation_fraction, n_iter_no_change : stop when held-out rows gain nothing; keep the best
     average : True or "tail": the last half of the parameters; "polyak": all; "auto": the tail with the automatic
         rate, unless full batch or an L1 penalty
-    class_weight : None, "balanced", or {class: weight}
+    class_weight : None, "balanced" (n / (K · rows of the class)), or {class: weight}
     shuffle, warm_start, random_state, verbose : as in scikit-learn
     reduction : "mean" or "sum" over the rows of a batch
     n_jobs : threads for the full batch; None: 1, -1: all. Results do not depend on it
@@ -383,18 +393,20 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         )
         self.class_weight = class_weight
 
+    @available_if(takes_blocks)  # type: ignore[untyped-decorator]
     def partial_fit(
         self,
         X: Any,
         y: ArrayLike,
-        classes: ArrayLike | None = None,
+        classes: ArrayLike | Mapping[Any, float] | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
         """One epoch over rows ``X`` (n, d) with labels ``y`` (n,), going on from what was learnt before.
 
         ``classes`` names every label that may come; it is needed in the first call unless ``fit`` went before.
         Columns are numbers. Their scaling is that of all rows seen so far, and the parameters are carried along
-        exactly. ``class_weight="balanced"`` cannot be known from some of the rows: give a dict.
+        exactly. ``class_weight="balanced"`` goes by the counts of ``fit``'s rows, or by those that are given with
+        ``classes={class: count}``; some of the rows alone do not tell them.
 
         Raises ``ValueError`` naming the argument that cannot be used; the model is then what it was.
 
@@ -467,6 +479,7 @@ class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
 
     _task: Task = "regression"
 
+    @available_if(takes_blocks)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over rows ``X`` (n, d) with targets ``y`` (n,) or (n, k), going on from what was learnt before.
 
@@ -478,7 +491,7 @@ class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
         return self
 
     def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
-        numbers = np.asarray(y, dtype=np.float64)
+        numbers = as_numbers(y)
         self._one_output = numbers.ndim == 1
         return numbers
 
@@ -498,4 +511,5 @@ class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
+        tags.target_tags.positive_only = self.loss == "poisson"
         return tags

@@ -20,7 +20,7 @@ from descend.machine import usable_cores
 from descend.models.linear import LinearModel, initialise
 from descend.objectives.losses import LOG_LOSS, LOSSES, POISSON, SOFTMAX, SQUARED_ERROR, Loss, find_loss
 from descend.objectives.penalties import Penalty, find_penalty
-from descend.recipe import WHOLE, Phase, proximal_phases, rounded_phases, untuned_phases
+from descend.recipe import WHOLE, Phase, untuned_phases
 from descend.settings import SMALL_TABLE, Settings, default_batch_size, default_optimizer, most_epochs
 from descend.training import train
 from descend.troubles import column_scales, troubles
@@ -96,13 +96,8 @@ class Plan:
 
     @property
     def untuned(self) -> bool:
-        """Whether nothing was set: several phases, and an end that descend finds."""
+        """Whether nothing was set: several phases, and an end that descend finds and certifies."""
         return not self.phases[-1].rule.optimizer.elementwise
-
-    @property
-    def certified(self) -> bool:
-        """Whether the end is certified. L1's corners have no curvature to make an estimate from."""
-        return self.untuned and not self.penalty.l1
 
 
 def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
@@ -112,44 +107,27 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     data, target = prepared.train, prepared.target
     loss, penalty = find_objective(data, target, settings)
     wanted, reason = settings.batch_size, "as asked"
-    whole = is_untuned(settings) and (loss.has_corners or not loss.has_bound) and not penalty.l1
-    if penalty.l1 and wanted == "auto" and settings.optimizer not in WHOLE:
-        # A step of one sparse row costs that row alone, so many small steps cost no more than few larger ones.
-        wanted = 1 if data.num_rows <= SMALL_TABLE or data.is_sparse else 32
-        reason = "fixed rule: L1 takes steps on few rows; not measured"
     # One step by the covariance, which is made anyway, ends at the optimum.
-    is_solved = loss.code == SQUARED_ERROR and data.num_columns <= MOST_COLUMNS and not penalty.l1
-    whole = whole or (is_solved and is_untuned(settings) and settings.optimizer == "auto")
-    if whole and wanted == "auto":
+    solved = loss.code == SQUARED_ERROR and data.num_columns <= MOST_COLUMNS and settings.optimizer == "auto"
+    if wanted == "auto" and is_untuned(settings) and (loss.has_corners or not loss.has_bound or solved):
         wanted, reason = "full", f"{loss.name} is solved on every row at once"
+    if penalty.l1 and wanted == "auto" and data.is_sparse and data.num_rows > SMALL_TABLE:
+        # A step of one sparse row costs that row alone, so many small steps cost no more than few larger ones.
+        wanted, reason = 1, "fixed rule: L1 on sparse rows takes them one by one; not measured"
     if settings.optimizer in WHOLE:
         wanted, reason = "full", f"{settings.optimizer} works on every row at once"
     elif wanted == "auto":
         wanted, reason = default_batch_size(data.num_rows)
     batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
-    if settings.optimizer in ("saga", *WHOLE):
-        _check_smooth(settings.optimizer, loss, penalty)
-    stochastic = batch_size < data.num_rows
-    too_sharp = _is_too_sharp(loss, penalty, stochastic)
-    if is_untuned(settings) and not (too_sharp and settings.optimizer == "auto"):
+    if settings.optimizer == "saga":
+        _check_saga(loss)
+    if is_untuned(settings):
         return _untuned_plan(data, settings, loss, penalty, batch_size, reason, target.num_outputs)
     return _plan_of_one(data, settings, loss, penalty, batch_size, reason, epochs)
 
 
-def _is_too_sharp(loss: Loss, penalty: Penalty, stochastic: bool) -> bool:
-    """Whether the recipe cannot be followed, and plain steps at the automatic rate have to do."""
-    if penalty.l1:
-        return loss.has_corners or not stochastic
-    return stochastic and (loss.has_corners or not loss.has_bound)
-
-
-def _check_smooth(optimizer: str, loss: Loss, penalty: Penalty) -> None:
-    if penalty.l1 and optimizer in WHOLE:
-        raise InputError(
-            f"optimizer {optimizer!r} does not go with an L1 penalty, whose corners have no curvature; "
-            'take "auto" or "saga"'
-        )
-    if loss.has_corners and optimizer == "saga":
+def _check_saga(loss: Loss) -> None:
+    if loss.has_corners:
         raise InputError(
             f"optimizer 'saga' does not go with loss {loss.name!r}, whose slope jumps; "
             'take "auto", "sgd" or "lbfgs"'
@@ -169,8 +147,7 @@ def find_objective(data: Dataset, target: Target, settings: Settings) -> tuple[L
             raise InputError(
                 f"loss is 'poisson', but the target goes down to {lowest:g}; counts ≥ 0 are needed"
             )
-        mean = float(np.average(data.y, axis=0, weights=data.weights).max())
-        loss = replace(loss, curvature=SAFETY * max(mean, 1e-12))
+        loss = replace(loss, curvature=SAFETY * float(_mean_counts(data).max()))
     return loss, penalty
 
 
@@ -236,24 +213,30 @@ def _untuned_plan(
     from descend.engines.preconditioner import MOST_COLUMNS, precondition
 
     full_batch = batch_size >= data.num_rows
-    fits = data.num_columns <= MOST_COLUMNS and not penalty.l1
+    fits = data.num_columns <= MOST_COLUMNS and _needs_matrix(data, loss, penalty, num_outputs)
+    saga = settings.optimizer == "saga" or (not loss.has_corners and loss.has_bound)
     # Applied to a batch's gradient the matrix costs d² a step; below d / 4 rows that is more than the rows do.
+    # Mixtures of weights have no corners at zero, so that with L1 only the finish goes by it.
     steps_too = fits and not full_batch and 4 * batch_size >= data.num_columns and not data.is_sparse
+    steps_too = steps_too and saga and not penalty.l1
     matrix = precondition(data, loss.curvature, penalty.alpha, norms=steps_too) if fits else None
     known = None if matrix is None else (max(matrix.bend - penalty.alpha, 0.0), matrix.direction)
     split = not full_batch and not steps_too
     curvature = measure_curvature(data, loss, settings.seed, split, known)
     if steps_too and matrix is not None and matrix.norms is not None:
         visits = split_heavy_rows(matrix.norms, settings.seed)
-        heaviest = matrix.norms if visits.weights is None else matrix.norms * visits.weights
-        curvature = Curvature(curvature.mean, float(heaviest.max()), curvature.direction, visits)
+        if visits.weights is not None:
+            matrix.norms[:] *= visits.weights
+        curvature = Curvature(curvature.mean, float(matrix.norms.max()), curvature.direction, visits)
         mean, row = 1.0, curvature.row
+        matrix = replace(matrix, norms=None)  # 8 bytes a row less for the run
     else:
         visits = curvature.visits
         mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
     full_term, single_term = batch_curvature(batch_size, visits.num_visits, mean, row)
-    small = is_small(data.num_rows, data.num_columns, num_outputs)
-    if not loss.has_corners and matrix is not None and data.num_rows > MOST_NEWTON_ROWS:
+    # With L1 a Hessian of the weights that are not 0, on a sample of rows at need, is nearly always to be had.
+    small = penalty.l1 > 0.0 or is_small(data.num_rows, data.num_columns, num_outputs)
+    if not loss.has_corners and matrix is not None and data.num_rows > MOST_NEWTON_ROWS and not penalty.l1:
         small = False
     phases = untuned_phases(
         0 if full_batch and settings.optimizer != "saga" else batch_size,
@@ -264,14 +247,9 @@ def _untuned_plan(
         straight_to_finish=settings.batch_size == "auto",
         small=small,
         named=settings.optimizer,
+        has_corners=loss.has_corners,
+        by_sgd=not saga,
     )
-    if penalty.l1:
-        phases = proximal_phases(
-            batch_size, visits.num_visits, full_term, single_term, settings.fit_intercept
-        )
-    elif loss.has_corners:
-        finish = settings.optimizer if settings.optimizer in WHOLE else "newton" if small else "lbfgs"
-        phases = rounded_phases(finish, settings.fit_intercept)
     rate = Rate(phases[0].rule.rate, 2.0 / (full_term + single_term), "from curvature, at every batch size")
     return Plan(
         loss,
@@ -289,6 +267,14 @@ def _untuned_plan(
         matrix,
         steps_too,
     )
+
+
+def _needs_matrix(data: Dataset, loss: Loss, penalty: Penalty, num_outputs: int) -> bool:
+    """Whether the bound's matrix is of use: with L1 not where Hessians at the parameters are cheap to have."""
+    from descend.engines.proximal import MOST_AT_ONCE
+
+    hessians = not loss.has_corners and loss.code != SQUARED_ERROR
+    return not (penalty.l1 and hessians and num_outputs * (data.num_columns + 1) <= MOST_AT_ONCE)
 
 
 def choose_rate(
@@ -348,11 +334,12 @@ def fit(
         Limits(
             epochs=epochs,
             seconds=settings.seconds,
-            tol=tolerance(settings, plan, data.num_rows),
+            tol=tolerance(settings, plan, data),
+            asked=None if settings.epochs is not None else settings.tol,
             rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
             patience=settings.n_iter_no_change,
             early_stopping=settings.early_stopping and validation is not None,
-            certify=plan.certified,
+            certify=plan.untuned,
             close=settings.optimizer == "auto",
             constant=constant_loss(plan.loss, data, prepared.target.num_outputs)
             if settings.fit_intercept
@@ -374,6 +361,8 @@ def fit(
         if settings.fit_intercept and (plan.untuned or not plan.loss.has_bound):
             initial[:, -1] = first_intercept(plan.loss, data, prepared.target.num_outputs)
     state = State(np.array(initial, dtype=data.X.dtype))
+    if settings.epochs is not None:
+        state.most_visits = epochs * plan.visits.num_visits
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
         parameters = train(
@@ -385,13 +374,7 @@ def fit(
             engine, data, plan.loss, plan.penalty, len(parameters), time.perf_counter() - started
         )
     say_what_is_left(history, watch, plan, parameters)
-    asked_nothing = settings.optimizer == "auto" and settings.epochs is None
-    if asked_nothing and not plan.certified and history.stopped == "converged":
-        sharp = (
-            "an L1 penalty" if plan.penalty.l1 else f"loss {plan.loss.name!r} at batch size {plan.batch_size}"
-        )
-        history.notes.append(f"not certified: it stopped because nothing was gained; {sharp} has no estimate")
-    if plan.certified and settings.epochs is None and history.stopped in ("epochs", "time"):
+    if plan.untuned and settings.epochs is None and history.stopped in ("epochs", "time"):
         left = (
             "it is not known"
             if watch.gap is None
@@ -412,7 +395,7 @@ def say_what_is_left(history: History, watch: Watch, plan: Plan, parameters: Flo
     history.rule = history.stopped.replace("_", " ")
     if history.stopped == "converged":
         history.rule = "certified" if watch.certified else "nothing gained"
-    if not plan.certified or history.stopped == "diverged":
+    if not plan.untuned or history.stopped == "diverged":
         return
     bound = watch.bound if watch.bound is not None else watch.engine.gap_bound(parameters)
     history.gap_bound = None if bound is None else bound * watch.unit
@@ -426,7 +409,7 @@ def first_intercept(loss: Loss, data: Dataset, num_outputs: int) -> FloatArray |
     between zero and the mean.
     """
     if loss.code == POISSON:
-        return np.log(np.maximum(np.average(data.y, axis=0, weights=data.weights), 1e-12))
+        return np.log(_mean_counts(data))
     if loss.code not in (LOG_LOSS, SOFTMAX):
         return 0.0
     logs = np.log(np.maximum(_class_shares(data, num_outputs), 0.5 / data.num_rows))
@@ -451,12 +434,23 @@ def _class_shares(data: Dataset, num_outputs: int) -> FloatArray:
     return np.asarray(sums / sums.sum())
 
 
-def tolerance(settings: Settings, plan: Plan, num_rows: int) -> float | None:
-    """``tol`` where the run has to find its end itself. A small table is solved: that costs milliseconds."""
+def _mean_counts(data: Dataset) -> FloatArray:
+    """The mean of each output; of nothing but zeros half a count, for rows to come may hold more."""
+    mean = np.average(data.y, axis=0, weights=data.weights)
+    return np.where(mean > 0.0, mean, 0.5 / data.num_rows)
+
+
+def tolerance(settings: Settings, plan: Plan, data: Dataset) -> float | None:
+    """``tol`` where the run has to find its end itself. A small table is solved: that costs milliseconds.
+
+    Not with L1 and more columns than rows: which weights are 0 takes seconds to settle to the last digit.
+    """
     if settings.epochs is not None or settings.tol is None:
         return None
+    if plan.penalty.l1 and data.num_columns >= data.num_rows:
+        return settings.tol
     solved = SOLVED_CORNERS if plan.loss.has_corners else SOLVED
-    return min(settings.tol, solved) if plan.certified and num_rows <= SMALL_TABLE else settings.tol
+    return min(settings.tol, solved) if plan.untuned and data.num_rows <= SMALL_TABLE else settings.tol
 
 
 def _average(settings: Settings) -> TailAverage:

@@ -43,7 +43,7 @@ class History:
     gap_estimate: float | None = None
     """How far the loss is estimated to be above the lowest there is; None where nothing estimates it."""
     gap_bound: float | None = None
-    """How far it is at the most; None where nothing bounds it (alpha 0, L1, a run of a fixed number of epochs)."""
+    """How far it is at the most; None where nothing bounds it (alpha 0 and no L1, or a fixed number of epochs)."""
     advice: str = ""
     """Which other method would have been faster, and the estimate; empty where none is known."""
     notes: list[str] = field(default_factory=list)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.averaging import PolyakAverage
+from descend.averaging import PolyakAverage, TailAverage
 from descend.batches import Visits, check_batch_size, shuffle
 from descend.engines.base import Rule
 from descend.errors import InputError, one_of
@@ -73,8 +73,9 @@ def add_rows(
     rate = choose_rate(settings, optimizer, batch_size, penalty, replace(curvature, visits=seen))
     by_curvature = settings.learning_rate == "auto" and not optimizer.scale_free
     average = by_curvature and not penalty.l1 if settings.average == "auto" else bool(settings.average)
-    if settings.average == "polyak" and not isinstance(stream.tail, PolyakAverage):
-        stream.tail = PolyakAverage()
+    kind = PolyakAverage if settings.average == "polyak" else TailAverage
+    if type(stream.tail) is not kind:
+        stream.tail = kind()
     rule = Rule(
         optimizer=optimizer,
         rate=rate.value,

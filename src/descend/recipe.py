@@ -4,7 +4,8 @@
     batch size "auto"     one epoch of SGD at batch size 32, then L-BFGS
     any other             one epoch of SGD, up to six of SAGA, then L-BFGS if the gap still closes too slowly
 
-with Newton's own steps in the place of L-BFGS's where the problem is so small that they cost nothing.
+with Newton's own steps in the place of L-BFGS's where the problem is so small that they cost nothing. With an L1
+penalty both are proximal (``engines/proximal.py``); a loss with corners is rounded for them, ever less.
 
 The first epoch takes falling SGD steps and fills SAGA's table. Every rate follows from L(B)
 (``learning_rate.py``); no other number moves with the batch size. Training ends when the certificate says
@@ -17,13 +18,15 @@ from dataclasses import dataclass
 
 from descend.engines.base import Rule
 from descend.updates import OPTIMIZERS
+from descend.updates.schedules import LINEAR
 
 SAGA_EPOCHS = 6
 FEWEST_STEPS = 16
 """With fewer steps in an epoch a full-batch method gains more from a pass than steps on batches do."""
 FINISH_EPOCHS = 1000
-WIDTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-"""What corners of a loss are rounded over, phase after phase: each starts where the one before it ended."""
+WIDTHS = tuple(10.0 ** (-0.5 * step) for step in range(19))
+"""What corners of a loss are rounded over, phase after phase: each starts where the one before it ended. Tenths of
+the last width instead of thirds left Newton's steps short of the optimum of a support vector regression."""
 WIDTH_EPOCHS = 100
 WHOLE = ("lbfgs", "newton")
 """Optimizers that work on every row at once."""
@@ -43,26 +46,6 @@ class Phase:
     """Steps that go astray are taken back, and a method of every row goes on: one follows."""
 
 
-def rounded_phases(name: str, fit_intercept: bool) -> tuple[Phase, ...]:
-    """The phases for a loss with corners: a method of the whole curvature, on corners that get ever sharper.
-
-    A phase ends when what it has left to gain is less than what its rounding may hide.
-    """
-    return tuple(
-        Phase(name, Rule(OPTIMIZERS[name], 1.0, fit_intercept=fit_intercept, width=width), 0, WIDTH_EPOCHS)
-        for width in WIDTHS
-    )
-
-
-def proximal_phases(
-    batch_size: int, num_visits: int, full_term: float, single_term: float, fit_intercept: bool
-) -> tuple[Phase, ...]:
-    """The phases for a penalty with L1: SAGA to the end, since full-batch methods here know no corners."""
-    return untuned_phases(
-        batch_size, num_visits, full_term, single_term, fit_intercept, False, small=False, named="saga"
-    )
-
-
 def untuned_phases(
     batch_size: int,
     num_visits: int,
@@ -72,16 +55,28 @@ def untuned_phases(
     straight_to_finish: bool,
     small: bool,
     named: str = "auto",
+    has_corners: bool = False,
+    by_sgd: bool = False,
 ) -> tuple[Phase, ...]:
     """The phases for ``batch_size``; 0 for the full batch. The terms are those of L(B).
 
-    ``named`` is ``"auto"``, or the one optimizer of these that was asked for: then nothing follows it.
+    ``named`` is ``"auto"``, or the one optimizer of these that was asked for: then nothing follows it. ``by_sgd``:
+    the loss or the rows are such that SAGA cannot be had, and the epoch over batches is plain SGD.
     """
     name = named if named in WHOLE else "newton" if small else "lbfgs"
-    finish = Phase(name, Rule(OPTIMIZERS[name], 1.0, fit_intercept=fit_intercept), 0, FINISH_EPOCHS)
+    finish = finishing_phases(name, fit_intercept, has_corners)
     if batch_size == 0:
-        return (finish,)
+        return finish
     steps = -(-num_visits // batch_size)
+    if by_sgd:
+        first = Rule(
+            OPTIMIZERS["sgd"],
+            rate=1.0 / (full_term + 2.0 * single_term),
+            schedule=LINEAR,
+            num_steps=steps,
+            fit_intercept=fit_intercept,
+        )
+        return (Phase("sgd", first, batch_size, 1, can_retreat=True), *finish)
 
     def rule(filling: bool) -> Rule:
         return Rule(
@@ -98,6 +93,23 @@ def untuned_phases(
     if named == "saga":
         return (fill, Phase("saga", rule(filling=False), batch_size, FINISH_EPOCHS))
     if straight_to_finish or steps < FEWEST_STEPS:
-        return (fill, finish)
-    saga = Phase("saga", rule(filling=False), batch_size, SAGA_EPOCHS, leave_when_slow=True, can_retreat=True)
-    return (fill, saga, finish)
+        return (fill, *finish)
+    return (
+        fill,
+        Phase("saga", rule(filling=False), batch_size, SAGA_EPOCHS, leave_when_slow=True, can_retreat=True),
+        *finish,
+    )
+
+
+def finishing_phases(name: str, fit_intercept: bool, has_corners: bool) -> tuple[Phase, ...]:
+    """A method of the whole curvature over all rows; with corners on ever sharper ones.
+
+    With rounded corners a phase ends when what it has left to gain is less than what its rounding may hide.
+    """
+    optimizer = OPTIMIZERS[name]
+    if not has_corners:
+        return (Phase(name, Rule(optimizer, 1.0, fit_intercept=fit_intercept), 0, FINISH_EPOCHS),)
+    return tuple(
+        Phase(name, Rule(optimizer, 1.0, fit_intercept=fit_intercept, width=width), 0, WIDTH_EPOCHS)
+        for width in WIDTHS
+    )

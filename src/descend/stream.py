@@ -25,6 +25,7 @@ from descend.features.target_statistics import TargetStatistics
 from descend.history import History
 from descend.models.linear import LinearModel, initialise
 from descend.models.scaling import Scaling, carry, carry_gradient, carry_squares, parameters_for
+from descend.objectives.losses import LOSSES
 from descend.settings import Settings
 from descend.types import is_sparse
 
@@ -153,7 +154,9 @@ def in_new_scaling(stream: Stream, rows: Rows, settings: Settings) -> Stream:
     if first:
         new.state = State(np.zeros(width, dtype=dtype))
     elif stream.model.features.names == features.names:
-        _carry_state(new, Scaling.of(stream.model.features, old_target), Scaling.of(features, target))
+        old_scaling, new_scaling = Scaling.of(stream.model.features, old_target), Scaling.of(features, target)
+        default = "squared_error" if target.task == "regression" else "log_loss"
+        _carry_state(new, old_scaling, new_scaling, LOSSES[settings.loss or default].degree)
     else:
         start = parameters_for(stream.model, features, target)
         if start is None:
@@ -166,11 +169,11 @@ def in_new_scaling(stream: Stream, rows: Rows, settings: Settings) -> Stream:
     return new
 
 
-def _carry_state(stream: Stream, old: Scaling, new: Scaling) -> None:
+def _carry_state(stream: Stream, old: Scaling, new: Scaling, degree: int) -> None:
     state, tail = stream.state, stream.tail
     state.parameters[:] = carry(state.parameters, old, new)
-    state.first[:] = carry_gradient(state.first, old, new)
-    state.second[:] = carry_squares(state.second, old, new)
+    state.first[:] = carry_gradient(state.first, old, new, degree)
+    state.second[:] = carry_squares(state.second, old, new, degree)
     if state.num_averaged:
         state.average[:] = carry(state.average, old, new)
     if tail.closed is not None:

@@ -53,6 +53,8 @@ class Limits:
     early_stopping: bool = False
     certify: bool = False
     """Ends when the estimated gap is below ``tol`` of what was gained (``engines/certificate.py``)."""
+    asked: float | None = None
+    """``tol`` as it was asked for, where a smaller one is attempted."""
     close: bool = False
     """The certificate's own step may be taken as the last one."""
     constant: float | None = None
@@ -191,7 +193,7 @@ class Watch:
         if self.tail is not None:
             self.tail.close_if_due(state)
         out_of_time = self.limits.seconds is not None and self.seconds >= self.limits.seconds
-        last = epoch_done and epoch == self.limits.epochs
+        last = epoch_done and (epoch == self.limits.epochs or self._no_pass_left())
         self._phase_epochs += epoch_done
         whole = epoch_done and (
             epoch >= self._next_epoch or last or self.limits.certify or self.limits.plateau
@@ -210,8 +212,8 @@ class Watch:
     def finish(self, state: State) -> FloatArray:
         """Ends the history with the parameters that are returned, and returns them."""
         self._pause()
-        if not self.stopped:
-            self.stopped = "epochs"
+        if not self.stopped:  # the phases are over: as low as numbers can tell, or given up
+            self.stopped = "converged" if self._is_good_enough() else "epochs"
         if self.stopped == "interrupted":  # somewhere inside an epoch: what was learnt there counts too
             self._observe(state, self._rows // self.num_visits, whole=True)
         kept = self.latest if self.limits.exact and self.stopped == "epochs" else self.best
@@ -226,6 +228,12 @@ class Watch:
             self._record(state, kept.loss, kept.last_loss, kept.validation_loss)
         self.history.stopped = self.stopped
         return kept.parameters
+
+    def _no_pass_left(self) -> bool:
+        """Whether the line searches of L-BFGS or Newton have used up the epochs that were asked for."""
+        if not self.limits.exact or self.phase.batch_size:
+            return False
+        return self.limits.epochs * self.num_visits - self._rows < self.engine.num_rows
 
     # --- the clock -------------------------------------------------------------------------------
 
@@ -404,10 +412,11 @@ class Watch:
         if self.retreated and self.phase.batch_size:
             return False
         slow = self._phase_epochs >= 2 and self.gap > self._previous_gap / WORTHWHILE
-        self.phase_is_over = self.phase.leave_when_slow and slow
+        self.phase_is_over = (self.phase.leave_when_slow and slow) or state.memory.stuck
         if self.phase.rule.width:
             small = self.gap <= self.phase.rule.width * len(state.parameters)
-            self.phase_is_over = small or state.memory.stuck
+            # Where this width hides little enough, it is the last one.
+            self.phase_is_over = (small and state.memory.hidden > 0.5 * enough) or state.memory.stuck
         if self.phase.rule.width or self.gap > worth_closing or state.memory.toward is None:
             self.certified = self.gap <= enough
             return self.certified
@@ -424,6 +433,8 @@ class Watch:
             self._marks[-1] = (epoch, self._observe(state, epoch, whole=True))
             if not self.limits.early_stopping:
                 self.best = self.latest  # lower, if only by what rounding hides in the loss
+        if not self.phase.batch_size and not state.memory.stuck:
+            self.phase_is_over = False  # the step led on where the optimizer's own did not
         self.certified = closing.certified
         return closing.certified
 
@@ -436,6 +447,14 @@ class Watch:
         state.parameters[:] = self.best.parameters
         state.table = state.mean_gradient = None
         self.retreated = self.phase_is_over = True
+
+    def _is_good_enough(self) -> bool:
+        """Whether the gap that was left is within what was asked for, where more was attempted (small tables)."""
+        if not self.limits.certify or self.limits.asked is None or self.gap is None:
+            return False
+        first = self._marks[0][1] if self.limits.constant is None else self.limits.constant
+        self.certified = self.gap <= 0.5 * self.limits.asked * (first - min(loss for _, loss in self._marks))
+        return self.certified
 
     def _slow_down_on_plateau(self, state: State, epoch: int) -> None:
         """The schedule "plateau": a lower rate after epochs in which the last parameters' loss hardly fell."""

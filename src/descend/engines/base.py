@@ -76,6 +76,8 @@ class State:
     """What the schedule "plateau" has made of the rate so far, as a share of it."""
     visits: int = 0
     """Rows visited so far, each time counted."""
+    most_visits: int | None = None
+    """Where L-BFGS and Newton stop in the midst of a line search, because so many epochs were asked for."""
     table: FloatArray | None = None
     mean_gradient: FloatArray | None = None
     share: float = 1.0

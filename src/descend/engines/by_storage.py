@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from descend.engines import row_kernels
 from descend.types import FloatArray, is_sparse
+
+NORM_ROWS = 65_536
 
 
 def squared_norms(X: Any) -> NDArray[np.float64]:
@@ -21,6 +24,20 @@ def squared_norms(X: Any) -> NDArray[np.float64]:
     else:
         row_kernels.squared_norms(X, norms)
     return norms
+
+
+def norms_by_block(X: Any) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """``squared_norms`` of the rows, some at a time, each time with the number of the first of them."""
+    for start in range(0, X.shape[0], NORM_ROWS):
+        if not is_sparse(X):
+            yield start, squared_norms(X[start : start + NORM_ROWS])
+            continue
+        from descend.engines import sparse_kernels
+
+        ends = X.indptr[start : start + NORM_ROWS + 1]  # a slice of a CSR matrix would be a copy
+        norms = np.empty(len(ends) - 1)
+        sparse_kernels.squared_norms(X.data, ends, norms)
+        yield start, norms
 
 
 def gram_product(X: Any, weights: FloatArray, num_rows: int, direction: FloatArray, out: FloatArray) -> None:

@@ -13,14 +13,16 @@ left to gain behind it (``engines/closing.py``).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from descend.engines.by_storage import squared_norms
+from descend.engines.by_storage import norms_by_block
 from descend.objectives.losses import SOFTMAX, Loss, second_derivatives, softmax
 from descend.types import Dataset, FloatArray, IntArray
 
+Product: TypeAlias = Callable[[FloatArray], FloatArray]
 SAMPLE_ROWS = 6000
 ROWS_A_COLUMN = 20
 """Fewer rows than this for each column know of directions along which they do not bend and all rows do."""
@@ -45,15 +47,19 @@ def estimate_gap(
     alpha: float,
     parameters: FloatArray,
     gradient: FloatArray,
-    first: Callable[[FloatArray], FloatArray],
+    first: Product,
     fit_intercept: bool = True,
+    free: NDArray[np.bool_] | None = None,
     most: float = np.inf,
 ) -> Estimate:
     """½ g · H⁻¹ g at ``parameters`` (k, d + 1) with ``gradient`` float64; ``first`` preconditions.
 
-    The sum grows: it is cut short once it is above ``most``.
+    ``free`` (k, d + 1): the numbers that may move, where an L1 penalty holds others at 0. The sum grows: it is cut
+    short once it is above ``most``.
     """
     hessian = _hessian(data, loss, alpha, parameters, fit_intercept)
+    if free is not None:
+        hessian, first = _within(free, hessian), _within(free, first)
     residual = gradient.copy()
     if not fit_intercept:
         residual[:, -1] = 0.0
@@ -81,11 +87,14 @@ def estimate_gap(
     return Estimate(2.0 * total, move)
 
 
-def _hessian(
-    data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fit_intercept: bool
-) -> Callable[[FloatArray], FloatArray]:
+def _within(free: NDArray[np.bool_], product: Product) -> Product:
+    """The same product among the numbers that may move."""
+    return lambda v: np.where(free, product(v), 0.0)
+
+
+def _hessian(data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fit_intercept: bool) -> Product:
     """The product of the objective's Hessian, on a sample of rows, with a direction (k, d + 1)."""
-    rows, weights = _sample(data)
+    rows, weights = sample(data)
     X = data.X[rows]
     scores = X @ parameters[:, :-1].T.astype(X.dtype) + parameters[:, -1]
     if loss.code == SOFTMAX:
@@ -106,18 +115,32 @@ def _hessian(
     return product
 
 
-def _sample(data: Dataset) -> tuple[IntArray | slice, FloatArray]:
+def sample(data: Dataset, most: int | None = None) -> tuple[IntArray | slice, FloatArray]:
     """Rows that stand for all, and each one's share of the mean: the heavy ones, and the first of the others."""
     n = data.num_rows
-    weights = np.ones(n) if data.weights is None else data.weights
-    most = max(SAMPLE_ROWS, ROWS_A_COLUMN * data.num_columns)
-    if n <= NEARLY * most:
-        return slice(n), weights / n
-    norms = squared_norms(data.X)
-    norms *= weights
-    heavy = norms > HEAVY * norms.mean()
-    others = np.flatnonzero(~heavy)[:most]
-    rows = np.concatenate([np.flatnonzero(heavy), others])
+    enough = max(SAMPLE_ROWS, ROWS_A_COLUMN * data.num_columns) if most is None else most
+    if n <= NEARLY * enough:
+        return slice(n), np.full(n, 1.0 / n) if data.weights is None else data.weights / n
+    heavy = heavy_rows(data)
+    first = np.arange(min(n, enough + len(heavy)))
+    others = first[~np.isin(first, heavy, assume_unique=True)][:enough]
+    rows = np.concatenate([heavy, others])
     share = np.full(len(rows), 1.0 / n)
-    share[-len(others) :] *= (n - heavy.sum()) / len(others)
-    return rows, weights[rows] * share
+    share[-len(others) :] *= (n - len(heavy)) / len(others)
+    return rows, share if data.weights is None else data.weights[rows] * share
+
+
+def heavy_rows(data: Dataset) -> IntArray:
+    """The rows of more than ``HEAVY`` times the mean weight · (|x|² + 1), ascending; never an array of all rows."""
+    found: list[IntArray] = []
+    norms_found: list[FloatArray] = []
+    total = 0.0
+    for start, norms in norms_by_block(data.X):
+        if data.weights is not None:
+            norms *= data.weights[start : start + len(norms)]
+        total += float(norms.sum())
+        above = np.flatnonzero(norms > HEAVY * total / data.num_rows)  # the mean will be no less than that
+        found.append(above + start)
+        norms_found.append(norms[above])
+    heavy = np.concatenate(norms_found) > HEAVY * total / data.num_rows
+    return np.concatenate(found)[heavy]

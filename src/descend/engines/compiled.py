@@ -79,7 +79,9 @@ def inline(function: Callable[P, R]) -> Callable[P, R]:
 def part(function: Callable[P, R]) -> Callable[P, R]:
     """A piece of a kernel, written apart to be read apart, and put back in place by LLVM: it costs no call.
 
-    A call passes each array as seven numbers; at batch size 1 that took longer than the arithmetic.
+    A call passes each array as seven numbers; at batch size 1 that took longer than the arithmetic. And a function
+    that several kernels call exists once in each, optimised for its surroundings; which of them runs hangs on which
+    kernel was loaded first, so that the first process, which compiles, rounded differently from the next.
     """
     return cast(
         "Callable[P, R]",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from descend.batches import Visits
 from descend.engines.by_storage import gram_product, squared_norms
@@ -62,8 +64,9 @@ def measure_curvature(
     if weights.size:
         norms *= weights
     visits = split_heavy_rows(norms, seed)
-    heaviest = norms if visits.weights is None else norms * visits.weights
-    return Curvature(mean, loss.curvature * float(heaviest.max()), direction, visits)
+    if visits.weights is not None:
+        norms *= visits.weights
+    return Curvature(mean, loss.curvature * float(norms.max()), direction, visits)
 
 
 def split_heavy_rows(norms: FloatArray, seed: int) -> Visits:
@@ -75,15 +78,25 @@ def split_heavy_rows(norms: FloatArray, seed: int) -> Visits:
     rows instead would change the optimum.
     """
     n = len(norms)
-    copies = np.maximum(1, np.ceil(norms / (HEAVY * norms.mean()))).astype(np.int64)
-    extra = np.repeat(np.arange(n), copies - 1)
-    if not len(extra):
+    copies = norms / (HEAVY * norms.mean())
+    copies = np.maximum(1.0, np.ceil(copies, out=copies), out=copies)
+    heavy = np.flatnonzero(copies > 1.0)
+    if not len(heavy):
         return Visits(n)
+    extra = np.repeat(heavy, copies[heavy].astype(np.int64) - 1)
     num_visits = n + len(extra)
     # The first visit of a row stays in its place in memory; the others fall anywhere.
-    place = np.concatenate([np.arange(n), np.random.default_rng([seed, 2]).integers(n, size=len(extra))])
-    rows = np.concatenate([np.arange(n), extra])[np.argsort(place, kind="stable")]
-    return Visits(n, rows, num_visits / (n * copies))
+    place = np.random.default_rng([seed, 2]).integers(n, size=len(extra))
+    by_place = np.argsort(place, kind="stable")
+    at = place[by_place] + np.arange(1, len(extra) + 1)
+    first = np.ones(num_visits, dtype=np.bool_)
+    first[at] = False
+    rows: NDArray[np.integer[Any]] = np.empty(num_visits, dtype=np.int32 if n < 2**31 else np.int64)
+    np.cumsum(first, out=rows)
+    rows -= 1
+    rows[at] = extra[by_place]
+    copies *= n
+    return Visits(n, rows, np.divide(num_visits, copies, out=copies))
 
 
 def _largest_eigenvalue(X: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:

@@ -36,7 +36,8 @@ import numba.core.serialize
 _numba: Any = numba  # partly typed: what is used here is not
 PACKAGE = Path(__file__).resolve().parents[1]
 KERNEL_FOLDERS = ("objectives", "updates", "engines")
-KEPT_KEYS = 3
+KEPT_KEYS = 8
+"""Several environments share a home, each with a key of its own; a key takes one to three megabytes."""
 COMPILE_SECONDS = 10
 """What all kernels of one run take to compile, two cores of 2020; only a notice quotes it."""
 

@@ -47,12 +47,18 @@ class Memory:
     gradient: FloatArray | None = None
     step: FloatArray | None = None
     """H⁻¹ · gradient: where the next step goes."""
+    goal: FloatArray | None = None
+    """Where the next step ends, exact zeros and all (L1)."""
+    exact: bool = False
+    """Whether ``decrement`` comes from second derivatives at the point, and not from what is remembered (L1)."""
     decrement: float = np.inf
     """½ g · H⁻¹ g: how much lower the lowest place lies, if the memory is right."""
     length: float = 1.0
     """The share of the last step that was taken; 0: no share of it led down."""
     cautious: bool = False
     """Newton's next step goes by parabolas that are nowhere below the loss (corners that are rounded)."""
+    hidden: float = np.inf
+    """By how much rounding the corners of the loss may have moved its lowest value, where that is known."""
     stuck: bool = False
     """Not even a cautious step leads down."""
     estimate: tuple[float, float] | None = None
@@ -67,6 +73,13 @@ class Memory:
         if self.moves.maxlen and float(np.vdot(change, move)) > 1e-12 * float(np.vdot(move, move)):
             self.moves.append(move)
             self.changes.append(change)
+
+    def keep(self, point: FloatArray, value: float, gradient: FloatArray) -> None:
+        """Goes to ``point``."""
+        assert self.point is not None
+        assert self.gradient is not None
+        self.learn(point - self.point, gradient - self.gradient)
+        self.point, self.value, self.gradient = point, value, gradient
 
 
 def direction(memory: Memory, gradient: FloatArray, first: Callable[[FloatArray], FloatArray]) -> FloatArray:
@@ -129,11 +142,8 @@ def lbfgs_step(
         value, gradient = objective(trial)
         evaluations += 1
         if value <= memory.value - ENOUGH * length * slope + SLACK * abs(memory.value):
-            change = gradient - memory.gradient
-            move = trial - memory.point
-            memory.learn(move, change)
+            memory.keep(trial, value, gradient)
             memory.length = length
-            memory.point, memory.value, memory.gradient = trial, value, gradient
             aim(memory, first)
             return evaluations
         length *= 0.5

@@ -33,11 +33,31 @@ def newton_direction(
     fit_intercept: bool,
     cautious: bool = False,
 ) -> FloatArray:
-    """H⁻¹ · gradient (k, d + 1) with the Hessian of the whole objective at ``parameters``; all float64.
-
-    ``cautious``: with that of parabolas which are nowhere below the loss, for losses with rounded corners.
-    """
+    """H⁻¹ · gradient (k, d + 1) with the Hessian of the whole objective at ``parameters``; all float64."""
     k, columns = gradient.shape
+    flat = hessian(data, loss, alpha, parameters, fit_intercept, cautious)
+    try:
+        step = cho_solve(cho_factor(flat), gradient.ravel()).reshape(k, columns)
+    except LinAlgError:
+        step = np.asarray(np.linalg.lstsq(flat, gradient.ravel())[0]).reshape(k, columns)
+    if loss.code == SOFTMAX:  # the same number added to all intercepts changes nothing: do not drift along it
+        step[:, -1] -= step[:, -1].mean()
+    return np.asarray(step)
+
+
+def hessian(
+    data: Dataset,
+    loss: Loss,
+    alpha: float,
+    parameters: FloatArray,
+    fit_intercept: bool,
+    cautious: bool = False,
+) -> FloatArray:
+    """The Hessian (k · (d + 1), k · (d + 1)) of mean loss + L2 at ``parameters``, float64.
+
+    ``cautious``: that of parabolas which are nowhere below the loss, for losses with rounded corners.
+    """
+    k, columns = parameters.shape
     rows = np.ones((data.num_rows, columns))
     rows[:, :-1] = data.X
     weights = np.full(data.num_rows, 1.0 / data.num_rows)
@@ -47,10 +67,11 @@ def newton_direction(
     H = np.zeros((k, columns, k, columns))
     if loss.code == SOFTMAX:
         p = softmax(scores)
+        root = np.sqrt(weights)[:, None] * rows
+        each = (root[:, None, :] * p[:, :, None]).reshape(len(rows), k * columns)
+        H[:] = -(each.T @ each).reshape(H.shape)
         for a in range(k):
-            for b in range(a + 1):
-                share = weights * p[:, a] * ((a == b) - p[:, b])
-                H[a, :, b, :] = H[b, :, a, :] = (rows * share[:, None]).T @ rows
+            H[a, :, a, :] += (root * p[:, a, None]).T @ root
     else:
         bends = (
             np.zeros_like(scores) if cautious else second_derivatives(loss.code, scores, data.y, loss.shape)
@@ -68,10 +89,4 @@ def newton_direction(
         H[:, -1, :, :] = 0.0
         H[:, :, :, -1] = 0.0
     flat[np.diag_indices(k * columns)] += diagonal.ravel() + JITTER * np.trace(flat) / (k * columns)
-    try:
-        step = cho_solve(cho_factor(flat), gradient.ravel()).reshape(k, columns)
-    except LinAlgError:
-        step = np.asarray(np.linalg.lstsq(flat, gradient.ravel())[0]).reshape(k, columns)
-    if loss.code == SOFTMAX:  # the same number added to all intercepts changes nothing: do not drift along it
-        step[:, -1] -= step[:, -1].mean()
-    return np.asarray(step)
+    return np.asarray(flat)

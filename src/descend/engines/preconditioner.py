@@ -33,6 +33,8 @@ class Preconditioner:
     """
 
     inverse: FloatArray
+    matrix: FloatArray
+    """H itself, with the same floor under its flat directions."""
     bend: float
     direction: FloatArray
     norms: FloatArray | None = None
@@ -54,6 +56,7 @@ def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> 
         bends = np.maximum(bends, flattest * max(bends.mean(), np.finfo(float).tiny))
         factor = directions / np.sqrt(bends)
         inverse = factor @ factor.T
+        matrix = (directions * bends) @ directions.T
         weight_of = None
         if norms:
             weight_of = np.empty(data.num_rows)
@@ -64,7 +67,7 @@ def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> 
                 weight_of[at : at + len(rows)] = squares if weights is None else squares * weights
                 at += len(rows)
             weight_of *= curvature
-    return Preconditioner(inverse, bend, direction, weight_of)
+    return Preconditioner(inverse, matrix, bend, direction, weight_of)
 
 
 def _blocks(data: Dataset):  # type: ignore[no-untyped-def]

@@ -105,7 +105,7 @@ def write_rows(order: IntArray, start: int, stop: int, rows: IntArray) -> None:
             rows[i] = start + i
 
 
-@kernel
+@part
 def write_block_scores(
     X: FloatArray,
     order: IntArray,
@@ -171,7 +171,7 @@ def write_loop_of_derivatives(
             scores[i] = slope(loss, shape, scores[i], targets[i])
 
 
-@kernel
+@part
 def write_room_of_derivatives(
     y: FloatArray,
     weights: FloatArray,
@@ -222,7 +222,7 @@ def write_softmax(n: int, room: FloatArray) -> None:
             room[c, i] /= room[k + 1, i]
 
 
-@kernel
+@part
 def add_block_gradient(
     X: FloatArray, rows: IntArray, n: int, derivatives: FloatArray, gradient: FloatArray
 ) -> None:
@@ -246,21 +246,39 @@ def add_gradient(
     X: FloatArray,
     y: FloatArray,
     weights: FloatArray,
+    start: int,
+    stop: int,
+    parameters: FloatArray,
+    loss: int,
+    shape: Shape | None,
+    gradient: FloatArray,
+) -> None:
+    """Adds the gradients of rows start … stop − 1 to ``gradient``."""
+    room, rows = room_for(X, parameters.shape[0]), np.empty(BLOCK, dtype=np.int64)
+    no_order = np.empty(0, dtype=np.int64)
+    add_batch_gradient(X, y, weights, no_order, start, stop, parameters, room, rows, loss, shape, gradient)
+
+
+@part
+def add_batch_gradient(
+    X: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
     order: IntArray,
     start: int,
     stop: int,
     parameters: FloatArray,
     room: FloatArray,
+    rows: IntArray,
     loss: int,
     shape: Shape | None,
     gradient: FloatArray,
 ) -> None:
     """Adds the gradients of rows order[start:stop] (rows start … stop − 1 where ``order`` is empty).
 
-    ``room`` is what ``room_for`` makes. It goes block by block: scores, derivatives, gradient, while the block's
-    rows are still in the nearest cache.
+    ``room`` is what ``room_for`` makes, ``rows`` (64,) whole numbers to work in. It goes block by block: scores,
+    derivatives, gradient, while the block's rows are still in the nearest cache.
     """
-    rows = np.empty(BLOCK, dtype=np.int64)
     for low in range(start, stop, BLOCK):
         n = min(BLOCK, stop - low)
         write_rows(order, low, low + n, rows)
@@ -277,13 +295,13 @@ def add_objective(
     start: int,
     stop: int,
     parameters: FloatArray,
-    room: FloatArray,
     loss: int,
     shape: Shape | None,
     gradient: FloatArray,
 ) -> float:
     """``add_gradient`` of rows start … stop − 1 that also returns the sum of their weighted losses."""
     no_order, rows = np.empty(0, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
+    room = room_for(X, parameters.shape[0])
     total = 0.0
     for low in range(start, stop, BLOCK):
         n = min(BLOCK, stop - low)
@@ -295,7 +313,7 @@ def add_objective(
     return total
 
 
-@kernel
+@part
 def block_loss(
     y: FloatArray,
     weights: FloatArray,
@@ -343,9 +361,9 @@ def softmax_loss(y: FloatArray, weights: FloatArray, start: int, n: int, room: F
     return total
 
 
-@kernel
+@inline
 def room_for(X: FloatArray, num_outputs: int) -> FloatArray:
-    """An array (k + 2, 64) for ``add_gradient`` to work in: scores, then targets."""
+    """An array (k + 2, 64) to work in: the scores of a block of rows, then two rows more."""
     return np.empty((num_outputs + 2, BLOCK), dtype=X.dtype)
 
 
@@ -357,13 +375,13 @@ def add_losses(
     start: int,
     stop: int,
     parameters: FloatArray,
-    room: FloatArray,
     loss: int,
     shape: Shape | None,
 ) -> tuple[float, float]:
     """Sum of weighted losses, and of weights, of rows start … stop − 1."""
     no_order, rows = np.empty(0, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
     total = 0.0
+    room = room_for(X, parameters.shape[0])
     total_weight = 0.0 if weights.size else np.float64(stop - start)
     for low in range(start, stop, BLOCK):
         n = min(BLOCK, stop - low)

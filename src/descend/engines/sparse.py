@@ -9,7 +9,7 @@ import numpy as np
 
 from descend.engines import sparse_kernels, sparse_steps
 from descend.engines.base import Rule, State, Sums
-from descend.engines.linear import CHUNKS, NO_ORDER, SMALLEST_CHUNK, LinearEngine
+from descend.engines.linear import CHUNKS, SMALLEST_CHUNK, LinearEngine
 from descend.engines.newton import is_small, newton_direction
 from descend.engines.sparse_dense_steps import run_dense_steps
 from descend.engines.sparse_proximal import run_proximal_sgd
@@ -18,6 +18,7 @@ from descend.errors import InputError
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import SGD
 
+NO_ORDER = np.empty(0, dtype=np.int64)
 NO_SUMS = np.empty((0, 1), dtype=np.float64)
 
 

@@ -12,9 +12,10 @@ from descend.engines.compiled import inline, kernel, part
 from descend.engines.prefetch import prefetch
 from descend.engines.row_kernels import (
     AHEAD,
+    BLOCK,
     LINE,
     LONGEST_PREFETCH,
-    add_gradient,
+    add_batch_gradient,
     room_for,
     slope,
     write_derivatives,
@@ -113,6 +114,27 @@ def update_with_memory(
         w[j], first[j], second[j] = update(
             optimizer, keep * w[j], g, first[j], second[j], rate_, beta1, beta2, correction1, correction2
         )
+
+
+@kernel
+def take_full_step(
+    parameters: FloatArray,
+    gradient: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    optimizer: int,
+    rate: float,
+    numbers: FloatArray,
+    alpha: float,
+    l1: float,
+    scale: float,
+    fit_intercept: bool,
+    step: int,
+) -> None:
+    """``apply_update``, called from Python: what is only a part of kernels is compiled anew in every process."""
+    apply_update(
+        parameters, gradient, first, second, optimizer, rate, numbers, alpha, l1, scale, fit_intercept, step
+    )
 
 
 @part
@@ -282,7 +304,7 @@ def run_steps(
     k = parameters.shape[0]
     d = X.shape[1]
     gradient = np.zeros((k, d + 1), dtype=X.dtype)
-    room = room_for(X, k)
+    room, places = room_for(X, k), np.empty(BLOCK, dtype=np.int64)
     scores = np.empty(k, dtype=X.dtype)
     step = first_step
     n = order.size
@@ -300,7 +322,9 @@ def run_steps(
                 X, y, weights, order[start], parameters, scores, loss, shape, now, alpha, l1, fit_intercept
             )
         else:
-            add_gradient(X, y, weights, order, start, stop, parameters, room, loss, shape, gradient)
+            add_batch_gradient(
+                X, y, weights, order, start, stop, parameters, room, places, loss, shape, gradient
+            )
             rows = 1 if sum_rows else stop - start
             ridge = alpha * (stop - start) / rows
             apply_update(

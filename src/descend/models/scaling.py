@@ -51,23 +51,30 @@ def carry(parameters: FloatArray, old: Scaling, new: Scaling) -> NDArray[np.floa
     return carried
 
 
-def carry_gradient(gradient: FloatArray, old: Scaling, new: Scaling) -> NDArray[np.float64]:
+def carry_gradient(gradient: FloatArray, old: Scaling, new: Scaling, degree: int = 2) -> NDArray[np.float64]:
     """What a gradient (or a sum of them) of the ``old`` scaling is in the ``new`` one, at the same predictions.
 
-    Exact where the loss's derivative is in proportion to the target's scale, as that of squared error is.
+    ``degree`` is that of the loss: derivatives of squared error go with the target's scale, those of quantile and
+    epsilon-insensitive losses do not.
     """
     weights, intercept = gradient[:, :-1].astype(np.float64), gradient[:, -1:].astype(np.float64)
     carried = np.empty(gradient.shape)
     carried[:, :-1] = (weights * old.scale + intercept * (old.mean - new.mean)) / new.scale
     carried[:, -1:] = intercept
-    return carried * (old.target_scale / new.target_scale)[:, None]
+    return carried * _of_derivatives(old, new, degree)
 
 
-def carry_squares(squares: FloatArray, old: Scaling, new: Scaling) -> NDArray[np.float64]:
+def carry_squares(squares: FloatArray, old: Scaling, new: Scaling, degree: int = 2) -> NDArray[np.float64]:
     """Squared gradients of single parameters; the shift of the mean is left out, for it needs their products."""
-    carried = squares.astype(np.float64) * np.square(old.target_scale / new.target_scale)[:, None]
+    carried = squares.astype(np.float64) * np.square(_of_derivatives(old, new, degree))
     carried[:, :-1] *= np.square(old.scale / new.scale)
     return carried
+
+
+def _of_derivatives(old: Scaling, new: Scaling, degree: int) -> NDArray[np.float64]:
+    """By what the loss's derivatives grow, (k, 1); classes have a scale of 1, and so has poisson's target."""
+    ratio: NDArray[np.float64] = (old.target_scale / new.target_scale)[:, None]
+    return ratio ** (degree - 1)
 
 
 def parameters_for(model: LinearModel, features: Features, target: Target) -> NDArray[np.float64] | None:

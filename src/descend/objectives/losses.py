@@ -242,8 +242,12 @@ def quantile_derivative(score: Any, target: Any, quantile: Any, width: Any) -> A
 
 
 def poisson(score: Any, target: Any) -> Any:
-    """eˢ − target · s: half the deviance of the mean eˢ, up to what the target alone decides."""
-    return np.exp(score) - target * score
+    """Half the deviance of the mean eˢ: eˢ − target · s + target · log(target) − target; 0 where eˢ is the target.
+
+    >>> float(poisson(0.0, 1.0)), round(float(poisson(0.0, 3.0)), 6)
+    (0.0, 1.295837)
+    """
+    return np.exp(score) - target * score + target * (np.log(np.maximum(target, SHARPEST)) - 1.0)
 
 
 def poisson_derivative(score: Any, target: Any) -> Any:
@@ -349,7 +353,9 @@ def targets_of(y: FloatArray, num_outputs: int) -> FloatArray:
 
 def softmax_value(scores: FloatArray, target: int) -> float:
     """−log softmax(scores)[target] for one row; ``scores`` (k,)."""
-    largest = scores.max()
+    largest = scores[0]
+    for c in range(1, scores.shape[0]):  # scores.max() would compile ten functions of Numba's
+        largest = max(largest, scores[c])
     total = 0.0
     for c in range(scores.shape[0]):
         total += np.exp(scores[c] - largest)
@@ -358,7 +364,9 @@ def softmax_value(scores: FloatArray, target: int) -> float:
 
 def softmax_derivative(scores: FloatArray, target: int) -> None:
     """Overwrites ``scores`` (k,) of one row with softmax(scores) − onehot(target)."""
-    largest = scores.max()
+    largest = scores[0]
+    for c in range(1, scores.shape[0]):
+        largest = max(largest, scores[c])
     total = 0.0
     for c in range(scores.shape[0]):
         scores[c] = np.exp(scores[c] - largest)

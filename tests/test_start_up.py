@@ -1,0 +1,74 @@
+"""What a first fit compiles, and what a later process still does: nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import descend
+
+COUNTED = """
+import sys, warnings
+import numba.core.compiler as compiler
+import numpy as np
+import scipy.sparse
+from descend import LinearClassifier, LinearRegressor
+
+warnings.simplefilter("ignore")
+compiled = []
+original = compiler.CompilerBase._compile_core
+
+def counted(self):
+    compiled.append((self.state.func_id.func_qualname, str(self.state.args)))
+    return original(self)
+
+compiler.CompilerBase._compile_core = counted
+X = np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32)
+y = X[:, 0] > 0
+"""
+RUNS = """
+for batch_size in (1, 32, "full"):
+    for rows in (X, scipy.sparse.csr_matrix(X)):
+        LinearClassifier(batch_size=batch_size).fit(rows, y)
+        LinearRegressor(batch_size=batch_size).partial_fit(rows, X[:, 1])
+        for optimizer in ("sgd", "adam"):
+            LinearClassifier(batch_size=batch_size, optimizer=optimizer, epochs=2).fit(rows, y)
+    LinearClassifier(batch_size=batch_size, shuffle=False).fit(X, np.arange(400) % 3, sample_weight=np.full(400, 2.0))
+    LinearRegressor(batch_size=batch_size, loss="quantile", penalty="l1").fit(X, X[:, 1])
+print(*compiled, sep="\\n")
+"""
+ONE_RUN = """
+LinearClassifier(batch_size=BATCH_SIZE).fit(X, y)
+print(*{name for name, _ in compiled})
+for name in {name for name, _ in compiled if name.startswith(("run_", "add_", "gram_", "fill_"))}:
+    assert len({arguments for other, arguments in compiled if other == name}) == 1, name
+"""
+
+
+def run(code: str, home: Path | None = None) -> str:
+    environment = os.environ | {"PYTHONPATH": str(Path(descend.__file__).parents[1])}
+    if home is not None:
+        environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home), "TMPDIR": str(home)}
+        environment.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTED + code], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_second_process_compiles_nothing() -> None:
+    """Whatever is trained, by whatever optimizer: what one process compiled, the next one finds on disk."""
+    # Other versions of descend that train meanwhile may push this one's kernels out of the cache: hence three times.
+    assert any(run(RUNS) == "" for _ in range(4))
+
+
+@pytest.mark.parametrize(("batch_size", "unused"), [("32", "run_steps"), ("'full'", "run_saga")])
+def test_first_fit_compiles_what_it_uses_and_each_kernel_once(
+    batch_size: str, unused: str, tmp_path: Path
+) -> None:
+    """In an empty cache: no kernel of another optimizer, and none for a second set of argument types."""
+    compiled = run(ONE_RUN.replace("BATCH_SIZE", batch_size), tmp_path).split()
+    assert "add_objective" in compiled
+    assert unused not in compiled
