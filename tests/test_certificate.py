@@ -228,12 +228,14 @@ def test_estimate_bound_and_rule_are_kept(tmp_path):
 
 
 def test_the_rule_is_named():
-    """Five epochs end by the rule of epochs, without an estimate; a run with L1 is certified as any other."""
+    """Five epochs end by the rule of epochs, SGD by its patience; neither has an estimate. Auto ends certified."""
     rng = np.random.default_rng(4)
     X = rng.normal(size=(400, 3))
     y = targets("log_loss", X, rng)
     five = LinearClassifier(optimizer="sgd", epochs=5, random_state=0).fit(X, y).history_
     assert (five.rule, five.gap_estimate, five.gap_bound) == ("epochs", None, None)
+    patient = LinearClassifier(optimizer="sgd", random_state=0).fit(X, y).history_
+    assert (patient.rule, patient.gap_estimate) == ("nothing gained", None)
     sharp = LinearClassifier(penalty="l1", alpha=0.01, random_state=0).fit(X, y).history_
     assert sharp.rule == "certified"
     assert sharp.gap_estimate <= 1e-3 * np.log(2)
