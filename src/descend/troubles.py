@@ -129,6 +129,9 @@ def _all_right(data: Dataset, parameters: FloatArray) -> bool:
 
 def column_scales(data: Dataset) -> FloatArray:
     """Root mean square of each column over the first rows, shape (d,)."""
-    sample: Any = data.X[:10_000].astype(np.float64)
-    squares = sample.multiply(sample) if data.is_sparse else sample * sample
-    return np.asarray(np.sqrt(squares.mean(axis=0))).ravel()
+    few: Any = data.X[:10_000]
+    if data.is_sparse:
+        sums = few.multiply(few).sum(axis=0, dtype=np.float64)
+    else:
+        sums = np.einsum("ij,ij->j", few, few, dtype=np.float64)  # a buffer at a time: no copy in float64
+    return np.asarray(np.sqrt(np.asarray(sums).ravel() / few.shape[0]))

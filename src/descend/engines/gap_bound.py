@@ -29,6 +29,7 @@ from descend.objectives.losses import (
 from descend.types import Dataset, FloatArray
 
 BLOCK_NUMBERS = 2**17
+SCORES = 2**15
 MOST_MOVES = 50
 MOST_TRIALS = 20
 GONE = 1e-10
@@ -129,7 +130,7 @@ def _share(
 
     def uphill(share: float) -> float:
         total = alpha * float(np.vdot(v, w - share * v))
-        for rows, weights in _pieces(data, max(1, BLOCK_NUMBERS // scores.shape[1])):
+        for rows, weights in _pieces(data, max(1, SCORES // scores.shape[1])):
             there = scores[rows] - share * moves[rows]
             slopes = row_derivatives(loss.code, there, data.y[rows], loss.shape)
             total += float(np.einsum("n,nk,nk", weights, slopes, moves[rows]))
@@ -160,7 +161,7 @@ def _to_lowest_intercept(data: Dataset, loss: Loss, scores: FloatArray) -> Float
     def mean_of(function: Callable[..., FloatArray], move: FloatArray) -> Any:
         return sum(
             weights @ function(loss.code, scores[rows] + move, data.y[rows], loss.shape)
-            for rows, weights in _pieces(data, max(1, BLOCK_NUMBERS // scores.shape[1]))
+            for rows, weights in _pieces(data, max(1, SCORES // scores.shape[1]))
         )
 
     slope = mean_of(row_derivatives, b)
@@ -186,7 +187,7 @@ def _inverse_bend(
     """How far the intercepts go from ``move`` to the lowest place of the parabola, (k,)."""
     k = len(move)
     H = np.zeros((k, k))
-    for rows, weights in _pieces(data, max(1, BLOCK_NUMBERS // scores.shape[1])):
+    for rows, weights in _pieces(data, max(1, SCORES // scores.shape[1])):
         there = scores[rows] + move
         if loss.code == SOFTMAX:
             p = softmax(there)
