@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.engines import row_kernels
 from descend.engines.by_storage import norms_by_block
 from descend.objectives.losses import SOFTMAX, Loss, second_derivatives, softmax
 from descend.types import Dataset, FloatArray, IntArray
@@ -102,6 +103,15 @@ def _hessian(data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fi
     else:
         bends = second_derivatives(loss.code, scores, data.y[rows], loss.shape)
 
+    def softmax_product(v: FloatArray) -> FloatArray:
+        out = np.zeros(v.shape, dtype=X.dtype)
+        row_kernels.add_softmax_curvature(X, bends, weights, v.astype(X.dtype), out)
+        whole = out.astype(np.float64)
+        whole[:, :-1] += alpha * v[:, :-1]
+        if not fit_intercept:
+            whole[:, -1] = v[:, -1]
+        return whole
+
     def product(v: FloatArray) -> FloatArray:
         moves = X @ v[:, :-1].T.astype(X.dtype) + v[:, -1]
         if loss.code == SOFTMAX:
@@ -112,7 +122,7 @@ def _hessian(data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fi
         out[:, -1] = moves.sum(axis=0) if fit_intercept else v[:, -1]
         return out
 
-    return product
+    return softmax_product if loss.code == SOFTMAX and not data.is_sparse else product
 
 
 def sample(data: Dataset, most: int | None = None) -> tuple[IntArray | slice, FloatArray]:

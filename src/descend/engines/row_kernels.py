@@ -420,3 +420,28 @@ def gram_product(
         for j in range(d):
             out[j] += s * X[row, j]
         out[d] += s
+
+
+@kernel
+def add_softmax_curvature(
+    X: FloatArray, probabilities: FloatArray, weights: FloatArray, direction: FloatArray, out: FloatArray
+) -> None:
+    """Adds softmax's curvature times ``direction`` to ``out``, both (k, d + 1).
+
+    ``probabilities`` (n, k) and ``weights`` (n,) are those of the rows at the place where the curvature is taken.
+    """
+    number = X.dtype.type
+    k = probabilities.shape[1]
+    room, rows = room_for(X, k), np.empty(BLOCK, dtype=np.int64)
+    no_order = np.empty(0, dtype=np.int64)
+    for low in range(0, X.shape[0], BLOCK):
+        n = min(BLOCK, X.shape[0] - low)
+        write_rows(no_order, low, low + n, rows)
+        write_block_scores(X, no_order, low, rows, n, direction, room)
+        for i in range(n):
+            mean = number(0.0)
+            for c in range(k):
+                mean += number(probabilities[low + i, c]) * room[c, i]
+            for c in range(k):
+                room[c, i] = number(probabilities[low + i, c] * weights[low + i]) * (room[c, i] - mean)
+        add_block_gradient(X, rows, n, room, out)
