@@ -47,7 +47,7 @@ def fit_glance(run: Run) -> list[tuple[str, str]]:
         ("Batch size", formatting.batch_size(run["batch_size"]) if run.get("batch_size") is not None else ""),
         ("Learning rate", formatting.number(run.get("learning_rate"), 3)),
         ("Optimizer", formatting.prose(run.get("optimizer") or "", 20)),
-        ("Stopped by", formatting.prose(run.get("rule") or run.get("stopped") or "", 30).replace("_", " ")),
+        ("Ended", formatting.prose(run.get("rule") or run.get("stopped") or "", 30).replace("_", " ")),
         ("Left to gain", left_figure(run)),
     ]
     return [(name, text) for name, text in pairs if text not in ("", formatting.NOTHING)]
