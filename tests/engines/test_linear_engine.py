@@ -33,7 +33,7 @@ def test_the_loop_for_single_rows_is_the_general_one(shape, fit_intercept, avera
 
 @pytest.mark.parametrize("num_rows", [1, 4095, 4096, 4097, 10_000, 300_000])
 def test_chunks_cover_the_rows_once(num_rows):
-    """Chunks follow each other without gap or overlap, are at most 64 and hang on the number of rows alone."""
+    """Chunks follow each other without gap or overlap, are at most 16 and hang on the number of rows alone."""
     data = Dataset(np.zeros((num_rows, 2), dtype=np.float32), np.zeros((num_rows, 1)))
     loss = dataset("squared_error")[1]
     chunks = [LinearEngine(data, loss, Penalty(0.0), threads=t).chunks for t in (1, 2)]
