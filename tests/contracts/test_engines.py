@@ -46,7 +46,7 @@ def run_both(shape, dtype, weighted, how, batch_size, alpha=0.01, average_every=
         piece = batch_size if epoch == 1 else data.num_rows
         for at in range(0, data.num_rows, piece):
             for engine, state in zip(both, states, strict=True):
-                # As in training. OpenBLAS's products of few float32 rows now and then flag what lies beyond the arrays.
+                # As in training: OpenBLAS's products of few float32 rows now and then flag what lies beyond.
                 with np.errstate(over="ignore", invalid="ignore"):
                     engine.run(state, how, rows[at : at + piece], batch_size)
             assert_same_state(*states, dtype)
