@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -459,9 +460,15 @@ def _average(settings: Settings) -> TailAverage:
 
 def one_blas_thread() -> Any:
     """A context in which NumPy's products use one thread: they are small here, and their sums must not vary."""
-    from threadpoolctl import threadpool_limits
+    return _blas().limit(limits=1)
 
-    return threadpool_limits(limits=1, user_api="blas")
+
+@cache
+def _blas() -> Any:
+    """NumPy's library for products; to look for it takes as long as a small fit."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
 
 
 def loss_unit(target: Target, loss: str | None = None) -> float:

@@ -117,15 +117,22 @@ class TargetStatistics:
         self.moments.update(numbers, weights)
 
     def _add_counts(self, values: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
+        if self.kind == "numbers" and len(np.unique(values[: 4 * MAX_NUMBERS])) > MAX_NUMBERS:
+            self._overflow()  # of a measured target nearly every number differs: they need not all be told apart
+            return
         labels, first, codes = np.unique(values, return_index=True, return_inverse=True)
         sums = np.bincount(codes.ravel(), weights=weights, minlength=len(labels))
         for label, row, count in zip(labels.tolist(), first.tolist(), sums.tolist(), strict=True):
             self.counts[label] = self.counts.get(label, 0.0) + float(count)
             self.first_rows.setdefault(label, self._rows.of(row))
         if len(self.counts) > (MAX_LEVELS if self.kind == "text" else MAX_NUMBERS):
-            self.overflowed = True
-            if self.kind != "text":
-                self.counts, self.first_rows = {}, {}
+            self._overflow()
+
+    def _overflow(self) -> None:
+        """There are too many labels for classes; texts are kept, to say which."""
+        self.overflowed = True
+        if self.kind != "text":
+            self.counts, self.first_rows = {}, {}
 
 
 class TargetValueError(ColumnError):
