@@ -46,7 +46,7 @@ class Visits:
 
 
 def order(seed: int, epoch: int, num_visits: int) -> IntArray:
-    """The places 0 … num_visits − 1 in the order of this epoch, int64.
+    """The places 0 … num_visits − 1 in the order of this epoch, int32 where that holds them.
 
     >>> sorted(order(seed=0, epoch=3, num_visits=5).tolist())
     [0, 1, 2, 3, 4]
@@ -55,14 +55,20 @@ def order(seed: int, epoch: int, num_visits: int) -> IntArray:
 
     state = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
     strip, run = (STRIP, 1) if num_visits < LARGE else (LARGE_STRIP, RUN)
-    places = np.empty(num_visits, dtype=np.int64)
-    fill_order(state, strip, WINDOW, run, np.empty(-(-num_visits // strip), dtype=np.int64), places)
+    places: IntArray = np.empty(num_visits, dtype=row_number(num_visits))
+    fill_order(state, strip, WINDOW, run, np.empty(-(-num_visits // strip), dtype=places.dtype), places)
     return places
+
+
+def row_number(num_rows: int) -> type[np.integer[Any]]:
+    """The type that row numbers are kept in: of a narrow row the number is a tenth of what is read."""
+    return np.int32 if num_rows < 2**31 else np.int64
 
 
 def shuffle(visits: Visits, seed: int, epoch: int, in_order: bool = False) -> IntArray:
     """Row numbers in the order of this epoch, shape (N,). ``in_order`` leaves the rows as they lie."""
-    places = np.arange(visits.num_visits) if in_order else order(seed, epoch, visits.num_visits)
+    dtype = row_number(visits.num_visits)
+    places = np.arange(visits.num_visits, dtype=dtype) if in_order else order(seed, epoch, visits.num_visits)
     if visits.rows is not None:
         for start in range(0, len(places), WINDOW):  # in place: an epoch's order is kept once
             part = places[start : start + WINDOW]

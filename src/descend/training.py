@@ -18,7 +18,7 @@ from statistics import median
 
 import numpy as np
 
-from descend.batches import Visits, shuffle
+from descend.batches import Visits, row_number, shuffle
 from descend.engines.base import Engine, State
 from descend.recipe import Phase
 from descend.types import FloatArray
@@ -65,7 +65,7 @@ def _call_seconds(engine: Engine, state: State, phase: Phase) -> float:
     """Seconds that a call of ``run`` with no rows takes: looking often must not make small batches look slow."""
     if phase.batch_size == 0:
         return 0.0
-    nothing = np.empty(0, dtype=np.int64)
+    nothing = np.empty(0, dtype=row_number(engine.num_rows))
     times = []
     for _ in range(9):
         start = time.perf_counter()
