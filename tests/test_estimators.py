@@ -214,6 +214,46 @@ def test_labels_come_back_as_they_came(name, tmp_path):
     assert again.score(X, y) == model.score(X, y)
 
 
+@pytest.mark.parametrize("class_weight", [None, "balanced", {"versicolor": 3, "setosa": 2.5}])
+@pytest.mark.parametrize("by_blocks", [False, True])
+def test_a_loaded_estimator_is_set_as_the_saved_one_was(class_weight, by_blocks, tmp_path):
+    """Every setting that shapes objective or steps comes back from a model file, and trains the same again."""
+    X, y = IRIS[0], np.array(["setosa", "versicolor", "virginica"])[IRIS[1]]
+    settings = {
+        "fit_intercept": False,
+        "standardize": False,
+        "optimizer": "momentum",
+        "momentum": np.float64(0.5),
+        "average": np.True_,
+        "batch_size": 16,
+        "epochs": 7,
+        "tol": 1e-2,
+        "n_iter_no_change": 3,
+        "shuffle": False,
+        "penalty": "elasticnet",
+        "class_weight": class_weight,
+    }
+    model = LinearClassifier(random_state=0, **settings)
+    if by_blocks:
+        counts = dict.fromkeys(np.unique(y), 50)
+        model.partial_fit(X, y, classes=counts)
+    else:
+        model.fit(X, y)
+    again = load(model.save(tmp_path / "m.descend"))
+    params = again.get_params()
+    assert {name: params[name] for name in settings} == settings
+    model.fit(X, y)
+    np.testing.assert_array_equal(again.set_params(random_state=0).fit(X, y).coef_, model.coef_)
+    assert not again.intercept_.any()
+
+
+def test_an_ending_schedule_can_be_trained_again_from_a_file(tmp_path):
+    """A schedule that has to know the number of epochs finds it in the model file."""
+    model = LinearRegressor(random_state=0, optimizer="sgd", schedule="cosine", epochs=5).fit(*DIABETES)
+    again = load(model.save(tmp_path / "m.descend")).set_params(random_state=0).fit(*DIABETES)
+    np.testing.assert_array_equal(again.coef_, model.coef_)
+
+
 @pytest.mark.parametrize("num_outputs", [1, 2])
 def test_a_saved_regression_predicts_the_same(num_outputs, tmp_path):
     """A loaded regressor has equal predictions, shapes and attributes."""

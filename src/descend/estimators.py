@@ -28,6 +28,7 @@ from descend.estimator_checks import (
     refuse_no_columns,
 )
 from descend.features import prepare
+from descend.features.class_weights import read_weight, written_weight
 from descend.fitting import fit as run_fit
 from descend.models.linear import LinearModel
 from descend.models.scaling import parameters_for
@@ -265,6 +266,8 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _of(cls, model: LinearModel) -> Self:
         """An estimator around a model that was loaded."""
         estimator = cls(**model.summary["asked"])
+        if "class_weight" in model.summary:
+            estimator.set_params(class_weight=read_weight(model.summary["class_weight"]))
         names = model.features.input_names
         estimator._from_table = not model.features.is_matrix
         estimator.n_features_in_ = len(names)
@@ -453,6 +456,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
 
     def _adopt(self, model: LinearModel) -> None:
         super()._adopt(model)
+        model.summary["class_weight"] = written_weight(self.class_weight, model.target.classes)
         if not hasattr(self, "classes_"):
             self.classes_ = np.asarray(model.target.classes)
         else:  # a class whose rows all weigh nothing is absent

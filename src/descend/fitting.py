@@ -49,7 +49,16 @@ ASKED = (
     "schedule",
     "clip",
     "reduction",
+    "fit_intercept",
+    "standardize",
+    "momentum",
+    "epochs",
+    "tol",
+    "n_iter_no_change",
+    "average",
+    "shuffle",
 )
+"""What a model file keeps of the settings: an estimator that is loaded has them again."""
 SOLVED_CORNERS = 1e-5
 """The least share of the gain that is left to gain on a small table, where corners of the loss are rounded."""
 SAFETY = 4.0
