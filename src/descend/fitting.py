@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -312,14 +311,13 @@ def fit(
     """Trains a linear model.
 
     ``initial`` (k, d + 1): start there instead of at zero. ``give_up_after`` epochs a run ends that has neither
-    ``epochs`` nor stops by itself.
+    ``epochs`` nor stops by itself; such a run is one of a comparison, and gets no advice.
     """
     from descend.engines.choose import make_engine
 
     settings = settings.checked()
     data = prepared.train
     epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
-    started = time.perf_counter()
     plan = resolve(prepared, settings, epochs)
     threads = num_threads(settings.threads)
     engine = make_engine(
@@ -379,10 +377,9 @@ def fit(
             engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle
         )
     history = watch.history
-    if settings.optimizer != "auto" or settings.batch_size not in ("auto", "full"):
-        history.advice = faster_whole(
-            engine, data, plan.loss, plan.penalty, len(parameters), time.perf_counter() - started
-        )
+    if give_up_after is None and _may_be_slow(settings, plan, data.num_rows):
+        seconds = history.last["seconds"]  # of training: a kernel's first compilation is no reason to change
+        history.advice = faster_whole(engine, data, plan.loss, plan.penalty, len(parameters), seconds)
     say_what_is_left(history, watch, plan, parameters)
     if plan.untuned and settings.epochs is None and history.stopped in ("epochs", "time"):
         left = (
@@ -398,6 +395,13 @@ def fit(
     model.summary = summarise(prepared, plan, settings, history)
     model.summary |= {"gap_estimate": history.gap_estimate, "gap_bound": history.gap_bound}
     return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, path)
+
+
+def _may_be_slow(settings: Settings, plan: Plan, num_rows: int) -> bool:
+    """Whether something was set that keeps the run from a method of every row at once."""
+    if settings.optimizer != "auto":
+        return settings.optimizer not in WHOLE
+    return settings.batch_size != "auto" and plan.batch_size < num_rows
 
 
 def say_what_is_left(history: History, watch: Watch, plan: Plan, parameters: FloatArray) -> None:
