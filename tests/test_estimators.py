@@ -412,6 +412,39 @@ def test_ctrl_c_leaves_a_fitted_estimator():
     assert model.history_.stopped == "interrupted"
 
 
+@pytest.mark.parametrize("place", ["prepare", "run_fit"])
+@pytest.mark.parametrize("pressed", [KeyboardInterrupt, SystemExit])
+def test_ctrl_c_before_training_keeps_the_last_model(place, pressed, monkeypatch):
+    """Interrupted while rows are prepared, a refit on other rows and classes leaves the fitted model whole."""
+    X, y = IRIS
+    model = LinearClassifier(random_state=0).fit(X, y)
+    before = {name: repr(value) for name, value in vars(model).items()}
+
+    def press(*args, **kwargs):
+        raise pressed
+
+    monkeypatch.setattr(f"descend.estimators.{place}", press)
+    with pytest.raises(pressed):
+        model.fit(*CANCER)
+    assert {name: repr(value) for name, value in vars(model).items()} == before
+    assert model.score(X, y) > 0.9
+
+
+def test_ctrl_c_in_a_block_keeps_the_last_model(monkeypatch):
+    """An interrupted first block leaves no classes behind, and the next call is again the first."""
+    model = LinearClassifier(random_state=0)
+
+    def press(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("descend.estimator_blocks.add_rows", press)
+        with pytest.raises(KeyboardInterrupt):
+            model.partial_fit(*IRIS, classes=[0, 1, 2])
+    assert not hasattr(model, "classes_")
+    assert model.partial_fit(*CANCER, classes=[0, 1]).classes_.tolist() == [0, 1]
+
+
 def test_a_callback_that_stops_raises_nothing():
     """A callback's True ends ``fit`` without an exception."""
     model = LinearClassifier(optimizer="sgd", epochs=1000, random_state=0, callbacks=[lambda o: o.epoch >= 3])

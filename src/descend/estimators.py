@@ -115,7 +115,8 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         counts like the row twice.
 
         Raises ``ValueError`` (``descend.InputError`` where descend finds it) naming the argument, before
-        anything is trained. Ctrl-C leaves a fitted estimator behind and goes on as ``KeyboardInterrupt``.
+        anything is trained. Ctrl-C while training leaves behind what was learnt so far, before it the estimator as it
+        was, and goes on as ``KeyboardInterrupt``.
         """
         settings = self._settings().checked()
         with all_or_nothing(self):
@@ -134,9 +135,9 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             run = run_fit(
                 prepared, settings, callbacks, initial=self._initial(prepared.features, prepared.target)
             )
-        self._stream = self._class_counts = None
-        self._learned = prepared.learned.without_rows() if prepared.learned else None
-        self._adopt(run.model)
+            self._stream = self._class_counts = None
+            self._learned = prepared.learned.without_rows() if prepared.learned else None
+            self._adopt(run.model)
         self._warn()
         if run.stopped == "interrupted" and not self._stopped_by_callback():
             raise KeyboardInterrupt
