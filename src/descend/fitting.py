@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.history import History
 from descend.learning_rate import Rate, automatic_rate, batch_curvature
-from descend.machine import usable_cores
+from descend.machine import one_blas_thread, usable_cores
 from descend.models.linear import LinearModel, initialise
 from descend.objectives.losses import LOG_LOSS, LOSSES, POISSON, SOFTMAX, SQUARED_ERROR, Loss, find_loss
 from descend.objectives.penalties import Penalty, find_penalty
@@ -469,19 +468,6 @@ def tolerance(settings: Settings, plan: Plan, data: Dataset) -> float | None:
 
 def _average(settings: Settings) -> TailAverage:
     return PolyakAverage() if settings.average == "polyak" else TailAverage()
-
-
-def one_blas_thread() -> Any:
-    """A context in which NumPy's products use one thread: they are small here, and their sums must not vary."""
-    return _blas().limit(limits=1)
-
-
-@cache
-def _blas() -> Any:
-    """NumPy's library for products; to look for it takes as long as a small fit."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController().select(user_api="blas")
 
 
 def loss_unit(target: Target, loss: str | None = None) -> float:

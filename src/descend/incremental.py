@@ -27,9 +27,9 @@ from descend.fitting import (
     find_objective,
     first_intercept,
     loss_unit,
-    one_blas_thread,
 )
 from descend.learning_rate import Rate
+from descend.machine import one_blas_thread
 from descend.settings import Settings
 from descend.stream import Rows, Stream, carried_over, copied, in_new_scaling, with_early_rows
 from descend.types import Dataset, FloatArray

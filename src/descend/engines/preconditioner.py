@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from descend.machine import one_blas_thread
 from descend.types import Dataset, FloatArray
 
 MOST_COLUMNS = 500
@@ -43,8 +43,7 @@ class Preconditioner:
 def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> Preconditioner:
     """H⁻¹ for ``data``; ``norms``: also how heavy every row is under it, at the cost of another product."""
     d = data.num_columns
-    # One BLAS thread: the sums must not depend on how many there are, and small products gain nothing by more.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         H = np.zeros((d + 1, d + 1))
         for rows, weights in _blocks(data):
             H += (rows * weights[:, None]).T @ rows if weights is not None else rows.T @ rows
