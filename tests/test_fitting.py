@@ -347,3 +347,22 @@ def test_the_bound_that_is_named_is_where_descent_ends():
     assert below.stopped == "epochs"
     assert below.history.last["loss"] < 0.6 * below.history["loss"][0]
     assert above.stopped == "diverged"
+
+
+@pytest.mark.parametrize(
+    ("how", "asked"),
+    [
+        ({}, 1),
+        ({"fit_intercept": False}, 0),
+        ({"epochs": 3}, 0),
+        ({"tol": None, "seconds": 0.01}, 0),
+        ({"optimizer": "sgd", "epochs": 3}, 0),
+    ],
+    ids=str,
+)
+def test_the_best_constant_model_is_worked_out_for_the_certificate_alone(how, asked, monkeypatch):
+    """Its loss takes a pass over the targets, and only a run that ends by its certificate reads it."""
+    calls = []
+    monkeypatch.setattr("descend.fitting.constant_loss", lambda *args: calls.append(1))
+    fit(prepared("iris"), Settings(**how))
+    assert len(calls) == asked

@@ -335,13 +335,14 @@ def fit(
     if prepared.validation is not None:
         validation = make_engine(prepared.validation, plan.loss, plan.penalty, threads=threads)
     path: list[FloatArray] = []
+    tol = tolerance(settings, plan, data)
     watch = Watch(
         engine,
         plan.visits.num_visits,
         Limits(
             epochs=epochs,
             seconds=settings.seconds,
-            tol=tolerance(settings, plan, data),
+            tol=tol,
             asked=None if settings.epochs is not None else settings.tol,
             rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
             patience=settings.n_iter_no_change,
@@ -349,7 +350,7 @@ def fit(
             certify=plan.untuned,
             close=settings.optimizer == "auto",
             constant=constant_loss(plan.loss, data, prepared.target.num_outputs)
-            if settings.fit_intercept
+            if plan.untuned and settings.fit_intercept and tol is not None
             else None,
             plateau=settings.schedule == "plateau",
             exact=settings.epochs is not None and not settings.early_stopping,
