@@ -214,12 +214,13 @@ def test_so_many_epochs_are_exactly_so_many(optimizer, batch_size):
     assert run.model.summary["epochs"] == 7.0
 
 
-def test_more_rows_than_there_are_is_refused_before_training():
-    """A batch size above the training rows is refused with their number."""
-    calls = []
-    with pytest.raises(InputError, match=r"151.*150"):
-        fit(prepared("iris"), Settings(batch_size=151), callbacks=[calls.append])
-    assert calls == []
+@pytest.mark.parametrize(
+    ("asked", "told"), [(151, "as asked: 151 are more than the training rows"), (150, "as asked")]
+)
+def test_more_rows_than_there_are_is_every_row(asked, told):
+    """A batch size above the training rows is the full batch's, and the reason says what was asked for."""
+    run = fit(prepared("iris"), Settings(batch_size=asked, optimizer="sgd", epochs=3))
+    assert (run.batch_size, run.batch_size_reason, run.history.last["updates"]) == (150, told, 3)
 
 
 def test_the_automatic_batch_size_is_the_fixed_rule():

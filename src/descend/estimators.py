@@ -47,6 +47,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     intercept_: FloatArray
     standardized_coef_: FloatArray
     model_: LinearModel
+    batch_size_: int
 
     def __init__(
         self,
@@ -227,6 +228,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         self.history_ = model.history
         self.coef_, self.intercept_ = model.in_units()
         self.standardized_coef_ = model.in_deviations()
+        self.batch_size_ = model.summary["batch_size"]
         self.n_iter_ = max(1, ceil(model.history.last["epoch"]))
 
     def _warn(self) -> None:
@@ -297,7 +299,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     penalty : "l2" (½‖w‖²), "l1" (‖w‖₁), "elasticnet" (l1_ratio of L1, the rest L2) or None; alpha : its strength
     epsilon, quantile : not used; settings of losses for numbers
     standardize : scale columns to mean 0 and deviation 1 inside; ``coef_`` is for columns as they came
-    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch), or "auto"
+    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch; so is a number above the rows), or
+        "auto"
     optimizer : "auto", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "saga", "lbfgs",
         "newton"
     learning_rate : "auto" (from curvature, for this batch size) or a number
@@ -318,7 +321,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     ----------
     coef_ : (1 or K, d), for columns as they came; intercept_ : (1 or K,); classes_ : (K,), sorted
     standardized_coef_ : (1 or K, d): what one deviation of a column adds to the score
-    n_iter_ : epochs, rounded up; history_ : ``descend.History``; model_ : ``LinearModel``
+    n_iter_ : epochs, rounded up; batch_size_ : rows for each update, as they were taken
+    history_ : ``descend.History``; model_ : ``LinearModel``
     n_features_in_, feature_names_in_ : as in scikit-learn
 
     Examples

@@ -127,6 +127,8 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     elif wanted == "auto":
         wanted, reason = default_batch_size(data.num_rows)
     batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
+    if wanted != "full" and int(wanted) > batch_size:
+        reason = f"{reason}: {int(wanted):,} are more than the training rows"
     if settings.optimizer == "saga":
         _check_saga(loss)
     if is_untuned(settings):
