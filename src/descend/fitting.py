@@ -413,9 +413,19 @@ def say_what_is_left(history: History, watch: Watch, plan: Plan, parameters: Flo
         history.rule = "certified" if watch.certified else "nothing gained"
     if not plan.untuned or history.stopped == "diverged":
         return
-    bound = watch.bound if watch.bound is not None else watch.engine.gap_bound(parameters)
+    bound = watch.bound if watch.bound is not None else _bound(watch, parameters)
     history.gap_bound = None if bound is None else bound * watch.unit
-    history.gap_estimate = None if watch.gap is None else watch.gap * watch.unit
+    gap = watch.gap if watch.gap is None or bound is None else min(watch.gap, bound)
+    history.gap_estimate = None if gap is None else gap * watch.unit
+
+
+def _bound(watch: Watch, parameters: FloatArray) -> float | None:
+    """The least that bounds what is left to gain, told of the parameters themselves or of the last ones below."""
+    bounds = [watch.engine.gap_bound(parameters)]
+    if watch.kept_above > 0.0:
+        last = watch.engine.gap_bound(watch.latest.parameters)
+        bounds.append(None if last is None else last + watch.kept_above)
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 def first_intercept(loss: Loss, data: Dataset, num_outputs: int) -> FloatArray | float:
