@@ -606,6 +606,31 @@ def test_a_block_that_diverges_teaches_nothing():
     assert np.abs(model._stream.state.parameters).max() < 10.0
 
 
+@pytest.mark.parametrize("when", [1, 2])
+@pytest.mark.parametrize("estimator", [LinearClassifier, LinearRegressor])
+def test_an_early_block_that_diverges_teaches_nothing(estimator, when):
+    """Among the first 32 rows too, which are learnt anew with each block: what was known before is carried along."""
+    X, y = CANCER
+    kwargs = {"classes": [0, 1]} if estimator is LinearClassifier else {}
+    model = estimator(random_state=0, loss="squared_hinge" if kwargs else "squared_error")
+    scores = model.decision_function if estimator is LinearClassifier else model.predict
+    blocks = [slice(0, 20), slice(20, 28), slice(28, 34)]
+    for block in blocks[:when]:
+        model.partial_fit(X[block], y[block], **kwargs)
+    before = scores(X)
+    assert np.ptp(before) > 0.1
+    model.set_params(learning_rate=1e6)
+    with pytest.warns(ConvergenceWarning, match="diverged: learning rate"):
+        model.partial_fit(X[blocks[when]], y[blocks[when]])
+    np.testing.assert_allclose(scores(X), before, rtol=1e-8, atol=1e-8)
+    model.set_params(learning_rate="auto")
+    for block in blocks[when + 1 :]:
+        model.partial_fit(X[block], y[block])
+    assert model._stream.num_rows == 34
+    assert model._stream.early is None
+    assert np.isfinite(scores(X)).all()
+
+
 def test_callbacks_see_every_block():
     """Callbacks are told of each block once; one that raises leaves the model with the block learnt."""
     seen = []

@@ -79,12 +79,14 @@ def shuffle(visits: Visits, seed: int, epoch: int, in_order: bool = False) -> In
 def check_batch_size(batch_size: object, num_rows: int | None = None) -> int | str:
     """``batch_size`` as an int, ``"full"`` or ``"auto"``.
 
-    Raises ``InputError`` for anything else, and for a number above ``num_rows`` when that is known.
+    A number above ``num_rows``, when that is known, is every row. Raises ``InputError`` for anything else.
 
     >>> check_batch_size("32"), check_batch_size("full")
     (32, 'full')
+    >>> check_batch_size(200, num_rows=150)
+    150
     """
-    accepted = 'a whole number from 1 up to the number of rows, "full" or "auto"'
+    accepted = 'a whole number from 1 on, "full" or "auto"'
     if isinstance(batch_size, str):
         text = batch_size.strip().lower()
         if text in ("full", "auto"):
@@ -97,12 +99,7 @@ def check_batch_size(batch_size: object, num_rows: int | None = None) -> int | s
         raise InputError(f"batch size {batch_size!r} is not one; {accepted} is needed")
     if batch_size < 1:
         raise InputError(f"batch size {batch_size} is below 1; {accepted} is needed")
-    if num_rows is not None and batch_size > num_rows:
-        raise InputError(
-            f"batch size {batch_size} is more than the {num_rows} training rows; "
-            f'choose at most {num_rows}, or "full" for all of them'
-        )
-    return int(batch_size)
+    return int(batch_size) if num_rows is None else min(int(batch_size), num_rows)
 
 
 def kind_of(batch_size: int, num_rows: int) -> str:

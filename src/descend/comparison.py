@@ -121,7 +121,7 @@ class _KindRuns:
 
 
 def check_batch_sizes(batch_sizes: Sequence[int | str], num_rows: int) -> list[int]:
-    """The batch sizes as rows, checked; raises ``InputError`` for none, repeated or impossible ones."""
+    """The batch sizes as rows, checked; each once; raises ``InputError`` for none or impossible ones."""
     sizes = []
     for wanted in batch_sizes:
         size = check_batch_size(wanted, num_rows)

@@ -28,6 +28,7 @@ from descend.estimator_checks import (
     refuse_no_columns,
 )
 from descend.features import prepare
+from descend.features.class_weights import read_weight, written_weight
 from descend.fitting import fit as run_fit
 from descend.models.linear import LinearModel
 from descend.models.scaling import parameters_for
@@ -46,6 +47,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     intercept_: FloatArray
     standardized_coef_: FloatArray
     model_: LinearModel
+    batch_size_: int
 
     def __init__(
         self,
@@ -114,7 +116,8 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         counts like the row twice.
 
         Raises ``ValueError`` (``descend.InputError`` where descend finds it) naming the argument, before
-        anything is trained. Ctrl-C leaves a fitted estimator behind and goes on as ``KeyboardInterrupt``.
+        anything is trained. Ctrl-C while training leaves behind what was learnt so far, before it the estimator as it
+        was, and goes on as ``KeyboardInterrupt``.
         """
         settings = self._settings().checked()
         with all_or_nothing(self):
@@ -134,9 +137,9 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             run = run_fit(
                 prepared, settings, callbacks, initial=self._initial(prepared.features, prepared.target)
             )
-        self._stream = self._class_counts = None
-        self._learned = prepared.learned.without_rows() if prepared.learned else None
-        self._adopt(run.model)
+            self._stream = self._class_counts = None
+            self._learned = prepared.learned.without_rows() if prepared.learned else None
+            self._adopt(run.model)
         self._warn()
         if run.stopped == "interrupted" and not self._stopped_by_callback():
             raise KeyboardInterrupt
@@ -226,6 +229,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         self.history_ = model.history
         self.coef_, self.intercept_ = model.in_units()
         self.standardized_coef_ = model.in_deviations()
+        self.batch_size_ = model.summary["batch_size"]
         self.n_iter_ = max(1, ceil(model.history.last["epoch"]))
 
     def _warn(self) -> None:
@@ -266,6 +270,8 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _of(cls, model: LinearModel) -> Self:
         """An estimator around a model that was loaded."""
         estimator = cls(**model.summary["asked"])
+        if "class_weight" in model.summary:
+            estimator.set_params(class_weight=read_weight(model.summary["class_weight"]))
         names = model.features.input_names
         estimator._from_table = not model.features.is_matrix
         estimator.n_features_in_ = len(names)
@@ -295,7 +301,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     epsilon, quantile : not used; settings of losses for numbers
     fit_intercept : without one the model goes through 0, and columns (and numbers to predict) are not shifted
     standardize : scale columns to mean 0 and deviation 1 inside; ``coef_`` is for columns as they came
-    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch), or "auto"
+    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch; so is a number above the rows), or
+        "auto"
     optimizer : "auto", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "saga", "lbfgs",
         "newton"
     learning_rate : "auto" (from curvature, for this batch size) or a number
@@ -316,7 +323,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     ----------
     coef_ : (1 or K, d), for columns as they came; intercept_ : (1 or K,); classes_ : (K,), sorted
     standardized_coef_ : (1 or K, d): what one deviation of a column adds to the score
-    n_iter_ : epochs, rounded up; history_ : ``descend.History``; model_ : ``LinearModel``
+    n_iter_ : epochs, rounded up; batch_size_ : rows for each update, as they were taken
+    history_ : ``descend.History``; model_ : ``LinearModel``
     n_features_in_, feature_names_in_ : as in scikit-learn
 
     Examples
@@ -455,6 +463,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
 
     def _adopt(self, model: LinearModel) -> None:
         super()._adopt(model)
+        model.summary["class_weight"] = written_weight(self.class_weight, model.target.classes)
         if not hasattr(self, "classes_"):
             self.classes_ = np.asarray(model.target.classes)
         else:  # a class whose rows all weigh nothing is absent

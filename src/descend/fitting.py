@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +15,7 @@ from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.history import History
 from descend.learning_rate import Rate, automatic_rate, batch_curvature
-from descend.machine import usable_cores
+from descend.machine import one_blas_thread, usable_cores
 from descend.models.linear import LinearModel, initialise
 from descend.objectives.losses import LOG_LOSS, LOSSES, POISSON, SOFTMAX, SQUARED_ERROR, Loss, find_loss
 from descend.objectives.penalties import Penalty, find_penalty
@@ -49,7 +47,16 @@ ASKED = (
     "schedule",
     "clip",
     "reduction",
+    "fit_intercept",
+    "standardize",
+    "momentum",
+    "epochs",
+    "tol",
+    "n_iter_no_change",
+    "average",
+    "shuffle",
 )
+"""What a model file keeps of the settings: an estimator that is loaded has them again."""
 SOLVED_CORNERS = 1e-5
 """The least share of the gain that is left to gain on a small table, where corners of the loss are rounded."""
 SAFETY = 4.0
@@ -120,6 +127,8 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     elif wanted == "auto":
         wanted, reason = default_batch_size(data.num_rows)
     batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
+    if wanted != "full" and int(wanted) > batch_size:
+        reason = f"{reason}: {int(wanted):,} are more than the training rows"
     if settings.optimizer == "saga":
         _check_saga(loss)
     if is_untuned(settings):
@@ -310,14 +319,13 @@ def fit(
     """Trains a linear model.
 
     ``initial`` (k, d + 1): start there instead of at zero. ``give_up_after`` epochs a run ends that has neither
-    ``epochs`` nor stops by itself.
+    ``epochs`` nor stops by itself; such a run is one of a comparison, and gets no advice.
     """
     from descend.engines.choose import make_engine
 
     settings = settings.checked()
     data = prepared.train
     epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
-    started = time.perf_counter()
     plan = resolve(prepared, settings, epochs)
     threads = num_threads(settings.threads)
     engine = make_engine(
@@ -336,13 +344,14 @@ def fit(
     if prepared.validation is not None:
         validation = make_engine(prepared.validation, plan.loss, plan.penalty, threads=threads)
     path: list[FloatArray] = []
+    tol = tolerance(settings, plan, data)
     watch = Watch(
         engine,
         plan.visits.num_visits,
         Limits(
             epochs=epochs,
             seconds=settings.seconds,
-            tol=tolerance(settings, plan, data),
+            tol=tol,
             asked=None if settings.epochs is not None else settings.tol,
             rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
             patience=settings.n_iter_no_change,
@@ -350,7 +359,7 @@ def fit(
             certify=plan.untuned,
             close=settings.optimizer == "auto",
             constant=constant_loss(plan.loss, data, prepared.target.num_outputs)
-            if settings.fit_intercept
+            if plan.untuned and settings.fit_intercept and tol is not None
             else None,
             plateau=settings.schedule == "plateau",
             exact=settings.epochs is not None and not settings.early_stopping,
@@ -377,10 +386,9 @@ def fit(
             engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle
         )
     history = watch.history
-    if settings.optimizer != "auto" or settings.batch_size not in ("auto", "full"):
-        history.advice = faster_whole(
-            engine, data, plan.loss, plan.penalty, len(parameters), time.perf_counter() - started
-        )
+    if give_up_after is None and _may_be_slow(settings, plan, data.num_rows):
+        seconds = history.last["seconds"]  # of training: a kernel's first compilation is no reason to change
+        history.advice = faster_whole(engine, data, plan.loss, plan.penalty, len(parameters), seconds)
     say_what_is_left(history, watch, plan, parameters)
     if plan.untuned and settings.epochs is None and history.stopped in ("epochs", "time"):
         left = (
@@ -398,6 +406,13 @@ def fit(
     return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, path)
 
 
+def _may_be_slow(settings: Settings, plan: Plan, num_rows: int) -> bool:
+    """Whether something was set that keeps the run from a method of every row at once."""
+    if settings.optimizer != "auto":
+        return settings.optimizer not in WHOLE
+    return settings.batch_size != "auto" and plan.batch_size < num_rows
+
+
 def say_what_is_left(history: History, watch: Watch, plan: Plan, parameters: FloatArray) -> None:
     """Which rule ended the run; the estimate of what is left to gain, and the bound beside it."""
     history.rule = history.stopped.replace("_", " ")
@@ -405,9 +420,19 @@ def say_what_is_left(history: History, watch: Watch, plan: Plan, parameters: Flo
         history.rule = "certified" if watch.certified else "nothing gained"
     if not plan.untuned or history.stopped == "diverged":
         return
-    bound = watch.bound if watch.bound is not None else watch.engine.gap_bound(parameters)
+    bound = watch.bound if watch.bound is not None else _bound(watch, parameters)
     history.gap_bound = None if bound is None else bound * watch.unit
-    history.gap_estimate = None if watch.gap is None else watch.gap * watch.unit
+    gap = watch.gap if watch.gap is None or bound is None else min(watch.gap, bound)
+    history.gap_estimate = None if gap is None else gap * watch.unit
+
+
+def _bound(watch: Watch, parameters: FloatArray) -> float | None:
+    """The least that bounds what is left to gain, told of the parameters themselves or of the last ones below."""
+    bounds = [watch.engine.gap_bound(parameters)]
+    if watch.kept_above > 0.0:
+        last = watch.engine.gap_bound(watch.latest.parameters)
+        bounds.append(None if last is None else last + watch.kept_above)
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 def first_intercept(loss: Loss, data: Dataset, num_outputs: int) -> FloatArray | float:
@@ -463,19 +488,6 @@ def tolerance(settings: Settings, plan: Plan, data: Dataset) -> float | None:
 
 def _average(settings: Settings) -> TailAverage:
     return PolyakAverage() if settings.average == "polyak" else TailAverage()
-
-
-def one_blas_thread() -> Any:
-    """A context in which NumPy's products use one thread: they are small here, and their sums must not vary."""
-    return _blas().limit(limits=1)
-
-
-@cache
-def _blas() -> Any:
-    """NumPy's library for products; to look for it takes as long as a small fit."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController().select(user_api="blas")
 
 
 def loss_unit(target: Target, loss: str | None = None) -> float:

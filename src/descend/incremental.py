@@ -27,11 +27,11 @@ from descend.fitting import (
     find_objective,
     first_intercept,
     loss_unit,
-    one_blas_thread,
 )
 from descend.learning_rate import Rate
+from descend.machine import one_blas_thread
 from descend.settings import Settings
-from descend.stream import Rows, Stream, copied, in_new_scaling, with_early_rows
+from descend.stream import Rows, Stream, carried_over, copied, in_new_scaling, with_early_rows
 from descend.types import Dataset, FloatArray
 from descend.updates import OPTIMIZERS, Optimizer, find_optimizer
 from descend.updates.schedules import find_schedule
@@ -52,6 +52,7 @@ def add_rows(
 ) -> tuple[Stream, str | None]:
     """One epoch over ``rows``. Returns the new stream, and what to tell about a block that diverged."""
     optimizer = _optimizer(settings)
+    came = stream
     stream, rows = with_early_rows(stream, rows)
     stream = in_new_scaling(stream, rows, settings)
     target = stream.model.target
@@ -111,7 +112,9 @@ def add_rows(
         last_loss = engine.mean_loss(stream.state.parameters)
         trouble = None
         if not last_loss <= bound:
-            stream.state, stream.tail = before
+            # Early rows were learnt anew: what they had taught is with the stream that came.
+            begun_anew = came.early is not None and came.model.features.names
+            stream.state, stream.tail = carried_over(came, stream, settings) if begun_anew else before
             trouble = (
                 f"diverged: learning rate {rate.value:.3g} against the bound 2/L = {rate.bound:.3g}; "
                 'this block taught nothing. Take learning_rate="auto"'

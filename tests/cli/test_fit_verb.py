@@ -110,6 +110,15 @@ def test_epochs_and_batch_size_are_obeyed(descend: Command, table: Path) -> None
     assert found["validation"] is None
 
 
+def test_a_batch_of_more_than_the_rows_is_every_row(descend: Command, table: Path) -> None:
+    """--batch-size above the rows that are left to train on takes them all, and says so."""
+    found = descend(
+        "fit", table, "--target", "answer", "--epochs", 3, "--batch-size", 300, "--no-report", "--json"
+    )
+    assert found.json["batch_size"] == found.json["rows"] < 300
+    assert "300 are more than the training rows" in found.err
+
+
 def test_validation_rows_may_come_from_a_file(descend: Command, table: Path, tmp_path: Path) -> None:
     """With --validation FILE every row of the data trains, and the file's rows are judged."""
     (tmp_path / "held.csv").write_text("size,colour,answer\n9,red,yes\n-9,green,no\n")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from descend.machine import one_blas_thread
 from descend.types import Dataset, FloatArray
 
 MOST_COLUMNS = 500
@@ -48,8 +48,7 @@ def precondition(
     Without an intercept x̃ = (x, 0): the last direction stands alone, bent as the others are in the mean.
     """
     d = data.num_columns
-    # One BLAS thread: the sums must not depend on how many there are, and small products gain nothing by more.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         H = np.zeros((d + 1, d + 1))
         for X, weights in _blocks(data):
             weighted = X if weights is None else X * weights[:, None]
