@@ -9,7 +9,8 @@ import numpy as np
 
 from descend.engines import sparse_kernels, sparse_steps
 from descend.engines.base import Rule, State, Sums
-from descend.engines.linear import CHUNKS, SMALLEST_CHUNK, LinearEngine
+from descend.engines.full_batch import CHUNKS, SMALLEST_CHUNK
+from descend.engines.linear import LinearEngine
 from descend.engines.newton import is_small, newton_direction
 from descend.engines.sparse_dense_steps import run_dense_steps
 from descend.engines.sparse_proximal import run_proximal_sgd
