@@ -20,18 +20,12 @@ from descend.batches import Visits, check_batch_size, shuffle
 from descend.engines.base import Rule
 from descend.errors import InputError, one_of
 from descend.features.class_weights import ClassWeight, class_weights
-from descend.fitting import (
-    ASKED,
-    AVERAGE_ROWS,
-    choose_rate,
-    find_objective,
-    first_intercept,
-    loss_unit,
-    one_blas_thread,
-)
+from descend.fitting import ASKED, AVERAGE_ROWS, one_blas_thread
 from descend.learning_rate import Rate
+from descend.planning import choose_rate
 from descend.settings import Settings
 from descend.stream import Rows, Stream, copied, in_new_scaling, with_early_rows
+from descend.target_objective import find_objective, first_intercept, loss_unit
 from descend.types import Dataset, FloatArray
 from descend.updates import OPTIMIZERS, Optimizer, find_optimizer
 from descend.updates.schedules import find_schedule
