@@ -45,6 +45,8 @@ def add_rows(
     stream: Stream, rows: Rows, settings: Settings, class_weight: ClassWeight, seed: int
 ) -> tuple[Stream, str | None]:
     """One epoch over ``rows``. Returns the new stream, and what to tell about a block that diverged."""
+    from descend.engines.choose import make_engine
+
     optimizer = _optimizer(settings)
     stream, rows = with_early_rows(stream, rows)
     stream = in_new_scaling(stream, rows, settings)
@@ -79,8 +81,6 @@ def add_rows(
         fit_intercept=settings.fit_intercept,
         clip=settings.clip or 0.0,
     )
-    from descend.engines.choose import make_engine
-
     engine = make_engine(
         data,
         loss,
