@@ -51,6 +51,8 @@ class FullBatch:
         fit_intercept: bool = True,
     ) -> None:
         self.data, self.loss, self.penalty = data, loss, penalty
+        self.rows: tuple[Any, ...] = (data.X,)
+        """What kernels take for the rows."""
         self.smooth = loss
         """The loss as ``objective`` has it: corners rounded over the width that the rule asks for."""
         self.in_float64 = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,8 +77,19 @@ class LinearEngine(Certified):
         )
 
     def _steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
-        state.steps, state.num_averaged = step_kernels.run_steps(
-            self.data.X,
+        self._steps_by(step_kernels.run_steps, state, rule, order, batch_size)
+
+    def _steps_by(
+        self,
+        kernel: Callable[..., tuple[int, int]],
+        state: State,
+        rule: Rule,
+        order: IntArray,
+        batch_size: int,
+    ) -> None:
+        """Steps of any optimizer that has no table of rows, by the kernel that goes with the rows."""
+        state.steps, state.num_averaged = kernel(
+            *self.rows,
             self.data.y,
             self.visit_weights,
             order,
@@ -104,24 +115,38 @@ class LinearEngine(Certified):
         )
 
     def _saga_steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
+        self._start_saga(state)
+        kernel: Any = saga_kernels.run_saga_of_one
+        walk: tuple[Any, ...] = (order,)
+        matrix: tuple[FloatArray, ...] = ()
+        if batch_size > 1 or self.inverse.size:
+            kernel, walk, matrix = saga_kernels.run_saga, (order, batch_size), (self.inverse,)
+        self._saga_by(kernel, state, rule, walk, state.parameters, state.mean_gradient, *matrix)
+
+    def _start_saga(self, state: State) -> None:
         if state.table is None or state.mean_gradient is None:
             state.table = np.zeros((self.num_rows, len(state.parameters)), dtype=self.data.X.dtype)
             state.mean_gradient = np.zeros(state.parameters.shape)
-        kernel: Any = saga_kernels.run_saga_of_one
-        size: tuple[int, ...] = ()
-        matrix: tuple[FloatArray, ...] = ()
-        if batch_size > 1 or self.inverse.size:
-            kernel, size, matrix = saga_kernels.run_saga, (batch_size,), (self.inverse,)
+
+    def _saga_by(
+        self,
+        kernel: Callable[..., tuple[int, float]],
+        state: State,
+        rule: Rule,
+        walk: tuple[Any, ...],
+        parameters: FloatArray,
+        mean_gradient: FloatArray | None,
+        *matrix: FloatArray,
+    ) -> None:
         state.steps, state.share = kernel(
-            self.data.X,
+            *self.rows,
             self.data.y,
             self.weights,
             self.only_visits,
-            order,
-            *size,
-            state.parameters,
+            *walk,
+            parameters,
             state.table,
-            state.mean_gradient,
+            mean_gradient,
             rule.filling,
             state.share,
             state.steps,
