@@ -28,6 +28,8 @@ ORDER: list[set[str]] = [
     {"models"},
     {"engines"},
     {"settings", "averaging", "learning_rate", "recipe", "advice", "troubles"},
+    {"target_objective"},
+    {"planning"},
     {"watching"},
     {"training"},
     {"fitting"},

@@ -14,11 +14,12 @@ from descend.batches import order
 from descend.engines.reference import ReferenceEngine
 from descend.errors import InputError
 from descend.features import prepare
-from descend.fitting import fit, loss_unit, num_threads
+from descend.fitting import fit, num_threads
 from descend.objectives.losses import find_loss
 from descend.objectives.penalties import Penalty
 from descend.settings import Settings
 from descend.sources import array_source
+from descend.target_objective import loss_unit
 from descend.updates import OPTIMIZERS
 
 LOADERS = {"breast_cancer": load_breast_cancer, "diabetes": load_diabetes, "iris": load_iris}

@@ -244,8 +244,6 @@ def test_statistics_of_fit_count_for_the_scaling():
     """After ``fit`` and a block the scaling is that of all rows together."""
     X, y = CANCER
     model = LinearClassifier(random_state=0).fit(X[:300], y[:300]).partial_fit(X[300:], y[300:])
-    whole = Statistics(("x",) * 30)
-    whole.update(X)
     np.testing.assert_allclose(model.model_.features.mean, X.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(model.model_.features.scale, X.std(axis=0), rtol=1e-10)
 

@@ -20,18 +20,13 @@ from descend.batches import Visits, check_batch_size, shuffle
 from descend.engines.base import Rule
 from descend.errors import InputError, one_of
 from descend.features.class_weights import ClassWeight, class_weights
-from descend.fitting import (
-    ASKED,
-    AVERAGE_ROWS,
-    choose_rate,
-    find_objective,
-    first_intercept,
-    loss_unit,
-)
+from descend.fitting import ASKED, AVERAGE_ROWS
 from descend.learning_rate import Rate
 from descend.machine import one_blas_thread
+from descend.planning import choose_rate
 from descend.settings import Settings
 from descend.stream import Rows, Stream, carried_over, copied, in_new_scaling, with_early_rows
+from descend.target_objective import find_objective, first_intercept, loss_unit
 from descend.types import Dataset, FloatArray
 from descend.updates import OPTIMIZERS, Optimizer, find_optimizer
 from descend.updates.schedules import find_schedule
@@ -51,6 +46,8 @@ def add_rows(
     stream: Stream, rows: Rows, settings: Settings, class_weight: ClassWeight, seed: int
 ) -> tuple[Stream, str | None]:
     """One epoch over ``rows``. Returns the new stream, and what to tell about a block that diverged."""
+    from descend.engines.choose import make_engine
+
     optimizer = _optimizer(settings)
     came = stream
     stream, rows = with_early_rows(stream, rows)
@@ -86,8 +83,6 @@ def add_rows(
         fit_intercept=settings.fit_intercept,
         clip=settings.clip or 0.0,
     )
-    from descend.engines.choose import make_engine
-
     engine = make_engine(
         data,
         loss,
