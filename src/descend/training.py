@@ -48,11 +48,12 @@ def train(
                 watch.enter(phase, _call_seconds(engine, state, phase))
                 for _ in range(phase.epochs):
                     epoch += 1
-                    rows = None  # what the last epoch's order took is free again
                     rows = None if phase.batch_size == 0 else shuffle(visits, seed, epoch, in_order)
                     for part in watch.parts(rows):
                         engine.run(state, phase.rule, None if rows is None else rows[part], phase.batch_size)
-                        if watch.look(state, epoch, epoch_done=part.stop >= visits.num_visits):
+                        epoch_done = part.stop >= visits.num_visits
+                        rows = None if epoch_done else rows  # a certificate needs the room
+                        if watch.look(state, epoch, epoch_done):
                             return watch.finish(state)
                     if watch.phase_is_over:
                         break

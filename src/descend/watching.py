@@ -179,6 +179,7 @@ class Watch:
             yield slice(0, self.num_visits)
             return
         num_visits = len(rows)
+        del rows  # it may be let go before the last part is done with
         start = 0
         while start < num_visits:
             stop = start + self._visits_until_next_look(start, num_visits)

@@ -74,7 +74,6 @@ def settle(
     scores, moves = _scores(data, p), _scores(data, step)
     share = _share(data, loss, alpha, scores, moves, p, step)
     scores -= share * moves
-    del moves  # room for the slopes
     return _lowest(data, loss, alpha, p - share * step, scores, fit_intercept)
 
 
@@ -86,15 +85,15 @@ def _lowest(
     scores: FloatArray,
     fit_intercept: bool,
 ) -> Place:
-    """The place at ``p``, whose intercept is moved first; ``scores`` (n, k) are those at p, and move with it."""
-    slopes = np.empty(scores.shape)
+    """The place at ``p``, whose intercept is moved first; ``scores`` (n, k) are those at p, and overwritten."""
     if fit_intercept:
-        mean_loss = _to_lowest_intercept(data, loss, scores, slopes, p[:, -1])
-    else:
-        mean_loss, _ = _evaluate(data, loss, scores, slopes)
-    gradient = np.zeros(p.shape)
+        _to_lowest_intercept(data, loss, scores, p[:, -1])
+    mean_loss, gradient = 0.0, np.zeros(p.shape)
+    # Slopes are worked out anew: kept for all rows, they would take as much room as the scores.
     for rows, weights in _blocks(data):
-        weighted = slopes[rows] * weights[:, None]
+        losses, slopes = losses_and_derivatives(loss.code, scores[rows], data.y[rows], loss.shape)
+        mean_loss += float(losses @ weights)
+        weighted = slopes * weights[:, None]
         gradient[:, :-1] += (data.X[rows].astype(np.float64).T @ weighted).T
         gradient[:, -1] += weighted.sum(axis=0)
     gradient[:, :-1] += alpha * p[:, :-1]
@@ -168,57 +167,40 @@ def _share(
     return share
 
 
-def _evaluate(data: Dataset, loss: Loss, scores: FloatArray, slopes: FloatArray) -> tuple[float, FloatArray]:
-    """Overwrites ``slopes`` (n, k) with the derivatives at ``scores``; the mean loss, and the mean slopes (k,)."""
-    mean_loss, mean_slopes = 0.0, np.zeros(scores.shape[1])
-    for rows, weights in _pieces(data, max(1, SCORES // scores.shape[1])):
-        losses, there = losses_and_derivatives(loss.code, scores[rows].copy(), data.y[rows], loss.shape)
-        slopes[rows] = there
-        mean_loss += float(losses @ weights)
-        mean_slopes += weights @ there
-    return mean_loss, mean_slopes
-
-
-def _to_lowest_intercept(
-    data: Dataset, loss: Loss, scores: FloatArray, slopes: FloatArray, intercept: FloatArray
-) -> float:
-    """Moves ``intercept`` (k,), and ``scores`` (n, k) with it, to where the mean loss is lowest: that loss.
-
-    By Newton's steps; ``slopes`` are overwritten with the derivatives there.
-    """
-    value, slope = _evaluate(data, loss, scores, slopes)
+def _to_lowest_intercept(data: Dataset, loss: Loss, scores: FloatArray, intercept: FloatArray) -> None:
+    """Moves ``intercept`` (k,), and ``scores`` (n, k) with it, to the lowest mean loss; by Newton's steps."""
+    k = len(intercept)
+    value, slope, bend = _along_intercept(data, loss, scores)
     for _ in range(MOST_MOVES):
         if float(np.abs(slope).max()) <= GONE:
-            break
-        step = _inverse_bend(data, loss, scores, slopes, slope)
+            return
+        step = np.linalg.lstsq(bend, slope)[0] if k > 1 else slope / np.maximum(bend[0], 1e-12)
         for _ in range(MOST_TRIALS):
             scores -= step
-            there, ends = _evaluate(data, loss, scores, slopes)
-            if np.abs(ends).max() < 0.5 * np.abs(slope).max() or there < value:
+            there = _along_intercept(data, loss, scores)
+            if np.abs(there[1]).max() < 0.5 * np.abs(slope).max() or there[0] < value:
                 break
             scores += step
             step = 0.5 * step
         else:
-            return _evaluate(data, loss, scores, slopes)[0]
+            return
         intercept -= step
-        value, slope = there, ends
-    return value
+        value, slope, bend = there
 
 
-def _inverse_bend(
-    data: Dataset, loss: Loss, scores: FloatArray, slopes: FloatArray, slope: FloatArray
-) -> FloatArray:
-    """How far the intercepts go to the lowest place of the parabola, (k,); ``slopes`` are those at ``scores``."""
-    k = len(slope)
-    H = np.zeros((k, k))
+def _along_intercept(data: Dataset, loss: Loss, scores: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+    """The mean loss at ``scores`` (n, k), its slopes along the intercept (k,), and how these bend (k, k)."""
+    k = scores.shape[1]
+    value, slope, bend = 0.0, np.zeros(k), np.zeros((k, k))
     for rows, weights in _pieces(data, max(1, SCORES // k)):
+        there, y = scores[rows], data.y[rows]
+        losses, slopes = losses_and_derivatives(loss.code, there.copy(), y, loss.shape)
+        value += float(losses @ weights)
+        slope += weights @ slopes
         if loss.code == SOFTMAX:
-            p = slopes[rows].copy()
-            p[np.arange(len(p)), data.y[rows, 0].astype(np.intp)] += 1.0
-            H += np.diag(weights @ p) - (p * weights[:, None]).T @ p
+            p = slopes  # but for a 1
+            p[np.arange(len(p)), y[:, 0].astype(np.intp)] += 1.0
+            bend += np.diag(weights @ p) - (p * weights[:, None]).T @ p
         else:
-            bends = second_derivatives(loss.code, scores[rows], data.y[rows], loss.shape)
-            H += np.diag(weights @ bends)
-    if loss.code == SOFTMAX:
-        return np.asarray(np.linalg.lstsq(H, slope)[0])
-    return np.asarray(slope / np.maximum(np.diag(H), 1e-12))
+            bend += np.diag(weights @ second_derivatives(loss.code, there, y, loss.shape))
+    return value, slope, bend

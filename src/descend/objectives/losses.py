@@ -300,8 +300,8 @@ def derivative(code: int, score: Any, target: Any, shape: Shape = PLAIN) -> Any:
 def second_derivatives(code: int, scores: FloatArray, y: FloatArray, shape: Shape = PLAIN) -> FloatArray:
     """How sharply each score's loss bends, (n, k), for all but softmax; corners bend where they are rounded."""
     if code == LOG_LOSS:
-        q = sigmoid(scores)
-        return np.asarray(q * (1.0 - q))
+        power = np.exp(-np.abs(scores))
+        return np.asarray(power / np.square(1.0 + power))
     if code == SQUARED_ERROR:
         return np.ones_like(scores)
     if code == POISSON:
