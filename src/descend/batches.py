@@ -51,12 +51,16 @@ def order(seed: int, epoch: int, num_visits: int) -> IntArray:
     >>> sorted(order(seed=0, epoch=3, num_visits=5).tolist())
     [0, 1, 2, 3, 4]
     """
-    from descend.engines.order import fill_order  # compiled: costs a second, which `--help` need not pay
+    from descend.engines import order as kernels  # compiled: costs a second, which `--help` need not pay
 
     state = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
-    strip, run = (STRIP, 1) if num_visits < LARGE else (LARGE_STRIP, RUN)
+    run = 1 if num_visits < LARGE else RUN
+    strip, window = (STRIP if run == 1 else LARGE_STRIP) // run, WINDOW // run
     places: IntArray = np.empty(num_visits, dtype=row_number(num_visits))
-    fill_order(state, strip, WINDOW, run, np.empty(-(-num_visits // strip), dtype=places.dtype), places)
+    runs = places if run == 1 else np.empty(num_visits // run, dtype=places.dtype)
+    kernels.fill_order(state, strip, window, np.empty(-(-len(runs) // strip), dtype=places.dtype), runs)
+    if run > 1:
+        kernels.write_runs(state, runs, run, places)
     return places
 
 
