@@ -309,10 +309,13 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     schedule : "constant", "inverse-scaling", "plateau"; "linear", "cosine", "step" need epochs
     clip : the longest gradient of a batch, penalty apart; None: any
     epochs : None (until nothing is gained) or exactly so many
-    tol : share of the total gain below which a quarter of the epochs counts as having gained nothing (× 0.1)
-    early_stopping, validation_fraction, n_iter_no_change : stop when held-out rows gain nothing; keep the best
-    average : True or "tail": the last half of the parameters; "polyak": all; "auto": the tail with the automatic
-        rate, unless full batch or an L1 penalty
+    tol : "auto", "saga", "lbfgs" and "newton" end when what is left to gain is certified to be below half this share
+        of what was gained, the others when the last quarter of the epochs gained less than a tenth of it; None: never
+    early_stopping, validation_fraction : hold rows out; end when they gain nothing more, and keep the best
+    n_iter_no_change : the least number of epochs that "the last quarter" and "nothing more" are taken for
+    average : True or "tail": the mean over the last third to last 56 % of all steps; "polyak": over all; False: none.
+        "auto": the tail where sgd, momentum or nesterov has the automatic rate, unless full batch or an L1 penalty.
+        Anything but "auto" makes optimizer "auto" plain SGD
     class_weight : None, "balanced" (n / (K · rows of the class)), or {class: weight}
     shuffle, warm_start, random_state, verbose : as in scikit-learn
     reduction : "mean" or "sum" over the rows of a batch

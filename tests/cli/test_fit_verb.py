@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,17 @@ def test_a_batch_of_more_than_the_rows_is_every_row(descend: Command, table: Pat
     )
     assert found.json["batch_size"] == found.json["rows"] < 300
     assert "300 are more than the training rows" in found.err
+
+
+def test_divergence_is_told_as_documented(descend: Command) -> None:
+    """The message that docs/learning-rate.md quotes is the one that its command ends with."""
+    page = (Path(__file__).parents[2] / "docs" / "learning-rate.md").read_text(encoding="utf-8")
+    words, message = re.search(
+        r"\$ descend (fit [^\n]*)\n(descend: error: .*?)\n```", page, re.DOTALL
+    ).groups()
+    result = descend(*words.split())
+    assert result.status == 1
+    assert " ".join(result.err.splitlines()[-1].split()) == " ".join(message.split())
 
 
 def test_validation_rows_may_come_from_a_file(descend: Command, table: Path, tmp_path: Path) -> None:
