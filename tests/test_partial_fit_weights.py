@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from blocks import CANCER, DIABETES, IRIS, in_blocks
 from sklearn.base import clone
+from sklearn.preprocessing import StandardScaler
 
 from descend import LinearClassifier, LinearRegressor
 
@@ -26,7 +27,7 @@ def test_weight_two_is_the_row_twice_in_full_batches(data):
 
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_weight_zero_is_absence(batch_size):
-    """Rows of weight 0 leave the same bits as if they had not been there."""
+    """Rows of weight 0 leave what their absence leaves, but for the rounding of sums."""
     X, y = CANCER
     weights = (np.random.default_rng(0).random(len(X)) < 0.6).astype(float)
     one = LinearClassifier(batch_size=batch_size, random_state=0)
@@ -38,14 +39,38 @@ def test_weight_zero_is_absence(batch_size):
     np.testing.assert_allclose(one.coef_, two.coef_, rtol=1e-12)
 
 
-def test_weights_are_relative_to_those_of_other_blocks():
-    """A constant times every weight changes nothing; a block of double weight counts double against the others."""
+def test_weights_have_no_scale():
+    """A constant times every weight changes nothing."""
     X, y = CANCER
     one, other = (LinearClassifier(random_state=0) for _ in "ab")
     for rows in np.array_split(np.arange(len(y)), 4):
         one.partial_fit(X[rows], y[rows], classes=[0, 1], sample_weight=np.ones(len(rows)))
         other.partial_fit(X[rows], y[rows], classes=[0, 1], sample_weight=np.full(len(rows), 1e6))
     np.testing.assert_allclose(one.coef_, other.coef_, rtol=1e-7)
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_weights_are_relative_to_those_of_other_blocks(batch_size):
+    """A block of weight 2 after blocks of weight 1 moves the model by 2 over the mean weight of all rows so far."""
+    X, y = StandardScaler().fit_transform(CANCER[0]), CANCER[1]
+    *before, last = np.array_split(np.random.default_rng(0).permutation(len(y)), 3)
+
+    def moved(weight):
+        model = LinearClassifier(
+            batch_size=batch_size,
+            learning_rate=1e-7,  # so that what is moved by does not change on the way
+            penalty=None,
+            average=False,
+            standardize=False,
+            random_state=0,
+        )
+        for rows in before:
+            model.partial_fit(X[rows], y[rows], classes=[0, 1])
+        held = model.coef_.copy()
+        model.partial_fit(X[last], y[last], sample_weight=np.full(len(last), weight))
+        return model.coef_ - held
+
+    np.testing.assert_allclose(moved(2.0), moved(1.0) * 2.0 / (1.0 + len(last) / len(y)), rtol=1e-3)
 
 
 def test_a_dict_of_class_weights_counts():
