@@ -210,8 +210,15 @@ def test_steps_that_go_astray_are_taken_back():
         class_sep=2.0,
         random_state=850,
     )
-    model = LinearClassifier(batch_size=512, random_state=0).fit(X.astype(np.float32), y)
+    X = X.astype(np.float32)
+    model = LinearClassifier(batch_size=512, random_state=0).fit(X, y)
+    losses = model.history_["loss"]
+    astray = int(np.argmax(losses))
+    assert losses[astray] > losses[0]
+    assert max(losses[astray + 1 :]) <= min(losses[:astray])
     assert model.history_.rule == "certified"
+    lowest = LinearClassifier(batch_size="full", tol=1e-8, random_state=0).fit(X, y).history_.last["loss"]
+    assert losses[-1] - lowest <= 1e-3 * (losses[0] - lowest)
 
 
 def test_estimate_bound_and_rule_are_kept(tmp_path):

@@ -50,9 +50,8 @@ class LinearEngine(Certified):
         if order is None:
             self._full_batch_step(state, rule)
             return
-        order = order.astype(
-            row_number(self.num_rows), copy=False
-        )  # of another type, kernels would be compiled anew
+        # Of another type, kernels would be compiled anew.
+        order = order.astype(row_number(self.num_rows), copy=False)
         if rule.optimizer.code == SAGA:
             self._saga_steps(state, rule, order, batch_size)
         elif batch_size == 1 and rule.optimizer.code == SGD and not rule.clip and len(state.parameters) == 1:

@@ -70,7 +70,7 @@ class SparseEngine(LinearEngine):
             part.stop,
             V,
             loss_used.code,
-            loss_used.shape,
+            loss_used.kernel_shape,
             with_loss,
             gradient,
         )

@@ -172,6 +172,7 @@ def run_proximal_sgd(
             settle_all(V, every, sums, then, now, course, num, scale)
             scale, num = 1.0, 0
         length, intercept_length = number(step_rate / rows / scale), number(step_rate / rows)
+        # As in ``sparse_steps.run_sgd``: as a part of both it was rounded differently here.
         for i in range(start, stop):
             low, high = span(indptr, order[i])
             scores = room[i - start]
