@@ -31,6 +31,7 @@ y = X[:, 0] > 0
 RUNS = """
 import importlib, pkgutil
 import descend.engines
+from descend.batches import order
 from descend.engines.kernel_cache import KernelCache
 from descend.engines.svmlight_text import parse_lines
 
@@ -52,6 +53,7 @@ rows = scipy.sparse.csr_matrix(X)
 LinearClassifier(batch_size=32, optimizer="sgd", epochs=2).fit(rows, np.arange(400) % 3)
 LinearClassifier(batch_size=32, optimizer="sgd", penalty="l1", epochs=2).fit(rows, y)
 parse_lines(b"1 1:0.5\\n", False)
+order(0, 0, 100_000)
 for name in kernels_without_a_call():
     print("not called:", name)
 print(*compiled, sep="\\n")
