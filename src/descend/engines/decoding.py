@@ -15,6 +15,9 @@ from descend.types import FloatArray, IntArray, is_coded
 
 NEAR_NUMBERS = 2**18
 """Numbers decoded at a time: 1 MB, half of a usual second-level cache."""
+FEW_ROWS = 64
+MOST_NUMBERS = 2**22
+"""Of long rows so many at least, up to 16 MB: fewer are not worth a call and a gradient of their own."""
 AHEAD = 16
 LINE = 64
 LONGEST_PREFETCH = 512
@@ -24,9 +27,13 @@ HALVES = np.float32(2.0**112)
 
 
 def near_rows(num_columns: int) -> int:
-    """Rows decoded at a time: whole blocks of kernels, where they are not very long."""
-    rows = max(1, NEAR_NUMBERS // max(1, num_columns))
-    return rows - rows % 64 if rows >= 64 else rows - rows % 4 or rows
+    """Rows decoded at a time; a multiple of 4 where they are not very long.
+
+    >>> near_rows(20), near_rows(784), near_rows(10_000)
+    (13104, 332, 64)
+    """
+    rows = max(NEAR_NUMBERS // num_columns, min(FEW_ROWS, MOST_NUMBERS // num_columns), 1)
+    return rows - rows % 4 or rows
 
 
 def decode(X: CodedRows, order: IntArray, start: int, stop: int, out: NDArray[np.float32]) -> None:
@@ -104,3 +111,22 @@ def decode_halves(
             )
         for j in range(values.shape[1]):
             out[i - start, j] = (out[i - start, j] * HALVES - centre[j]) * factor[j] + shift[j]
+
+
+@kernel
+def distinct(rows: IntArray, marks: IntArray, found: IntArray, places: IntArray) -> int:
+    """Writes to ``found`` the distinct ones of ``rows`` and to ``places`` where each row is in it; returns how many.
+
+    ``marks`` has a −1 for every row that there is, and has it again afterwards.
+    """
+    count = 0
+    for i in range(rows.size):
+        row = rows[i]
+        if marks[row] < 0:
+            marks[row] = count
+            found[count] = row
+            count += 1
+        places[i] = marks[row]
+    for i in range(count):
+        marks[found[i]] = -1
+    return count
