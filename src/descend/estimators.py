@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from descend.estimator_blocks import LearnsBlocks, takes_blocks, tell
 from descend.estimator_checks import (
     FLOATS,
+    NUMBERS,
     all_or_nothing,
     as_numbers,
     check_weights,
@@ -200,7 +201,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 X,
                 y,
                 accept_sparse="csr",
-                dtype=FLOATS,
+                dtype=FLOATS if hasattr(X, "tocsr") else NUMBERS,
                 multi_output=self._task == "regression",
                 y_numeric=False,
             )
