@@ -85,16 +85,16 @@ class CodedEngine(LinearEngine):
             rows, places = self._once(rows)
         room = self._room(len(rows))
         decode(self.data.X, rows, 0, len(rows), room)  # type: ignore[arg-type]
-        near.data, near.rows = Dataset(room, self.data.y[rows]), (room,)
+        near.data, near.rows = Dataset(room, self.data.y.take(rows, axis=0)), (room,)
         for name in ("weights", "visit_weights", "only_visits"):
             each = getattr(self, name)
             if each.size:
-                setattr(near, name, each[rows])
+                setattr(near, name, each.take(rows))
         table = state.table
         if not saga or table is None:
             yield places
             return
-        state.table = table[rows]
+        state.table = table.take(rows, axis=0)
         try:
             yield places
             table[rows] = state.table

@@ -39,9 +39,9 @@ def near_rows(num_columns: int) -> int:
 def decode(X: CodedRows, order: IntArray, start: int, stop: int, out: NDArray[np.float32]) -> None:
     """Overwrites the first rows of ``out`` with rows order[start:stop], or start … stop − 1 where it is empty."""
     if X.values.dtype == np.float16:
-        decode_halves(X.values.view(np.uint16), order, start, stop, X.centre, X.factor, X.shift, out)
+        decode_halves(X.values.view(np.uint16), order, start, stop, X.code, out)
     else:
-        decode_rows(X.values, order, start, stop, X.centre, X.factor, X.shift, out)
+        decode_rows(X.values, order, start, stop, X.code, out)
 
 
 def blocks(X: Any) -> Iterator[tuple[slice, Any]]:
@@ -61,56 +61,65 @@ def blocks(X: Any) -> Iterator[tuple[slice, Any]]:
 
 
 @part
-def ask_for(values: NDArray[Any], order: IntArray, i: int) -> None:
-    """Asks memory for the row that ``order`` will come to."""
-    if i < order.size:
+def side_by_side(order: IntArray, i: int, stop: int, most: int) -> int:
+    """How many rows from place ``i`` of ``order`` on, up to ``most``, follow each other in memory."""
+    most = min(most, stop - i)
+    count = 1
+    if order.size:
+        while count < most and order[i + count] == order[i] + count:
+            count += 1
+        return count
+    return most
+
+
+@part
+def ask_for(values: NDArray[Any], order: IntArray, start: int, stop: int) -> None:
+    """Asks memory for rows that ``order`` will come to."""
+    for i in range(min(start, order.size), min(stop, order.size)):
         for offset in range(0, min(values.shape[1] * values.itemsize, LONGEST_PREFETCH), LINE):
             prefetch(values, order[i], offset)
 
 
 @kernel
 def decode_rows(
-    values: NDArray[Any],
-    order: IntArray,
-    start: int,
-    stop: int,
-    centre: FloatArray,
-    factor: FloatArray,
-    shift: FloatArray,
-    out: FloatArray,
+    values: NDArray[Any], order: IntArray, start: int, stop: int, code: FloatArray, out: FloatArray
 ) -> None:
     """``decode`` of whole numbers."""
-    number = out.dtype.type
-    for i in range(start, stop):
-        ask_for(values, order, i + AHEAD)
-        row = order[i] if order.size else i
-        for j in range(values.shape[1]):
-            out[i - start, j] = (number(values[row, j]) - centre[j]) * factor[j] + shift[j]
+    number, d = out.dtype.type, values.shape[1]
+    stored, decoded, most = values.reshape(-1), out.reshape(-1), code.shape[1] // d
+    i = start
+    while i < stop:
+        count = side_by_side(order, i, stop, most)
+        ask_for(values, order, i + AHEAD, i + AHEAD + count)
+        source = stored[(order[i] if order.size else i) * d :]
+        goal = decoded[(i - start) * d :]
+        for j in range(count * d):
+            goal[j] = (number(source[j]) - code[0, j]) * code[1, j] + code[2, j]
+        i += count
 
 
 @kernel
 def decode_halves(
-    values: NDArray[np.uint16],
-    order: IntArray,
-    start: int,
-    stop: int,
-    centre: FloatArray,
-    factor: FloatArray,
-    shift: FloatArray,
-    out: FloatArray,
+    values: NDArray[np.uint16], order: IntArray, start: int, stop: int, code: FloatArray, out: FloatArray
 ) -> None:
     """``decode`` of finite float16, given as their bits: shifted into float32's places, smallest numbers included."""
-    bits = out.view(np.uint32)
-    for i in range(start, stop):
-        ask_for(values, order, i + AHEAD)
-        row = order[i] if order.size else i
-        for j in range(values.shape[1]):
-            half = np.uint32(values[row, j])
-            bits[i - start, j] = ((half & np.uint32(0x7FFF)) << np.uint32(13)) | (
+    d = values.shape[1]
+    stored, decoded, most = values.reshape(-1), out.reshape(-1), code.shape[1] // d
+    all_bits = decoded.view(np.uint32)
+    i = start
+    while i < stop:
+        count = side_by_side(order, i, stop, most)
+        ask_for(values, order, i + AHEAD, i + AHEAD + count)
+        source = stored[(order[i] if order.size else i) * d :]
+        goal, bits = decoded[(i - start) * d :], all_bits[(i - start) * d :]
+        for j in range(count * d):
+            half = np.uint32(source[j])
+            bits[j] = ((half & np.uint32(0x7FFF)) << np.uint32(13)) | (
                 (half & np.uint32(0x8000)) << np.uint32(16)
             )
-        for j in range(values.shape[1]):
-            out[i - start, j] = (out[i - start, j] * HALVES - centre[j]) * factor[j] + shift[j]
+        for j in range(count * d):
+            goal[j] = (goal[j] * HALVES - code[0, j]) * code[1, j] + code[2, j]
+        i += count
 
 
 @kernel
