@@ -78,7 +78,8 @@ def test_what_is_not_kept_in_small_numbers(any_size, monkeypatch):
     assert np.isfinite(ready.train.X).all()
     held = np.flatnonzero(np.random.Generator(np.random.PCG64([0, 0])).random(len(X)) < 0.1)
     gaps = X.copy()
-    gaps[held[0], 3] = np.nan  # only validation rows have a gap: those are filled, the others stay as they are
+    gaps[held[0], 3] = np.nan
+    # Only validation rows have a gap: those are filled, the others stay as they are.
     ready = prepare(array_source(gaps, y))
     assert ready.train.is_coded
     assert not ready.validation.is_coded
@@ -110,7 +111,9 @@ def test_files_of_small_numbers_are_kept_so(tmp_path, any_size):
 
 
 @pytest.mark.parametrize("batch_size", ["auto", 1, 32, 700, "full"])
-@pytest.mark.parametrize("settings", [{}, {"penalty": "l1", "alpha": 0.01}, {"loss": "hinge"}, {"early_stopping": True}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"penalty": "l1", "alpha": 0.01}, {"loss": "hinge"}, {"early_stopping": True}]
+)
 def test_classifiers_end_where_floats_do(batch_size, settings, any_size):
     """Untuned, three classes end certified, at the loss that the same numbers in float32 end at."""
     X, y = matrix()
@@ -128,8 +131,17 @@ def test_classifiers_end_where_floats_do(batch_size, settings, any_size):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("settings", [{}, {"loss": "huber", "batch_size": 32}, {"loss": "quantile"}, {"optimizer": "newton"},
-                                      {"penalty": "l1", "alpha": 0.05}, {"shuffle": False, "optimizer": "adam"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"loss": "huber", "batch_size": 32},
+        {"loss": "quantile"},
+        {"optimizer": "newton"},
+        {"penalty": "l1", "alpha": 0.05},
+        {"shuffle": False, "optimizer": "adam"},
+    ],
+)
 def test_regressors_end_where_floats_do(dtype, settings, any_size):
     """Coefficients for columns as they came are those of the same numbers in float32, with weights too."""
     X, y = matrix(dtype=dtype)
@@ -145,8 +157,19 @@ def test_regressors_end_where_floats_do(dtype, settings, any_size):
 
 
 @pytest.mark.parametrize("cls", [LinearClassifier, LinearRegressor])
-@pytest.mark.parametrize("settings", [{}, {"batch_size": 1}, {"batch_size": 32}, {"batch_size": 3000}, {"batch_size": "full"},
-                                      {"penalty": "l1"}, {"shuffle": False}, {"early_stopping": True}])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"batch_size": 1},
+        {"batch_size": 32},
+        {"batch_size": 3000},
+        {"batch_size": "full"},
+        {"penalty": "l1"},
+        {"shuffle": False},
+        {"early_stopping": True},
+    ],
+)
 def test_nothing_makes_floats_of_all_rows(cls, settings, large):
     """At its peak ``fit`` holds, beyond the caller's bytes, little more than a copy of them, or some megabytes.
 

@@ -1,7 +1,7 @@
 """Rows kept in the small numbers they came in, and decoded where they are used.
 
-Pixels are whole numbers below 256: a byte each, where float32 takes four and float64 eight. A row as it is trained on,
-scaled, is (stored − mean) / scale, which costs less to compute than its four bytes to fetch.
+Pixels are whole numbers below 256: a byte each, where float32 takes four and float64 eight. A scaled row, as it is
+trained on, is (stored − mean) / scale, which takes about as long to compute as its float32 numbers to fetch.
 """
 
 from __future__ import annotations

@@ -8,10 +8,12 @@ from support import OTHERS, SHAPES, dataset, rule, start
 
 from descend.batches import Visits, order, shuffle
 from descend.coded_rows import CodedRows
+from descend.engines import decoding
 from descend.engines.base import Rule
 from descend.engines.certificate import estimate_gap
 from descend.engines.coded import CodedEngine
 from descend.engines.curvature import measure_curvature, split_heavy_rows
+from descend.engines.decoding import NO_ORDER, decode
 from descend.engines.linear import LinearEngine
 from descend.engines.newton import hessian
 from descend.engines.preconditioner import precondition
@@ -69,8 +71,6 @@ def test_rows_are_decoded_to_the_last_digit(dtype):
     expected = (exact - X.mean) / X.scale
     rows = rng.permutation(70)[:33]
     out = np.empty((33, 9), dtype=np.float32)
-    from descend.engines.decoding import decode
-
     decode(X, rows.astype(np.int32), 0, 33, out)
     for found in (out, X[rows]):
         np.testing.assert_allclose(found, expected[rows], rtol=3e-7, atol=2e-7)
@@ -78,8 +78,6 @@ def test_rows_are_decoded_to_the_last_digit(dtype):
 
 def test_halves_are_decoded_from_the_smallest_to_the_largest():
     """Every finite float16, the smallest and both signs included, is decoded to the same number."""
-    from descend.engines.decoding import NO_ORDER, decode
-
     bits = np.arange(2**16, dtype=np.uint16).view(np.float16)
     values = bits[np.isfinite(bits)].reshape(-1, 8)
     X = CodedRows(values, np.zeros(8), np.ones(8))
@@ -150,7 +148,7 @@ def test_saga_keeps_one_table_whatever_is_decoded(shape, batch_size, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [*SHAPES, *OTHERS])
 def test_sums_over_all_rows_are_those_of_the_decoded_rows(shape, dtype):
-    """Full-batch steps, losses, objectives in both precisions, slopes and batches' sums agree, whatever the threads."""
+    """Full-batch steps, losses, objectives in both precisions and the sums of batches agree."""
     for weighted in (False, True):
         engines, states = both(shape, dtype, weighted)
         for engine, state in zip(engines, states, strict=True):
@@ -176,24 +174,36 @@ def test_sums_over_all_rows_are_those_of_the_decoded_rows(shape, dtype):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_is_measured_on_rows_is_that_of_the_decoded_rows(shape):
+def test_what_is_measured_on_rows_is_that_of_the_decoded_rows(shape, monkeypatch):
     """Curvature, heavy rows, preconditioner, Hessian and the estimate of the gap are those of the decoded rows."""
-    import descend.engines.decoding as decoding
-
     one, other, loss, k = coded(shape, np.uint8, weighted=True)
-    patch = pytest.MonkeyPatch()
-    patch.setattr(decoding, "near_rows", lambda _: NEAR)
-    with patch.context():
-        found, expected = (measure_curvature(d, loss, seed=0) for d in (one, other))
-        assert (found.mean, found.row) == pytest.approx((expected.mean, expected.row), rel=1e-5)
-        one_matrix, matrix = (precondition(d, loss.curvature, 0.01, norms=True) for d in (one, other))
-        np.testing.assert_allclose(one_matrix.inverse, matrix.inverse, rtol=1e-3, atol=1e-4)
-        np.testing.assert_allclose(one_matrix.norms, matrix.norms, rtol=1e-3)
-        at = start(other, k).parameters.astype(np.float64)
-        for cautious in (False, True):
-            own, whole = (hessian(d, loss, 0.01, at, True, cautious) for d in (one, other))
-            np.testing.assert_allclose(own, whole, rtol=1e-4, atol=1e-6)
-        gradient = LinearEngine(other, loss, Penalty(0.01)).objective(at)[1]
-        gaps = [estimate_gap(d, loss, 0.01, at, gradient, lambda v: v).gap for d in (one, other)]
-        assert gaps[0] == pytest.approx(gaps[1], rel=1e-3)
-    patch.undo()
+    monkeypatch.setattr(decoding, "near_rows", lambda _: NEAR)
+    found, expected = (measure_curvature(d, loss, seed=0) for d in (one, other))
+    assert (found.mean, found.row) == pytest.approx((expected.mean, expected.row), rel=1e-5)
+    one_matrix, matrix = (precondition(d, loss.curvature, 0.01, norms=True) for d in (one, other))
+    np.testing.assert_allclose(one_matrix.inverse, matrix.inverse, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(one_matrix.norms, matrix.norms, rtol=1e-3)
+    at = start(other, k).parameters.astype(np.float64)
+    for cautious in (False, True):
+        own, whole = (hessian(d, loss, 0.01, at, True, cautious) for d in (one, other))
+        np.testing.assert_allclose(own, whole, rtol=1e-4, atol=1e-6)
+    gradient = LinearEngine(other, loss, Penalty(0.01)).objective(at)[1]
+    gaps = [estimate_gap(d, loss, 0.01, at, gradient, lambda v: v).gap for d in (one, other)]
+    assert gaps[0] == pytest.approx(gaps[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_do_not_depend_on_threads(dtype):
+    """Three threads, each with a place of its own for decoded rows, give one thread's sums to the last bit."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 100, size=(6000, 100)).astype(dtype)
+    X = CodedRows(values, values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64))
+    data = Dataset(X, (rng.random((6000, 1)) > 0.5).astype(np.float64), rng.uniform(0.5, 1.5, size=6000))
+    loss, at = SHAPES["log_loss"][0], 0.1 * rng.normal(size=(1, 101))
+    one, three = (CodedEngine(data, loss, Penalty(0.01), near=256, threads=n) for n in (1, 3))
+    assert three.pool is not None
+    for _ in range(20):
+        assert one.objective(at)[0] == three.objective(at)[0]
+        np.testing.assert_array_equal(one.objective(at)[1], three.objective(at)[1])
+        own = at.astype(np.float32)
+        assert one.mean_loss(own) == three.mean_loss(own)

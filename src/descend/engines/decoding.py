@@ -18,7 +18,7 @@ NEAR_NUMBERS = 2**18
 FEW_ROWS = 64
 MOST_NUMBERS = 2**22
 """Of long rows so many at least, up to 16 MB: fewer are not worth a call and a gradient of their own."""
-AHEAD = 16
+AHEAD = 8  # runs of rows between asking memory for one and decoding it
 LINE = 64
 LONGEST_PREFETCH = 512
 NO_ORDER = np.empty(0, dtype=np.int32)
@@ -90,7 +90,7 @@ def decode_rows(
     i = start
     while i < stop:
         count = side_by_side(order, i, stop, most)
-        ask_for(values, order, i + AHEAD, i + AHEAD + count)
+        ask_for(values, order, i + AHEAD * most, i + AHEAD * most + count)
         source = stored[(order[i] if order.size else i) * d :]
         goal = decoded[(i - start) * d :]
         for j in range(count * d):
@@ -109,7 +109,7 @@ def decode_halves(
     i = start
     while i < stop:
         count = side_by_side(order, i, stop, most)
-        ask_for(values, order, i + AHEAD, i + AHEAD + count)
+        ask_for(values, order, i + AHEAD * most, i + AHEAD * most + count)
         source = stored[(order[i] if order.size else i) * d :]
         goal, bits = decoded[(i - start) * d :], all_bits[(i - start) * d :]
         for j in range(count * d):

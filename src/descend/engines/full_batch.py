@@ -145,9 +145,7 @@ class FullBatch:
         if parameters.size > MOST_NUMBERS:
             return self._by_products(chunk, parameters, self.loss)[1]
         part = np.zeros(parameters.shape, dtype=self.data.X.dtype)
-        row_kernels.add_gradient(
-            *self._read(chunk), parameters, self.loss.code, self.loss.kernel_shape, part
-        )
+        row_kernels.add_gradient(*self._read(chunk), parameters, self.loss.code, self.loss.kernel_shape, part)
         return part
 
     def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
@@ -170,9 +168,7 @@ class FullBatch:
             losses = row_losses(self.loss.code, scores, data.y[rows], self.loss.shape)
             weights = self.weights[rows] if self.weights.size else np.ones(len(losses))
             return float(losses @ weights), float(weights.sum())
-        return row_kernels.add_losses(
-            *self._read(rows), parameters, self.loss.code, self.loss.kernel_shape
-        )
+        return row_kernels.add_losses(*self._read(rows), parameters, self.loss.code, self.loss.kernel_shape)
 
     def _slopes(self, parameters: FloatArray) -> FloatArray:
         """The derivative of every row's loss, corners as round as they are, with respect to its scores; (n, k)."""

@@ -209,7 +209,7 @@ def apply_changes(
     rate: float,
     fit_intercept: bool,
 ) -> None:
-    """The step of a batch and the mean gradient after it, from the sums of ``add_changes``, which are left at zero."""
+    """A batch's step and the mean gradient after it, from the sums of ``add_changes``, which are left at zero."""
     k, d = parameters.shape[0], parameters.shape[1] - 1
     number = parameters.dtype.type
     for c in range(k):

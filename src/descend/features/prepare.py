@@ -25,7 +25,7 @@ OnProgress: TypeAlias = Callable[[int], None]
 ENCODED_VALUES = 2**20
 """Values encoded at a time before they go to their places: 4 or 8 MB."""
 FEWEST_CODED = 2**20
-"""Numbers from which on rows of small ones stay as they are: fewer cost little, and float64 ends nearer to the optimum."""
+"""From so many small numbers on they stay as they are: fewer cost little, and float64 ends nearer to the optimum."""
 ALL_THE_WEIGHT = 1.0 - 1e-9
 """The share of all weight above which one row's leaves nothing for the others."""
 
@@ -261,7 +261,7 @@ def _is_small(learned: Learned, features: Features, split: Split, dtype: DTypeLi
 
 
 class _Filler:
-    """Encodes rows into preallocated arrays, each at its place; small numbers of the type ``stored`` stay as they are."""
+    """Encodes rows into preallocated arrays, each at its place; small numbers, of type ``stored``, stay as they are."""
 
     def __init__(
         self,
