@@ -18,7 +18,7 @@ from descend.engines import row_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.decoding import NO_ORDER, decode, distinct, near_rows
 from descend.engines.linear import LinearEngine
-from descend.engines.saga_pieces import run_saga_piece
+from descend.engines.saga_kernels import run_saga
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA
 
@@ -131,44 +131,18 @@ class CodedEngine(LinearEngine):
             state.average += (state.parameters - state.average) / state.num_averaged
 
     def _long_saga_step(self, state: State, rule: Rule, rows: IntArray, batch_size: int) -> None:
-        assert state.table is not None
-        assert state.mean_gradient is not None
-        gradient, changes, share = (
-            np.zeros_like(state.parameters),
-            np.zeros_like(state.parameters),
-            state.share,
-        )
+        sums, before = (np.zeros_like(state.parameters), np.zeros_like(state.parameters)), state.share
         for start in range(0, len(rows), self.near_rows):
+            is_last = start + self.near_rows >= len(rows)
             with self._brought(state, rule, rows[start : start + self.near_rows]) as places:
-                near = self.near
-                state.steps, state.share = run_saga_piece(
-                    near.data.X,
-                    near.data.y,
-                    near.weights,
-                    near.only_visits,
-                    places,
-                    len(rows),
-                    len(rows) / batch_size,
-                    start + self.near_rows >= len(rows),
-                    self.num_rows,
-                    gradient,
-                    changes,
-                    share,
+                self.near._saga_by(
+                    run_saga,
+                    state,
+                    rule,
+                    (places, batch_size, self.num_rows, len(rows), is_last, before, *sums),
                     state.parameters,
-                    state.table,
                     state.mean_gradient,
-                    rule.filling,
-                    state.share,
-                    state.steps,
-                    rule.num_steps,
-                    self.loss.code,
-                    self.loss.kernel_shape,
-                    self.penalty.alpha,
-                    self.penalty.l1,
-                    rule.full_term,
-                    rule.single_term,
                     self.inverse,
-                    rule.fit_intercept,
                 )
         state.visits += len(rows)
 

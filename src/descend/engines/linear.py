@@ -125,7 +125,9 @@ class LinearEngine(Certified):
         walk: tuple[Any, ...] = (order, self.all_rows)
         matrix: tuple[FloatArray, ...] = ()
         if batch_size > 1 or self.inverse.size:
-            kernel, walk = saga_kernels.run_saga, (order, batch_size, self.all_rows)
+            sums = np.zeros_like(state.parameters), np.zeros_like(state.parameters)
+            kernel = saga_kernels.run_saga
+            walk = (order, batch_size, self.all_rows, 0, True, 0.0, *sums)
             matrix = (self.inverse,)
         self._saga_by(kernel, state, rule, walk, state.parameters, state.mean_gradient, *matrix)
 

@@ -133,98 +133,6 @@ def step_of_one(
             shrink_all(parameters, c, number(rate * l1))
 
 
-@part
-def add_changes(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
-    visit_weights: FloatArray,
-    order: IntArray,
-    start: int,
-    stop: int,
-    batch_rows: int,
-    parameters: FloatArray,
-    table: FloatArray,
-    filling: bool,
-    share: float,
-    num_rows: int,
-    loss: int,
-    shape: Shape | None,
-    room: FloatArray,
-    kept: FloatArray,
-    rows: IntArray,
-    scores: FloatArray,
-    nothing: FloatArray,
-    gradient: FloatArray,
-    changes: FloatArray,
-) -> float:
-    """Adds what rows order[start:stop] of a batch of ``batch_rows`` have to say, and notes it in ``table``.
-
-    ``gradient`` gets the mean change (the mean derivative while ``filling``) times the row, ``changes`` the sum of
-    what the table's rows changed by; returns the share of the curvature after these rows. ``room``, ``kept``,
-    ``rows``, ``scores`` are worked in, ``nothing`` is empty.
-    """
-    number = X.dtype.type
-    k = parameters.shape[0]
-    horizon = 10.0 / num_rows
-    # Without weights of visits and a table to replace, both sums are the same but for a factor.
-    apart = visit_weights.size > 0 or filling
-    for low in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - low)
-        write_rows(order, low, low + n, rows)
-        write_block_scores(X, order, low, rows, n, parameters, room)
-        write_room_of_derivatives(y, nothing, rows, n, loss, shape, room)
-        for i in range(n):
-            row = rows[i]
-            weight = weights[row] if weights.size else 1.0
-            visit = visit_weights[row] if visit_weights.size else 1.0
-            for c in range(k):
-                scores[c] = room[c, i]
-            share += horizon * (visit * weight * curvature_share(loss, shape, scores, y, row) - share)
-            for c in range(k):
-                now = number(scores[c] * weight)
-                change = now - table[row, c]
-                table[row, c] = now
-                room[c, i] = number(visit / batch_rows) * (now if filling else change)
-                kept[c, i] = change
-        for both in range(2 if apart else 1):  # one place in the code: it is long
-            factors, goal = (kept, changes) if both else (room, gradient)
-            add_block_gradient(X, rows, n, factors, goal)
-    return share
-
-
-@part
-def apply_changes(
-    parameters: FloatArray,
-    gradient: FloatArray,
-    changes: FloatArray,
-    apart: bool,
-    mean_gradient: FloatArray,
-    batch_rows: int,
-    num_rows: int,
-    filling: bool,
-    preconditioner: FloatArray,
-    alpha: float,
-    l1: float,
-    rate: float,
-    fit_intercept: bool,
-) -> None:
-    """A batch's step and the mean gradient after it, from the sums of ``add_changes``, which are left at zero."""
-    k, d = parameters.shape[0], parameters.shape[1] - 1
-    number = parameters.dtype.type
-    for c in range(k):
-        for j in range(d + 1):
-            moved = changes[c, j] if apart else gradient[c, j] * number(batch_rows)
-            changes[c, j] = number(0.0)
-            if not filling:
-                gradient[c, j] += number(mean_gradient[c, j])
-            mean_gradient[c, j] += np.float64(moved) / num_rows
-    take_step(parameters, gradient, preconditioner, alpha, l1, rate, fit_intercept)
-    for c in range(k):
-        for j in range(d + 1):
-            gradient[c, j] = number(0.0)
-
-
 @kernel
 def run_saga(
     X: FloatArray,
@@ -234,6 +142,11 @@ def run_saga(
     order: IntArray,
     batch_size: int,
     num_rows: int,
+    whole: int,
+    is_last: bool,
+    share_before: float,
+    gradient: FloatArray,
+    changes: FloatArray,
     parameters: FloatArray,
     table: FloatArray,
     mean_gradient: FloatArray,
@@ -252,63 +165,66 @@ def run_saga(
 ) -> tuple[int, float]:
     """Walks ``order`` in batches; returns steps in all, and the running mean of the curvature's share of its bound.
 
-    ``num_rows`` is n, of which ``X`` and ``table`` may hold only those that ``order`` visits.
     The rate is 1 / (s · (full_term + 2 or 3 · single_term)), s² being that share; while ``filling`` it falls to a
     tenth over ``num_steps``. The last, smaller batch takes a step that is shorter in proportion.
+
+    ``num_rows`` is n, of which ``X`` and ``table`` may hold only those that ``order`` visits. ``whole`` above 0:
+    ``order`` is a piece of one batch of so many rows, at whose beginning the share was ``share_before``; the step is
+    taken when the piece ``is_last``. ``gradient`` and ``changes`` (k, d + 1) begin at zero and keep the sums from
+    piece to piece.
     """
     k, d = parameters.shape[0], X.shape[1]
-    gradient, changes = np.zeros((k, d + 1), dtype=X.dtype), np.zeros((k, d + 1), dtype=X.dtype)
+    number = X.dtype.type
     scores, nothing, rows = (
         np.zeros(k, dtype=X.dtype),
         np.empty(0, dtype=np.float64),
         np.empty(BLOCK, dtype=np.int64),
     )
     room, kept = room_for(X, k), room_for(X, k)
+    horizon = 10.0 / num_rows
+    # Without weights of visits and a table to replace, both sums are the same but for a factor.
     apart = visit_weights.size > 0 or filling
     step = first_step
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
-        rate = rate_of(share, filling, step, num_steps, full_term, single_term) * (stop - start) / batch_size
+        batch_rows = whole if whole > 0 else stop - start
+        before = share_before if whole > 0 else share
+        rate = rate_of(before, filling, step, num_steps, full_term, single_term) * batch_rows / batch_size
+        for low in range(start, stop, BLOCK):
+            n = min(BLOCK, stop - low)
+            write_rows(order, low, low + n, rows)
+            write_block_scores(X, order, low, rows, n, parameters, room)
+            write_room_of_derivatives(y, nothing, rows, n, loss, shape, room)
+            for i in range(n):
+                row = rows[i]
+                weight = weights[row] if weights.size else 1.0
+                visit = visit_weights[row] if visit_weights.size else 1.0
+                for c in range(k):
+                    scores[c] = room[c, i]
+                share += horizon * (visit * weight * curvature_share(loss, shape, scores, y, row) - share)
+                for c in range(k):
+                    now = number(scores[c] * weight)
+                    change = now - table[row, c]
+                    table[row, c] = now
+                    room[c, i] = number(visit / batch_rows) * (now if filling else change)
+                    kept[c, i] = change
+            for both in range(2 if apart else 1):  # one place in the code: it is long
+                factors, goal = (kept, changes) if both else (room, gradient)
+                add_block_gradient(X, rows, n, factors, goal)
+        if not is_last:
+            continue
         step += 1
-        share = add_changes(
-            X,
-            y,
-            weights,
-            visit_weights,
-            order,
-            start,
-            stop,
-            stop - start,
-            parameters,
-            table,
-            filling,
-            share,
-            num_rows,
-            loss,
-            shape,
-            room,
-            kept,
-            rows,
-            scores,
-            nothing,
-            gradient,
-            changes,
-        )
-        apply_changes(
-            parameters,
-            gradient,
-            changes,
-            apart,
-            mean_gradient,
-            stop - start,
-            num_rows,
-            filling,
-            preconditioner,
-            alpha,
-            l1,
-            rate,
-            fit_intercept,
-        )
+        for c in range(k):
+            for j in range(d + 1):
+                moved = changes[c, j] if apart else gradient[c, j] * number(batch_rows)
+                changes[c, j] = number(0.0)
+                if not filling:
+                    gradient[c, j] += number(mean_gradient[c, j])
+                mean_gradient[c, j] += np.float64(moved) / num_rows
+        take_step(parameters, gradient, preconditioner, alpha, l1, rate, fit_intercept)
+        for c in range(k):
+            for j in range(d + 1):
+                gradient[c, j] = number(0.0)
     return step, share
 
 

@@ -261,7 +261,7 @@ def _is_small(learned: Learned, features: Features, split: Split, dtype: DTypeLi
 
 
 class _Filler:
-    """Encodes rows into preallocated arrays, each at its place; small numbers, of type ``stored``, stay as they are."""
+    """Encodes rows into preallocated arrays, each at its place; numbers of the small type ``stored`` stay so."""
 
     def __init__(
         self,
