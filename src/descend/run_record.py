@@ -34,6 +34,8 @@ def dataset_metrics(model: LinearModel, data: Dataset) -> Metrics:
     sums = ClassificationMetrics(classes, model.loss == "log_loss") if classes else RegressionMetrics(outputs)
     weights, intercept = model.parameters[:, :-1].T, model.parameters[:, -1]
     step = max(1, BLOCK_VALUES // max(outputs, 8))
+    if data.is_coded:  # rows are decoded, not looked at where they lie
+        step = min(step, max(1, BLOCK_VALUES // data.num_columns))
     for start in range(0, data.num_rows, step):
         rows = slice(start, start + step)
         scores = np.asarray(data.X[rows] @ weights + intercept, dtype=np.float64)
