@@ -56,8 +56,9 @@ def write_sparse_scores(
             room[goal + c] = parameters[bias + c]
         for place in range(starts[rows[i]], starts[rows[i] + 1]):
             value, first = values[place], np.int64(columns[place]) * width
-            for c in range(width):
-                room[goal + c] += value * parameters[first + c]
+            weights, scores = parameters[first : first + width], room[goal : goal + width]
+            for c in range(scores.size):
+                scores[c] += value * weights[c]
 
 
 @part
@@ -78,8 +79,9 @@ def add_sparse_outer(
     for i in range(n):
         for place in range(starts[rows[i]], starts[rows[i] + 1]):
             value, first = number(factor) * values[place], np.int64(columns[place]) * width
-            for c in range(width):
-                gradient[first + c] += value * room[d + i * width + c]
+            goal, derivatives = gradient[first : first + width], room[d + i * width : d + (i + 1) * width]
+            for c in range(goal.size):
+                goal[c] += value * derivatives[c]
 
 
 @part
@@ -180,9 +182,11 @@ def take_in(
     else:
         tiles.add_outer(X, places, n, layers[layer, DEPTH], room, d, goal, weights, width, keep, factor)
     if intercepts:
+        total = goal[bias : bias + width]
         for i in range(n):
-            for c in range(width):
-                goal[bias + c] += number(factor) * room[d + i * width + c]
+            derivatives = room[d + i * width : d + (i + 1) * width]
+            for c in range(total.size):
+                total[c] += number(factor) * derivatives[c]
 
 
 @part
@@ -285,8 +289,6 @@ def move_by_gradient(
     gradient: FloatArray,
     first: FloatArray,
     second: FloatArray,
-    start: int,
-    stop: int,
     rate: float,
     numbers: FloatArray,
     ridge: float,
@@ -295,17 +297,47 @@ def move_by_gradient(
     correction1: float,
     correction2: float,
 ) -> None:
-    """One update of parameters start … stop − 1 from ``scale`` · ``gradient``, which is left at zero."""
+    """One update from ``scale`` · ``gradient``, which is left at zero; ``optimizer`` is a constant where this stands."""
     number = parameters.dtype.type
     rate_, ridge_, keep_, scale_ = number(rate), number(ridge), number(keep), number(scale)
     beta1, beta2 = number(numbers[0]), number(numbers[1])
     one, two = number(correction1), number(correction2)
-    for j in range(start, stop):
+    for j in range(parameters.size):
         g = gradient[j] * scale_ + ridge_ * parameters[j]
         parameters[j], first[j], second[j] = update(
             optimizer, keep_ * parameters[j], g, first[j], second[j], rate_, beta1, beta2, one, two
         )
-        gradient[j] = number(0.0)
+        gradient[j] = 0.0
+
+
+@part
+def move_by(
+    optimizer: int,
+    p: FloatArray,
+    g: FloatArray,
+    m: FloatArray,
+    v: FloatArray,
+    rate: float,
+    numbers: FloatArray,
+    ridge: float,
+    keep: float,
+    scale: float,
+    one: float,
+    two: float,
+) -> None:
+    """``move_by_gradient`` with a loop for each optimizer: a question inside the loop keeps it from vectorising."""
+    if optimizer in (ADAM, ADAMW):
+        move_by_gradient(ADAM, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+    elif optimizer == MOMENTUM:
+        move_by_gradient(MOMENTUM, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+    elif optimizer == NESTEROV:
+        move_by_gradient(NESTEROV, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+    elif optimizer == ADAGRAD:
+        move_by_gradient(ADAGRAD, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+    elif optimizer == RMSPROP:
+        move_by_gradient(RMSPROP, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+    else:
+        move_by_gradient(SGD, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
 
 
 @part
@@ -348,14 +380,12 @@ def update_network(
         for piece in range(2):
             low, high = (start, bias) if piece == 0 else (bias, bias + layers[layer, WIDTH])
             pull, stay = (ridge, keep) if piece == 0 else (0.0, 1.0)
-            move_by_gradient(
+            move_by(
                 optimizer,
-                parameters,
-                gradient,
-                first,
-                second,
-                low,
-                high,
+                parameters[low:high],
+                gradient[low:high],
+                first[low:high],
+                second[low:high],
                 rate,
                 numbers,
                 pull,

@@ -16,38 +16,40 @@ from descend.types import FloatArray
 def activate_block(code: int, room: FloatArray, z: int, a: int, count: int) -> None:
     """Overwrites ``room[a : a + count]`` with what the activation makes of ``room[z : z + count]``."""
     number = room.dtype.type
+    scores, out = room[z : z + count], room[a : a + count]  # an index that may count from the end is asked each time
     if code == RELU:
-        for i in range(count):
-            room[a + i] = number(0.0) if room[z + i] < number(0.0) else room[z + i]  # what is no number stays
+        for i in range(scores.size):  # what is no number stays none
+            out[i] = number(0.0) if scores[i] < number(0.0) else scores[i]
     elif code == TANH:
-        for i in range(count):
-            room[a + i] = tangent(room[z + i])
+        for i in range(scores.size):
+            out[i] = tangent(scores[i])
     elif code == LOGISTIC:
-        for i in range(count):
-            room[a + i] = number(1.0) / (number(1.0) + exponential(-room[z + i]))
+        for i in range(scores.size):
+            out[i] = number(1.0) / (number(1.0) + exponential(-scores[i]))
     elif code == GELU:
-        for i in range(count):
-            room[a + i] = room[z + i] * normal_share(room[z + i])
+        for i in range(scores.size):
+            out[i] = scores[i] * normal_share(scores[i])
     else:
-        for i in range(count):
-            room[a + i] = room[z + i]
+        for i in range(scores.size):
+            out[i] = scores[i]
 
 
 @part
 def multiply_slopes(code: int, room: FloatArray, z: int, a: int, d: int, count: int) -> None:
     """Multiplies ``room[d : d + count]`` by the activation's slopes."""
     number = room.dtype.type
+    scores, out, goal = room[z : z + count], room[a : a + count], room[d : d + count]
     if code == RELU:
-        for i in range(count):
-            room[d + i] = room[d + i] if room[z + i] > number(0.0) else number(0.0)
+        for i in range(goal.size):
+            goal[i] = goal[i] if scores[i] > number(0.0) else number(0.0)
     elif code == TANH:
-        for i in range(count):
-            room[d + i] *= number(1.0) - room[a + i] * room[a + i]
+        for i in range(goal.size):
+            goal[i] *= number(1.0) - out[i] * out[i]
     elif code == LOGISTIC:
-        for i in range(count):
-            room[d + i] *= room[a + i] * (number(1.0) - room[a + i])
+        for i in range(goal.size):
+            goal[i] *= out[i] * (number(1.0) - out[i])
     elif code == GELU:
-        for i in range(count):
-            x = room[z + i]
+        for i in range(goal.size):
+            x = scores[i]
             density = number(DENSITY) * exponential(number(-0.5) * x * x)
-            room[d + i] *= normal_share(x) + x * density
+            goal[i] *= normal_share(x) + x * density
