@@ -14,6 +14,7 @@ from descend.engines import tiles
 from descend.engines.compiled import inline, kernel, part
 from descend.engines.row_kernels import block_loss, write_room_of_derivatives
 from descend.engines.step_kernels import clip_factor  # noqa: F401  (its file registers the formulas of updates)
+from descend.engines.tiny_numbers import flush_tiny, restore
 from descend.engines.unit_kernels import activate_block, multiply_slopes
 from descend.objectives.losses import Shape
 from descend.objectives.penalties import shrunk
@@ -418,6 +419,7 @@ def take_network_step(
     step: int,
 ) -> None:
     """``update_network``, called from Python."""
+    before = flush_tiny()
     update_network(
         parameters,
         gradient,
@@ -434,6 +436,7 @@ def take_network_step(
         fit_intercept,
         step,
     )
+    restore(before)
 
 
 @kernel
@@ -481,6 +484,7 @@ def run_network_steps(
     gradient = np.zeros(parameters.size, dtype=parameters.dtype)
     step = first_step
     start = 0 * order.size
+    before = flush_tiny()
     while start < order.size:
         stop = min(start + batch_size, order.size)
         step += 1
@@ -542,4 +546,5 @@ def run_network_steps(
             for j in range(parameters.size):
                 average[j] += share * (parameters[j] - average[j])
         start = stop
+    restore(before)
     return step, num_averaged
