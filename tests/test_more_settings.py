@@ -95,6 +95,16 @@ def test_clipping_holds_the_first_step():
     assert np.linalg.norm(model.model_.parameters) == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("batch_size", ["full", 300])
+def test_an_intercept_that_is_not_fitted_is_not_clipped_for(batch_size):
+    """The clip length is that of the gradient which is used: without an intercept, of the weights' alone."""
+    model = LinearRegressor(optimizer="sgd", learning_rate=1.0, batch_size=batch_size, epochs=1, clip=0.25,
+                            penalty=None, standardize=False, fit_intercept=False, random_state=0,
+                            loss="poisson").fit(X, 100.0 + SIDES)  # fmt: skip
+    assert model.intercept_ == 0.0
+    assert np.linalg.norm(model.model_.parameters) == pytest.approx(0.25)
+
+
 @pytest.mark.parametrize("y", [SIDES, THREE], ids=["two", "three"])
 def test_modified_hubers_probabilities_are_scikit_learns(y):
     """At the same scores, probabilities are those of SGDClassifier, rows that no class claims included."""
@@ -158,6 +168,12 @@ def test_optimizers_that_cannot_are_refused(loss, penalty, optimizer):
     """SAGA on a loss with corners, with any penalty, is refused with what to take instead."""
     with pytest.raises(InputError, match=r'does not go with.*"auto"'):
         LinearClassifier(loss=loss, penalty=penalty, optimizer=optimizer).fit(X, SIDES)
+
+
+def test_saga_is_refused_for_a_loss_without_a_bound():
+    """SAGA's rate comes from the largest second derivative, and poisson has none: refused with what to take."""
+    with pytest.raises(InputError, match=r"'saga' does not go with loss 'poisson'.*\"auto\""):
+        LinearRegressor(loss="poisson", optimizer="saga").fit(X, SIDES)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"])

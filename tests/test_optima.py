@@ -8,7 +8,7 @@ from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, PoissonR
 from sklearn.metrics import mean_poisson_deviance
 from sklearn.svm import SVC, SVR
 
-from descend import LinearClassifier, LinearRegressor
+from descend import LinearClassifier, LinearRegressor, load
 from descend.objectives.losses import LOSSES, row_losses
 
 N, D = 200, 5
@@ -330,3 +330,51 @@ def test_the_certificate_of_hinge_is_above_the_gap():
         tight = LinearClassifier(loss="hinge", alpha=alpha, tol=1e-6, random_state=0).fit(X, SIDES)
         gap = model.history_.last["loss"] - tight.history_.last["loss"]
         assert gap <= 2 * model.model_.summary["gap_estimate"]
+
+
+@pytest.mark.parametrize("how", [
+    {}, {"batch_size": 1}, {"batch_size": 32}, {"batch_size": "full"}, {"optimizer": "lbfgs"},
+    {"optimizer": "newton"}, {"optimizer": "saga", "batch_size": 32},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("store", [np.asarray, csr_array], ids=["dense", "sparse"])
+def test_a_model_without_an_intercept(store, how):
+    """On columns far from 0, with too many rows for Newton, the optimum is the plane through 0: no intercept."""
+    rng = np.random.default_rng(5)
+    rows = rng.normal(1.0, 1.0, size=(20_000, 12)) * (rng.random((20_000, 12)) < 0.6)
+    sides = (rows @ rng.normal(size=12) + rng.logistic(size=20_000) > 1.0).astype(int)
+    best = LogisticRegression(fit_intercept=False, C=1 / (20_000 * 1e-3), tol=1e-10).fit(rows, sides)
+    model = LinearClassifier(
+        fit_intercept=False, standardize=False, alpha=1e-3, tol=1e-7, random_state=0, **how
+    ).fit(store(rows), sides)
+    assert model.intercept_ == 0.0
+    assert model.history_.stopped == "converged"
+    np.testing.assert_allclose(model.coef_, best.coef_, atol=2e-3)
+
+
+@pytest.mark.parametrize("store", [np.asarray, csr_array], ids=["dense", "sparse"])
+def test_without_an_intercept_nothing_is_shifted(store, tmp_path):
+    """Columns and target are divided only: the plane goes through 0, and a column of ones is one like others."""
+    rng = np.random.default_rng(6)
+    rows = np.hstack([rng.normal(4.0, 2.0, size=(300, 3)), np.ones((300, 1))])
+    y = rows @ [1.0, 2.0, 3.0, 4.0] + rng.normal(size=300)
+    for columns in (rows, rows[:, :3]):
+        model = LinearRegressor(fit_intercept=False, penalty=None, **TIGHT).fit(store(columns), y)
+        assert model.intercept_ == 0.0
+        np.testing.assert_allclose(model.coef_, np.linalg.lstsq(columns, y)[0], rtol=1e-5)
+        again = load(model.save(tmp_path / f"{columns.shape[1]}.descend"))
+        np.testing.assert_array_equal(again.predict(columns), model.predict(columns))
+    sides = LinearClassifier(fit_intercept=False, penalty=None, **TIGHT).fit(store(rows), y > y.mean())
+    best = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10, max_iter=5000).fit(rows, y > y.mean())
+    assert sides.intercept_ == 0.0
+    np.testing.assert_allclose(sides.coef_, best.coef_, rtol=1e-3)
+
+
+def test_blocks_without_an_intercept_keep_none():
+    """Learning block by block leaves the intercept at 0 while the scaling changes under it."""
+    rng = np.random.default_rng(7)
+    rows = rng.normal(4.0, 2.0, size=(600, 3))
+    model = LinearRegressor(fit_intercept=False, random_state=0)
+    for block in 10 * np.array_split(rows, 6):
+        model.partial_fit(block, block @ [1.0, 2.0, 3.0])
+        assert model.intercept_ == 0.0
+    np.testing.assert_allclose(model.coef_, [1.0, 2.0, 3.0], rtol=0.1)

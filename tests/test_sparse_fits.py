@@ -53,9 +53,8 @@ def test_small_least_squares_is_ridge_to_many_digits(fit_intercept):
     y = X @ np.arange(10.0) + 5.0 * fit_intercept + np.random.default_rng(1).normal(size=200)
     model = LinearRegressor(alpha=0.01, standardize=False, fit_intercept=fit_intercept).fit(csr_array(X), y)
     ridge = Ridge(alpha=0.01 * 200, fit_intercept=fit_intercept, tol=1e-12).fit(X, y)
-    if fit_intercept:  # without one the target is centred all the same, and another problem is solved
-        np.testing.assert_allclose(model.coef_, ridge.coef_, rtol=1e-6, atol=1e-8)
-        np.testing.assert_allclose(model.intercept_, ridge.intercept_, rtol=1e-6)
+    np.testing.assert_allclose(model.coef_, ridge.coef_, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(model.intercept_, ridge.intercept_, rtol=1e-6)
 
 
 def test_standardised_sparse_rows_have_the_optimum_of_standardised_dense_rows():

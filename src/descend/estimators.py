@@ -126,6 +126,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 seed=settings.seed,
                 standardize=self.standardize,
                 scale_target=self.loss != "poisson",
+                centre=self.fit_intercept,
                 shuffle=self.shuffle,
                 class_weight=getattr(self, "class_weight", None),
             )
@@ -292,6 +293,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     loss : "log_loss" or None (the same), "hinge", "squared_hinge", "modified_huber"
     penalty : "l2" (½‖w‖²), "l1" (‖w‖₁), "elasticnet" (l1_ratio of L1, the rest L2) or None; alpha : its strength
     epsilon, quantile : not used; settings of losses for numbers
+    fit_intercept : without one the model goes through 0, and columns (and numbers to predict) are not shifted
     standardize : scale columns to mean 0 and deviation 1 inside; ``coef_`` is for columns as they came
     batch_size : rows for each update: 1 (stochastic), a number, "full" (batch), or "auto"
     optimizer : "auto", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "saga", "lbfgs",

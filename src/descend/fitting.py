@@ -133,6 +133,11 @@ def _check_saga(loss: Loss) -> None:
             f"optimizer 'saga' does not go with loss {loss.name!r}, whose slope jumps; "
             'take "auto", "sgd" or "lbfgs"'
         )
+    if not loss.has_bound:
+        raise InputError(
+            f"optimizer 'saga' does not go with loss {loss.name!r}: its rate comes from the largest second "
+            'derivative, and this loss has none; take "auto", "sgd" or "lbfgs"'
+        )
 
 
 def find_objective(data: Dataset, target: Target, settings: Settings) -> tuple[Loss, Penalty]:
@@ -220,7 +225,9 @@ def _untuned_plan(
     # Mixtures of weights have no corners at zero, so that with L1 only the finish goes by it.
     steps_too = fits and not full_batch and 4 * batch_size >= data.num_columns and not data.is_sparse
     steps_too = steps_too and saga and not penalty.l1
-    matrix = precondition(data, loss.curvature, penalty.alpha, norms=steps_too) if fits else None
+    matrix = None
+    if fits:
+        matrix = precondition(data, loss.curvature, penalty.alpha, steps_too, settings.fit_intercept)
     known = None if matrix is None else (max(matrix.bend - penalty.alpha, 0.0), matrix.direction)
     split = not full_batch and not steps_too
     curvature = measure_curvature(data, loss, settings.seed, split, known)

@@ -145,8 +145,10 @@ def in_new_scaling(stream: Stream, rows: Rows, settings: Settings) -> Stream:
         block.target.update(rows.y, rows.weights)
         learned.target.merge(block.target)
         scaled = settings.standardize and settings.loss != "poisson"
-        target = Target.from_statistics(learned.target, "regression", scaled, "y")
-    features = Features.from_statistics(learned.columns, settings.standardize, keep_constants=True)
+        target = Target.from_statistics(learned.target, "regression", scaled, "y", settings.fit_intercept)
+    features = Features.from_statistics(
+        learned.columns, settings.standardize, keep_constants=True, centre=settings.fit_intercept
+    )
     new = replace(stream, learned=learned, state=copied(stream.state), tail=copy(stream.tail))
     first = not stream.model.features.names
     width = (target.num_outputs, features.num_columns + 1)

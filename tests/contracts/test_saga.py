@@ -118,3 +118,27 @@ def test_a_singular_table_has_a_preconditioner():
     rows = np.hstack([X, np.ones((50, 1))])
     assert np.trace(rows @ matrix.inverse @ rows.T) / 50 == pytest.approx(matrix.norms.mean())
     assert matrix.norms.mean() == pytest.approx(4.0, rel=1e-3)  # the rank: three columns and the intercept
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_mean_gradient_is_the_tables_when_rows_come_again(shape, batch_size):
+    """While the table is filled a row may come twice, and the mean gradient counts it once."""
+    data, loss, k = dataset(shape)
+    rows = np.concatenate([order(0, 1, data.num_rows), order(0, 2, data.num_rows)])
+    state = start(data, k)
+    how = Rule(OPTIMIZERS["saga"], 0.0, num_steps=len(rows), filling=True, full_term=2.0, single_term=3.0)
+    LinearEngine(data, loss, Penalty(ALPHA)).run(state, how, rows, batch_size)
+    X = np.hstack([data.X, np.ones((data.num_rows, 1))])
+    np.testing.assert_allclose(state.mean_gradient, state.table.T @ X / data.num_rows, rtol=1e-9, atol=1e-12)
+
+
+def test_without_an_intercept_the_matrix_leaves_it_alone():
+    """H⁻¹ of columns that are not centred is that of the columns alone, and mixes nothing into the intercept."""
+    data, loss, _ = dataset()
+    shifted = type(data)(data.X + 3.0, data.y)
+    inverse = precondition(shifted, loss.curvature, ALPHA, norms=False, fit_intercept=False).inverse
+    H = loss.curvature * shifted.X.T @ shifted.X / shifted.num_rows + ALPHA * np.eye(shifted.X.shape[1])
+    np.testing.assert_allclose(inverse[:-1, :-1], np.linalg.inv(H), rtol=1e-8)
+    assert not inverse[-1, :-1].any()
+    assert inverse[-1, -1] > 0.0

@@ -40,16 +40,23 @@ class Preconditioner:
     norms: FloatArray | None = None
 
 
-def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> Preconditioner:
-    """H⁻¹ for ``data``; ``norms``: also how heavy every row is under it, at the cost of another product."""
+def precondition(
+    data: Dataset, curvature: float, alpha: float, norms: bool, fit_intercept: bool = True
+) -> Preconditioner:
+    """H⁻¹ for ``data``; ``norms``: also how heavy every row is under it, at the cost of another product.
+
+    Without an intercept x̃ = (x, 0): the last direction stands alone, bent as the others are in the mean.
+    """
     d = data.num_columns
     # One BLAS thread: the sums must not depend on how many there are, and small products gain nothing by more.
     with threadpool_limits(limits=1, user_api="blas"):
         H = np.zeros((d + 1, d + 1))
-        for rows, weights in _blocks(data):
+        for rows, weights in _blocks(data, fit_intercept):
             H += (rows * weights[:, None]).T @ rows if weights is not None else rows.T @ rows
         H *= curvature / data.num_rows
         H[np.arange(d), np.arange(d)] += alpha
+        if not fit_intercept:
+            H[d, d] = np.trace(H) / d
         flattest = FLATTEST if data.X.dtype == np.float64 else FLATTEST_OF_SINGLES
         bends, directions = np.linalg.eigh(H)
         bend, direction = float(bends[-1]), directions[:, -1].copy()
@@ -61,7 +68,7 @@ def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> 
         if norms:
             weight_of = np.empty(data.num_rows)
             at = 0
-            for rows, weights in _blocks(data):
+            for rows, weights in _blocks(data, fit_intercept):
                 white = rows @ factor.astype(rows.dtype)
                 squares = np.einsum("ij,ij->i", white, white, dtype=np.float64)
                 weight_of[at : at + len(rows)] = squares if weights is None else squares * weights
@@ -70,14 +77,14 @@ def precondition(data: Dataset, curvature: float, alpha: float, norms: bool) -> 
     return Preconditioner(inverse, matrix, bend, direction, weight_of)
 
 
-def _blocks(data: Dataset):  # type: ignore[no-untyped-def]
-    """Rows with a 1 at their end, a block at a time, and their weights."""
+def _blocks(data: Dataset, fit_intercept: bool):  # type: ignore[no-untyped-def]
+    """Rows with a 1 at their end, or 0 without an intercept, a block at a time, and their weights."""
     step = min(8192, max(512, BLOCK_NUMBERS // (data.num_columns + 1)))
     for start in range(0, data.num_rows, step):
         X: Any = data.X[start : start + step]
         if data.is_sparse:  # at most MOST_COLUMNS wide: a dense block and one product are the quicker way
             X = X.toarray()
-        rows = np.ones((len(X), X.shape[1] + 1), dtype=X.dtype)
+        rows = np.full((len(X), X.shape[1] + 1), fit_intercept, dtype=X.dtype)
         rows[:, :-1] = X
         weights = None if data.weights is None else data.weights[start : start + step].astype(X.dtype)
         yield rows, weights

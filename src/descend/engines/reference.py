@@ -57,6 +57,8 @@ class ReferenceEngine:
         sums = self.loss_and_gradient(state.parameters, rows, weights)
         rows_counted = 1 if rule.sum_rows else num_rows
         gradient = sums.gradient / rows_counted
+        if not rule.fit_intercept:
+            gradient[:, -1] = 0.0
         length = float(np.linalg.norm(gradient))
         if rule.clip and length > rule.clip:
             gradient *= rule.clip / length
@@ -67,8 +69,6 @@ class ReferenceEngine:
             state.parameters[:, :-1] *= 1 - rate * ridge
         else:
             gradient[:, :-1] += ridge * state.parameters[:, :-1]
-        if not rule.fit_intercept:
-            gradient[:, -1] = 0.0
         state.parameters[:], state.first[:], state.second[:] = update(
             rule.optimizer.code,
             state.parameters,

@@ -60,7 +60,7 @@ def curvature_share(
         return 1.0
     steepest = np.inf  # beyond it the loss is straight, and where it is flat it does not bend either
     if loss == HUBER:
-        steepest = shape[0]
+        steepest = np.float64(derivatives.dtype.type(shape[0]))  # as the derivative itself is cut off
     if loss == MODIFIED_HUBER:
         steepest = 4.0
     most = 0.0
@@ -183,6 +183,8 @@ def run_saga(
     )
     room, kept = room_for(X, k), room_for(X, k)
     horizon = 10.0 / num_rows
+    # Without weights of visits and a table to replace, both sums are the same but for a factor.
+    apart = visit_weights.size > 0 or filling
     step = first_step
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
@@ -206,12 +208,12 @@ def run_saga(
                     table[row, c] = now
                     room[c, i] = number(visit / (stop - start)) * (now if filling else change)
                     kept[c, i] = change
-            for both in range(2 if visit_weights.size else 1):  # one place in the code: it is long
+            for both in range(2 if apart else 1):  # one place in the code: it is long
                 factors, goal = (kept, changes) if both else (room, gradient)
                 add_block_gradient(X, rows, n, factors, goal)
         for c in range(k):
-            for j in range(d + 1):  # without visits' weights both sums are the same but for a factor
-                moved = changes[c, j] if visit_weights.size else gradient[c, j] * number(stop - start)
+            for j in range(d + 1):
+                moved = changes[c, j] if apart else gradient[c, j] * number(stop - start)
                 changes[c, j] = number(0.0)
                 if not filling:
                     gradient[c, j] += number(mean_gradient[c, j])

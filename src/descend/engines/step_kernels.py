@@ -61,11 +61,12 @@ def apply_update(
     """One step from the sum ``gradient``, which is left at zero for the next batch."""
     k, d = parameters.shape[0], parameters.shape[1] - 1
     number = parameters.dtype.type
+    if not fit_intercept:
+        for c in range(k):
+            gradient[c, d] = number(0.0)
     if numbers[2] > 0.0:
         scale *= clip_factor(gradient, scale, numbers[2])
     for c in range(k):
-        if not fit_intercept:
-            gradient[c, d] = number(0.0)
         if optimizer == SGD:
             keep, factor = number(1.0 - rate * alpha), number(rate * scale)
             for j in range(d):

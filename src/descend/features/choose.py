@@ -40,15 +40,17 @@ class Notes:
 
 
 def choose_encoders(
-    stats: Statistics, standardize: bool, notes: Notes, keep_constants: bool = False
+    stats: Statistics, standardize: bool, notes: Notes, keep_constants: bool = False, centre: bool = True
 ) -> Iterator[tuple[int, Encoder]]:
     """The encoders of the columns that are used, each with its place among the inputs.
 
     ``keep_constants``: a column that has had one value so far is kept, because more rows are to come.
+    ``centre`` off: columns are divided and not shifted, for a model without an intercept, and a column of one
+    value is kept, for it is one.
     """
     variance = stats.moments.variance
     constant = _is_constant(stats)
-    keeps_constants = keep_constants or (bool(stats.is_matrix) and not standardize)
+    keeps_constants = keep_constants or (bool(stats.is_matrix) and not (standardize and centre))
     for place, name in enumerate(stats.names):
         kind = stats.kinds.get(name)
         missing = stats.missing(name)
@@ -64,11 +66,11 @@ def choose_encoders(
             slot = stats.slots[name]
             _refuse_overflow(name, variance[slot], standardize)
             has_value = not constant[slot] or keeps_constants
-            mean, scale = _affine(stats, slot, standardize and has_value)
+            mean, scale = _affine(stats, slot, standardize and has_value, centre)
             scale = 1.0 if constant[slot] else scale
             encoder = Number(name, mean, scale, float(stats.moments.mean[slot]), has_value, has_gaps)
         else:
-            encoder = _moment(stats, name, constant, has_gaps, standardize)
+            encoder = _moment(stats, name, constant, has_gaps, standardize, centre)
         if encoder is None:
             continue
         if encoder.names:
@@ -77,12 +79,12 @@ def choose_encoders(
             notes.drop(name, "the same value in every row")
 
 
-def _affine(stats: Statistics, slot: int, standardize: bool) -> tuple[float, float]:
+def _affine(stats: Statistics, slot: int, standardize: bool, centre: bool) -> tuple[float, float]:
     if not standardize:
         return 0.0, 1.0
     moments = stats.moments
     scale = float(np.sqrt(moments.M2[slot] / moments.count[slot]))
-    return float(stats.moments.mean[slot]), scale if scale > 0 else 1.0
+    return float(stats.moments.mean[slot]) if centre else 0.0, scale if scale > 0 else 1.0
 
 
 def _is_constant(stats: Statistics) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -145,13 +147,18 @@ def common_levels(levels: Levels, total: float) -> tuple[list[str], list[str]]:
 
 
 def _moment(
-    stats: Statistics, name: str, constant: Sequence[bool] | np.ndarray, has_gaps: bool, standardize: bool
+    stats: Statistics,
+    name: str,
+    constant: Sequence[bool] | np.ndarray,
+    has_gaps: bool,
+    standardize: bool,
+    centre: bool,
 ) -> Moment:
     kind = stats.kinds[name]
     first = stats.slots[name]
     varying = [part for i, part in enumerate(PARTS[kind]) if not constant[first + i]]
     has_elapsed = "elapsed" in varying
-    mean, scale = _affine(stats, first, standardize and has_elapsed)
+    mean, scale = _affine(stats, first, standardize and has_elapsed, centre)
     cycles = tuple(part for part in varying if part in PERIODS)
     fill = float(stats.moments.mean[first])
     return Moment(name, kind, mean, scale, fill, has_elapsed, cycles, has_gaps)

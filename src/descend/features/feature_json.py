@@ -22,6 +22,7 @@ def dump(features: Features) -> dict[str, Any]:
         "version": VERSION,
         "is_matrix": features.is_matrix,
         "standardize": features.standardize,
+        "centred": features.centred,
         "inputs": len(names) if names == column_names(len(names)) else list(names),
         "numbers": {
             "at": [p for p, _ in numbers],
@@ -70,16 +71,17 @@ def _load(stored: dict[str, Any]) -> dict[str, Any]:
     inputs = stored["inputs"]
     names = column_names(inputs) if isinstance(inputs, int) else tuple(inputs)
     standardize = bool(stored["standardize"])
+    shifts = standardize and bool(stored.get("centred", True))  # older files do not say it
     found: dict[int, Encoder] = {}
     numbers = stored["numbers"]
     constant, told = set(numbers["constant"]), set(numbers["missing"])
     for p, fill, scale in zip(numbers["at"], numbers["mean"], numbers["scale"], strict=True):
-        mean = fill if standardize and p not in constant else 0.0
+        mean = fill if shifts and p not in constant else 0.0
         found[p] = Number(names[p], mean, scale, fill, p not in constant, p in told)
     for c in stored["categories"]:
         found[c["at"]] = Category(names[c["at"]], tuple(c["levels"]), c["other"], c["missing"])
     for m in stored["dates"]:
-        mean = m["mean"] if standardize and m["elapsed"] else 0.0
+        mean = m["mean"] if shifts and m["elapsed"] else 0.0
         found[m["at"]] = Moment(
             names[m["at"]],
             m["kind"],
@@ -95,5 +97,6 @@ def _load(stored: dict[str, Any]) -> dict[str, Any]:
         "encoders": sorted(found.items()),
         "is_matrix": bool(stored["is_matrix"]),
         "standardize": standardize,
+        "centred": bool(stored.get("centred", True)),
         "notes": tuple(stored["notes"]),
     }

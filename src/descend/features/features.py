@@ -48,12 +48,14 @@ class Features:
         *,
         is_matrix: bool,
         standardize: bool = True,
+        centred: bool = True,
         notes: Sequence[str] = (),
     ) -> None:
         self.input_names = tuple(input_names)
         self.encoders = tuple(encoders)
         self.is_matrix = is_matrix
         self.standardize = standardize
+        self.centred = centred
         self.notes = tuple(notes)
         self.names: tuple[str, ...] = tuple(n for _, e in encoders for n in e.names)
         affine = [pair for _, e in encoders for pair in e.affine]
@@ -64,15 +66,18 @@ class Features:
 
     @classmethod
     def from_statistics(
-        cls, stats: Statistics, standardize: bool = True, keep_constants: bool = False
+        cls, stats: Statistics, standardize: bool = True, keep_constants: bool = False, centre: bool = True
     ) -> Features:
-        """Decide the encoding from the statistics of the training rows, or of those seen so far."""
+        """Decide the encoding from the statistics of the training rows, or of those seen so far.
+
+        ``centre`` off leaves 0 where it is, as a model without an intercept needs it.
+        """
         if stats.row_lengths:
             from descend.features.sparse import SparseFeatures
 
             return SparseFeatures.learn(stats, standardize)
         notes = Notes()
-        encoders = tuple(choose_encoders(stats, standardize, notes, keep_constants))
+        encoders = tuple(choose_encoders(stats, standardize, notes, keep_constants, centre))
         if not encoders:
             raise ColumnError(
                 "no column is left to learn from: " + ("; ".join(notes.lines()) or "there are no rows")
@@ -82,6 +87,7 @@ class Features:
             encoders,
             is_matrix=bool(stats.is_matrix),
             standardize=standardize,
+            centred=centre,
             notes=notes.lines(),
         )
 

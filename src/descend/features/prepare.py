@@ -49,6 +49,7 @@ def prepare(
     seed: int = 0,
     standardize: bool = True,
     scale_target: bool = True,
+    centre: bool = True,
     shuffle: bool = True,
     dtype: DTypeLike | None = None,
     validation_source: Source | None = None,
@@ -61,8 +62,9 @@ def prepare(
     alone; ``validation_source`` gives them instead where present. Training rows lie in random order unless
     ``shuffle`` is off. ``dtype`` is float32 for files and that of the array for arrays unless given. The data
     exists once: no second copy is made, and no copy at all of a C-contiguous float array that is neither
-    standardised, shuffled nor split. ``scale_target`` False leaves a target of numbers as it is. ``on_progress``
-    is called with the rows done, of twice the rows.
+    standardised, shuffled nor split. ``scale_target`` False leaves a target of numbers as it is; ``centre``
+    False leaves 0 where it is in columns and target, for models without an intercept. ``on_progress`` is called
+    with the rows done, of twice the rows.
 
     >>> import numpy as np
     >>> from descend.sources import array_source
@@ -78,9 +80,10 @@ def prepare(
     share = 0.0 if validation_source is not None else validation
     learned, split = _learn(source, share, seed, on_progress)
     notes = list(split.notes)
-    features = Features.from_statistics(learned.columns, standardize)
+    features = Features.from_statistics(learned.columns, standardize, centre=centre)
     hint = getattr(source, "task", None) if task is None else task
-    target = Target.from_statistics(learned.target, hint, standardize and scale_target, learned.target.name)
+    scaled = standardize and scale_target
+    target = Target.from_statistics(learned.target, hint, scaled, learned.target.name, centre)
     if task is None and hint is not None:
         target.reason = f"{shorten(target.name)}: {hint}, as {source.name} is known to be"
     weighting = class_weights(class_weight, target, learned.target)

@@ -58,8 +58,12 @@ class Target:
         task: Task | None = None,
         standardize: bool = True,
         name: str | None = None,
+        centre: bool = True,
     ) -> Target:
-        """Tell the task from the values unless it is given, and take classes or scale from them."""
+        """Tell the task from the values unless it is given, and take classes or scale from them.
+
+        ``centre`` off: numbers are divided and not shifted.
+        """
         name = stats.name if name is None else name
         if task is not None and task not in TASKS:
             raise one_of("task", task, TASKS)
@@ -80,7 +84,7 @@ class Target:
         if stats.kind == "booleans":
             return cls(name, "regression", mean=mean, scale=scale, reason=reason)
         if standardize:
-            mean, deviation = stats.moments.mean.copy(), np.sqrt(stats.moments.variance)
+            mean, deviation = stats.moments.mean * centre, np.sqrt(stats.moments.variance)
             if not np.isfinite(deviation).all():
                 raise ColumnError(
                     f"target {shorten(name)!r} holds numbers too large to be scaled (their squares pass "
