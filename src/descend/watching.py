@@ -31,6 +31,7 @@ ASTRAY = 0.02
 """Steps on batches have gone astray when they end an epoch above the best by this share of the gain."""
 CLOSE_FROM = 8.0
 """The certificate's step is taken where it is estimated to gain no more than this many times what may be left."""
+FLOOR = 0.01
 TO_THE_LAST_DIGIT = 1e-12
 """Where so little may be left the step is one more, and not the one that arrives."""
 BLOW_UP = 100.0
@@ -143,6 +144,9 @@ class Watch:
     _plateau_epoch: int = 0
     _slowed_epoch: int | None = None
     """Where the rate fell first."""
+    _flat_score: float = inf
+    _flat_epoch: int = 0
+    """The score, and the epoch, of the last gain that counted in a phase that ends when nothing is gained."""
     _next_dense: int = 1
     _next_epoch: int = 1
     _last_look: float = 0.0
@@ -165,8 +169,10 @@ class Watch:
         self._marks.append((0, self._observe(state, epoch=0, whole=True)))
         self._resume()
 
-    def enter(self, phase: Phase, call_seconds: float) -> None:
+    def enter(self, phase: Phase, call_seconds: float, state: State) -> None:
         """A new phase begins."""
+        if phase.when_flat and self.tail is not None:
+            self.tail.begin_anew(state)
         self.phase, self.phase_is_over, self.call_seconds = phase, False, call_seconds
         self._phase_epochs = 0
         self._previous_gap = inf
@@ -384,6 +390,8 @@ class Watch:
         window = max(self.limits.patience, epoch // 4, ceil(FEWEST_UPDATES / updates_an_epoch))
         if out_of_time:
             self.stopped = "time"
+        elif self.phase.when_flat:
+            self._leave_when_flat(state, epoch, last)
         elif self.limits.early_stopping and epoch - self.best.epoch >= window:
             self.stopped = "early_stopping"
         elif (
@@ -467,6 +475,31 @@ class Watch:
             state.pace *= PLATEAU_FACTOR
             self._plateau_epoch = epoch
             self._slowed_epoch = self._slowed_epoch or epoch
+
+    def _leave_when_flat(self, state: State, epoch: int, last: bool) -> None:
+        """Of a network's phases: goes on from the best parameters at a lower rate, or ends, where nothing is gained.
+
+        A gain counts when it is a share ``tol`` of the score, or of a hundredth of the first one where that is more: a
+        loss that can fall to zero falls for ever.
+        """
+        if last:
+            self.stopped = "epochs"
+        if self.limits.tol is None:
+            return
+        least = self.limits.tol * max(abs(self._flat_score), FLOOR * abs(self._marks[0][1]))
+        if self.latest.score < self._flat_score - least or not isfinite(self._flat_score):
+            self._flat_score, self._flat_epoch = self.latest.score, epoch
+        elif epoch - self._flat_epoch >= max(self.limits.patience, epoch // 10):
+            if self.phase.when_flat == "stop":
+                self.stopped = "early_stopping" if self.limits.early_stopping else "converged"
+            else:
+                self.phase_is_over = True
+            self._flat_epoch = epoch
+            self._go_on_from_best(state)
+
+    def _go_on_from_best(self, state: State) -> None:
+        state.parameters[:] = self.best.parameters
+        state.first[:] = 0.0
 
     def _gained_nothing(self, first: float, epoch: int, window: int) -> bool:
         if self.limits.tol is None:
