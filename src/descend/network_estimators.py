@@ -259,12 +259,14 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> FloatArray:
         """Probability of each class, or of each label, (n, K), in the order of ``classes_``."""
-        return self.model_.probabilities(self._scores(X))
+        scores = self._scores(X)
+        return self.model_.probabilities(scores)
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> FloatArray:
         """Logarithm of ``predict_proba``; with log_loss finite even where that rounds to 0."""
-        return self.model_.log_probabilities(self._scores(X))
+        scores = self._scores(X)
+        return self.model_.log_probabilities(scores)
 
     def _adopt(self, model: MLPModel) -> None:
         super()._adopt(model)
@@ -377,7 +379,8 @@ class MLPRegressor(RegressorMixin, _Network):  # type: ignore[misc]
 
     def predict(self, X: Any) -> FloatArray:
         """The number expected for each row: (n,), or (n, k)."""
-        expected = self.model_.expected(self._scores(X))
+        scores = self._scores(X)
+        expected = self.model_.expected(scores)
         return expected[:, 0] if self._one_output else expected
 
     def _adopt(self, model: MLPModel) -> None:

@@ -35,7 +35,7 @@ from descend.objectives.activations import find_activation
 from descend.objectives.losses import LOSSES, Loss
 from descend.objectives.penalties import Penalty
 from descend.recipe import Phase
-from descend.settings import Settings, most_epochs
+from descend.settings import Settings, default_batch_size, most_epochs
 from descend.training import train
 from descend.types import Dataset, FloatArray
 from descend.updates import OPTIMIZERS, find_optimizer
@@ -45,7 +45,6 @@ from descend.watching import Callback, Limits, Watch
 if TYPE_CHECKING:
     from descend.features import Prepared, Target
 
-DEFAULT_BATCH_SIZE = 32
 NETWORK_ASKED = (*ASKED, "hidden", "activation", "weight_decay")
 
 
@@ -179,16 +178,15 @@ def resolve_network(
     )
     wanted, reason = settings.batch_size, "as asked"
     if wanted == "auto":
-        wanted, reason = DEFAULT_BATCH_SIZE, f"fixed rule: {DEFAULT_BATCH_SIZE}; not measured"
-        if data.num_rows <= wanted:
-            wanted, reason = "full", "there are no more rows"
+        wanted, reason = default_batch_size(data.num_rows)
     batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
     full = batch_size >= data.num_rows
     optimizer = find_optimizer("adam" if settings.optimizer == "auto" else settings.optimizer)
     by_itself = settings.learning_rate == "auto"
-    rate = Rate(float(settings.learning_rate), float("inf"), "as asked") if not by_itself else rule_rate(
-        optimizer, network, batch_size
-    )
+    size = 0 if full else batch_size
+    rate = rule_rate(optimizer, network, size)
+    if settings.learning_rate != "auto":
+        rate = Rate(float(settings.learning_rate), float("inf"), "as asked")
     rule = Rule(
         optimizer=optimizer,
         rate=rate.value / (batch_size if by_itself and settings.reduction == "sum" else 1),
@@ -199,7 +197,6 @@ def resolve_network(
         fit_intercept=settings.fit_intercept,
         clip=settings.clip or 0.0,
     )
-    size = 0 if full else batch_size
     if by_itself and settings.schedule == "constant":
         phases = falling_phases(rule, size, epochs, settings.epochs is not None)
         rate = replace(rate, reason=f"{rate.reason}; a quarter of it, twice, as nothing more is gained")

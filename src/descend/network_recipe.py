@@ -24,16 +24,18 @@ from descend.updates import OPTIMIZERS, Optimizer
 HIGHEST_RATE = 3e-3
 """Adam's at batch size 32: the rate of letter and kin40k; twice of it cost fashion_mnist a point."""
 BASE_SIZE = 32
+LARGEST_SIZE = 256
 FALL = 0.25
 SHARES = (0.6, 0.25, 0.15)
 """Of the epochs, where so many were asked for: what each phase gets."""
 
 
 def rule_rate(optimizer: Optimizer, network: Network, batch_size: int) -> Rate:
-    """The rate of an optimizer whose steps do not follow the gradient's length.
+    """The rate of an optimizer whose steps do not follow the gradient's length; ``batch_size`` 0: every row at once.
 
     A step moves every weight by about the rate, so a unit's score by up to rate · inputs deviations: that is kept below
-    1. Noise falls with the root of the batch size, and the rate may rise with it.
+    1. Noise falls with the root of the batch size, and the rate may rise with it, up to 256 rows: beyond them curvature
+    is what bounds it.
 
     >>> from descend.objectives.activations import ACTIVATIONS
     >>> wide, narrow = (Network((d, 100, 10), ACTIVATIONS["relu"]) for d in (800, 16))
@@ -42,10 +44,12 @@ def rule_rate(optimizer: Optimizer, network: Network, batch_size: int) -> Rate:
     (0.00125, 0.003)
     """
     most_inputs = max(network.sizes[:-1])
-    value = min(HIGHEST_RATE, 1.0 / most_inputs) * sqrt(batch_size / BASE_SIZE)
-    value = min(value * optimizer.scale_free_rate / OPTIMIZERS["adam"].scale_free_rate, 0.1)
-    reason = f"a rule: {HIGHEST_RATE:g} · √(B / {BASE_SIZE}), or √(B / {BASE_SIZE}) over the inputs of a unit"
-    return Rate(value, float("inf"), reason)
+    base, why = HIGHEST_RATE, f"{HIGHEST_RATE:g}"
+    if 1.0 / most_inputs < base:
+        base, why = 1.0 / most_inputs, f"1 / {most_inputs} inputs"
+    rows = min(batch_size or LARGEST_SIZE, LARGEST_SIZE)
+    value = base * sqrt(rows / BASE_SIZE) * optimizer.scale_free_rate / OPTIMIZERS["adam"].scale_free_rate
+    return Rate(value, float("inf"), f"a rule: {why}, times √({rows} rows / {BASE_SIZE})")
 
 
 def falling_phases(rule: Rule, batch_size: int, epochs: int, asked: bool) -> tuple[Phase, ...]:

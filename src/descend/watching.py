@@ -31,7 +31,7 @@ ASTRAY = 0.02
 """Steps on batches have gone astray when they end an epoch above the best by this share of the gain."""
 CLOSE_FROM = 8.0
 """The certificate's step is taken where it is estimated to gain no more than this many times what may be left."""
-FLOOR = 0.01
+HELD_OUT_FLOOR = 0.1
 TO_THE_LAST_DIGIT = 1e-12
 """Where so little may be left the step is one more, and not the one that arrives."""
 BLOW_UP = 100.0
@@ -391,7 +391,8 @@ class Watch:
         if out_of_time:
             self.stopped = "time"
         elif self.phase.when_flat:
-            self._leave_when_flat(state, epoch, last)
+            steps_window = ceil(FEWEST_UPDATES / updates_an_epoch)
+            self._leave_when_flat(state, epoch, last, max(self.limits.patience, epoch // 10, steps_window))
         elif self.limits.early_stopping and epoch - self.best.epoch >= window:
             self.stopped = "early_stopping"
         elif (
@@ -476,20 +477,22 @@ class Watch:
             self._plateau_epoch = epoch
             self._slowed_epoch = self._slowed_epoch or epoch
 
-    def _leave_when_flat(self, state: State, epoch: int, last: bool) -> None:
+    def _leave_when_flat(self, state: State, epoch: int, last: bool, window: int) -> None:
         """Of a network's phases: goes on from the best parameters at a lower rate, or ends, where nothing is gained.
 
-        A gain counts when it is a share ``tol`` of the score, or of a hundredth of the first one where that is more: a
-        loss that can fall to zero falls for ever.
+        A gain counts when it is a share ``tol`` of the score, or of the constant model's where rows that are learnt
+        from are all there is to go by (a tenth of that on rows held out): a loss that can fall to zero falls for ever.
         """
         if last:
             self.stopped = "epochs"
         if self.limits.tol is None:
             return
-        least = self.limits.tol * max(abs(self._flat_score), FLOOR * abs(self._marks[0][1]))
+        first = self._marks[0][1] if self.limits.constant is None else self.limits.constant
+        floor = HELD_OUT_FLOOR if self.limits.early_stopping else 1.0
+        least = self.limits.tol * max(abs(self._flat_score), floor * abs(first))
         if self.latest.score < self._flat_score - least or not isfinite(self._flat_score):
             self._flat_score, self._flat_epoch = self.latest.score, epoch
-        elif epoch - self._flat_epoch >= max(self.limits.patience, epoch // 10):
+        elif epoch - self._flat_epoch >= window:
             if self.phase.when_flat == "stop":
                 self.stopped = "early_stopping" if self.limits.early_stopping else "converged"
             else:

@@ -25,6 +25,9 @@ FILL = 16
 CONFLICT = 512
 """Rows a multiple of this many numbers apart fall into the same places of a cache, and push one another out."""
 BLOCK_NUMBERS = 2**20
+LAST = 0.3
+"""Weights of the last layer start at this share: training begins near the constant model. With 1 kin40k ended at an
+error of 0.166 instead of 0.156, with 0.1 letter at 0.959 of the rows instead of 0.961."""
 
 
 class Layer(NamedTuple):
@@ -124,6 +127,8 @@ def initialise(network: Network, seed: int, dtype: Any) -> FloatArray:
         inputs, outputs = weights.shape
         one_sided = network.activation.one_sided and number + 1 < len(parts)
         variance = 2.0 / inputs if one_sided else 2.0 / (inputs + outputs)
+        if number + 1 == len(parts) > 1:
+            variance *= LAST**2
         weights[:] = rng.uniform(-1.0, 1.0, weights.shape) * np.sqrt(3.0 * variance)
     return parameters
 
