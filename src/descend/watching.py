@@ -391,8 +391,7 @@ class Watch:
         if out_of_time:
             self.stopped = "time"
         elif self.phase.when_flat:
-            steps_window = ceil(FEWEST_UPDATES / updates_an_epoch)
-            self._leave_when_flat(state, epoch, last, max(self.limits.patience, epoch // 10, steps_window))
+            self._leave_when_flat(state, epoch, last)
         elif self.limits.early_stopping and epoch - self.best.epoch >= window:
             self.stopped = "early_stopping"
         elif (
@@ -477,18 +476,21 @@ class Watch:
             self._plateau_epoch = epoch
             self._slowed_epoch = self._slowed_epoch or epoch
 
-    def _leave_when_flat(self, state: State, epoch: int, last: bool, window: int) -> None:
+    def _leave_when_flat(self, state: State, epoch: int, last: bool) -> None:
         """Of a network's phases: goes on from the best parameters at a lower rate, or ends, where nothing is gained.
 
-        A gain counts when it is a share ``tol`` of the score, or of the constant model's where rows that are learnt
-        from are all there is to go by (a tenth of that on rows held out): a loss that can fall to zero falls for ever.
+        A gain counts when it is a share ``tol`` of the score, or of the constant model's where that is more: a loss
+        that can fall to zero falls for ever. Rows held out may be believed longer: a tenth of that, and patience grows
+        with the run. Without them a network goes on to learn the noise by heart, ever more slowly.
         """
         if last:
             self.stopped = "epochs"
         if self.limits.tol is None:
             return
         first = self._marks[0][1] if self.limits.constant is None else self.limits.constant
-        floor = HELD_OUT_FLOOR if self.limits.early_stopping else 1.0
+        held_out = self.limits.early_stopping
+        window = max(self.limits.patience, ceil(FEWEST_UPDATES * self.batch_size / self.num_visits))
+        floor, window = (HELD_OUT_FLOOR, max(window, epoch // 10)) if held_out else (1.0, window)
         least = self.limits.tol * max(abs(self._flat_score), floor * abs(first))
         if self.latest.score < self._flat_score - least or not isfinite(self._flat_score):
             self._flat_score, self._flat_epoch = self.latest.score, epoch

@@ -51,7 +51,9 @@ class MLPModel(Model):
 
     def probabilities(self, scores: FloatArray) -> FloatArray:
         """Probability of each class (rows, classes), or of each label (rows, k)."""
-        return np.asarray(sigmoid(scores)) if self.labels else Model.probabilities(self, scores)
+        if not self.labels:
+            return Model.probabilities(self, scores)
+        return np.minimum(sigmoid(scores), 1.0 - 2.0**-53)  # no score is sure, whatever rounding makes of it
 
     def log_probabilities(self, scores: FloatArray) -> FloatArray:
         """Logarithm of ``probabilities``, finite also where those are 0."""
