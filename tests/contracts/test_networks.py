@@ -160,6 +160,23 @@ def test_the_full_batch_takes_the_references_steps(optimizer, dtype):
         np.testing.assert_array_equal(states[1].parameters, states[2].parameters)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_batches_take_the_references_steps_whatever_the_threads(dtype, optimizer):
+    """Batches that threads share, a ragged last one too, give the reference's steps, the same bits for any threads."""
+    weights = np.random.default_rng(5).uniform(0.3, 1.0, size=5000)
+    options = {"num_rows": 5000, "dtype": dtype, "weighted": True, "weights": weights, "average_every": 2}
+    reference, compiled = both_engines("softmax", **options)
+    shared = NetworkEngine(
+        compiled.data, compiled.loss, compiled.penalty, compiled.network, weights, average_every=2, threads=3
+    )
+    states = [start(compiled.network, dtype) for _ in range(3)]
+    for engine, state in zip((reference, compiled, shared), states, strict=True):
+        engine.run(state, rule(optimizer, 0.01), order(0, 1, 5000), 1200)
+    assert_same_state(states[0], states[1], dtype)
+    np.testing.assert_array_equal(states[1].parameters, states[2].parameters)
+
+
 @pytest.mark.parametrize("hidden", [(), (1,), (16,), (33, 5), (17, 1, 64)])
 @pytest.mark.parametrize("num_columns", [1, 5, 16, 40])
 def test_any_shape_agrees(num_columns, hidden):

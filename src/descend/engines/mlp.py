@@ -21,7 +21,12 @@ T = TypeVar("T")
 
 ALL_ONE = np.empty(0, dtype=np.float64)
 NO_PLACES = np.empty(0, dtype=np.int32)
+NO_ORDER = np.empty(0, dtype=np.int64)
 CHUNKS = 16
+LARGE = 1024
+SMALLEST_SHARE = 512
+SHARES = 8
+"""Batches of so many rows are cut into parts of at least so many, and no more than eight, that threads may share."""
 SMALLEST_CHUNK = 1024
 
 
@@ -55,21 +60,31 @@ class NetworkEngine:
         chunk = max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS))
         starts = range(0, data.num_rows, chunk)
         self.chunks = [slice(start, min(start + chunk, data.num_rows)) for start in starts]
-        self.pool = ThreadPoolExecutor(threads) if threads > 1 and len(self.chunks) > 1 else None
+        self.pool = ThreadPoolExecutor(threads) if threads > 1 and data.num_rows > SMALLEST_SHARE else None
 
     def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
         X: Any = self.data.X[rows]
         weights = self.weights[rows] if self.weights.size else ALL_ONE
         gradient = np.zeros(parameters.shape, dtype=parameters.dtype)
         loss, weight = self._sums(
-            kernel_rows(X), self.data.y[rows], weights, slice(0, X.shape[0]), parameters, gradient, True
+            kernel_rows(X),
+            self.data.y[rows],
+            weights,
+            NO_ORDER,
+            slice(0, X.shape[0]),
+            parameters,
+            gradient,
+            True,
         )
         return Sums(loss, gradient, weight)
 
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
         state.visits += self.num_rows if order is None else len(order)
         if order is None:
-            self._full_batch_step(state, rule)
+            self._shared_step(state, rule, self.chunks, NO_ORDER, self.weights)
+            return
+        if batch_size >= LARGE:
+            self._large_batches(state, rule, order, batch_size)
             return
         state.steps, state.num_averaged = mlp_kernels.run_network_steps(
             *self.rows,
@@ -100,19 +115,33 @@ class NetworkEngine:
             rule.fit_intercept,
         )
 
-    def _full_batch_step(self, state: State, rule: Rule) -> None:
-        """One step from every row, read where they lie, a block at a time."""
+    def _large_batches(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
+        """Batches so large that their rows are worth sharing; cut by their number alone, whatever the threads."""
+        for start in range(0, len(order), batch_size):
+            stop = min(start + batch_size, len(order))
+            size = max(SMALLEST_SHARE, -(-(stop - start) // SHARES))
+            chunks = [slice(low, min(low + size, stop)) for low in range(start, stop, size)]
+            self._shared_step(state, rule, chunks, order, self.visit_weights)
+            if self.average_every and state.steps % self.average_every == 0:
+                state.num_averaged += 1
+                state.average += (state.parameters - state.average) / state.num_averaged
+
+    def _shared_step(
+        self, state: State, rule: Rule, chunks: list[slice], order: IntArray, weights: FloatArray
+    ) -> None:
+        """One step from the rows of all chunks, which threads may share, a block of rows at a time."""
         total = np.zeros(state.parameters.shape)
 
         def gradient_of(chunk: slice) -> FloatArray:
             part = np.zeros(state.parameters.shape, dtype=state.parameters.dtype)
-            self._sums(self.rows, self.data.y, self.weights, chunk, state.parameters, part, False)
+            self._sums(self.rows, self.data.y, weights, order, chunk, state.parameters, part, False)
             return part
 
-        for part in self._map(gradient_of):
+        for part in self._map(gradient_of, chunks):
             total += part
         state.steps += 1
-        rows = 1 if rule.sum_rows else self.num_rows
+        num_rows = chunks[-1].stop - chunks[0].start
+        rows = 1 if rule.sum_rows else num_rows
         mlp_kernels.take_network_step(
             state.parameters,
             total,
@@ -122,8 +151,8 @@ class NetworkEngine:
             rule.optimizer.code,
             rate_at(rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps),
             np.array([rule.beta1, rule.beta2, rule.clip]),
-            self.penalty.alpha * self.num_rows / rows,
-            self.penalty.l1 * self.num_rows / rows,
+            self.penalty.alpha * num_rows / rows,
+            self.penalty.l1 * num_rows / rows,
             self.weight_decay,
             1.0 / rows,
             rule.fit_intercept,
@@ -137,10 +166,10 @@ class NetworkEngine:
 
         def losses_of(chunk: slice) -> tuple[float, float]:
             part = slice(chunk.start, max(chunk.start, min(chunk.stop, end)))
-            return self._sums(self.rows, self.data.y, self.weights, part, parameters, none, True)
+            return self._sums(self.rows, self.data.y, self.weights, NO_ORDER, part, parameters, none, True)
 
         total = total_weight = 0.0
-        for loss, weight in self._map(losses_of):
+        for loss, weight in self._map(losses_of, self.chunks):
             total += loss
             total_weight += weight
         return total / total_weight + self.penalty_of(parameters)
@@ -154,6 +183,7 @@ class NetworkEngine:
         rows: tuple[Any, ...],
         y: FloatArray,
         weights: FloatArray,
+        order: IntArray,
         part: slice,
         parameters: FloatArray,
         gradient: FloatArray,
@@ -163,6 +193,7 @@ class NetworkEngine:
             *rows,
             y,
             weights,
+            order,
             part.start,
             part.stop,
             parameters,
@@ -199,9 +230,9 @@ class NetworkEngine:
         """None: nothing bounds it."""
         return None
 
-    def _map(self, function: Callable[[slice], T]) -> Iterator[T]:
+    def _map(self, function: Callable[[slice], T], chunks: list[slice]) -> Iterator[T]:
         """``function`` of every chunk, in the chunks' order whatever the threads."""
-        return self.pool.map(function, self.chunks) if self.pool else map(function, self.chunks)
+        return self.pool.map(function, chunks) if self.pool else map(function, chunks)
 
 
 def layer_table(network: Network) -> IntArray:

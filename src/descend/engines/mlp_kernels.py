@@ -223,6 +223,7 @@ def add_block_sums(
     starts: IntArray,
     y: FloatArray,
     weights: FloatArray,
+    order: IntArray,
     start: int,
     stop: int,
     parameters: FloatArray,
@@ -233,9 +234,10 @@ def add_block_sums(
     gradient: FloatArray,
     with_loss: bool,
 ) -> tuple[float, float]:
-    """Adds the gradients of rows start … stop − 1 to ``gradient`` (P,) unless that is empty.
+    """Adds the gradients of rows order[start:stop] to ``gradient`` (P,) unless that is empty.
 
-    Returns the sums of weighted losses (0 without ``with_loss``) and of weights.
+    Without an order they are rows start … stop − 1, of which it returns the sums of weighted losses (0 unless
+    ``with_loss``) and of weights.
     """
     room = room_of(layers, parameters)
     scores = np.empty((layers[layers.shape[0] - 1, UNITS] + 2, BLOCK), dtype=parameters.dtype)
@@ -244,11 +246,10 @@ def add_block_sums(
         np.empty(BLOCK, dtype=np.int64),
         np.empty(BLOCK, dtype=np.int64),
     )
-    no_order = np.empty(0, dtype=np.int64)
     total, total_weight = 0.0, 0.0
     for low in range(start, stop, BLOCK):
         n = min(BLOCK, stop - low)
-        place_rows(X, starts, no_order, low, n, rows, places)
+        place_rows(X, starts, order, low, n, rows, places)
         go_forward(
             X, values, columns, starts, rows, places, inner, n, parameters, layers, activation, room
         )
@@ -256,7 +257,7 @@ def add_block_sums(
         if with_loss:
             total += block_loss(y, weights, low, low + n, loss, shape, scores)
         for i in range(n):
-            total_weight += weights[low + i] if weights.size else 1.0
+            total_weight += weights[rows[i]] if weights.size else 1.0
         if gradient.size > 0:
             write_room_of_derivatives(y, weights, rows, n, loss, shape, scores)
             columns_to_derivatives(layers, n, room, scores)
