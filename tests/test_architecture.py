@@ -31,7 +31,7 @@ ORDER: list[set[str]] = [
     {"fitting"},
     {"surface", "stream", "network_recipe"},
     {"incremental", "network_fitting"},
-    {"comparison"},
+    {"comparison", "network_incremental"},
     {"run_record", "estimator_checks"},
     {"estimator_blocks"},
     {"estimators"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,11 +14,15 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _num_samples, column_or_1d
 
 from descend.errors import InputError
+from descend.estimator_blocks import block_names, takes_blocks
 from descend.estimator_checks import as_numbers
 from descend.estimators import Estimator
+from descend.features import Target
 from descend.models.mlp import MLPModel
 from descend.network_fitting import fit_network
+from descend.network_incremental import NetworkStream, add_rows, begin
 from descend.settings import Settings
+from descend.stream import Rows
 from descend.types import FloatArray, Task
 from descend.watching import Callback
 
@@ -55,6 +59,19 @@ class _Network(Estimator):
         if self.early_stopping == "auto":
             return bool(_num_samples(X) >= MANY_ROWS)
         return bool(self.early_stopping)
+
+    def _begin(self, rows: Rows, class_weight: Any) -> NetworkStream:
+        model = getattr(self, "model_", None)
+        target = None
+        if self._task == "classification":
+            target = Target("y", "classification", classes=self.classes_.tolist())  # type: ignore[attr-defined]
+        dtype = rows.X.dtype if model is None else model.parameters.dtype
+        return begin(block_names(self), target, dtype, model, self._learned)
+
+    def _learn_rows(self, stream: Any, rows: Rows, settings: Settings, class_weight: Any) -> Any:
+        if self._labels_a_row():
+            raise InputError("partial_fit does not take several labels a row; call fit")
+        return add_rows(stream, rows, settings, class_weight)
 
     def _labels_a_row(self) -> bool:
         """Whether each column of the target is a label that is there or not."""
@@ -234,6 +251,21 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
         self.classes_ = np.unique(labels if weights is None else labels[weights > 0])
         return np.asarray(labels)
 
+    @available_if(takes_blocks)  # type: ignore[untyped-decorator]
+    def partial_fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        classes: ArrayLike | Mapping[Any, float] | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """One epoch over rows ``X`` (n, d) with labels ``y`` (n,), going on from what was learnt before.
+
+        As ``LinearClassifier.partial_fit``; the learning rate is that of the first phase of ``fit``.
+        """
+        self._fit_block(X, y, sample_weight, classes)
+        return self
+
     def _labels_a_row(self) -> bool:
         return self._labels
 
@@ -371,6 +403,15 @@ class MLPRegressor(RegressorMixin, _Network):  # type: ignore[misc]
             callbacks=callbacks,
             verbose=verbose,
         )
+
+    @available_if(takes_blocks)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """One epoch over rows ``X`` (n, d) with targets ``y`` (n,) or (n, k), going on from what was learnt before.
+
+        As ``LinearRegressor.partial_fit``; the learning rate is that of the first phase of ``fit``.
+        """
+        self._fit_block(X, y, sample_weight)
+        return self
 
     def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
         numbers = as_numbers(y)
