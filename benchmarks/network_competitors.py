@@ -49,7 +49,9 @@ class Descend(Trainer):
     name, module = "descend", "descend"
     what = "the compiled engine as the training loop calls it: many steps in one call"
 
-    def __init__(self, X: Any, y: Any, start: Layers, batch_size: int, optimizer: str, threads: int = 1) -> None:
+    def __init__(
+        self, X: Any, y: Any, start: Layers, batch_size: int, optimizer: str, threads: int = 1
+    ) -> None:
         from descend.engines.base import Rule, State
         from descend.engines.mlp import NetworkEngine
         from descend.models.network import Network, aligned_zeros
@@ -144,7 +146,9 @@ class PyTorch(Trainer):
     """Written by hand: no autograd, products that add in place, ``torch.optim.Adam(fused=True)``."""
 
     name, module = "PyTorch by hand", "torch"
-    what = "by hand: no autograd, no DataLoader, SGD added in place by `addmm_`, `Adam(fused=True)`, one thread"
+    what = (
+        "by hand: no autograd, no DataLoader, SGD added in place by `addmm_`, `Adam(fused=True)`, one thread"
+    )
     num_threads = 1
 
     def __init__(self, X: Any, y: Any, start: Layers, batch_size: int, optimizer: str) -> None:
@@ -212,13 +216,17 @@ class PyTorchAutograd(PyTorch):
         torch = self.torch
         inner, outer = torch.nn.Linear(*SIZES[:2]), torch.nn.Linear(*SIZES[1:])
         with torch.no_grad():
-            for layer, weights, bias in zip((inner, outer), self.parameters[::2], self.parameters[1::2], strict=True):
+            for layer, weights, bias in zip(
+                (inner, outer), self.parameters[::2], self.parameters[1::2], strict=True
+            ):
                 layer.weight.copy_(weights.T)
                 layer.bias.copy_(bias)
         self.model = torch.nn.Sequential(inner, torch.nn.ReLU(), outer)
         judge = torch.nn.CrossEntropyLoss()
         if self.optimizer == "adam":
-            optimizer = torch.optim.Adam(self.model.parameters(), lr=self.rate, betas=BETAS, eps=EPSILON, fused=True)
+            optimizer = torch.optim.Adam(
+                self.model.parameters(), lr=self.rate, betas=BETAS, eps=EPSILON, fused=True
+            )
         else:
             optimizer = torch.optim.SGD(self.model.parameters(), lr=self.rate, fused=True)
 
@@ -231,7 +239,9 @@ class PyTorchAutograd(PyTorch):
         return step
 
     def layers(self) -> Layers:
-        return [(m.weight.detach().numpy().T, m.bias.detach().numpy()) for m in (self.model[0], self.model[2])]
+        return [
+            (m.weight.detach().numpy().T, m.bias.detach().numpy()) for m in (self.model[0], self.model[2])
+        ]
 
 
 class PyTorchTwo(PyTorch):
@@ -287,7 +297,12 @@ class Jax(Trainer):
         self.X, self.y = jnp.asarray(X), jnp.asarray(y.astype(np.int32))
         parameters = tuple(jnp.array(part) for layer in start for part in layer)
         zeros = tuple(jnp.zeros_like(part) for part in parameters)
-        self.state = (parameters, zeros, tuple(jnp.zeros_like(part) for part in parameters), jnp.zeros((), jnp.int32))
+        self.state = (
+            parameters,
+            zeros,
+            tuple(jnp.zeros_like(part) for part in parameters),
+            jnp.zeros((), jnp.int32),
+        )
 
         def step(state: Any, rows: Any, X: Any, y: Any) -> Any:
             (W1, b1, W2, b2), m, v, t = state
@@ -324,4 +339,13 @@ class Jax(Trainer):
         return [(W1, b1), (W2, b2)]
 
 
-TRAINERS: tuple[type[Trainer], ...] = (Descend, DescendTwo, ScikitLearn, PyTorchAutograd, PyTorch, PyTorchTwo, PyTorchCompiled, Jax)
+TRAINERS: tuple[type[Trainer], ...] = (
+    Descend,
+    DescendTwo,
+    ScikitLearn,
+    PyTorchAutograd,
+    PyTorch,
+    PyTorchTwo,
+    PyTorchCompiled,
+    Jax,
+)

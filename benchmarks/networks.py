@@ -72,10 +72,14 @@ def loss(X: Any, y: Any, layers: Layers) -> float:
     return float(np.mean(np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(y)), y]))
 
 
-def _cell(X: Any, y: Any, start: Layers, size: int, optimizer: str, options: argparse.Namespace) -> dict[str, Any]:
+def _cell(
+    X: Any, y: Any, start: Layers, size: int, optimizer: str, options: argparse.Namespace
+) -> dict[str, Any]:
     few = np.arange(max(size, 2048))
     first = loss(X[few], y[few], start)
-    able = [t for t in TRAINERS if t.present() and not (t.name == "PyTorch torch.compile" and optimizer != "sgd")]
+    able = [
+        t for t in TRAINERS if t.present() and not (t.name == "PyTorch torch.compile" and optimizer != "sgd")
+    ]
     able = [t for t in able if not (t.name == "descend, 2 threads" and size < 512)]
     if options.only:
         able = [t for t in able if t.name in options.only]
@@ -133,7 +137,9 @@ def markdown(record: dict[str, Any]) -> str:
     for cell in record["cells"]:
         ours = cell["seconds"]["descend"]
         entries = [
-            f"{1e6 * cell['seconds'][n]:,.1f} ({cell['seconds'][n] / ours:.2f})" if n in cell["seconds"] else "–"
+            f"{1e6 * cell['seconds'][n]:,.1f} ({cell['seconds'][n] / ours:.2f})"
+            if n in cell["seconds"]
+            else "–"
             for n in names
         ]
         lines.append(f"| {cell['optimizer']} | {cell['batch_size']} | " + " | ".join(entries) + " |")
@@ -147,17 +153,28 @@ def markdown(record: dict[str, Any]) -> str:
 def _bars(cell: dict[str, Any]) -> list[str]:
     """One thread against one, and the best number of threads of either side."""
     lines, times = [], cell["seconds"]
-    groups = {"peers": [n for n in times if n.startswith(("scikit", "PyTorch"))], "jax": [n for n in times if "JAX" in n]}
+    groups = {
+        "peers": [n for n in times if n.startswith(("scikit", "PyTorch"))],
+        "jax": [n for n in times if "JAX" in n],
+    }
     for group, names in groups.items():
         bars = BARS.get((cell["optimizer"], group))
         if not names:
             continue
-        bar = bars[BATCH_SIZES.index(cell["batch_size"])] if bars and cell["batch_size"] in BATCH_SIZES else None
+        bar = (
+            bars[BATCH_SIZES.index(cell["batch_size"])]
+            if bars and cell["batch_size"] in BATCH_SIZES
+            else None
+        )
         best = min(names, key=lambda n: times[n])
         ours = min(t for n, t in times.items() if n.startswith("descend"))
         single = [n for n in names if "2 threads" not in n]
         alone = min(times[n] for n in single) / times["descend"] if single else float("nan")
-        told = "" if bar is None else f"; wanted {bar:g}: {'met' if min(alone, times[best] / ours) >= bar else 'missed'}"
+        told = (
+            ""
+            if bar is None
+            else f"; wanted {bar:g}: {'met' if min(alone, times[best] / ours) >= bar else 'missed'}"
+        )
         lines.append(
             f"- {cell['optimizer']}, B = {cell['batch_size']}, {group}: one thread {alone:.2f}, best of all "
             f"threads {times[best] / ours:.2f} ({best}){told}"

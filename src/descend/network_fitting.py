@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.batch_size.ladder import LOOK_ROWS, climb, recorded
 from descend.batches import Visits, check_batch_size
 from descend.engines.base import Rule, State
 from descend.errors import InputError
@@ -77,6 +78,8 @@ class NetworkPlan:
     rate: Rate
     average: bool
     phases: tuple[Phase, ...]
+    by_ladder: bool = False
+    """The rate is found by trying (``batch_size/ladder.py``); that in the phases is none yet."""
 
 
 def fit_network(
@@ -137,6 +140,8 @@ def fit_network(
     state = first_state(plan, prepared, settings, initial, multilabel)
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
+        if plan.by_ladder:
+            plan = up_the_ladder(plan, engine, state, data, settings.seed, watch)
         parameters = train(
             engine, state, plan.phases, Visits(data.num_rows), watch, settings.seed, not settings.shuffle
         )
@@ -205,7 +210,27 @@ def resolve_network(
     # An average of weights that are zero now and then is not zero.
     average = by_itself and not full and not penalty.l1
     average = average if settings.average == "auto" else bool(settings.average)
-    return NetworkPlan(loss, penalty, network, batch_size, reason, optimizer.name, rate, average, phases)
+    ladder = by_itself and not optimizer.scale_free
+    return NetworkPlan(
+        loss, penalty, network, batch_size, reason, optimizer.name, rate, average, phases, ladder
+    )
+
+
+def up_the_ladder(
+    plan: NetworkPlan, engine: Any, state: State, data: Dataset, seed: int, watch: Watch
+) -> NetworkPlan:
+    """The plan at the rate that the ladder found; its time is on the watch, its rungs are in the history."""
+    first, size = plan.phases[0], plan.phases[0].batch_size
+    before = engine.mean_loss(state.parameters, LOOK_ROWS)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ladder = climb(engine, state, first.rule, size, plan.loss, data, seed)
+    for row in recorded(ladder, before, data.num_rows, plan.batch_size, watch.unit):
+        watch.history.append(row)
+    watch.seconds = ladder.seconds
+    share = ladder.rate / first.rule.rate
+    phases = tuple(replace(p, rule=replace(p.rule, rate=p.rule.rate * share)) for p in plan.phases)
+    reason = ladder.reason + ("; a quarter, twice, as nothing more is gained" if first.when_flat else "")
+    return replace(plan, phases=phases, rate=Rate(ladder.rate, ladder.edge, reason))
 
 
 def network_objective(

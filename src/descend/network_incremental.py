@@ -247,9 +247,7 @@ def _encode(stream: NetworkStream, rows: Rows, seed: int) -> Dataset:
     return Dataset(X, y, (np.ones(count) if weights is None else weights) / mean)
 
 
-def _walk(
-    engine: Any, stream: NetworkStream, rule: Rule, order: Any, batch_size: int, average: bool
-) -> None:
+def _walk(engine: Any, stream: NetworkStream, rule: Rule, order: Any, batch_size: int, average: bool) -> None:
     """The epoch, cut where a window of the average closes."""
     state, tail = stream.state, stream.tail
     assert state is not None

@@ -163,6 +163,8 @@ class Watch:
     def start(self, state: State, phase: Phase) -> None:
         """The row of the history before the first step; starts the clock."""
         self.phase = phase
+        self._rows, self._steps = state.visits, state.steps
+        self._last_seconds = self.seconds
         if self.fresh is None:
             self.fresh = not state.parameters.any()
         self.sample_rows = max(SAMPLE_ROWS, SAMPLE_NUMBERS // state.parameters.size)

@@ -101,7 +101,9 @@ def test_both_doors_agree_with_the_reference(shape, dtype, activation):
     assert b.loss == pytest.approx(a.loss, rel=rel)
     assert b.weight == pytest.approx(a.weight, rel=1e-12)
     scale = np.abs(a.gradient).max()
-    np.testing.assert_allclose(b.gradient, a.gradient, rtol=0, atol=(1e-13 if dtype == np.float64 else 2e-6) * scale)
+    np.testing.assert_allclose(
+        b.gradient, a.gradient, rtol=0, atol=(1e-13 if dtype == np.float64 else 2e-6) * scale
+    )
     for count in (None, 1, 77):
         expected = reference.mean_loss(parameters, count)
         assert compiled.mean_loss(parameters, count) == pytest.approx(expected, rel=rel)
@@ -147,7 +149,9 @@ def test_the_engines_take_the_same_steps(shape, optimizer, dtype):
 def test_the_full_batch_takes_the_references_steps(optimizer, dtype):
     """Without an order both engines take the same steps, weights, sums and threads included."""
     for sum_rows, weighted in itertools.product((False, True), (False, True)):
-        reference, compiled = both_engines("softmax", num_rows=2500, dtype=dtype, weighted=weighted, weight_decay=0.1)
+        reference, compiled = both_engines(
+            "softmax", num_rows=2500, dtype=dtype, weighted=weighted, weight_decay=0.1
+        )
         shared = NetworkEngine(
             compiled.data, compiled.loss, compiled.penalty, compiled.network, threads=3, weight_decay=0.1
         )
@@ -186,7 +190,9 @@ def test_any_shape_agrees(num_columns, hidden):
     states = [start(network) for _ in range(2)]
     for batch_size in (1, 2, 5, 9, 70):
         for kind, state in zip((ReferenceNetworkEngine, NetworkEngine), states, strict=True):
-            kind(data, loss, Penalty(0.01), network).run(state, rule("sgd", 0.05), order(0, 1, 70), batch_size)
+            kind(data, loss, Penalty(0.01), network).run(
+                state, rule("sgd", 0.05), order(0, 1, 70), batch_size
+            )
         assert_same_state(*states, np.float64)
 
 

@@ -102,6 +102,7 @@ def _train(
     """Trains with a line of progress; the first Ctrl-C ends it at the next look and keeps what was learnt."""
     from descend.cli.progress import StatusLine, training_text
     from descend.errors import InputError
+
     line = StatusLine(talk)
     if talk.is_live:
         line.show("getting ready: learning rate, kernels")
@@ -147,7 +148,9 @@ def _record(run: Run | NetworkRun, command_line: str) -> dict[str, Any]:
     return model_record(run.model, command_line, describe_machine()["load"])
 
 
-def _tell(talk: Talk, run: Run | NetworkRun, record: dict[str, Any], model_path: Path, page: Path | None) -> None:
+def _tell(
+    talk: Talk, run: Run | NetworkRun, record: dict[str, Any], model_path: Path, page: Path | None
+) -> None:
     from descend.report import fit_table, fit_text
 
     if not talk.as_json:

@@ -40,9 +40,7 @@ def open_unlabelled(model: Model, data: str, target: str | None = None) -> Sourc
     return open_source(data, columns=needed_columns(model), require_target=False)
 
 
-def open_labelled(
-    model: Model, data: str, target: str | None = None, weights: str | None = None
-) -> Source:
+def open_labelled(model: Model, data: str, target: str | None = None, weights: str | None = None) -> Source:
     """Rows with a target; rows of a table that lack it are left out by the source, which counts them."""
     goal = target if target is not None else model.target.name
     choice: dict[str, Any] = {"target": goal, "weights": weights}

@@ -250,9 +250,7 @@ def add_block_sums(
     for low in range(start, stop, BLOCK):
         n = min(BLOCK, stop - low)
         place_rows(X, starts, order, low, n, rows, places)
-        go_forward(
-            X, values, columns, starts, rows, places, inner, n, parameters, layers, activation, room
-        )
+        go_forward(X, values, columns, starts, rows, places, inner, n, parameters, layers, activation, room)
         scores_to_columns(layers, n, room, scores)
         if with_loss:
             total += block_loss(y, weights, low, low + n, loss, shape, scores)

@@ -49,13 +49,22 @@ def _pieces(
         start = whole
 
 
-def _tiles(builder: Any, count: Any, width: Any, unit: int, body: Callable[[Any, int, Any, int], None]) -> None:
+def _tiles(
+    builder: Any, count: Any, width: Any, unit: int, body: Callable[[Any, int, Any, int], None]
+) -> None:
     """Writes ``body(row, rows, column, vectors)`` for tiles that cover ``count`` rows of ``width`` columns."""
     start = INDEX(0)
     for rows, vectors in SHAPES:
         whole = builder.sub(count, builder.srem(count, INDEX(rows)))
         with _loop(builder, start, whole, rows) as (row, _):
-            _pieces(builder, INDEX(0), width, vectors, unit, lambda c, v, row=row, rows=rows: body(row, rows, c, v))
+            _pieces(
+                builder,
+                INDEX(0),
+                width,
+                vectors,
+                unit,
+                lambda c, v, row=row, rows=rows: body(row, rows, c, v),
+            )
         start = whole
 
 
@@ -66,9 +75,7 @@ class _Sums:
         self.builder, self.lanes, self.rows, self.vectors = builder, lanes, rows, vectors
         self.length = VECTOR_BYTES // lanes.bytes
         kind = ir.VectorType(lanes.number, self.length)
-        self.slots = [
-            [cgutils.alloca_once(builder, kind) for _ in range(vectors)] for _ in range(rows)
-        ]
+        self.slots = [[cgutils.alloca_once(builder, kind) for _ in range(vectors)] for _ in range(rows)]
 
     def begin(self, values: Values) -> None:
         for row in self.slots:
@@ -202,7 +209,9 @@ def _write_back(
         call = Call(context, builder, signature, args)
         b, lanes, length = builder, call.lanes(0), VECTOR_BYTES // call.lanes(0).bytes
         n, weights, depth, width, out_width = (call.index(i) for i in (2, 4, 5, 6, 9))
-        d, p, goal = (b.gep(call.start(i), [at]) for i, at in ((0, call.index(1)), (3, weights), (7, call.index(8))))
+        d, p, goal = (
+            b.gep(call.start(i), [at]) for i, at in ((0, call.index(1)), (3, weights), (7, call.index(8)))
+        )
 
         def total(value: Any) -> Any:
             """A vector halved down to four lanes."""
@@ -238,7 +247,14 @@ def _write_back(
         for rows in (4, 1):
             whole = b.sub(n, b.srem(n, INDEX(rows)))
             with _loop(b, start, whole, rows) as (row, _):
-                _pieces(b, INDEX(0), depth, (DOTS, 1), 1, lambda j, columns, row=row, rows=rows: dots(row, rows, j, columns))
+                _pieces(
+                    b,
+                    INDEX(0),
+                    depth,
+                    (DOTS, 1),
+                    1,
+                    lambda j, columns, row=row, rows=rows: dots(row, rows, j, columns),
+                )
             start = whole
         return context.get_dummy_value()
 

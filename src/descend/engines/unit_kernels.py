@@ -16,7 +16,10 @@ from descend.types import FloatArray
 def activate_block(code: int, room: FloatArray, z: int, a: int, count: int) -> None:
     """Overwrites ``room[a : a + count]`` with what the activation makes of ``room[z : z + count]``."""
     number = room.dtype.type
-    scores, out = room[z : z + count], room[a : a + count]  # an index that may count from the end is asked each time
+    scores, out = (
+        room[z : z + count],
+        room[a : a + count],
+    )  # an index that may count from the end is asked each time
     if code == RELU:
         for i in range(scores.size):  # what is no number stays none
             out[i] = number(0.0) if scores[i] < number(0.0) else scores[i]

@@ -98,7 +98,5 @@ class MLPModel(Model):
                     raise ValueError(f"layer {number} is {stored[0].shape}, and {weights.shape} is needed")
                 weights[:], bias[:] = stored
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(
-                f"the stored network is damaged ({type(error).__name__}: {error})"
-            ) from None
+            raise ModelFileError(f"the stored network is damaged ({type(error).__name__}: {error})") from None
         return model

@@ -123,4 +123,3 @@ def slope_of(code: int, z: Any, a: Any) -> Any:
     if code == GELU:
         return gelu_slope(z)
     return np.ones_like(z)
-
