@@ -210,7 +210,7 @@ class PyTorchAutograd(PyTorch):
     """As its tutorials have it, without a DataLoader."""
 
     name = "PyTorch, autograd"
-    what = "modules, `CrossEntropyLoss`, autograd and `torch.optim` (fused), as its tutorials have it, without a DataLoader"
+    what = "modules, `CrossEntropyLoss`, autograd and `torch.optim` (fused), as its tutorials have it; no DataLoader"
 
     def make_step(self) -> Callable[..., None]:
         torch = self.torch
@@ -282,7 +282,7 @@ class Jax(Trainer):
     """A compiled epoch: ``jit`` around ``lax.scan``."""
 
     name, module = "JAX jit + scan", "jax"
-    what = "`jit` around `lax.scan` over batches, gradient by hand, parameters donated; one thread as XLA is started here"
+    what = "`jit` around `lax.scan` over batches, gradient by hand, parameters donated; XLA started with one thread"
 
     def __init__(self, X: Any, y: Any, start: Layers, batch_size: int, optimizer: str) -> None:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")

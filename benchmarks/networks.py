@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -58,7 +59,7 @@ def _problem() -> tuple[Any, Any, Layers]:
     X = rng.normal(size=(ROWS, SIZES[0])).astype(np.float32)
     y = (X @ rng.normal(size=(SIZES[0], SIZES[-1]))).argmax(axis=1)
     layers = []
-    for inputs, outputs in zip(SIZES, SIZES[1:], strict=False):
+    for inputs, outputs in pairwise(SIZES):
         weights = rng.normal(size=(inputs, outputs)) * np.sqrt(2.0 / inputs)
         layers.append((weights.astype(np.float32), np.zeros(outputs, dtype=np.float32)))
     return X, y, layers

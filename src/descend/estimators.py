@@ -144,7 +144,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def save(self, path: str | Path, force: bool = False) -> Path:
         """Writes the model as one file, which ``descend.load`` and ``descend predict`` read."""
         check_is_fitted(self)
-        return self.model_.save(path, force=force)
+        return Path(self.model_.save(path, force=force))
 
     # --- before training -------------------------------------------------------------------------
 
@@ -244,7 +244,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             )
 
     def _stopped_by_callback(self) -> bool:
-        return self.history_.stopped_by_callback
+        return bool(self.history_.stopped_by_callback)
 
     def _scores(self, X: Any) -> FloatArray:
         """Scores (n, k) in the target's units."""

@@ -19,6 +19,7 @@ from descend.estimator_checks import as_numbers
 from descend.estimators import Estimator
 from descend.features import Target
 from descend.models.mlp import MLPModel
+from descend.models.network import check_hidden
 from descend.network_fitting import fit_network
 from descend.network_incremental import NetworkStream, add_rows, begin
 from descend.settings import Settings
@@ -35,6 +36,7 @@ class _Network(Estimator):
     """What the two estimators share."""
 
     model_: MLPModel
+    classes_: NDArray[Any]
     coefs_: list[FloatArray]
     intercepts_: list[FloatArray]
 
@@ -49,14 +51,14 @@ class _Network(Estimator):
     def _settings(self) -> Settings:
         return replace(
             super()._settings(),
-            hidden=self.hidden_layer_sizes,
+            hidden=check_hidden(self.hidden_layer_sizes),
             activation=self.activation,
             weight_decay=self.weight_decay,
             early_stopping=self.early_stopping is True,
         )
 
     def _stops_early(self, X: Any) -> bool:
-        if self.early_stopping == "auto":
+        if str(self.early_stopping) == "auto":
             return bool(_num_samples(X) >= MANY_ROWS)
         return bool(self.early_stopping)
 
@@ -64,7 +66,7 @@ class _Network(Estimator):
         model = getattr(self, "model_", None)
         target = None
         if self._task == "classification":
-            target = Target("y", "classification", classes=self.classes_.tolist())  # type: ignore[attr-defined]
+            target = Target("y", "classification", classes=self.classes_.tolist())
         dtype = rows.X.dtype if model is None else model.parameters.dtype
         return begin(block_names(self), target, dtype, model, self._learned)
 
@@ -118,8 +120,8 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     """Classification by a network of fully connected layers, trained by gradient descent with nothing to tune.
 
     Minimises mean loss + alpha · penalty over standardised columns; intercepts are free. Two classes have one score,
-    more have one each (softmax of log_loss); a target of 0 and 1 in several columns is a label each. ``docs/networks.md``
-    says how the learning rate is chosen and when training ends.
+    more have one each (softmax of log_loss); a target of 0 and 1 in several columns is a label each.
+    ``docs/networks.md`` says how the learning rate is chosen and when training ends.
 
     Parameters
     ----------
@@ -139,8 +141,8 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     tol : a gain below this share of the loss does not count
     early_stopping : hold rows out, and keep what they like best; "auto": from 10,000 rows on
     validation_fraction, n_iter_no_change : how many rows; epochs without a gain that end a phase
-    average : True or "tail": the last half of the parameters; "polyak": all; "auto": the tail with the automatic rate,
-        unless full batch or an L1 penalty
+    average : True or "tail": the last half of the parameters; "polyak": all; "auto": the tail with the automatic
+        rate, unless full batch or an L1 penalty
     class_weight : None, "balanced" (n / (K · rows of the class)), or {class: weight}
     shuffle, warm_start, random_state, verbose : as in scikit-learn
     reduction : "mean" or "sum" over the rows of a batch

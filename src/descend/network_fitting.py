@@ -1,7 +1,7 @@
 """One training run of a network, put together: prepared rows and settings in, a model with its history out.
 
-Beside ``fitting.py``, which does this for linear models: there rates and the end come from curvature and a certificate,
-of which a network has neither.
+Beside ``fitting.py``, which does this for linear models: there rates and the end come from curvature and a
+certificate, of which a network has neither.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def fit_network(
 ) -> NetworkRun:
     """Trains a network.
 
-    ``initial`` (P,): start there instead of at random weights. ``multilabel``: the target's columns are labels, each 0
-    or 1. Raises ``InputError`` naming a setting that does not go with networks or with the data.
+    ``initial`` (P,): start there instead of at random weights. ``multilabel``: the target's columns are labels,
+    each 0 or 1. Raises ``InputError`` naming a setting that does not go with networks or with the data.
     """
     from descend.engines.mlp import NetworkEngine
 

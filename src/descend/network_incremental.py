@@ -1,8 +1,8 @@
 """Networks that learn from blocks of rows as they come: one epoch over each, everything else carried on.
 
-As in ``stream.py`` the scaling is that of all rows seen so far: the first layer takes in a change of the columns', the
-last one of the target's, and predictions do not jump. The optimizer's moments are kept as they are: they forget in a
-thousand steps what was in another scaling.
+As in ``stream.py`` the scaling is that of all rows seen so far: the first layer takes in a change of the columns',
+the last one of the target's, and predictions do not jump. The optimizer's moments are kept as they are: they forget
+in a thousand steps what was in another scaling.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from descend.fitting import AVERAGE_ROWS, find_objective, first_intercept, loss_
 from descend.history import History
 from descend.learning_rate import Rate
 from descend.models.mlp import MLPModel
-from descend.models.network import Network, aligned_zeros, initialise
+from descend.models.network import aligned_zeros, initialise
 from descend.models.scaling import network_parameters_for
 from descend.network_fitting import NETWORK_ASKED
 from descend.network_recipe import rule_rate

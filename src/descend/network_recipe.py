@@ -33,9 +33,9 @@ SHARES = (0.6, 0.25, 0.15)
 def rule_rate(optimizer: Optimizer, network: Network, batch_size: int) -> Rate:
     """The rate of an optimizer whose steps do not follow the gradient's length; ``batch_size`` 0: every row at once.
 
-    A step moves every weight by about the rate, so a unit's score by up to rate · inputs deviations: that is kept below
-    1. Noise falls with the root of the batch size, and the rate may rise with it, up to 256 rows: beyond them curvature
-    is what bounds it.
+    A step moves every weight by about the rate, so a unit's score by up to rate · inputs deviations: that is kept
+    below 1. Noise falls with the root of the batch size, and the rate may rise with it, up to 256 rows: beyond them
+    curvature is what bounds it.
 
     >>> from descend.objectives.activations import ACTIVATIONS
     >>> wide, narrow = (Network((d, 100, 10), ACTIVATIONS["relu"]) for d in (800, 16))

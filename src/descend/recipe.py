@@ -46,7 +46,7 @@ class Phase:
     can_retreat: bool = False
     """Steps that go astray are taken back, and a method of every row goes on: one follows."""
     when_flat: Literal["", "next", "stop"] = ""
-    """What happens when nothing more is gained: the next phase goes on from the best, or the run ends. Of networks."""
+    """Of networks, when nothing more is gained: the next phase goes on from the best, or the run ends."""
 
 
 def untuned_phases(

@@ -115,6 +115,7 @@ def _no_rows(target: Target) -> Target | None:
 
 
 def join(one: Rows, other: Rows) -> Rows:
+    """The rows of both."""
     if not len(one.y):
         return other
     weights = None

@@ -482,8 +482,8 @@ class Watch:
         """Of a network's phases: goes on from the best parameters at a lower rate, or ends, where nothing is gained.
 
         A gain counts when it is a share ``tol`` of the score, or of the constant model's where that is more: a loss
-        that can fall to zero falls for ever. Rows held out may be believed longer: a tenth of that, and patience grows
-        with the run. Without them a network goes on to learn the noise by heart, ever more slowly.
+        that can fall to zero falls for ever. Rows held out may be believed longer: a tenth of that, and patience
+        grows with the run. Without them a network goes on to learn the noise by heart, ever more slowly.
         """
         if last:
             self.stopped = "epochs"

@@ -167,7 +167,7 @@ def test_the_full_batch_takes_the_references_steps(optimizer, dtype):
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_large_batches_take_the_references_steps_whatever_the_threads(dtype, optimizer):
-    """Batches that threads share, a ragged last one too, give the reference's steps, the same bits for any threads."""
+    """Batches that threads share, a ragged last one too, give the reference's steps, equal bits for any threads."""
     weights = np.random.default_rng(5).uniform(0.3, 1.0, size=5000)
     options = {"num_rows": 5000, "dtype": dtype, "weighted": True, "weights": weights, "average_every": 2}
     reference, compiled = both_engines("softmax", **options)

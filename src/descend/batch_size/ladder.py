@@ -6,8 +6,9 @@
             else keep the weights where the loss is the lowest so far; double the rate
     go on from the lowest rung's weights, at its rate, but no higher than half the edge
 
-For steps that follow the gradient's length (SGD with and without momentum), whose rate no rule can name: the best ones
-differ 30 to 100 times between tables. What the ladder takes is on the run's clock, and its rungs are in the history.
+For steps that follow the gradient's length (SGD with and without momentum), whose rate no rule can name: the best
+ones differ 30 to 100 times between tables. What the ladder takes is on the run's clock, and its rungs are in the
+history.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def lowest_rate(data: Dataset, loss: Loss) -> float:
     """1 / 64 of the inverse of the curvature that one layer would have: c · mean |x|² of the first rows."""
     X: Any = data.X[:CURVATURE_ROWS]
     squares = X.multiply(X).sum() if hasattr(X, "multiply") else np.square(X, dtype=np.float64).sum()
-    return 1.0 / (64.0 * loss.curvature * max(float(squares) / X.shape[0], 1e-12) + 1e-300)
+    return float(1.0 / (64.0 * loss.curvature * max(float(squares) / X.shape[0], 1e-12)))
 
 
 def pieces(num_rows: int, batch_size: int, seed: int) -> Iterator[list[IntArray | None]]:

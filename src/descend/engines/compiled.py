@@ -90,7 +90,7 @@ def part(function: Callable[P, R]) -> Callable[P, R]:
     )
 
 
-@overload(like, jit_options=OPTIONS)
+@overload(like, jit_options={"fastmath": set(FAST_MATH), "error_model": "numpy"})
 def _like(number: Any, value: Any) -> Any:
     kind = number
 

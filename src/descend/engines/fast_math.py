@@ -145,8 +145,10 @@ def _tangent(x: Any) -> Any:
 
 
 def normal_share(x: Any) -> Any:
-    """The share of a normal distribution below x; inside a kernel and for float32 to 2e-7 (Abramowitz and Stegun,
-    7.1.26)."""
+    """The share of a normal distribution below x; in a kernel and for float32 to 2e-7.
+
+    Abramowitz and Stegun, 7.1.26.
+    """
     return 0.5 + 0.5 * erf(x * ROOT_HALF)
 
 

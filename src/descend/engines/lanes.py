@@ -193,6 +193,7 @@ class Call:
 
 
 def only_contiguous(*arrays: Any) -> None:
+    """Raises ``TypingError`` for an array of another kind, while the kernel is compiled."""
     for array in arrays:
         if array.layout != "C" or array.dtype not in (types.float32, types.float64):
             raise TypingError(f"lanes work on C-contiguous floats, not on {array}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates.schedules import rate_at
+
+if TYPE_CHECKING:
+    from descend.engines.closing import Closing
 
 T = TypeVar("T")
 
@@ -51,7 +54,7 @@ class NetworkEngine:
         self.data, self.loss, self.penalty, self.network = data, loss, penalty, network
         self.num_rows, self.average_every, self.weight_decay = data.num_rows, average_every, weight_decay
         self.weights = ALL_ONE if data.weights is None else data.weights
-        self.visit_weights = self.weights
+        self.visit_weights: FloatArray = self.weights
         if weights is not None:
             self.visit_weights = weights if not self.weights.size else self.weights * weights
         self.threads = threads
@@ -180,7 +183,7 @@ class NetworkEngine:
 
     def _sums(
         self,
-        rows: tuple[Any, ...],
+        rows: tuple[Any, Any, Any, Any],
         y: FloatArray,
         weights: FloatArray,
         order: IntArray,
@@ -226,6 +229,10 @@ class NetworkEngine:
         """Unknown: a network's objective is not convex, and nothing says how far its lowest value is."""
         return np.inf
 
+    def close(self, state: State, enough: float, move: bool) -> Closing:
+        """Never asked for: there is no certificate whose step it could take."""
+        raise NotImplementedError("a network has no certificate")
+
     def gap_bound(self, parameters: FloatArray) -> float | None:
         """None: nothing bounds it."""
         return None
@@ -247,7 +254,7 @@ def layer_table(network: Network) -> IntArray:
     return table
 
 
-def kernel_rows(X: Any) -> tuple[Any, ...]:
+def kernel_rows(X: Any) -> tuple[Any, Any, Any, Any]:
     """Rows as kernels take them: a dense array and three empty ones, or an empty one and CSR's three."""
     if not hasattr(X, "indptr"):
         return X, np.empty(0, dtype=X.dtype), NO_PLACES, NO_PLACES

@@ -1,9 +1,9 @@
-"""Compiled loops of networks: scores, losses, gradients of a block of rows; and the steps. Twin: ``reference_mlp.py``.
+"""Compiled loops of networks: scores, losses, gradients of blocks of rows; steps. The twin is ``reference_mlp.py``.
 
-n rows, d columns, k outputs, P numbers in ``parameters`` (``models/network.py`` says where which lies). ``X`` (n, d),
-or a block's room (BLOCK, d) where rows are CSR: ``values``, ``columns``, ``starts``, empty otherwise. ``layers``
-(L, 8) int64: depth, units, width, weights, bias, and where in ``room`` the layer's scores, outputs and derivatives are.
-Nothing is allocated inside a step, nothing is checked.
+n rows, d columns, k outputs, P numbers in ``parameters`` (``models/network.py`` says where which lies). ``X`` is
+(n, d); CSR rows are in ``values``, ``columns``, ``starts``, which are empty otherwise, as ``X`` is then. ``layers``
+(L, 8) int64: depth, units, width, weights, bias, and where in ``room`` the layer's scores, outputs and derivatives
+are. Nothing is allocated inside a step, nothing is checked.
 """
 
 from __future__ import annotations
@@ -297,7 +297,7 @@ def move_by_gradient(
     correction1: float,
     correction2: float,
 ) -> None:
-    """One update from ``scale`` · ``gradient``, which is left at zero; ``optimizer`` is a constant where this stands."""
+    """One update from ``scale`` · ``gradient``, left at zero; ``optimizer`` is a constant where this stands."""
     number = parameters.dtype.type
     rate_, ridge_, keep_, scale_ = number(rate), number(ridge), number(keep), number(scale)
     beta1, beta2 = number(numbers[0]), number(numbers[1])

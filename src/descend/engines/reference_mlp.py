@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from descend.engines.base import Rule, State, Sums
 from descend.models.network import Network
@@ -115,9 +116,9 @@ class ReferenceNetworkEngine:
         return sums.loss / sums.weight + penalty
 
 
-def weights_of(network: Network) -> FloatArray:
+def weights_of(network: Network) -> NDArray[np.bool_]:
     """Which of the parameters are weights, and no intercepts, (P,)."""
-    found = np.zeros(network.size, dtype=bool)
+    found = np.zeros(network.size)
     for weights, _ in network.parts(found):
-        weights[:] = True
-    return found
+        weights[:] = 1.0
+    return found > 0.0

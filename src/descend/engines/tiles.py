@@ -1,10 +1,10 @@
 """Matrix products of a few rows, in register tiles: what a network's step consists of.
 
-A tile is some rows times some vectors of columns whose sums stay in registers while the shared dimension is walked.
+A tile is some rows times some vectors of columns, whose sums stay in registers while the shared dimension is walked.
 Rows are read where they lie: ``places`` has where in ``A`` each begins, so a batch is never gathered. Matrices of
-weights lie inside the flat vector of parameters, ``width`` numbers a row and ``width`` a multiple of 16 (``models/
-mlp.py``), so that no column is left over. Sums of a tile go over the shared dimension in order, whatever the number of
-rows: results do not depend on how a batch is cut into tiles.
+weights lie inside the flat vector of parameters, ``width`` numbers a row and ``width`` a multiple of 16
+(``models/network.py``), so that no column is left over. Sums go over the shared dimension in order,
+whatever the number of rows: results do not depend on how a batch is cut into tiles.
 
 Why not BLAS: it wants the rows gathered, writes products to memory before they are added to anything, and packs both
 factors anew in every step. ``docs/architecture.md`` has the figures.
@@ -15,6 +15,7 @@ Arrays are C-contiguous, of one float type. Nothing is checked here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, cast
 
 from llvmlite import binding, ir
@@ -31,6 +32,11 @@ SHAPES: tuple[tuple[int, tuple[int, ...]], ...] = (
 )
 """Rows of a tile, and vectors of columns: as many sums as there are registers, or nearly."""
 DOTS = 4
+
+
+def slot(builder: Any, kind: Any) -> Any:
+    """A place for one value, which LLVM keeps in a register."""
+    return cgutils.alloca_once(builder, kind)  # type: ignore[no-untyped-call, unused-ignore]
 
 
 def _loop(builder: Any, start: Any, stop: Any, step: int) -> Any:
@@ -63,7 +69,7 @@ def _tiles(
                 width,
                 vectors,
                 unit,
-                lambda c, v, row=row, rows=rows: body(row, rows, c, v),
+                partial(body, row, rows),
             )
         start = whole
 
@@ -75,25 +81,25 @@ class _Sums:
         self.builder, self.lanes, self.rows, self.vectors = builder, lanes, rows, vectors
         self.length = VECTOR_BYTES // lanes.bytes
         kind = ir.VectorType(lanes.number, self.length)
-        self.slots = [[cgutils.alloca_once(builder, kind) for _ in range(vectors)] for _ in range(rows)]
+        self.slots = [[slot(builder, kind) for _ in range(vectors)] for _ in range(rows)]
 
     def begin(self, values: Values) -> None:
         for row in self.slots:
-            for slot, value in zip(row, values, strict=True):
-                self.builder.store(value, slot)
+            for place, value in zip(row, values, strict=True):
+                self.builder.store(value, place)
 
     def add(self, factors: Values, shared: Values) -> None:
         """Adds factor i times each of the shared vectors to row i."""
         for row, factor in zip(self.slots, factors, strict=True):
             wide = self.lanes.repeated(factor, self.length)
-            for slot, vector in zip(row, shared, strict=True):
+            for place, vector in zip(row, shared, strict=True):
                 product = self.lanes.multiply(wide, vector)
-                self.builder.store(self.lanes.add(product, self.builder.load(slot)), slot)
+                self.builder.store(self.lanes.add(product, self.builder.load(place)), place)
 
     def each(self) -> Iterator[tuple[int, int, Any]]:
         for i, row in enumerate(self.slots):
-            for v, slot in enumerate(row):
-                yield i, v, self.builder.load(slot)
+            for v, place in enumerate(row):
+                yield i, v, self.builder.load(place)
 
 
 def _vectors(lanes: Lanes, start: Any, at: Any, count: int, length: int) -> Values:
@@ -221,21 +227,21 @@ def _write_back(
 
         def dots(row: Any, rows: int, j: Any, columns: int) -> None:
             kind = ir.VectorType(lanes.number, length)
-            slots = [[cgutils.alloca_once(b, kind) for _ in range(columns)] for _ in range(rows)]
+            slots = [[slot(b, kind) for _ in range(columns)] for _ in range(rows)]
             for line in slots:
-                for slot in line:
-                    b.store(lanes.zeros(length), slot)
+                for place in line:
+                    b.store(lanes.zeros(length), place)
             ds = [b.gep(d, [b.mul(b.add(row, INDEX(i)), width)]) for i in range(rows)]
             ws = [b.gep(p, [b.mul(b.add(j, INDEX(i)), width)]) for i in range(columns)]
             with _loop(b, INDEX(0), width, length) as (c, _):
                 w = [lanes.load(one, c, length) for one in ws]
                 for line, start in zip(slots, ds, strict=True):
                     delta = lanes.load(start, c, length)
-                    for slot, one in zip(line, w, strict=True):
-                        b.store(lanes.add(lanes.multiply(delta, one), b.load(slot)), slot)
+                    for place, one in zip(line, w, strict=True):
+                        b.store(lanes.add(lanes.multiply(delta, one), b.load(place)), place)
             for i, line in enumerate(slots):
                 at = b.add(b.mul(b.add(row, INDEX(i)), out_width), j)
-                ends = [total(b.load(slot)) for slot in line]
+                ends = [total(b.load(place)) for place in line]
                 if columns == DOTS:
                     lanes.store(lanes.four_sums(ends), goal, at, DOTS)
                 else:
@@ -253,7 +259,7 @@ def _write_back(
                     depth,
                     (DOTS, 1),
                     1,
-                    lambda j, columns, row=row, rows=rows: dots(row, rows, j, columns),
+                    partial(dots, row, rows),
                 )
             start = whole
         return context.get_dummy_value()

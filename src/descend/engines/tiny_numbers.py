@@ -24,7 +24,8 @@ BYTES = ir.IntType(8).as_pointer()
 
 
 def _call(builder: Any, name: str, slot: Any) -> None:
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [BYTES]), name)
+    kind = ir.FunctionType(ir.VoidType(), [BYTES])
+    function = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call, unused-ignore]
     builder.call(function, [builder.bitcast(slot, BYTES)])
 
 
@@ -35,7 +36,7 @@ def _flush_tiny(typingctx: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if not IS_X86:
             return WORD(0)
-        slot = cgutils.alloca_once(builder, WORD)
+        slot = cgutils.alloca_once(builder, WORD)  # type: ignore[no-untyped-call, unused-ignore]
         _call(builder, "llvm.x86.sse.stmxcsr", slot)
         before = builder.load(slot)
         builder.store(builder.or_(before, WORD(TINY_IS_ZERO)), slot)
@@ -51,7 +52,7 @@ def _restore(typingctx: Any, word: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if IS_X86:
-            slot = cgutils.alloca_once(builder, WORD)
+            slot = cgutils.alloca_once(builder, WORD)  # type: ignore[no-untyped-call, unused-ignore]
             builder.store(context.cast(builder, args[0], signature.args[0], types.int32), slot)
             _call(builder, "llvm.x86.sse.ldmxcsr", slot)
         return context.get_dummy_value()

@@ -53,7 +53,9 @@ class MLPModel(Model):
         """Probability of each class (rows, classes), or of each label (rows, k)."""
         if not self.labels:
             return Model.probabilities(self, scores)
-        return np.minimum(sigmoid(scores), 1.0 - 2.0**-53)  # no score is sure, whatever rounding makes of it
+        return np.asarray(
+            np.minimum(sigmoid(scores), 1.0 - 2.0**-53)
+        )  # no score is sure, whatever rounding makes of it
 
     def log_probabilities(self, scores: FloatArray) -> FloatArray:
         """Logarithm of ``probabilities``, finite also where those are 0."""

@@ -117,8 +117,8 @@ def filled(units: int) -> int:
 def initialise(network: Network, seed: int, dtype: Any) -> FloatArray:
     """First parameters: uniform weights, intercepts 0; the same seed gives the same numbers in every precision.
 
-    The variance is 2 / inputs for relu and gelu (He et al. 2015), else 2 / (inputs + outputs) (Glorot and Bengio 2010,
-    https://proceedings.mlr.press/v9/glorot10a.html), which the last layer has as well.
+    The variance is 2 / inputs for relu and gelu (He et al. 2015), else 2 / (inputs + outputs) (Glorot and Bengio
+    2010, https://proceedings.mlr.press/v9/glorot10a.html); the last layer's is smaller.
     """
     rng = np.random.Generator(np.random.PCG64([seed, 2]))
     parameters = aligned_zeros(network.size, dtype)
@@ -148,7 +148,7 @@ def check_hidden(sizes: object) -> tuple[int, ...]:
     ((100,), (128, 64))
     """
     needed = "whole numbers of units ≥ 1 are needed, such as (128, 64); () has no hidden layer"
-    if isinstance(sizes, Integral) and not isinstance(sizes, bool):
+    if isinstance(sizes, Integral):
         sizes = (sizes,)
     if isinstance(sizes, str) or not isinstance(sizes, (Sequence, np.ndarray)):
         raise InputError(f"hidden_layer_sizes is {shorten(repr(sizes))}; {needed}")

@@ -74,7 +74,7 @@ def tanh_slope(a: Any) -> Any:
 
 
 def logistic_slope(a: Any) -> Any:
-    """a (1 − a)."""
+    """What the unit made of z, times 1 − that."""
     return a * (1.0 - a)
 
 
@@ -86,7 +86,7 @@ def normal_share(z: Any) -> Any:
 
 
 def gelu(z: Any) -> Any:
-    """z times the normal share below z, exact (Hendrycks and Gimpel, https://arxiv.org/abs/1606.08415).
+    """The score times the normal share below z, exact (Hendrycks and Gimpel, https://arxiv.org/abs/1606.08415).
 
     >>> round(float(gelu(1.0)), 6)
     0.841345
