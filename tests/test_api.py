@@ -61,9 +61,16 @@ def test_weights_count():
     assert plain != some
 
 
+def test_a_batch_size_above_the_rows_is_every_row():
+    """It is compared as the full batch, and once where that was named too."""
+    found = compare(
+        "sklearn:iris", batch_sizes=(1, 10**12, "full"), seeds=1, epochs=2, validation_fraction=0.0
+    )
+    assert [run["batch_size"] for run in found.runs] == [1, 150]
+
+
 BAD = [
     ("batch_sizes", (0, "full")),
-    ("batch_sizes", (1, 10**12)),
     ("batch_sizes", ("auto",)),
     ("batch_sizes", ()),
     ("seeds", 0),

@@ -1,8 +1,10 @@
 """The order of the package, read out of its source: imports point one way along it."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,8 @@ ORDER: list[set[str]] = [
     {"models"},
     {"engines"},
     {"settings", "averaging", "learning_rate", "recipe", "advice", "troubles"},
+    {"target_objective"},
+    {"planning"},
     {"watching"},
     {"training"},
     {"fitting"},
@@ -48,6 +52,9 @@ ONLY = {"report": {"errors", "types", "files", "history"}, "history": {"errors",
 # The permutation and the parser of svmlight text are compiled: their kernels live with the others, and are loaded
 # when rows are first ordered or such a file is first opened.
 LAZY_EXCEPTIONS = {("batches", "engines"), ("sources", "engines")}
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+OPTIONAL = {"pandas", "llvmlite", "markupsafe"}
+"""What an answer may be asked for in, and what Numba and Jinja2 are made of."""
 HEAVY = ("sklearn", "numba", "pyarrow", "rich", "scipy", "pandas", "plotly", "torch")
 
 
@@ -75,6 +82,28 @@ def imported_parts(path: Path) -> Iterator[tuple[int, str]]:
             words = name.split(".")
             if words[0] == "descend":
                 yield node.lineno, words[1] if len(words) > 1 and words[1] in RANK else "__init__"
+
+
+def imported_packages(path: Path) -> Iterator[str]:
+    """Other packages that a file imports, Python's own left out."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        yield from {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"descend"}
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Every package that descend imports stands among the dependencies of pyproject.toml and in the architecture."""
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+    page = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    used = {DISTRIBUTIONS.get(name, name) for path in modules() for name in imported_packages(path)}
+    assert used - OPTIONAL == declared
+    assert not [name for name in declared if f"\n| {name} ≥" not in page]
 
 
 def test_every_module_has_its_place() -> None:

@@ -3,13 +3,19 @@
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
+from sklearn.datasets import load_breast_cancer, load_diabetes
 
 from descend import LinearClassifier, LinearRegressor, load
 from descend.engines.gap_bound import settle
 from descend.engines.linear import LinearEngine
+from descend.features import prepare
+from descend.fitting import fit
 from descend.history import History
 from descend.objectives.losses import LOSSES, SOFTMAX_LOSS, find_loss
 from descend.objectives.penalties import Penalty
+from descend.report.left import left_sentence
+from descend.settings import Settings
+from descend.sources import array_source
 from descend.types import Dataset
 
 
@@ -204,8 +210,15 @@ def test_steps_that_go_astray_are_taken_back():
         class_sep=2.0,
         random_state=850,
     )
-    model = LinearClassifier(batch_size=512, random_state=0).fit(X.astype(np.float32), y)
+    X = X.astype(np.float32)
+    model = LinearClassifier(batch_size=512, random_state=0).fit(X, y)
+    losses = model.history_["loss"]
+    astray = int(np.argmax(losses))
+    assert losses[astray] > losses[0]
+    assert max(losses[astray + 1 :]) <= min(losses[:astray])
     assert model.history_.rule == "certified"
+    lowest = LinearClassifier(batch_size="full", tol=1e-8, random_state=0).fit(X, y).history_.last["loss"]
+    assert losses[-1] - lowest <= 1e-3 * (losses[0] - lowest)
 
 
 def test_estimate_bound_and_rule_are_kept(tmp_path):
@@ -225,6 +238,41 @@ def test_estimate_bound_and_rule_are_kept(tmp_path):
     assert loaded.model_.summary["gap_bound"] == history.gap_bound
     old = {k: v for k, v in history.to_json().items() if k not in ("rule", "gap_estimate", "gap_bound")}
     assert History.from_json(old).gap_bound is None
+
+
+LIKED_BETTER = [
+    ("breast_cancer", None, "l2", 0),
+    ("breast_cancer", None, "l1", 0),
+    ("breast_cancer", "hinge", "l2", 0),
+    ("breast_cancer", "squared_hinge", "l2", 0),
+    ("breast_cancer", "modified_huber", "l2", 0),
+    ("breast_cancer", "hinge", "l1", 0),
+    ("breast_cancer", "hinge", "l2", 2),
+    ("diabetes", "huber", "l2", 0),
+    ("diabetes", "poisson", "l2", 1),
+]
+
+
+@pytest.mark.parametrize(("name", "loss", "penalty", "seed"), LIKED_BETTER)
+def test_earlier_parameters_are_bounded_by_the_last_ones(name, loss, penalty, seed):
+    """Kept because validation rows liked them better, their true gap is known nearly as well as that of the last."""
+    X, y = {"breast_cancer": load_breast_cancer, "diabetes": load_diabetes}[name](return_X_y=True)
+    source = array_source(X, y)
+    ready = prepare(source, validation=0.1, seed=seed, scale_target=loss != "poisson")
+    liked = fit(ready, Settings(loss=loss, penalty=penalty, early_stopping=True)).history
+    lowest = fit(ready, Settings(loss=loss, penalty=penalty)).history
+    above = liked.last["loss"] - lowest.last["loss"]
+    assert above > 10 * lowest.gap_estimate
+    assert above <= liked.gap_bound <= 2 * above + 1.01 * lowest.gap_bound
+    if liked.rule == "certified":
+        assert liked.gap_bound <= above + 1.01 * lowest.gap_bound
+        assert above <= liked.gap_estimate <= above + 1.01 * lowest.gap_estimate
+        run = {"rule": liked.rule, "gap_estimate": liked.gap_estimate, "history": {"columns": liked.columns}}
+        assert "kept are earlier parameters" in left_sentence(run)
+    else:  # no estimate may have been made: then there is none, and not an infinite one
+        assert liked.gap_estimate is None or liked.gap_estimate <= liked.gap_bound
+    run = {"rule": lowest.rule, "gap_estimate": lowest.gap_estimate, "history": {"columns": lowest.columns}}
+    assert "earlier" not in left_sentence(run)
 
 
 def test_the_rule_is_named():

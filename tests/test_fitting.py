@@ -14,11 +14,12 @@ from descend.batches import order
 from descend.engines.reference import ReferenceEngine
 from descend.errors import InputError
 from descend.features import prepare
-from descend.fitting import fit, loss_unit, num_threads
+from descend.fitting import fit, num_threads
 from descend.objectives.losses import find_loss
 from descend.objectives.penalties import Penalty
 from descend.settings import Settings
 from descend.sources import array_source
+from descend.target_objective import loss_unit
 from descend.updates import OPTIMIZERS
 
 LOADERS = {"breast_cancer": load_breast_cancer, "diabetes": load_diabetes, "iris": load_iris}
@@ -214,12 +215,13 @@ def test_so_many_epochs_are_exactly_so_many(optimizer, batch_size):
     assert run.model.summary["epochs"] == 7.0
 
 
-def test_more_rows_than_there_are_is_refused_before_training():
-    """A batch size above the training rows is refused with their number."""
-    calls = []
-    with pytest.raises(InputError, match=r"151.*150"):
-        fit(prepared("iris"), Settings(batch_size=151), callbacks=[calls.append])
-    assert calls == []
+@pytest.mark.parametrize(
+    ("asked", "told"), [(151, "as asked: 151 are more than the training rows"), (150, "as asked")]
+)
+def test_more_rows_than_there_are_is_every_row(asked, told):
+    """A batch size above the training rows is the full batch's, and the reason says what was asked for."""
+    run = fit(prepared("iris"), Settings(batch_size=asked, optimizer="sgd", epochs=3))
+    assert (run.batch_size, run.batch_size_reason, run.history.last["updates"]) == (150, told, 3)
 
 
 def test_the_automatic_batch_size_is_the_fixed_rule():
@@ -347,3 +349,22 @@ def test_the_bound_that_is_named_is_where_descent_ends():
     assert below.stopped == "epochs"
     assert below.history.last["loss"] < 0.6 * below.history["loss"][0]
     assert above.stopped == "diverged"
+
+
+@pytest.mark.parametrize(
+    ("how", "asked"),
+    [
+        ({}, 1),
+        ({"fit_intercept": False}, 0),
+        ({"epochs": 3}, 0),
+        ({"tol": None, "seconds": 0.01}, 0),
+        ({"optimizer": "sgd", "epochs": 3}, 0),
+    ],
+    ids=str,
+)
+def test_the_best_constant_model_is_worked_out_for_the_certificate_alone(how, asked, monkeypatch):
+    """Its loss takes a pass over the targets, and only a run that ends by its certificate reads it."""
+    calls = []
+    monkeypatch.setattr("descend.fitting.constant_loss", lambda *args: calls.append(1))
+    fit(prepared("iris"), Settings(**how))
+    assert len(calls) == asked

@@ -18,6 +18,8 @@ def test_a_model_of_version_0_1_predicts_what_it_did() -> None:
     model = load(GOLDEN / "iris-0.1.descend")
     np.testing.assert_allclose(model.predict_proba(np.array(expected["rows"])), expected["probabilities"])
     assert model.history_.stopped == "converged"
+    params = model.get_params()  # of settings that the file does not know there are the defaults
+    assert (params["fit_intercept"], params["average"], params["class_weight"]) == (True, "auto", None)
 
 
 def test_a_comparison_of_version_0_1_renders() -> None:

@@ -37,6 +37,26 @@ def test_describing_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_products_use_one_thread_whatever_was_loaded_when() -> None:
+    """NumPy's BLAS, and the one that SciPy brings later, use one thread inside, and as many as before behind it."""
+    code = """
+import numpy
+from threadpoolctl import threadpool_info
+from descend.machine import one_blas_thread
+def threads(): return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+before = threads()
+with one_blas_thread(): print(threads() <= {1})
+import scipy.linalg
+with one_blas_thread(): print(threads() <= {1})
+print(threads() == before)
+"""
+    many = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "2")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | many
+    )
+    assert done.stdout.split() == ["True", "True", "True"]
+
+
 @pytest.mark.parametrize(
     ("files", "quota"),
     [

@@ -14,7 +14,7 @@ from descend.errors import InputError
 from descend.recipe import Phase
 from descend.settings import Settings
 from descend.training import train
-from descend.updates.schedules import PLATEAU_EPOCHS, find_schedule
+from descend.updates.schedules import PLATEAU_EPOCHS
 from descend.watching import Limits, Watch
 
 RNG = np.random.default_rng(0)
@@ -176,22 +176,31 @@ def test_saga_is_refused_for_a_loss_without_a_bound():
         LinearRegressor(loss="poisson", optimizer="saga").fit(X, SIDES)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw"])
-@pytest.mark.parametrize("schedule", ["cosine", "step", "plateau"])
-def test_every_optimizer_learns_under_every_schedule(optimizer, schedule):
-    """Twenty epochs on easy rows tell nine in ten of them right."""
-    assert find_schedule(schedule)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model = LinearClassifier(
-            optimizer=optimizer,
-            schedule=schedule,
-            learning_rate=0.02,
-            batch_size=8,
-            epochs=20,
-            random_state=0,
-        ).fit(X, SIDES)
-    assert model.score(X, SIDES) > 0.85
+RATES = {"sgd": 0.3, "momentum": 0.02, "adagrad": 0.3, "rmsprop": 0.02, "adam": 0.05, "adamw": 0.05}
+
+
+@pytest.mark.parametrize("optimizer", RATES)
+def test_every_optimizer_learns_under_every_schedule(optimizer):
+    """Twenty epochs leave at most 3 % of the gain, and end elsewhere where the rate falls by the epoch."""
+    lowest = LinearClassifier(optimizer="lbfgs", random_state=0).fit(X, SIDES).history_.last["loss"]
+    ends = {}
+    for schedule in ("constant", "cosine", "step", "plateau"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = LinearClassifier(
+                optimizer=optimizer,
+                schedule=schedule,
+                learning_rate=RATES[optimizer],
+                batch_size=8,
+                epochs=20,
+                random_state=0,
+            ).fit(X, SIDES)
+        losses = model.history_["loss"]
+        assert losses[-1] - lowest <= 0.03 * (losses[0] - lowest), schedule
+        ends[schedule] = model.coef_
+    for schedule in ("cosine", "step"):
+        assert np.abs(ends[schedule] - ends["constant"]).max() > 0.1, schedule
+    assert np.abs(ends["cosine"] - ends["step"]).max() > 0.1
 
 
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])

@@ -76,7 +76,7 @@ def test_rows_that_cannot_be_predicted(estimator, kind, rows, said):
     """Predict raises ValueError naming X, also for fewer columns than were learnt."""
     model = estimator(random_state=0).fit(KINDS[kind](X), Y)
     before = dict(vars(model))
-    with pytest.raises(ValueError, match=rf"{said}|feature"):
+    with pytest.raises(ValueError, match=said):
         model.predict(rows)
     with pytest.raises(ValueError, match=r"feature|columns"):
         model.predict(KINDS[kind](X[:, :3]))

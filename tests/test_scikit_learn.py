@@ -194,74 +194,9 @@ def test_weights_are_exact_in_expectation_at_batch_size_one(name):
     np.testing.assert_allclose(np.mean(single, axis=0), sums.gradient / whole.sum(), rtol=1e-10)
 
 
-@pytest.mark.parametrize("batch_size", [1, "full", "auto"])
-def test_a_class_of_weight_zero_is_absent(batch_size):
-    """Where every row of a class has weight 0 the class is unknown, as if its rows had been left out."""
-    X, y = IRIS
-    kept = y != 1
-    one = LinearClassifier(batch_size=batch_size, random_state=0).fit(X, y, sample_weight=kept.astype(float))
-    other = LinearClassifier(batch_size=batch_size, random_state=0).fit(X[kept], y[kept])
-    np.testing.assert_array_equal(one.classes_, [0, 2])
-    # Rows of weight 0 shift the others in the sums: they round differently.
-    np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(X), rtol=1e-8)
-
-
 # --- refusals --------------------------------------------------------------------------------------
 
 X0, Y0 = CANCER
-
-
-def changed(value):
-    X = X0.copy()
-    X[3, 2] = value
-    return X
-
-
-def text_in(X):
-    X = X.astype(object)
-    X[0, 0] = "a"
-    return X
-
-
-BAD = {
-    "nan": (changed(np.nan), Y0, None, "X contains NaN"),
-    "infinite": (changed(np.inf), Y0, None, "X contains infinity"),
-    "object": (text_in(X0), Y0, None, "could not convert string to float"),
-    "complex": (X0 * 1j, Y0, None, "Complex data not supported"),
-    "1-D": (X0[:, 0], Y0, None, "Expected 2D array, got 1D"),
-    "3-D": (X0[:, :, None], Y0, None, "X with dim 3|dim 3"),
-    "empty": (X0[:0], Y0[:0], None, "0 sample"),
-    "one row": (X0[:1], Y0[:1], None, "1 sample"),
-    "no columns": (X0[:, :0], Y0, None, "0 feature"),
-    "lengths": (X0, Y0[:-1], None, "inconsistent numbers of samples"),
-    "y nan": (X0, np.where(Y0 == 1, np.nan, 0.0), None, "y contains NaN"),
-    "y none": (X0, None, None, "requires y"),
-    "zero": (X0, Y0, np.zeros(len(Y0)), "sample_weight|Sample weights"),
-    "negative": (X0, Y0, np.where(Y0 == 1, 1.0, -1.0), "sample_weight"),
-    "weight nan": (X0, Y0, np.full(len(Y0), np.nan), "sample_weight"),
-    "weight infinite": (X0, Y0, np.full(len(Y0), np.inf), "sample_weight"),
-    "weight text": (X0, Y0, np.full(len(Y0), "a"), "sample_weight"),
-    "weight lengths": (X0, Y0, np.ones(3), "sample_weight"),
-    "weight 2-D": (X0, Y0, np.ones((len(Y0), 2)), "sample_weight"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-@pytest.mark.parametrize("estimator", [LinearClassifier, LinearRegressor])
-def test_a_refused_fit_leaves_nothing(estimator, name):
-    """A value that cannot be used raises ValueError naming it; nothing is set, and an old fit keeps all."""
-    X, y, weights, said = BAD[name]
-    model = estimator(random_state=0)
-    before = dict(vars(model))
-    with pytest.raises(ValueError, match=said):
-        model.fit(X, y, sample_weight=weights)
-    assert vars(model) == before
-    model.fit(X0[:, :3], Y0)
-    before = dict(vars(model))
-    with pytest.raises(ValueError, match=said):
-        model.fit(X, y, sample_weight=weights)
-    assert vars(model).keys() == before.keys()
-    assert all(vars(model)[key] is before[key] for key in before)
 
 
 @pytest.mark.parametrize("weights", [[0.0, 0.0, 0.0], [1.0, -1.0, 1.0], [1.0, 1.0], [np.nan, 1.0, 1.0]])

@@ -7,12 +7,13 @@ import pytest
 
 from descend.engines.reference import ReferenceEngine
 from descend.features import prepare
-from descend.fitting import fit, loss_unit
+from descend.fitting import fit
 from descend.objectives.losses import find_loss
 from descend.objectives.penalties import Penalty
 from descend.settings import Settings
 from descend.sources import open_source
 from descend.surface import GRID, MOST_POINTS, loss_surface
+from descend.target_objective import loss_unit
 
 
 @pytest.fixture(scope="module", params=["sklearn:iris", "sklearn:diabetes", "sklearn:breast_cancer"])

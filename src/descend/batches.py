@@ -46,23 +46,33 @@ class Visits:
 
 
 def order(seed: int, epoch: int, num_visits: int) -> IntArray:
-    """The places 0 … num_visits − 1 in the order of this epoch, int64.
+    """The places 0 … num_visits − 1 in the order of this epoch, int32 where that holds them.
 
     >>> sorted(order(seed=0, epoch=3, num_visits=5).tolist())
     [0, 1, 2, 3, 4]
     """
-    from descend.engines.order import fill_order  # compiled: costs a second, which `--help` need not pay
+    from descend.engines import order as kernels  # compiled: costs a second, which `--help` need not pay
 
     state = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
-    strip, run = (STRIP, 1) if num_visits < LARGE else (LARGE_STRIP, RUN)
-    places = np.empty(num_visits, dtype=np.int64)
-    fill_order(state, strip, WINDOW, run, np.empty(-(-num_visits // strip), dtype=np.int64), places)
+    run = 1 if num_visits < LARGE else RUN
+    strip, window = (STRIP if run == 1 else LARGE_STRIP) // run, WINDOW // run
+    places: IntArray = np.empty(num_visits, dtype=row_number(num_visits))
+    runs = places if run == 1 else np.empty(num_visits // run, dtype=places.dtype)
+    kernels.fill_order(state, strip, window, np.empty(-(-len(runs) // strip), dtype=places.dtype), runs)
+    if run > 1:
+        kernels.write_runs(state, runs, run, places)
     return places
+
+
+def row_number(num_rows: int) -> type[np.integer[Any]]:
+    """The type that row numbers are kept in: of a narrow row the number is a tenth of what is read."""
+    return np.int32 if num_rows < 2**31 else np.int64
 
 
 def shuffle(visits: Visits, seed: int, epoch: int, in_order: bool = False) -> IntArray:
     """Row numbers in the order of this epoch, shape (N,). ``in_order`` leaves the rows as they lie."""
-    places = np.arange(visits.num_visits) if in_order else order(seed, epoch, visits.num_visits)
+    dtype = row_number(visits.num_visits)
+    places = np.arange(visits.num_visits, dtype=dtype) if in_order else order(seed, epoch, visits.num_visits)
     if visits.rows is not None:
         for start in range(0, len(places), WINDOW):  # in place: an epoch's order is kept once
             part = places[start : start + WINDOW]
@@ -73,12 +83,14 @@ def shuffle(visits: Visits, seed: int, epoch: int, in_order: bool = False) -> In
 def check_batch_size(batch_size: object, num_rows: int | None = None) -> int | str:
     """``batch_size`` as an int, ``"full"`` or ``"auto"``.
 
-    Raises ``InputError`` for anything else, and for a number above ``num_rows`` when that is known.
+    A number above ``num_rows``, when that is known, is every row. Raises ``InputError`` for anything else.
 
     >>> check_batch_size("32"), check_batch_size("full")
     (32, 'full')
+    >>> check_batch_size(200, num_rows=150)
+    150
     """
-    accepted = 'a whole number from 1 up to the number of rows, "full" or "auto"'
+    accepted = 'a whole number from 1 on, "full" or "auto"'
     if isinstance(batch_size, str):
         text = batch_size.strip().lower()
         if text in ("full", "auto"):
@@ -91,12 +103,7 @@ def check_batch_size(batch_size: object, num_rows: int | None = None) -> int | s
         raise InputError(f"batch size {batch_size!r} is not one; {accepted} is needed")
     if batch_size < 1:
         raise InputError(f"batch size {batch_size} is below 1; {accepted} is needed")
-    if num_rows is not None and batch_size > num_rows:
-        raise InputError(
-            f"batch size {batch_size} is more than the {num_rows} training rows; "
-            f'choose at most {num_rows}, or "full" for all of them'
-        )
-    return int(batch_size)
+    return int(batch_size) if num_rows is None else min(int(batch_size), num_rows)
 
 
 def kind_of(batch_size: int, num_rows: int) -> str:

@@ -15,10 +15,11 @@ import psutil
 from descend.batches import check_batch_size, kind_of
 from descend.claims import GradientNoise, Kind, answer_claims, verdict
 from descend.errors import InputError
-from descend.fitting import Run, find_objective, fit, loss_unit
+from descend.fitting import Run, fit
 from descend.machine import describe_machine
 from descend.settings import Settings
 from descend.surface import loss_surface
+from descend.target_objective import find_objective, loss_unit
 from descend.watching import Observation
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class _KindRuns:
 
 
 def check_batch_sizes(batch_sizes: Sequence[int | str], num_rows: int) -> list[int]:
-    """The batch sizes as rows, checked; raises ``InputError`` for none, repeated or impossible ones."""
+    """The batch sizes as rows, checked; each once; raises ``InputError`` for none or impossible ones."""
     sizes = []
     for wanted in batch_sizes:
         size = check_batch_size(wanted, num_rows)

@@ -17,11 +17,14 @@ FLOATS = (np.float64, np.float32)
 
 @contextmanager
 def all_or_nothing(estimator: Any) -> Iterator[None]:
-    """An error inside leaves the estimator's attributes as they were; Ctrl-C keeps what was learnt."""
+    """Whatever ends the inside, Ctrl-C too, leaves the estimator's attributes as they were.
+
+    Ctrl-C in the midst of training does not come here: it ends the run with what was learnt.
+    """
     before = dict(vars(estimator))
     try:
         yield
-    except Exception:
+    except BaseException:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise

@@ -29,6 +29,7 @@ from descend.estimator_checks import (
     refuse_no_columns,
 )
 from descend.features import prepare
+from descend.features.class_weights import read_weight, written_weight
 from descend.fitting import fit as run_fit
 from descend.models.linear import LinearModel
 from descend.models.scaling import parameters_for
@@ -46,6 +47,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     _takes_outputs = False
     """Whether ``y`` may have several columns."""
     model_: Any
+    batch_size_: int
 
     def __init__(
         self,
@@ -114,7 +116,8 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         counts like the row twice.
 
         Raises ``ValueError`` (``descend.InputError`` where descend finds it) naming the argument, before
-        anything is trained. Ctrl-C leaves a fitted estimator behind and goes on as ``KeyboardInterrupt``.
+        anything is trained. Ctrl-C while training leaves behind what was learnt so far, before it the estimator as it
+        was, and goes on as ``KeyboardInterrupt``.
         """
         settings = self._settings().checked()
         with all_or_nothing(self):
@@ -133,9 +136,9 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             )
             callbacks = [*self.callbacks, *([tell] if self.verbose else [])]
             run = self._train(prepared, settings, callbacks)
-        self._stream = self._class_counts = None
-        self._learned = prepared.learned.without_rows() if prepared.learned else None
-        self._adopt(run.model)
+            self._stream = self._class_counts = None
+            self._learned = prepared.learned.without_rows() if prepared.learned else None
+            self._adopt(run.model)
         self._warn()
         if run.stopped == "interrupted" and not self._stopped_by_callback():
             raise KeyboardInterrupt
@@ -229,6 +232,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         """Takes the model's results as the estimator's own attributes."""
         self.model_ = model
         self.history_ = model.history
+        self.batch_size_ = model.summary["batch_size"]
         self.n_iter_ = max(1, ceil(model.history.last["epoch"]))
 
     def _warn(self) -> None:
@@ -271,6 +275,8 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _of(cls, model: Any) -> Self:
         """An estimator around a model that was loaded."""
         estimator = cls(**cls._parameters(model.summary["asked"]))
+        if "class_weight" in model.summary:
+            estimator.set_params(class_weight=read_weight(model.summary["class_weight"]))
         names = model.features.input_names
         estimator._from_table = not model.features.is_matrix
         estimator.n_features_in_ = len(names)
@@ -328,17 +334,21 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     epsilon, quantile : not used; settings of losses for numbers
     fit_intercept : without one the model goes through 0, and columns (and numbers to predict) are not shifted
     standardize : scale columns to mean 0 and deviation 1 inside; ``coef_`` is for columns as they came
-    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch), or "auto"
+    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch; so is a number above the rows), or
+        "auto"
     optimizer : "auto", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "saga", "lbfgs",
         "newton"
     learning_rate : "auto" (from curvature, for this batch size) or a number
     schedule : "constant", "inverse-scaling", "plateau"; "linear", "cosine", "step" need epochs
     clip : the longest gradient of a batch, penalty apart; None: any
     epochs : None (until nothing is gained) or exactly so many
-    tol : share of the total gain below which a quarter of the epochs counts as having gained nothing (× 0.1)
-    early_stopping, validation_fraction, n_iter_no_change : stop when held-out rows gain nothing; keep the best
-    average : True or "tail": the last half of the parameters; "polyak": all; "auto": the tail with the automatic
-        rate, unless full batch or an L1 penalty
+    tol : "auto", "saga", "lbfgs" and "newton" end when what is left to gain is certified to be below half this share
+        of what was gained, the others when the last quarter of the epochs gained less than a tenth of it; None: never
+    early_stopping, validation_fraction : hold rows out; end when they gain nothing more, and keep the best
+    n_iter_no_change : the least number of epochs that "the last quarter" and "nothing more" are taken for
+    average : True or "tail": the mean over the last third to last 56 % of all steps; "polyak": over all; False: none.
+        "auto": the tail where sgd, momentum or nesterov has the automatic rate, unless full batch or an L1 penalty.
+        Anything but "auto" makes optimizer "auto" plain SGD
     class_weight : None, "balanced" (n / (K · rows of the class)), or {class: weight}
     shuffle, warm_start, random_state, verbose : as in scikit-learn
     reduction : "mean" or "sum" over the rows of a batch
@@ -349,7 +359,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     ----------
     coef_ : (1 or K, d), for columns as they came; intercept_ : (1 or K,); classes_ : (K,), sorted
     standardized_coef_ : (1 or K, d): what one deviation of a column adds to the score
-    n_iter_ : epochs, rounded up; history_ : ``descend.History``; model_ : ``LinearModel``
+    n_iter_ : epochs, rounded up; batch_size_ : rows for each update, as they were taken
+    history_ : ``descend.History``; model_ : ``LinearModel``
     n_features_in_, feature_names_in_ : as in scikit-learn
 
     Examples
@@ -488,6 +499,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
 
     def _adopt(self, model: LinearModel) -> None:
         super()._adopt(model)
+        model.summary["class_weight"] = written_weight(self.class_weight, model.target.classes)
         if not hasattr(self, "classes_"):
             self.classes_ = np.asarray(model.target.classes)
         else:  # a class whose rows all weigh nothing is absent

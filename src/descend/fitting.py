@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from descend.advice import faster_whole
 from descend.averaging import PolyakAverage, TailAverage
-from descend.batches import Visits, check_batch_size
-from descend.engines.base import Rule, State
-from descend.errors import InputError
+from descend.engines.base import State
 from descend.history import History
-from descend.learning_rate import Rate, automatic_rate, batch_curvature
-from descend.machine import usable_cores
+from descend.learning_rate import Rate, batch_curvature
+from descend.machine import one_blas_thread, usable_cores
 from descend.models.linear import LinearModel, initialise
-from descend.objectives.losses import LOG_LOSS, LOSSES, POISSON, SOFTMAX, SQUARED_ERROR, Loss, find_loss
-from descend.objectives.penalties import Penalty, find_penalty
-from descend.recipe import WHOLE, Phase, untuned_phases
-from descend.settings import SMALL_TABLE, Settings, default_batch_size, default_optimizer, most_epochs
+from descend.planning import Plan, resolve
+from descend.recipe import WHOLE
+from descend.settings import SMALL_TABLE, Settings, most_epochs
+from descend.target_objective import constant_loss, first_intercept, loss_unit
 from descend.training import train
 from descend.troubles import column_scales, troubles
 from descend.types import Dataset, FloatArray
-from descend.updates import Optimizer, find_optimizer
-from descend.updates.schedules import find_schedule
 from descend.watching import Callback, Limits, Watch
 
 if TYPE_CHECKING:
-    from descend.engines.curvature import Curvature
-    from descend.engines.preconditioner import Preconditioner
-    from descend.features import Prepared, Target
+    from descend.features import Prepared
 
 SOLVED = 1e-20
 ASKED = (
@@ -49,13 +41,18 @@ ASKED = (
     "schedule",
     "clip",
     "reduction",
+    "fit_intercept",
+    "standardize",
+    "momentum",
+    "epochs",
+    "tol",
+    "n_iter_no_change",
+    "average",
+    "shuffle",
 )
+"""What a model file keeps of the settings: an estimator that is loaded has them again."""
 SOLVED_CORNERS = 1e-5
 """The least share of the gain that is left to gain on a small table, where corners of the loss are rounded."""
-SAFETY = 4.0
-"""Poisson's curvature has no bound: rates go by so many times that of the constant model."""
-MOST_NEWTON_ROWS = 4000
-"""Above this L-BFGS's passes in compiled loops take less than the Hessian does in NumPy."""
 AVERAGE_ROWS = 16
 """The average takes in the parameters every 16 rows: at batch size 1 every step would double the step's cost."""
 
@@ -78,227 +75,6 @@ class Run:
         return self.history.stopped
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run will do, every ``auto`` resolved."""
-
-    loss: Loss
-    penalty: Penalty
-    batch_size: int
-    batch_size_reason: str
-    optimizer: str
-    rate: Rate
-    visits: Visits
-    average: bool
-    curvature: Curvature
-    phases: tuple[Phase, ...]
-    preconditioner: Preconditioner | None = None
-    precondition_steps: bool = False
-
-    @property
-    def untuned(self) -> bool:
-        """Whether nothing was set: several phases, and an end that descend finds and certifies."""
-        return not self.phases[-1].rule.optimizer.elementwise
-
-
-def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
-    """Settles every setting that was left to descend; raises ``InputError`` where one does not fit the data."""
-    from descend.engines.preconditioner import MOST_COLUMNS
-
-    data, target = prepared.train, prepared.target
-    loss, penalty = find_objective(data, target, settings)
-    wanted, reason = settings.batch_size, "as asked"
-    # One step by the covariance, which is made anyway, ends at the optimum.
-    solved = loss.code == SQUARED_ERROR and data.num_columns <= MOST_COLUMNS and settings.optimizer == "auto"
-    if wanted == "auto" and is_untuned(settings) and (loss.has_corners or not loss.has_bound or solved):
-        wanted, reason = "full", f"{loss.name} is solved on every row at once"
-    if penalty.l1 and wanted == "auto" and data.is_sparse and data.num_rows > SMALL_TABLE:
-        # A step of one sparse row costs that row alone, so many small steps cost no more than few larger ones.
-        wanted, reason = 1, "fixed rule: L1 on sparse rows takes them one by one; not measured"
-    if settings.optimizer in WHOLE:
-        wanted, reason = "full", f"{settings.optimizer} works on every row at once"
-    elif wanted == "auto":
-        wanted, reason = default_batch_size(data.num_rows)
-    batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
-    if settings.optimizer == "saga":
-        _check_saga(loss)
-    if is_untuned(settings):
-        return _untuned_plan(data, settings, loss, penalty, batch_size, reason, target.num_outputs)
-    return _plan_of_one(data, settings, loss, penalty, batch_size, reason, epochs)
-
-
-def _check_saga(loss: Loss) -> None:
-    if loss.has_corners:
-        raise InputError(
-            f"optimizer 'saga' does not go with loss {loss.name!r}, whose slope jumps; "
-            'take "auto", "sgd" or "lbfgs"'
-        )
-    if not loss.has_bound:
-        raise InputError(
-            f"optimizer 'saga' does not go with loss {loss.name!r}: its rate comes from the largest second "
-            'derivative, and this loss has none; take "auto", "sgd" or "lbfgs"'
-        )
-
-
-def find_objective(data: Dataset, target: Target, settings: Settings) -> tuple[Loss, Penalty]:
-    """Loss and penalty for the target as it is scaled; raises ``InputError`` where they do not fit it."""
-    scale = float(np.sqrt(np.mean(np.square(target.scale)))) if target.task == "regression" else 1.0
-    loss = find_loss(
-        settings.loss, target.task, target.num_outputs, settings.epsilon, settings.quantile, scale
-    )
-    penalty = find_penalty(settings.penalty, settings.alpha, settings.l1_ratio, loss.degree, scale)
-    if loss.code == POISSON:
-        lowest = float(data.y.min() * target.scale[0] + target.mean[0])
-        if lowest < 0.0:
-            raise InputError(
-                f"loss is 'poisson', but the target goes down to {lowest:g}; counts ≥ 0 are needed"
-            )
-        loss = replace(loss, curvature=SAFETY * float(_mean_counts(data).max()))
-    return loss, penalty
-
-
-def is_untuned(settings: Settings) -> bool:
-    """Whether optimizer and rate are both left to descend, and nothing else asks for plain steps."""
-    return (
-        settings.optimizer == "auto"
-        and settings.learning_rate == "auto"
-        and settings.schedule == "constant"
-        and settings.reduction == "mean"
-        and settings.average == "auto"
-        and settings.clip is None
-    ) or settings.optimizer in ("saga", *WHOLE)
-
-
-def _plan_of_one(
-    data: Dataset,
-    settings: Settings,
-    loss: Loss,
-    penalty: Penalty,
-    batch_size: int,
-    reason: str,
-    epochs: int,
-) -> Plan:
-    """One optimizer from the first epoch to the last."""
-    from descend.engines.curvature import measure_curvature
-
-    full_batch = batch_size >= data.num_rows
-    name = default_optimizer(full_batch) if settings.optimizer == "auto" else settings.optimizer
-    optimizer = find_optimizer(name)
-    by_curvature = settings.learning_rate == "auto" and not optimizer.scale_free
-    curvature = measure_curvature(data, loss, settings.seed, split=by_curvature and not full_batch)
-    rate = choose_rate(settings, optimizer, batch_size, penalty, curvature)
-    # An average of weights that are zero now and then is not zero.
-    by_itself = by_curvature and not full_batch and not penalty.l1
-    average = by_itself if settings.average == "auto" else bool(settings.average)
-    rule = Rule(
-        optimizer=optimizer,
-        rate=rate.value,
-        schedule=find_schedule(settings.schedule),
-        momentum=settings.momentum,
-        num_steps=epochs * -(-curvature.visits.num_visits // batch_size),
-        sum_rows=settings.reduction == "sum",
-        fit_intercept=settings.fit_intercept,
-        clip=settings.clip or 0.0,
-    )
-    phase = Phase(name, rule, 0 if full_batch else batch_size, epochs)
-    return Plan(loss, penalty, batch_size, reason, name, rate, curvature.visits, average, curvature, (phase,))
-
-
-def _untuned_plan(
-    data: Dataset,
-    settings: Settings,
-    loss: Loss,
-    penalty: Penalty,
-    batch_size: int,
-    reason: str,
-    num_outputs: int,
-) -> Plan:
-    """The recipe of ``recipe.py``: the preconditioner where the columns allow it, and rates from L(B)."""
-    from descend.engines.curvature import Curvature, measure_curvature, split_heavy_rows
-    from descend.engines.newton import is_small
-    from descend.engines.preconditioner import MOST_COLUMNS, precondition
-
-    full_batch = batch_size >= data.num_rows
-    fits = data.num_columns <= MOST_COLUMNS and _needs_matrix(data, loss, penalty, num_outputs)
-    saga = settings.optimizer == "saga" or (not loss.has_corners and loss.has_bound)
-    # Applied to a batch's gradient the matrix costs d² a step; below d / 4 rows that is more than the rows do.
-    # Mixtures of weights have no corners at zero, so that with L1 only the finish goes by it.
-    steps_too = fits and not full_batch and 4 * batch_size >= data.num_columns and not data.is_sparse
-    steps_too = steps_too and saga and not penalty.l1
-    matrix = None
-    if fits:
-        matrix = precondition(data, loss.curvature, penalty.alpha, steps_too, settings.fit_intercept)
-    known = None if matrix is None else (max(matrix.bend - penalty.alpha, 0.0), matrix.direction)
-    split = not full_batch and not steps_too
-    curvature = measure_curvature(data, loss, settings.seed, split, known)
-    if steps_too and matrix is not None and matrix.norms is not None:
-        visits = split_heavy_rows(matrix.norms, settings.seed)
-        if visits.weights is not None:
-            matrix.norms[:] *= visits.weights
-        curvature = Curvature(curvature.mean, float(matrix.norms.max()), curvature.direction, visits)
-        mean, row = 1.0, curvature.row
-        matrix = replace(matrix, norms=None)  # 8 bytes a row less for the run
-    else:
-        visits = curvature.visits
-        mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
-    full_term, single_term = batch_curvature(batch_size, visits.num_visits, mean, row)
-    # With L1 a Hessian of the weights that are not 0, on a sample of rows at need, is nearly always to be had.
-    small = penalty.l1 > 0.0 or is_small(data.num_rows, data.num_columns, num_outputs)
-    if not loss.has_corners and matrix is not None and data.num_rows > MOST_NEWTON_ROWS and not penalty.l1:
-        small = False
-    phases = untuned_phases(
-        0 if full_batch and settings.optimizer != "saga" else batch_size,
-        visits.num_visits,
-        full_term,
-        single_term,
-        settings.fit_intercept,
-        straight_to_finish=settings.batch_size == "auto",
-        small=small,
-        named=settings.optimizer,
-        has_corners=loss.has_corners,
-        by_sgd=not saga,
-    )
-    rate = Rate(phases[0].rule.rate, 2.0 / (full_term + single_term), "from curvature, at every batch size")
-    return Plan(
-        loss,
-        penalty,
-        batch_size,
-        reason,
-        "+".join(dict.fromkeys(phase.name for phase in phases))
-        if settings.optimizer == "auto"
-        else settings.optimizer,
-        rate,
-        visits,
-        False,
-        curvature,
-        phases,
-        matrix,
-        steps_too,
-    )
-
-
-def _needs_matrix(data: Dataset, loss: Loss, penalty: Penalty, num_outputs: int) -> bool:
-    """Whether the bound's matrix is of use: with L1 not where Hessians at the parameters are cheap to have."""
-    from descend.engines.proximal import MOST_AT_ONCE
-
-    hessians = not loss.has_corners and loss.code != SQUARED_ERROR
-    return not (penalty.l1 and hessians and num_outputs * (data.num_columns + 1) <= MOST_AT_ONCE)
-
-
-def choose_rate(
-    settings: Settings, optimizer: Optimizer, batch_size: int, penalty: Penalty, curvature: Curvature
-) -> Rate:
-    """The rate asked for, or the automatic one; "sum" takes steps B times as long, so it gets 1/B of the rate."""
-    mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
-    num_visits = curvature.visits.num_visits
-    if settings.learning_rate != "auto":
-        return Rate(float(settings.learning_rate), 2.0 / mean, "as asked")
-    rate = automatic_rate(optimizer, batch_size, num_visits, mean, row, settings.momentum)
-    if settings.reduction == "sum":
-        return replace(rate, value=rate.value / batch_size, bound=rate.bound / batch_size)
-    return rate
-
-
 def fit(
     prepared: Prepared,
     settings: Settings,
@@ -310,14 +86,13 @@ def fit(
     """Trains a linear model.
 
     ``initial`` (k, d + 1): start there instead of at zero. ``give_up_after`` epochs a run ends that has neither
-    ``epochs`` nor stops by itself.
+    ``epochs`` nor stops by itself; such a run is one of a comparison, and gets no advice.
     """
     from descend.engines.choose import make_engine
 
     settings = settings.checked()
     data = prepared.train
     epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
-    started = time.perf_counter()
     plan = resolve(prepared, settings, epochs)
     threads = num_threads(settings.threads)
     engine = make_engine(
@@ -336,13 +111,14 @@ def fit(
     if prepared.validation is not None:
         validation = make_engine(prepared.validation, plan.loss, plan.penalty, threads=threads)
     path: list[FloatArray] = []
+    tol = tolerance(settings, plan, data)
     watch = Watch(
         engine,
         plan.visits.num_visits,
         Limits(
             epochs=epochs,
             seconds=settings.seconds,
-            tol=tolerance(settings, plan, data),
+            tol=tol,
             asked=None if settings.epochs is not None else settings.tol,
             rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
             patience=settings.n_iter_no_change,
@@ -350,7 +126,7 @@ def fit(
             certify=plan.untuned,
             close=settings.optimizer == "auto",
             constant=constant_loss(plan.loss, data, prepared.target.num_outputs)
-            if settings.fit_intercept
+            if plan.untuned and settings.fit_intercept and tol is not None
             else None,
             plateau=settings.schedule == "plateau",
             exact=settings.epochs is not None and not settings.early_stopping,
@@ -377,10 +153,9 @@ def fit(
             engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle
         )
     history = watch.history
-    if settings.optimizer != "auto" or settings.batch_size not in ("auto", "full"):
-        history.advice = faster_whole(
-            engine, data, plan.loss, plan.penalty, len(parameters), time.perf_counter() - started
-        )
+    if give_up_after is None and _may_be_slow(settings, plan, data.num_rows):
+        seconds = history.last["seconds"]  # of training: a kernel's first compilation is no reason to change
+        history.advice = faster_whole(engine, data, plan.loss, plan.penalty, len(parameters), seconds)
     say_what_is_left(history, watch, plan, parameters)
     if plan.untuned and settings.epochs is None and history.stopped in ("epochs", "time"):
         left = (
@@ -398,6 +173,13 @@ def fit(
     return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, path)
 
 
+def _may_be_slow(settings: Settings, plan: Plan, num_rows: int) -> bool:
+    """Whether something was set that keeps the run from a method of every row at once."""
+    if settings.optimizer != "auto":
+        return settings.optimizer not in WHOLE
+    return settings.batch_size != "auto" and plan.batch_size < num_rows
+
+
 def say_what_is_left(history: History, watch: Watch, plan: Plan, parameters: FloatArray) -> None:
     """Which rule ended the run; the estimate of what is left to gain, and the bound beside it."""
     history.rule = history.stopped.replace("_", " ")
@@ -405,47 +187,19 @@ def say_what_is_left(history: History, watch: Watch, plan: Plan, parameters: Flo
         history.rule = "certified" if watch.certified else "nothing gained"
     if not plan.untuned or history.stopped == "diverged":
         return
-    bound = watch.bound if watch.bound is not None else watch.engine.gap_bound(parameters)
+    bound = watch.bound if watch.bound is not None else _bound(watch, parameters)
     history.gap_bound = None if bound is None else bound * watch.unit
-    history.gap_estimate = None if watch.gap is None else watch.gap * watch.unit
+    gap = watch.gap if watch.gap is None or bound is None else min(watch.gap, bound)
+    history.gap_estimate = None if gap is None else gap * watch.unit
 
 
-def first_intercept(loss: Loss, data: Dataset, num_outputs: int) -> FloatArray | float:
-    """Where training starts: at the best constant model where a formula gives it, else at zero.
-
-    From zero nearly all that log loss gains on a rare class would be the intercept's, and poisson's eˢ bends too much
-    between zero and the mean.
-    """
-    if loss.code == POISSON:
-        return np.log(_mean_counts(data))
-    if loss.code not in (LOG_LOSS, SOFTMAX):
-        return 0.0
-    logs = np.log(np.maximum(_class_shares(data, num_outputs), 0.5 / data.num_rows))
-    return np.asarray(logs[1:] - logs[:1] if loss.code == LOG_LOSS else logs - logs.mean())
-
-
-def constant_loss(loss: Loss, data: Dataset, num_outputs: int) -> float | None:
-    """The loss of the best constant model; None where no formula gives it."""
-    if loss.code == SQUARED_ERROR:
-        mean = np.average(data.y, axis=0, weights=data.weights)
-        return 0.5 * float(np.average(np.square(data.y - mean), axis=0, weights=data.weights).sum())
-    if loss.code not in (LOG_LOSS, SOFTMAX):
-        return None
-    shares = _class_shares(data, num_outputs)
-    return -float(np.sum(shares * np.log(np.maximum(shares, np.finfo(float).tiny))))
-
-
-def _class_shares(data: Dataset, num_outputs: int) -> FloatArray:
-    """The share of the weight that each class has."""
-    codes = data.y[:, 0].astype(np.intp)
-    sums = np.bincount(codes, weights=data.weights, minlength=max(2, num_outputs))
-    return np.asarray(sums / sums.sum())
-
-
-def _mean_counts(data: Dataset) -> FloatArray:
-    """The mean of each output; of nothing but zeros half a count, for rows to come may hold more."""
-    mean = np.average(data.y, axis=0, weights=data.weights)
-    return np.where(mean > 0.0, mean, 0.5 / data.num_rows)
+def _bound(watch: Watch, parameters: FloatArray) -> float | None:
+    """The least that bounds what is left to gain, told of the parameters themselves or of the last ones below."""
+    bounds = [watch.engine.gap_bound(parameters)]
+    if watch.kept_above > 0.0:
+        last = watch.engine.gap_bound(watch.latest.parameters)
+        bounds.append(None if last is None else last + watch.kept_above)
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 def tolerance(settings: Settings, plan: Plan, data: Dataset) -> float | None:
@@ -464,28 +218,6 @@ def tolerance(settings: Settings, plan: Plan, data: Dataset) -> float | None:
 def average_of(settings: Settings) -> TailAverage:
     """Which average of the parameters is kept, where one is."""
     return PolyakAverage() if settings.average == "polyak" else TailAverage()
-
-
-def one_blas_thread() -> Any:
-    """A context in which NumPy's products use one thread: they are small here, and their sums must not vary."""
-    return _blas().limit(limits=1)
-
-
-@cache
-def _blas() -> Any:
-    """NumPy's library for products; to look for it takes as long as a small fit."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController().select(user_api="blas")
-
-
-def loss_unit(target: Target, loss: str | None = None) -> float:
-    """The loss in the target's units over that of the standardised target; squared error's by default."""
-    if target.task == "classification":
-        return 1.0
-    square = float(np.mean(np.square(target.scale)))
-    degree = LOSSES[loss or "squared_error"].degree
-    return square if degree == 2 else float(square ** (0.5 * degree))
 
 
 def num_threads(threads: int | str) -> int:

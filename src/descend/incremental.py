@@ -20,18 +20,13 @@ from descend.batches import Visits, check_batch_size, shuffle
 from descend.engines.base import Rule
 from descend.errors import InputError, one_of
 from descend.features.class_weights import ClassWeight, class_weights
-from descend.fitting import (
-    ASKED,
-    AVERAGE_ROWS,
-    choose_rate,
-    find_objective,
-    first_intercept,
-    loss_unit,
-    one_blas_thread,
-)
+from descend.fitting import ASKED, AVERAGE_ROWS
 from descend.learning_rate import Rate
+from descend.machine import one_blas_thread
+from descend.planning import choose_rate
 from descend.settings import Settings
-from descend.stream import Rows, Stream, copied, in_new_scaling, with_early_rows
+from descend.stream import Rows, Stream, carried_over, copied, in_new_scaling, with_early_rows
+from descend.target_objective import find_objective, first_intercept, loss_unit
 from descend.types import Dataset, FloatArray
 from descend.updates import OPTIMIZERS, Optimizer, find_optimizer
 from descend.updates.schedules import find_schedule
@@ -51,7 +46,10 @@ def add_rows(
     stream: Stream, rows: Rows, settings: Settings, class_weight: ClassWeight, seed: int
 ) -> tuple[Stream, str | None]:
     """One epoch over ``rows``. Returns the new stream, and what to tell about a block that diverged."""
+    from descend.engines.choose import make_engine
+
     optimizer = _optimizer(settings)
+    came = stream
     stream, rows = with_early_rows(stream, rows)
     stream = in_new_scaling(stream, rows, settings)
     target = stream.model.target
@@ -85,8 +83,6 @@ def add_rows(
         fit_intercept=settings.fit_intercept,
         clip=settings.clip or 0.0,
     )
-    from descend.engines.choose import make_engine
-
     engine = make_engine(
         data,
         loss,
@@ -111,7 +107,9 @@ def add_rows(
         last_loss = engine.mean_loss(stream.state.parameters)
         trouble = None
         if not last_loss <= bound:
-            stream.state, stream.tail = before
+            # Early rows were learnt anew: what they had taught is with the stream that came.
+            begun_anew = came.early is not None and came.model.features.names
+            stream.state, stream.tail = carried_over(came, stream, settings) if begun_anew else before
             trouble = (
                 f"diverged: learning rate {rate.value:.3g} against the bound 2/L = {rate.bound:.3g}; "
                 'this block taught nothing. Take learning_rate="auto"'

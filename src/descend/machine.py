@@ -1,4 +1,4 @@
-"""What this process may use of the machine it runs on: cores, memory, versions.
+"""What this process may use of the machine it runs on: cores, memory, threads of products, versions.
 
 A container sees the whole machine in most places; its share stands in the files of its control group, version
 1 or 2. Each reader takes the root of the file system, so a test can build one.
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,22 @@ def usable_cores(root: Path = _ROOT) -> int:
     count = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota = cpu_quota(root)
     return count if quota is None else max(1, min(count, int(quota)))
+
+
+def one_blas_thread() -> Any:
+    """A context in which NumPy's and SciPy's products use one thread.
+
+    Sums must not depend on how many there are, and products as small as these gain nothing by more.
+    """
+    return _blas("scipy.linalg" in sys.modules).limit(limits=1)
+
+
+@cache
+def _blas(with_scipy: bool) -> Any:
+    """The BLAS libraries that are loaded; to look for them takes as long as a small fit. SciPy has one of its own."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
 
 
 def cpu_quota(root: Path = _ROOT) -> float | None:

@@ -16,19 +16,10 @@ from descend.batch_size.ladder import LOOK_ROWS, climb, recorded
 from descend.batches import Visits, check_batch_size
 from descend.engines.base import Rule, State
 from descend.errors import InputError
-from descend.fitting import (
-    ASKED,
-    AVERAGE_ROWS,
-    average_of,
-    constant_loss,
-    find_objective,
-    first_intercept,
-    loss_unit,
-    num_threads,
-    one_blas_thread,
-)
+from descend.fitting import ASKED, AVERAGE_ROWS, average_of, num_threads
 from descend.history import History
 from descend.learning_rate import Rate
+from descend.machine import one_blas_thread
 from descend.models.mlp import MLPModel
 from descend.models.network import Network, aligned_zeros, initialise
 from descend.network_recipe import falling_phases, rule_rate
@@ -37,6 +28,7 @@ from descend.objectives.losses import LOSSES, Loss
 from descend.objectives.penalties import Penalty
 from descend.recipe import Phase
 from descend.settings import Settings, default_batch_size, most_epochs
+from descend.target_objective import constant_loss, find_objective, first_intercept, loss_unit
 from descend.training import train
 from descend.types import Dataset, FloatArray
 from descend.updates import OPTIMIZERS, find_optimizer
@@ -185,6 +177,8 @@ def resolve_network(
     if wanted == "auto":
         wanted, reason = default_batch_size(data.num_rows)
     batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
+    if wanted != "full" and int(wanted) > batch_size:
+        reason = f"{reason}: {int(wanted):,} are more than the training rows"
     full = batch_size >= data.num_rows
     optimizer = find_optimizer("adam" if settings.optimizer == "auto" else settings.optimizer)
     by_itself = settings.learning_rate == "auto"

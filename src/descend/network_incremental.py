@@ -23,9 +23,10 @@ from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.prepare import Learned
 from descend.features.statistics import Statistics
 from descend.features.target_statistics import TargetStatistics
-from descend.fitting import AVERAGE_ROWS, find_objective, first_intercept, loss_unit, one_blas_thread
+from descend.fitting import AVERAGE_ROWS
 from descend.history import History
 from descend.learning_rate import Rate
+from descend.machine import one_blas_thread
 from descend.models.mlp import MLPModel
 from descend.models.network import aligned_zeros, initialise
 from descend.models.scaling import network_parameters_for
@@ -33,6 +34,7 @@ from descend.network_fitting import NETWORK_ASKED
 from descend.network_recipe import rule_rate
 from descend.settings import Settings
 from descend.stream import ENOUGH_ROWS, Rows, join
+from descend.target_objective import find_objective, first_intercept, loss_unit
 from descend.types import Dataset, FloatArray
 from descend.updates import find_optimizer
 from descend.updates.schedules import find_schedule

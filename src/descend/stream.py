@@ -150,7 +150,7 @@ def in_new_scaling(stream: Stream, rows: Rows, settings: Settings) -> Stream:
     features = Features.from_statistics(
         learned.columns, settings.standardize, keep_constants=True, centre=settings.fit_intercept
     )
-    new = replace(stream, learned=learned, state=copied(stream.state), tail=copy(stream.tail))
+    new = replace(stream, learned=learned, tail=copy(stream.tail))
     first = not stream.model.features.names
     width = (target.num_outputs, features.num_columns + 1)
     dtype = stream.model.parameters.dtype
@@ -158,8 +158,7 @@ def in_new_scaling(stream: Stream, rows: Rows, settings: Settings) -> Stream:
         new.state = State(np.zeros(width, dtype=dtype))
     elif stream.model.features.names == features.names:
         old_scaling, new_scaling = Scaling.of(stream.model.features, old_target), Scaling.of(features, target)
-        default = "squared_error" if target.task == "regression" else "log_loss"
-        _carry_state(new, old_scaling, new_scaling, LOSSES[settings.loss or default].degree)
+        new.state, new.tail = _carried(stream, old_scaling, new_scaling, _degree(settings, target))
     else:
         start = parameters_for(stream.model, features, target)
         if start is None:
@@ -172,8 +171,14 @@ def in_new_scaling(stream: Stream, rows: Rows, settings: Settings) -> Stream:
     return new
 
 
-def _carry_state(stream: Stream, old: Scaling, new: Scaling, degree: int) -> None:
-    state, tail = stream.state, stream.tail
+def carried_over(old: Stream, new: Stream, settings: Settings) -> tuple[State, TailAverage]:
+    """What ``old`` has learnt, in the scaling of ``new``, which has the same columns."""
+    before, after = (Scaling.of(stream.model.features, stream.model.target) for stream in (old, new))
+    return _carried(old, before, after, _degree(settings, new.model.target))
+
+
+def _carried(stream: Stream, old: Scaling, new: Scaling, degree: int) -> tuple[State, TailAverage]:
+    state, tail = copied(stream.state), copy(stream.tail)
     state.parameters[:] = carry(state.parameters, old, new)
     state.first[:] = carry_gradient(state.first, old, new, degree)
     state.second[:] = carry_squares(state.second, old, new, degree)
@@ -181,6 +186,13 @@ def _carry_state(stream: Stream, old: Scaling, new: Scaling, degree: int) -> Non
         state.average[:] = carry(state.average, old, new)
     if tail.closed is not None:
         tail.closed = carry(tail.closed, old, new) if tail.num_closed else tail.closed
+    return state, tail
+
+
+def _degree(settings: Settings, target: Target) -> int:
+    """How the loss grows with its target's scale."""
+    default = "squared_error" if target.task == "regression" else "log_loss"
+    return LOSSES[settings.loss or default].degree
 
 
 def copied(state: State) -> State:

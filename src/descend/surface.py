@@ -27,8 +27,8 @@ def loss_surface(
     sample of rows. None where the paths have no extent.
     """
     from descend.engines.choose import make_engine
-    from descend.fitting import find_objective
     from descend.settings import Settings
+    from descend.target_objective import find_objective
 
     thinned = {size: _thin(path) for size, path in paths.items()}
     points = np.array([p.ravel() for path in thinned.values() for p in path], dtype=np.float64)

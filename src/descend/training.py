@@ -18,7 +18,7 @@ from statistics import median
 
 import numpy as np
 
-from descend.batches import Visits, shuffle
+from descend.batches import Visits, row_number, shuffle
 from descend.engines.base import Engine, State
 from descend.recipe import Phase
 from descend.types import FloatArray
@@ -48,11 +48,12 @@ def train(
                 watch.enter(phase, _call_seconds(engine, state, phase), state)
                 for _ in range(phase.epochs):
                     epoch += 1
-                    rows = None  # what the last epoch's order took is free again
                     rows = None if phase.batch_size == 0 else shuffle(visits, seed, epoch, in_order)
                     for part in watch.parts(rows):
                         engine.run(state, phase.rule, None if rows is None else rows[part], phase.batch_size)
-                        if watch.look(state, epoch, epoch_done=part.stop >= visits.num_visits):
+                        epoch_done = part.stop >= visits.num_visits
+                        rows = None if epoch_done else rows  # a certificate needs the room
+                        if watch.look(state, epoch, epoch_done):
                             return watch.finish(state)
                     if watch.phase_is_over:
                         break
@@ -65,7 +66,7 @@ def _call_seconds(engine: Engine, state: State, phase: Phase) -> float:
     """Seconds that a call of ``run`` with no rows takes: looking often must not make small batches look slow."""
     if phase.batch_size == 0:
         return 0.0
-    nothing = np.empty(0, dtype=np.int64)
+    nothing = np.empty(0, dtype=row_number(engine.num_rows))
     times = []
     for _ in range(9):
         start = time.perf_counter()

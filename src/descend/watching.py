@@ -126,6 +126,8 @@ class Watch:
     optimum may hover above it."""
     certified: bool = False
     """Whether a certificate ended the run."""
+    kept_above: float = 0.0
+    """How far the loss of the parameters that are kept is above that of the last ones."""
     retreated: bool = False
     """Whether steps on batches went astray: the rest is left to a method of every row."""
     best: Kept = field(init=False)
@@ -185,6 +187,7 @@ class Watch:
             yield slice(0, self.num_visits)
             return
         num_visits = len(rows)
+        del rows  # it may be let go before the last part is done with
         start = 0
         while start < num_visits:
             stop = start + self._visits_until_next_look(start, num_visits)
@@ -230,12 +233,20 @@ class Watch:
         above = came_to.loss > first + CLEARLY_ABOVE * abs(first)
         if above and self.fresh and self.stopped != "interrupted":
             self.stopped = "diverged"
-        if kept.loss > self.latest.loss:  # earlier parameters that validation rows liked better
-            self.gap = self.bound = None
+        self._say_of_kept(kept)
         if self.history.last["loss"] != kept.loss * self.unit:
             self._record(state, kept.loss, kept.last_loss, kept.validation_loss)
         self.history.stopped = self.stopped
         return kept.parameters
+
+    def _say_of_kept(self, kept: Kept) -> None:
+        """What was told of the last parameters, for those that are kept.
+
+        Earlier ones, which validation rows liked better, have as much more to gain as they lie above the last.
+        """
+        self.kept_above = max(0.0, kept.loss - self.latest.loss)
+        self.gap = None if self.gap is None or not isfinite(self.gap) else self.gap + self.kept_above
+        self.bound = None if self.bound is None else self.bound + self.kept_above
 
     def _no_pass_left(self) -> bool:
         """Whether the line searches of L-BFGS or Newton have used up the epochs that were asked for."""

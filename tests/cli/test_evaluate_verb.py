@@ -47,6 +47,13 @@ def test_the_table_names_every_figure(descend: Command, model: Path, table: Path
     ]  # fmt: skip
 
 
+def test_a_figure_that_the_loss_does_not_define_has_no_line(descend: Command, table: Path) -> None:
+    """Hinge has no probabilities: the table leaves log_loss out, --json says null."""
+    descend("fit", table, "--target", "answer", "--loss", "hinge", "--output", "h.descend", "--no-report")
+    assert "log loss" not in descend("evaluate", "h.descend", table).out
+    assert descend("evaluate", "h.descend", table, "--json").json["log_loss"] is None
+
+
 def test_rows_without_a_target_are_left_out_and_counted(descend: Command, model: Path, table: Path) -> None:
     """Rows whose target is empty do not count, and a note on stderr says how many there were."""
     table.write_text(table.read_text() + "1.0,red,\n2.0,green,\n")

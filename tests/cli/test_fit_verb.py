@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,26 @@ def test_epochs_and_batch_size_are_obeyed(descend: Command, table: Path) -> None
     assert (found["epochs"], found["steps"], found["rows"]) == (3.0, 18, 300)
     assert found["stopped"] == "epochs"
     assert found["validation"] is None
+
+
+def test_a_batch_of_more_than_the_rows_is_every_row(descend: Command, table: Path) -> None:
+    """--batch-size above the rows that are left to train on takes them all, and says so."""
+    found = descend(
+        "fit", table, "--target", "answer", "--epochs", 3, "--batch-size", 300, "--no-report", "--json"
+    )
+    assert found.json["batch_size"] == found.json["rows"] < 300
+    assert "300 are more than the training rows" in found.err
+
+
+def test_divergence_is_told_as_documented(descend: Command) -> None:
+    """The message that docs/learning-rate.md quotes is the one that its command ends with."""
+    page = (Path(__file__).parents[2] / "docs" / "learning-rate.md").read_text(encoding="utf-8")
+    words, message = re.search(
+        r"\$ descend (fit [^\n]*)\n(descend: error: .*?)\n```", page, re.DOTALL
+    ).groups()
+    result = descend(*words.split())
+    assert result.status == 1
+    assert " ".join(result.err.splitlines()[-1].split()) == " ".join(message.split())
 
 
 def test_validation_rows_may_come_from_a_file(descend: Command, table: Path, tmp_path: Path) -> None:

@@ -118,7 +118,8 @@ def test_the_common_factor_neither_runs_out_nor_over(shape, l1):
 def test_saga_takes_the_dense_steps(shape, penalty, dtype):
     """Filling and variance-reduced epochs, cut anywhere, rows visited twice or without weight: the same state."""
     alpha, l1 = PENALTIES[penalty]
-    alpha = min(alpha, 15.0)
+    # Most of Huber's rows are on its straight part here, so that its rate is six times that of the others.
+    alpha = min(alpha, 4.6 if shape.startswith("huber") else 15.0)
     visits = np.random.default_rng(5).uniform(0.3, 1.0, size=37)
     for batch_size, weighted in itertools.product((1, 7, 37), (False, True)):
         dense, sparse, loss, k = rare(shape, dtype, weighted)

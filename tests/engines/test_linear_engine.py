@@ -6,7 +6,8 @@ from support import dataset, rule, start
 
 from descend.batches import order
 from descend.engines import row_kernels as kernels
-from descend.engines.linear import CHUNKS, SMALLEST_CHUNK, LinearEngine
+from descend.engines.full_batch import CHUNKS, SMALLEST_CHUNK
+from descend.engines.linear import LinearEngine
 from descend.engines.reference import ReferenceEngine
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset

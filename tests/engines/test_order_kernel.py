@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from descend.engines.compiled import kernel
-from descend.engines.order import below, fill_order
+from descend.engines.order import below, fill_order, write_runs
 
 MASK = 2**64 - 1
 
@@ -57,26 +57,23 @@ def fisher_yates(things, state):
     st.integers(1, 20),
     st.sampled_from([1, 2, 3]),
 )
-def test_the_kernel_is_its_plain_twin(seed, num_places, strip, window, run):
-    """Strips permuted, then each window's runs permuted: as plain Python does it with the same stream."""
-    num_strips = -(-num_places // strip)
-    got = np.empty(num_places, dtype=np.int64)
-    fill_order(
-        np.array([seed], dtype=np.uint64), strip, window, run, np.empty(num_strips, dtype=np.int64), got
-    )
+def test_the_kernels_are_their_plain_twin(seed, num_places, strip, window, run):
+    """Strips of runs permuted, then each window's runs, as plain Python does it with the same stream."""
+    num_runs = num_places // run
+    num_strips = -(-num_runs // strip)
+    stream, runs, got = np.array([seed], dtype=np.uint64), np.empty(num_runs, int), np.empty(num_places, int)
+    fill_order(stream, strip, window, np.empty(num_strips, int), runs)
+    write_runs(stream, runs, run, got)
+
     strips = list(range(num_strips))
     state = fisher_yates(strips, seed)
-    turn = 0
-    if run > 1:
-        state, z = split_mix(state)
-        turn = ((z >> 32) * num_places) >> 32
-    places = [p for s in strips for p in range(s * strip, min((s + 1) * strip, num_places))]
-    places = [(p + turn) % num_places for p in places]
-    expected = []
-    for start in range(0, num_places, window):
-        part = places[start : start + window]
-        whole = len(part) // run * run
-        runs = [part[i : i + run] for i in range(0, whole, run)]
-        state = fisher_yates(runs, state)
-        expected += [p for r in runs for p in r] + part[whole:]
-    assert got.tolist() == expected
+    expected = [r for s in strips for r in range(s * strip, min((s + 1) * strip, num_runs))]
+    for start in range(0, num_runs, window):
+        part = expected[start : start + window]
+        state = fisher_yates(part, state)
+        expected[start : start + window] = part
+    assert runs.tolist() == expected
+    _, z = split_mix(state)
+    turn = ((z >> 32) * num_places) >> 32
+    places = [r * run + i for r in expected for i in range(run)] + list(range(num_runs * run, num_places))
+    assert got.tolist() == [(p + turn) % num_places for p in places]

@@ -9,6 +9,7 @@ import pytest
 
 from descend.errors import ColumnError, InputError, ModelFileError
 from descend.features import Target, TargetStatistics
+from descend.features.target_statistics import MAX_NUMBERS
 
 
 def learn(values, task=None, standardize=True):
@@ -121,6 +122,18 @@ def test_numbers_are_scaled_and_come_back(shape):
     assert len(set(target.scale)) == 1
     np.testing.assert_allclose(target.decode(codes), values.reshape(200, -1))
     np.testing.assert_array_equal(learn(values, standardize=False).encode(values), values.reshape(200, -1))
+
+
+@pytest.mark.parametrize("num_rows", [100, MAX_NUMBERS, MAX_NUMBERS + 1])
+def test_a_block_of_numbers_is_sorted_once(num_rows, monkeypatch):
+    """A block that can hold no more than the numbers told apart is counted at once; of a longer one a look may do."""
+    sorts = []
+    unique = np.unique
+    monkeypatch.setattr(np, "unique", lambda *args, **how: sorts.append(1) or unique(*args, **how))
+    record = TargetStatistics("y")
+    record.update(np.arange(num_rows) + 0.5)
+    assert len(sorts) == 1
+    assert record.overflowed == (num_rows > MAX_NUMBERS)
 
 
 def test_records_of_targets_merge():

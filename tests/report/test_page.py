@@ -157,6 +157,27 @@ def test_a_fit_shows_its_metrics(fit):
         assert words in text
 
 
+def test_a_figure_that_no_rows_have_has_no_line(fit):
+    """A metric that is null on every set of rows is left out of page and terminal; one that some rows have is not."""
+    fit["train"]["log_loss"] = fit["validation"]["log_loss"] = None
+    fit["train"]["roc_auc"] = None
+    for text in (Page(render_page(fit)).text, fit_text(fit)):
+        assert "log loss" not in text
+        assert "roc auc" in text
+        assert "accuracy" in text
+
+
+def test_the_figures_of_a_fit_fill_their_lines(fit):
+    """Eight figures stand in two lines of four in the page's width, and a note keeps its distance from them."""
+    style = render_page(fit)
+    inside = int(re.search(r"main { max-width: (\d+)px", style)[1]) - 2 * 32
+    least, gap = map(
+        int, re.search(r"\.glance\.compact { .*minmax\((\d+)px, 1fr\)\); gap: \d+px (\d+)px", style).groups()
+    )
+    assert (inside + gap) // (least + gap) == 4
+    assert int(re.search(r"\.glance \+ \.note { margin-top: (\d+)px", style)[1]) >= 16
+
+
 def test_a_fit_without_validation_has_a_page(fit):
     """Null validation, no coefficients and no optional figure still give a page."""
     columns = fit["history"]["columns"]

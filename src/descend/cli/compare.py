@@ -33,7 +33,7 @@ MOST_SEEDS = 1000
     metavar="N,…",
     default=DEFAULT_SIZES,
     show_default=True,
-    help="Rows in a batch, of each run; full: every row.",
+    help="Rows in a batch, of each run; full, or more than there are: every row.",
 )
 @options.stepping("sgd")
 @options.limits
@@ -135,12 +135,8 @@ def _compare(
 ) -> Comparison:
     from descend.cli.live import make_display
     from descend.comparison import check_batch_sizes, compare_prepared
-    from descend.errors import InputError
 
-    try:
-        rows = check_batch_sizes(sizes, prepared.train.num_rows)
-    except InputError as error:
-        raise InputError(f"--batch-sizes: {error}") from None
+    rows = check_batch_sizes(sizes, prepared.train.num_rows)
     with make_display(talk, name, rows, prepared.train.num_rows, seeds) as display:
         interrupts.error = StopComparing
         try:

@@ -104,7 +104,8 @@ def _say_unknown(talk: Talk, sums: ClassificationMetrics | RegressionMetrics) ->
 def _show(talk: Talk, metrics: Metrics, rows: int) -> None:
     from descend.report import formatting
 
-    lines = [(name.replace("_", " "), formatting.number(value)) for name, value in metrics.items()]
+    told = {name: value for name, value in metrics.items() if value is not None}
+    lines = [(name.replace("_", " "), formatting.number(value)) for name, value in told.items()]
     lines.append(("rows", f"{rows:,}"))
     width = max(len(name) for name, _ in lines)
     right = max(len(text) for _, text in lines)

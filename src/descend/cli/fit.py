@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     metavar="N|full|auto",
     default="auto",
     show_default=True,
-    help="Rows in a batch: a whole number, full, or auto (a fixed rule, told aloud).",
+    help="Rows in a batch: a whole number, full (every row; so is a number above them), or auto (a fixed rule, told "
+    "aloud).",
 )
 @options.stepping("auto")
 @options.limits

@@ -56,7 +56,7 @@ def close(
     """
     start = known
     for _ in range(MOST_STEPS):
-        place = settle(data, loss, alpha, known.point, fit_intercept, known.step)
+        place = settle(data, loss, alpha, known.point, fit_intercept, (known.gradient, known.step))
         left = again(place)
         if not _is_lower(place, left, known):
             place = settle(data, loss, alpha, known.point, fit_intercept)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from descend.batches import Visits
 from descend.engines.by_storage import gram_product, squared_norms
-from descend.engines.linear import ALL_ONE
+from descend.engines.full_batch import ALL_ONE
 from descend.objectives.losses import Loss
 from descend.types import Dataset, FloatArray
 

@@ -13,18 +13,17 @@ Without alpha there is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from descend.objectives.losses import (
     SOFTMAX,
     Loss,
+    losses_and_derivatives,
     row_derivatives,
-    row_losses,
     second_derivatives,
-    softmax,
 )
 from descend.types import Dataset, FloatArray
 
@@ -57,32 +56,46 @@ def settle(
     alpha: float,
     parameters: FloatArray,
     fit_intercept: bool,
-    step: FloatArray | None = None,
+    toward: tuple[FloatArray, FloatArray] | None = None,
 ) -> Place:
-    """The place at ``parameters`` − ``step`` (k, d + 1), or less of the step where the whole of it leads up.
+    """The place at ``parameters`` (k, d + 1), with the intercept that is lowest for its weights; in float64.
 
-    Its intercept is the lowest for its weights. In float64; the rows are read twice: for the scores of parameters and
-    step, and for the gradient.
+    ``toward`` is the gradient at ``parameters`` and the step to take from there, or less of it where the whole of it
+    leads up. The rows are read twice: for the scores at the end of the step, and for the gradient.
     """
     p = parameters.astype(np.float64)
-    if step is None:
-        scores = _scores(data, p)
-    else:
-        both = _scores(data, np.vstack([p, step]))
-        scores, moves = both[:, : len(p)], both[:, len(p) :]
-        share = _share(data, loss, alpha, scores, moves, p, step)
-        p -= share * step
-        scores -= share * moves
+    before, step = (None, np.zeros(p.shape)) if toward is None else toward
+    place = _lowest(data, loss, alpha, p - step, _scores(data, p - step), fit_intercept)
+    if before is None:
+        return place
+    uphill = -float(np.vdot(place.gradient, step))
+    if not uphill > STEEP * abs(float(np.vdot(before, step))):  # the end leads down still, or hardly up
+        return place
+    scores, moves = _scores(data, p), _scores(data, step)
+    share = _share(data, loss, alpha, scores, moves, p, step)
+    scores -= share * moves
+    return _lowest(data, loss, alpha, p - share * step, scores, fit_intercept)
+
+
+def _lowest(
+    data: Dataset,
+    loss: Loss,
+    alpha: float,
+    p: FloatArray,
+    scores: FloatArray,
+    fit_intercept: bool,
+) -> Place:
+    """The place at ``p``, whose intercept is moved first; ``scores`` (n, k) are those at p, and overwritten."""
     if fit_intercept:
-        move = _to_lowest_intercept(data, loss, scores)
-        p[:, -1] += move
-        scores += move
+        _to_lowest_intercept(data, loss, scores, p[:, -1])
     mean_loss, gradient = 0.0, np.zeros(p.shape)
+    # Slopes are worked out anew: kept for all rows, they would take as much room as the scores.
     for rows, weights in _blocks(data):
-        slopes = row_derivatives(loss.code, scores[rows], data.y[rows], loss.shape) * weights[:, None]
-        mean_loss += float(row_losses(loss.code, scores[rows], data.y[rows], loss.shape) @ weights)
-        gradient[:, :-1] += (data.X[rows].astype(np.float64).T @ slopes).T
-        gradient[:, -1] += slopes.sum(axis=0)
+        losses, slopes = losses_and_derivatives(loss.code, scores[rows], data.y[rows], loss.shape)
+        mean_loss += float(losses @ weights)
+        weighted = slopes * weights[:, None]
+        gradient[:, :-1] += (data.X[rows].astype(np.float64).T @ weighted).T
+        gradient[:, -1] += weighted.sum(axis=0)
     gradient[:, :-1] += alpha * p[:, :-1]
     if not fit_intercept:
         gradient[:, -1] = 0.0
@@ -154,46 +167,40 @@ def _share(
     return share
 
 
-def _to_lowest_intercept(data: Dataset, loss: Loss, scores: FloatArray) -> FloatArray:
-    """What has to be added to ``scores`` (n, k) for their mean loss to be lowest, (k,); by Newton's steps."""
-    b = np.zeros(scores.shape[1])
-
-    def mean_of(function: Callable[..., FloatArray], move: FloatArray) -> Any:
-        return sum(
-            weights @ function(loss.code, scores[rows] + move, data.y[rows], loss.shape)
-            for rows, weights in _pieces(data, max(1, SCORES // scores.shape[1]))
-        )
-
-    slope = mean_of(row_derivatives, b)
+def _to_lowest_intercept(data: Dataset, loss: Loss, scores: FloatArray, intercept: FloatArray) -> None:
+    """Moves ``intercept`` (k,), and ``scores`` (n, k) with it, to the lowest mean loss; by Newton's steps."""
+    k = len(intercept)
+    value, slope, bend = _along_intercept(data, loss, scores)
     for _ in range(MOST_MOVES):
         if float(np.abs(slope).max()) <= GONE:
-            break
-        step = _inverse_bend(data, loss, scores, b, slope)
+            return
+        step = np.linalg.lstsq(bend, slope)[0] if k > 1 else slope / np.maximum(bend[0], 1e-12)
         for _ in range(MOST_TRIALS):
-            there = mean_of(row_derivatives, b - step)
-            shorter = np.abs(there).max() < 0.5 * np.abs(slope).max()
-            if shorter or mean_of(row_losses, b - step) < mean_of(row_losses, b):
+            scores -= step
+            there = _along_intercept(data, loss, scores)
+            if np.abs(there[1]).max() < 0.5 * np.abs(slope).max() or there[0] < value:
                 break
+            scores += step
             step = 0.5 * step
         else:
-            break
-        b, slope = b - step, there
-    return b
+            return
+        intercept -= step
+        value, slope, bend = there
 
 
-def _inverse_bend(
-    data: Dataset, loss: Loss, scores: FloatArray, move: FloatArray, slope: FloatArray
-) -> FloatArray:
-    """How far the intercepts go from ``move`` to the lowest place of the parabola, (k,)."""
-    k = len(move)
-    H = np.zeros((k, k))
-    for rows, weights in _pieces(data, max(1, SCORES // scores.shape[1])):
-        there = scores[rows] + move
+def _along_intercept(data: Dataset, loss: Loss, scores: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+    """The mean loss at ``scores`` (n, k), its slopes along the intercept (k,), and how these bend (k, k)."""
+    k = scores.shape[1]
+    value, slope, bend = 0.0, np.zeros(k), np.zeros((k, k))
+    for rows, weights in _pieces(data, max(1, SCORES // k)):
+        there, y = scores[rows], data.y[rows]
+        losses, slopes = losses_and_derivatives(loss.code, there.copy(), y, loss.shape)
+        value += float(losses @ weights)
+        slope += weights @ slopes
         if loss.code == SOFTMAX:
-            p = softmax(there)
-            H += np.diag(weights @ p) - (p * weights[:, None]).T @ p
+            p = slopes  # but for a 1
+            p[np.arange(len(p)), y[:, 0].astype(np.intp)] += 1.0
+            bend += np.diag(weights @ p) - (p * weights[:, None]).T @ p
         else:
-            H += np.diag(weights @ second_derivatives(loss.code, there, data.y[rows], loss.shape))
-    if loss.code == SOFTMAX:
-        return np.asarray(np.linalg.lstsq(H, slope)[0])
-    return np.asarray(slope / np.maximum(np.diag(H), 1e-12))
+            bend += np.diag(weights @ second_derivatives(loss.code, there, y, loss.shape))
+    return value, slope, bend

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 ALL_ONE = np.empty(0, dtype=np.float64)
 NO_PLACES = np.empty(0, dtype=np.int32)
-NO_ORDER = np.empty(0, dtype=np.int64)
+NO_ORDER = np.empty(0, dtype=np.int32)
 CHUNKS = 16
 LARGE = 1024
 SMALLEST_SHARE = 512

@@ -30,11 +30,10 @@ def below(state: Any, bound: int) -> int:
 
 
 @kernel
-def fill_order(state: Any, strip: int, window: int, run: int, strips: IntArray, places: IntArray) -> None:
-    """Overwrites ``places`` (N,) with 0 … N − 1: strips in random order, then each window's runs permuted.
+def fill_order(state: Any, strip: int, window: int, strips: IntArray, places: IntArray) -> None:
+    """Overwrites ``places`` (N,) with 0 … N − 1: strips in random order, then the places inside each window permuted.
 
-    ``strips`` (ceil(N / strip),) is room to work in. ``run`` neighbours stay together; with a run above 1 the whole
-    is turned by a random number of places first, so that other rows are neighbours in every epoch.
+    ``strips`` (ceil(N / strip),) is room to work in.
     """
     num_strips = strips.size
     for i in range(num_strips):
@@ -42,15 +41,31 @@ def fill_order(state: Any, strip: int, window: int, run: int, strips: IntArray, 
     for i in range(num_strips - 1, 0, -1):
         j = below(state, i + 1)
         strips[i], strips[j] = strips[j], strips[i]
-    turn = below(state, places.size) if run > 1 else 0
     filled = 0
     for i in range(num_strips):
-        start = strips[i] * strip + turn
-        for place in range(start, min(start + strip, places.size + turn)):
-            places[filled] = place if place < places.size else place - places.size
+        start = strips[i] * strip
+        for place in range(start, min(start + strip, places.size)):
+            places[filled] = place
             filled += 1
     for start in range(0, places.size, window):
-        for i in range((min(start + window, places.size) - start) // run - 1, 0, -1):
-            one, other = start + i * run, start + below(state, i + 1) * run
-            for k in range(run):
-                places[one + k], places[other + k] = places[other + k], places[one + k]
+        for i in range(min(start + window, places.size) - start - 1, 0, -1):
+            one, other = start + i, start + below(state, i + 1)
+            places[one], places[other] = places[other], places[one]
+
+
+@kernel
+def write_runs(state: Any, runs: IntArray, run: int, places: IntArray) -> None:
+    """Overwrites ``places`` (N,) with ``run`` neighbours for each of ``runs``, and what is left over at the end.
+
+    The whole is turned by a random number of places, so that other rows are neighbours in every epoch.
+    """
+    num_places = places.size
+    turn = below(state, num_places)
+    for i in range(runs.size):
+        first = turn + run * runs[i]
+        for k in range(run):
+            place = first + k
+            places[run * i + k] = place if place < num_places else place - num_places
+    for i in range(run * runs.size, num_places):
+        place = turn + i
+        places[i] = place if place < num_places else place - num_places

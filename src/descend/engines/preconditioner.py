@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from descend.machine import one_blas_thread
 from descend.types import Dataset, FloatArray
 
 MOST_COLUMNS = 500
@@ -48,11 +48,16 @@ def precondition(
     Without an intercept x̃ = (x, 0): the last direction stands alone, bent as the others are in the mean.
     """
     d = data.num_columns
-    # One BLAS thread: the sums must not depend on how many there are, and small products gain nothing by more.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         H = np.zeros((d + 1, d + 1))
-        for rows, weights in _blocks(data, fit_intercept):
-            H += (rows * weights[:, None]).T @ rows if weights is not None else rows.T @ rows
+        for X, weights in _blocks(data):
+            weighted = X if weights is None else X * weights[:, None]
+            H[:d, :d] += weighted.T @ X
+            if fit_intercept:
+                each = np.ones(len(X), dtype=X.dtype) if weights is None else weights
+                H[:d, d] += each @ X
+                H[d, d] += each.sum()
+        H[d, :d] = H[:d, d]
         H *= curvature / data.num_rows
         H[np.arange(d), np.arange(d)] += alpha
         if not fit_intercept:
@@ -64,27 +69,32 @@ def precondition(
         factor = directions / np.sqrt(bends)
         inverse = factor @ factor.T
         matrix = (directions * bends) @ directions.T
-        weight_of = None
-        if norms:
-            weight_of = np.empty(data.num_rows)
-            at = 0
-            for rows, weights in _blocks(data, fit_intercept):
-                white = rows @ factor.astype(rows.dtype)
-                squares = np.einsum("ij,ij->i", white, white, dtype=np.float64)
-                weight_of[at : at + len(rows)] = squares if weights is None else squares * weights
-                at += len(rows)
-            weight_of *= curvature
+        weight_of = _norms(data, factor, curvature, fit_intercept) if norms else None
     return Preconditioner(inverse, matrix, bend, direction, weight_of)
 
 
-def _blocks(data: Dataset, fit_intercept: bool):  # type: ignore[no-untyped-def]
-    """Rows with a 1 at their end, or 0 without an intercept, a block at a time, and their weights."""
+def _norms(data: Dataset, factor: FloatArray, curvature: float, fit_intercept: bool) -> FloatArray:
+    """Weight · curvature · |x̃ᵀ factor|² of every row, (n,) float64."""
+    found = np.empty(data.num_rows)
+    own = factor.astype(data.X.dtype)
+    at = 0
+    for X, weights in _blocks(data):
+        white = X @ own[:-1]
+        if fit_intercept:
+            white += own[-1]
+        squares = np.einsum("ij,ij->i", white, white)
+        found[at : at + len(X)] = squares if weights is None else squares * weights
+        at += len(X)
+    found *= curvature
+    return found
+
+
+def _blocks(data: Dataset):  # type: ignore[no-untyped-def]
+    """A block of rows at a time, and their weights."""
     step = min(8192, max(512, BLOCK_NUMBERS // (data.num_columns + 1)))
     for start in range(0, data.num_rows, step):
         X: Any = data.X[start : start + step]
         if data.is_sparse:  # at most MOST_COLUMNS wide: a dense block and one product are the quicker way
             X = X.toarray()
-        rows = np.full((len(X), X.shape[1] + 1), fit_intercept, dtype=X.dtype)
-        rows[:, :-1] = X
         weights = None if data.weights is None else data.weights[start : start + step].astype(X.dtype)
-        yield rows, weights
+        yield X, weights

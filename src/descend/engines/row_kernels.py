@@ -161,7 +161,7 @@ def write_block_derivatives(
 def write_loop_of_derivatives(
     loss: int, shape: Shape | None, n: int, scores: FloatArray, targets: FloatArray
 ) -> None:
-    """The two losses that most people ask for get a loop of their own, in which nothing is looked up."""
+    """Overwrites scores[:n] with derivatives; log loss gets a loop of its own, in which nothing is looked up."""
     number = scores.dtype.type
     if loss == LOG_LOSS:
         for i in range(n):
@@ -191,12 +191,7 @@ def write_room_of_derivatives(
     for c in range(k if loss != SOFTMAX else 0):
         for i in range(n):
             room[k, i] = target_of(y, rows[i], c, k)
-        if loss == LOG_LOSS:  # the losses that most people ask for get loops in which nothing is looked up
-            for i in range(n):
-                room[c, i] = number(1.0) / (number(1.0) + exponential(-room[c, i])) - room[k, i]
-        else:
-            for i in range(n):
-                room[c, i] = slope(loss, shape, room[c, i], room[k, i])
+        write_loop_of_derivatives(loss, shape, n, room[c], room[k])
     if weights.size:
         for c in range(k):
             for i in range(n):
@@ -204,15 +199,23 @@ def write_room_of_derivatives(
 
 
 @part
-def write_softmax(n: int, room: FloatArray) -> None:
-    """Overwrites n columns of scores with probabilities, the last two rows with each largest score and divisor."""
+def write_largest(n: int, room: FloatArray) -> None:
+    """Overwrites the last row but one of ``room`` with the largest of each column's scores."""
     k = room.shape[0] - 2
-    number = room.dtype.type
     for i in range(n):
-        room[k, i], room[k + 1, i] = room[0, i], number(0.0)
+        room[k, i] = room[0, i]
     for c in range(1, k):
         for i in range(n):
             room[k, i] = max(room[k, i], room[c, i])
+
+
+@part
+def write_softmax(n: int, room: FloatArray) -> None:
+    """Overwrites n columns of scores with probabilities, the last two rows with each largest score and divisor."""
+    k = room.shape[0] - 2
+    write_largest(n, room)
+    for i in range(n):
+        room[k + 1, i] = room.dtype.type(0.0)
     for c in range(k):
         for i in range(n):
             room[c, i] = exponential(room[c, i] - room[k, i])
@@ -347,11 +350,9 @@ def softmax_loss(y: FloatArray, weights: FloatArray, start: int, n: int, room: F
     """``block_loss`` of softmax; the last two rows of ``room`` are worked in, the scores stay."""
     k = room.shape[0] - 2
     total = 0.0
+    write_largest(n, room)
     for i in range(n):
-        room[k, i], room[k + 1, i] = room[0, i], room.dtype.type(0.0)
-    for c in range(1, k):
-        for i in range(n):
-            room[k, i] = max(room[k, i], room[c, i])
+        room[k + 1, i] = room.dtype.type(0.0)
     for c in range(k):
         for i in range(n):
             room[k + 1, i] += exponential(room[c, i] - room[k, i])

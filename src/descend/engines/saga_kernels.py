@@ -13,12 +13,10 @@ table · (x, 1). The plain twin is ``engines/reference.py``.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from descend.engines import lanes
-from descend.engines.compiled import inline, kernel, part
+from descend.engines.compiled import kernel, part
 from descend.engines.prefetch import prefetch
 from descend.engines.row_kernels import (
     AHEAD,
@@ -33,11 +31,9 @@ from descend.engines.row_kernels import (
     write_rows,
     write_scores,
 )
+from descend.engines.step_kernels import shrink_all
 from descend.objectives.losses import HUBER, LOG_LOSS, MODIFIED_HUBER, SOFTMAX, Shape
-from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
-
-inline(shrunk)
 
 LEAST_SHARE = 0.03
 
@@ -101,13 +97,6 @@ def take_step(
         else:
             for i in range(d + 1):
                 parameters[c, i] -= step * lanes.score(preconditioner, i, gradient, c)
-
-
-@part
-def shrink_all(parameters: FloatArray, output: int, by: Any) -> None:
-    """L1's own step, the intercept apart."""
-    for j in range(parameters.shape[1] - 1):
-        parameters[output, j] = shrunk(parameters[output, j], by)
 
 
 @part

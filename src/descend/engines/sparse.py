@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from descend.batches import row_number
 from descend.engines import sparse_kernels, sparse_steps
 from descend.engines.base import Rule, State, Sums
-from descend.engines.linear import CHUNKS, SMALLEST_CHUNK, LinearEngine
+from descend.engines.full_batch import CHUNKS, SMALLEST_CHUNK
+from descend.engines.linear import LinearEngine
 from descend.engines.newton import is_small, newton_direction
 from descend.engines.sparse_dense_steps import run_dense_steps
 from descend.engines.sparse_proximal import run_proximal_sgd
@@ -18,12 +20,14 @@ from descend.errors import InputError
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import SGD
 
-NO_ORDER = np.empty(0, dtype=np.int64)
+NO_ORDER = np.empty(0, dtype=np.int32)
 NO_SUMS = np.empty((0, 1), dtype=np.float64)
 
 
 class SparseEngine(LinearEngine):
     """``LinearEngine`` where ``data.X`` is a CSR array. Nothing is made dense but arrays of k · (d + 1)."""
+
+    rows: tuple[FloatArray, IntArray, IntArray]
 
     def __init__(self, data: Dataset, *args: Any, **options: Any) -> None:
         super().__init__(data, *args, **options)
@@ -38,7 +42,7 @@ class SparseEngine(LinearEngine):
     def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
         if isinstance(rows, slice):
             rows = np.arange(self.num_rows)[rows]
-        order = np.asarray(rows, dtype=np.int64)
+        order = np.asarray(rows, dtype=row_number(self.num_rows))
         if not len(order):
             return Sums(0.0, np.zeros_like(parameters), 0.0)
         loss, weight, gradient = self._sums(parameters, order, slice(0, len(order)), True, True)
@@ -66,7 +70,7 @@ class SparseEngine(LinearEngine):
             part.stop,
             V,
             loss_used.code,
-            loss_used.shape,
+            loss_used.kernel_shape,
             with_loss,
             gradient,
         )
@@ -123,7 +127,7 @@ class SparseEngine(LinearEngine):
 
     def _steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
         if rule.optimizer.code != SGD or rule.clip:
-            self._dense_steps(state, rule, order, batch_size)
+            self._steps_by(run_dense_steps, state, rule, order, batch_size)
             return
         run: Callable[..., tuple[int, int]] = sparse_steps.run_sgd
         how: bool | float = self._is_narrow(batch_size)
@@ -154,59 +158,10 @@ class SparseEngine(LinearEngine):
         )
         _average_again(state, sums, more)
 
-    def _dense_steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
-        state.steps, state.num_averaged = run_dense_steps(
-            *self.rows,
-            self.data.y,
-            self.visit_weights,
-            order,
-            batch_size,
-            state.parameters,
-            state.first,
-            state.second,
-            state.average,
-            state.num_averaged,
-            self.average_every,
-            state.steps,
-            self.loss.code,
-            self.loss.kernel_shape,
-            self.penalty.alpha,
-            self.penalty.l1,
-            rule.optimizer.code,
-            rule.schedule,
-            rule.rate * state.pace,
-            rule.num_steps,
-            np.array([rule.beta1, rule.beta2, rule.clip]),
-            rule.sum_rows,
-            rule.fit_intercept,
-        )
-
     def _saga_steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
-        if state.table is None or state.mean_gradient is None:
-            state.table = np.zeros((self.num_rows, len(state.parameters)), dtype=self.data.X.dtype)
-            state.mean_gradient = np.zeros(state.parameters.shape)
-        state.steps, state.share = run_sparse_saga(
-            *self.rows,
-            self.data.y,
-            self.weights,
-            self.only_visits,
-            order,
-            batch_size,
-            _by_column(state, "parameters"),
-            state.table,
-            _by_column(state, "mean_gradient"),
-            rule.filling,
-            state.share,
-            state.steps,
-            rule.num_steps,
-            self.loss.code,
-            self.loss.kernel_shape,
-            self.penalty.alpha,
-            self.penalty.l1,
-            rule.full_term,
-            rule.single_term,
-            rule.fit_intercept,
-        )
+        self._start_saga(state)
+        parameters, mean_gradient = _by_column(state, "parameters"), _by_column(state, "mean_gradient")
+        self._saga_by(run_sparse_saga, state, rule, (order, batch_size), parameters, mean_gradient)
 
     def _newton_direction(self, memory: Any, gradient: FloatArray) -> FloatArray:
         if not is_small(self.num_rows, self.data.num_columns, len(gradient)):

@@ -11,7 +11,7 @@ import numpy as np
 from descend.engines.compiled import kernel
 from descend.engines.row_kernels import write_derivatives
 from descend.engines.sparse_kernels import row_score, span
-from descend.engines.step_kernels import apply_update
+from descend.engines.step_kernels import add_to_average, apply_update
 from descend.objectives.losses import Shape
 from descend.types import FloatArray, IntArray
 from descend.updates.schedules import rate_at
@@ -86,8 +86,5 @@ def run_dense_steps(
         )
         if average_every > 0 and step % average_every == 0:
             num_averaged += 1
-            share = 1.0 / num_averaged
-            for c in range(k):
-                for j in range(d + 1):
-                    average[c, j] += share * (parameters[c, j] - average[c, j])
+            add_to_average(parameters, average, num_averaged)
     return step, num_averaged

@@ -18,9 +18,9 @@ from __future__ import annotations
 import numpy as np
 
 from descend.engines.compiled import inline, kernel, part
-from descend.engines.row_kernels import AHEAD, write_derivatives
-from descend.engines.sparse_kernels import ask_for_row, span, write_row_scores
-from descend.engines.sparse_steps import FOLD
+from descend.engines.row_kernels import AHEAD
+from descend.engines.sparse_kernels import ask_for_row, span
+from descend.engines.sparse_steps import FOLD, write_row_derivatives
 from descend.objectives.losses import Shape
 from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
@@ -163,18 +163,16 @@ def run_proximal_sgd(
                 ask_for_row(values, indices, indptr, order[i + AHEAD])
             low, high = span(indptr, row)
             settle(V, indices, low, high, sums, then, now, course, num)
-            scores = room[i - start]
-            write_row_scores(values, indices, low, high, V, scale, scores)
-            write_derivatives(loss, shape, scores, y, row)
-            if weights.size:
-                for c in range(k):
-                    scores[c] *= number(weights[row])
+            write_row_derivatives(
+                values, indices, low, high, y, weights, row, V, scale, loss, shape, room[i - start]
+            )
         share = (stop - start) / rows
         scale *= 1.0 - step_rate * alpha * share
         if scale < FOLD:
             settle_all(V, every, sums, then, now, course, num, scale)
             scale, num = 1.0, 0
         length, intercept_length = number(step_rate / rows / scale), number(step_rate / rows)
+        # As in ``sparse_steps.run_sgd``: as a part of both it was rounded differently here.
         for i in range(start, stop):
             low, high = span(indptr, order[i])
             scores = room[i - start]

@@ -19,7 +19,7 @@ import numpy as np
 
 from descend.engines.compiled import inline, kernel, part
 from descend.engines.row_kernels import AHEAD, write_derivatives
-from descend.engines.saga_kernels import LEAST_SHARE, curvature_share
+from descend.engines.saga_kernels import curvature_share, rate_of
 from descend.engines.sparse_kernels import ask_for_row, span, write_row_scores
 from descend.engines.sparse_steps import FOLD
 from descend.objectives.losses import Shape
@@ -152,11 +152,7 @@ def run_sparse_saga(
     scale, num, step = 1.0, 0, first_step
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
-        s = np.sqrt(max(share, LEAST_SHARE))
-        if filling:
-            rate = (1.0 - 0.9 * step / num_steps) / (s * (full_term + 2.0 * single_term))
-        else:
-            rate = 1.0 / (s * (full_term + 3.0 * single_term))
+        rate = rate_of(share, filling, step, num_steps, full_term, single_term)
         rate *= (stop - start) / batch_size
         step += 1
         for i in range(start, stop):

@@ -44,6 +44,29 @@ def add_weights(V: FloatArray, sums: FloatArray, scale: float) -> None:
             sums[j, c] += scale * V[j, c]
 
 
+@part
+def write_row_derivatives(
+    values: FloatArray,
+    indices: IntArray,
+    low: np.uintp,
+    high: np.uintp,
+    y: FloatArray,
+    weights: FloatArray,
+    row: int,
+    V: FloatArray,
+    scale: float,
+    loss: int,
+    shape: Shape | None,
+    scores: FloatArray,
+) -> None:
+    """Overwrites ``scores`` (k,) with the weighted derivatives of one row."""
+    write_row_scores(values, indices, low, high, V, scale, scores)
+    write_derivatives(loss, shape, scores, y, row)
+    if weights.size:
+        for c in range(scores.shape[0]):
+            scores[c] *= values.dtype.type(weights[row])
+
+
 @kernel
 def run_sgd(
     values: FloatArray,
@@ -87,12 +110,9 @@ def run_sgd(
             if i + AHEAD < order.size:
                 ask_for_row(values, indices, indptr, order[i + AHEAD])
             low, high = span(indptr, row)
-            scores = room[i - start]
-            write_row_scores(values, indices, low, high, V, scale, scores)
-            write_derivatives(loss, shape, scores, y, row)
-            if weights.size:
-                for c in range(k):
-                    scores[c] *= number(weights[row])
+            write_row_derivatives(
+                values, indices, low, high, y, weights, row, V, scale, loss, shape, room[i - start]
+            )
         scale *= 1.0 - now * alpha * (stop - start) / rows
         if scale < FOLD:
             fold(V, sums, scale, owed)

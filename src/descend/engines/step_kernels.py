@@ -5,6 +5,8 @@ Names and shapes as in ``row_kernels.py``, which has what is done for the rows o
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from descend.engines import lanes
@@ -30,6 +32,13 @@ from descend.updates.schedules import rate_at
 
 for formula in (*UPDATES, *schedules.FORMULAS, shrunk):
     inline(formula)
+
+
+@part
+def shrink_all(parameters: FloatArray, output: int, by: Any) -> None:
+    """L1's own step, the intercept apart."""
+    for j in range(parameters.shape[1] - 1):
+        parameters[output, j] = shrunk(parameters[output, j], by)
 
 
 @part
@@ -166,8 +175,7 @@ def sgd_step_of_one(
         if fit_intercept:
             parameters[c, d] += r
         if l1 > 0.0:
-            for j in range(d):
-                parameters[c, j] = shrunk(parameters[c, j], number(rate * l1))
+            shrink_all(parameters, c, number(rate * l1))
 
 
 @kernel
@@ -257,9 +265,7 @@ def run_sgd_of_one(
                 w[d] += one * r
                 step += 1
                 if l1 > 0.0:
-                    by = number(rate_at(schedule, rate, step, num_steps) * l1)
-                    for j in range(d):
-                        w[j] = shrunk(w[j], by)
+                    shrink_all(parameters, 0, number(rate_at(schedule, rate, step, num_steps) * l1))
                 if average_every > 0 and step % average_every == 0:
                     num_averaged += 1
                     add_to_average(parameters, average, num_averaged)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -59,3 +59,19 @@ def _given(class_weight: Mapping[Any, float], target: Target) -> np.ndarray[Any,
             f"class_weight holds {factors.tolist()}; give finite numbers of at least 0, not all 0"
         )
     return factors
+
+
+def written_weight(class_weight: ClassWeight, classes: Sequence[Any]) -> str | list[list[Any]] | None:
+    """``class_weight`` as JSON: a mapping as pairs of label and weight, because keys of JSON are texts.
+
+    >>> written_weight({1: 2.0}, [0, 1]), read_weight([[1, 2.0]])
+    ([[1, 2.0]], {1: 2.0})
+    """
+    if not isinstance(class_weight, Mapping):
+        return class_weight
+    return [[label, float(class_weight[label])] for label in classes if label in class_weight]
+
+
+def read_weight(written: str | list[list[Any]] | None) -> ClassWeight:
+    """What ``written_weight`` wrote."""
+    return dict(written) if isinstance(written, list) else written

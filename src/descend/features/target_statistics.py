@@ -117,7 +117,9 @@ class TargetStatistics:
         self.moments.update(numbers, weights)
 
     def _add_counts(self, values: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
-        if self.kind == "numbers" and len(np.unique(values[: 4 * MAX_NUMBERS])) > MAX_NUMBERS:
+        # Few numbers are counted at once: to look at them first is to sort them twice.
+        many = self.kind == "numbers" and len(values) > MAX_NUMBERS
+        if many and len(np.unique(values[: 4 * MAX_NUMBERS])) > MAX_NUMBERS:
             self._overflow()  # of a measured target nearly every number differs: they need not all be told apart
             return
         labels, first, codes = np.unique(values, return_index=True, return_inverse=True)

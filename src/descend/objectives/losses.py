@@ -300,8 +300,8 @@ def derivative(code: int, score: Any, target: Any, shape: Shape = PLAIN) -> Any:
 def second_derivatives(code: int, scores: FloatArray, y: FloatArray, shape: Shape = PLAIN) -> FloatArray:
     """How sharply each score's loss bends, (n, k), for all but softmax; corners bend where they are rounded."""
     if code == LOG_LOSS:
-        q = sigmoid(scores)
-        return np.asarray(q * (1.0 - q))
+        power = np.exp(-np.abs(scores))
+        return np.asarray(power / np.square(1.0 + power))
     if code == SQUARED_ERROR:
         return np.ones_like(scores)
     if code == POISSON:
@@ -348,7 +348,8 @@ def targets_of(y: FloatArray, num_outputs: int) -> FloatArray:
 
 # --- a row of k scores, one class ------------------------------------------------------------------
 # Softmax couples the scores of a row. A kernel walks the row without allocating; NumPy takes whole
-# arrays of rows. They stand together so that whoever edits one sees the other.
+# arrays of rows. They stand together so that whoever edits one sees the other; the derivative that
+# kernels take is in ``engines/row_kernels.py``.
 
 
 def softmax_value(scores: FloatArray, target: int) -> float:
@@ -360,20 +361,6 @@ def softmax_value(scores: FloatArray, target: int) -> float:
     for c in range(scores.shape[0]):
         total += np.exp(scores[c] - largest)
     return np.log(total) + largest - scores[target]  # type: ignore[no-any-return]
-
-
-def softmax_derivative(scores: FloatArray, target: int) -> None:
-    """Overwrites ``scores`` (k,) of one row with softmax(scores) − onehot(target)."""
-    largest = scores[0]
-    for c in range(1, scores.shape[0]):
-        largest = max(largest, scores[c])
-    total = 0.0
-    for c in range(scores.shape[0]):
-        scores[c] = np.exp(scores[c] - largest)
-        total += scores[c]
-    for c in range(scores.shape[0]):
-        scores[c] /= total
-    scores[target] -= 1.0
 
 
 def softmax(scores: FloatArray) -> FloatArray:
@@ -450,6 +437,5 @@ FORMULAS = (
     value,
     derivative,
     softmax_value,
-    softmax_derivative,
 )
 """What a kernel may call."""

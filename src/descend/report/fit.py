@@ -54,7 +54,7 @@ def fit_glance(run: Run) -> list[tuple[str, str]]:
 
 
 def metric_rows(run: Run) -> list[tuple[str, str, str]]:
-    """Each metric on the training and on the validation rows."""
+    """Each metric on the training and on the validation rows; none that is null on both."""
     train, validation = run.get("train") or {}, run.get("validation") or {}
     names = dict.fromkeys([*train, *validation])
     return [
@@ -64,6 +64,7 @@ def metric_rows(run: Run) -> list[tuple[str, str, str]]:
             _metric(validation.get(name)),
         )
         for name in names
+        if not (train.get(name) is None and validation.get(name) is None)
     ]
 
 

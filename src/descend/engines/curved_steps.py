@@ -1,0 +1,185 @@
+"""Steps from the whole curvature: L-BFGS and Newton, with and without L1, within the passes that are left."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+
+from descend.engines.base import Rule, State
+from descend.engines.certificate import sample
+from descend.engines.full_batch import FullBatch, NoPassLeft
+from descend.engines.lbfgs import HALVINGS, Memory, aim, lbfgs_step
+from descend.engines.newton import MOST_WORK, is_small, newton_direction
+from descend.engines.proximal import (
+    MOST_AT_ONCE,
+    NO_MATRIX,
+    Quadratic,
+    aim_with_l1,
+    exact,
+    free_numbers,
+    proximal_step,
+    remembered,
+)
+from descend.objectives.losses import SOFTMAX, SQUARED_ERROR
+from descend.types import FloatArray, IntArray
+from descend.updates import NEWTON
+
+CAREFUL = 0.2
+"""Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
+WORTH_IT = 300_000_000
+"""The same as ``MOST_WORK`` where corners are rounded: a sample has too few rows in them to go by."""
+FEW_ROWS = 10_000
+FEW_NUMBERS = 1_000_000_000
+"""A Hessian of a sample of rows: rows at the most, and rows times the square of the numbers of parameters."""
+
+
+class CurvedSteps(FullBatch):
+    """A full batch whose steps go by its curvature: a Hessian, a preconditioner, or what L-BFGS remembers."""
+
+    @contextmanager
+    def _counted(self, state: State) -> Iterator[None]:
+        """Ends a step inside when it asks for more passes over the rows than ``state.most_visits`` leaves."""
+        if state.most_visits is None:
+            yield
+            return
+        left = 1 + (state.most_visits - state.visits) // self.num_rows  # ``run`` has counted one of them
+        self.passes_left = left
+        try:
+            yield
+        except NoPassLeft:
+            state.visits += (left - 1) * self.num_rows
+            if state.steps == 0:
+                self._step_on_sight(state)
+        finally:
+            self.passes_left = None
+
+    def _step_on_sight(self, state: State) -> None:
+        """The one gradient there is makes a step, as in gradient descent; looking tells how long a one."""
+        memory, dtype = state.memory, self.data.X.dtype
+        if memory.point is None or memory.step is None:
+            return
+        before = self.mean_loss(memory.point.astype(dtype))
+        for halvings in range(HALVINGS):
+            point = memory.point - 0.5**halvings * memory.step
+            if memory.goal is not None and halvings == 0:
+                point = memory.goal
+            value = self.mean_loss(point.astype(dtype))
+            if value < before:
+                memory.point, memory.value = point, value
+                state.parameters[:] = point
+                state.steps = 1
+                return
+
+    def _curved_step(self, state: State, rule: Rule) -> None:
+        """A step of L-BFGS, or of Newton, which is L-BFGS with no memory and the whole inverse to start from."""
+        if rule.width != self.smooth.shape[1]:
+            self.smooth = self.loss.rounded(rule.width)
+            self.in_float64 = rule.optimizer.code == NEWTON and not self.data.is_sparse
+            state.memory = Memory()
+        memory = state.memory
+        first = self._first
+        if rule.optimizer.code == NEWTON:
+            if memory.point is None and not self.penalty.l1:
+                memory.moves, memory.changes = deque(maxlen=0), deque(maxlen=0)
+            first = partial(self._newton_direction, memory)
+        was_cautious = memory.cautious
+        l1, model = self.penalty.l1, partial(self._model, rule.optimizer.code)
+        if l1:
+            evaluations = proximal_step(self.objective, state.parameters, memory, model, l1)
+        else:
+            evaluations = lbfgs_step(self.objective, state.parameters, memory, first)
+        if rule.width and rule.optimizer.code == NEWTON:
+            # A second derivative taken in corners is wrong as soon as rows leave them: then go by safe parabolas.
+            memory.stuck = was_cautious and memory.length == 0.0
+            memory.cautious = memory.length < CAREFUL
+            if not memory.stuck and memory.cautious != was_cautious:
+                if l1:
+                    aim_with_l1(memory, model, l1)
+                else:
+                    aim(memory, first)
+        elif memory.length == 0.0:
+            self._go_on(
+                memory, partial(aim_with_l1, memory, model, l1) if l1 else partial(aim, memory, first)
+            )
+        assert memory.point is not None
+        state.parameters[:] = memory.point
+        state.steps += 1
+        state.visits += (evaluations - 1) * self.num_rows
+
+    def _go_on(self, memory: Memory, aim_again: Callable[[], None]) -> None:
+        """After a step that led nowhere: without the memory, then in float64; then there is no more to gain."""
+        if memory.moves:
+            memory.moves.clear()
+            memory.changes.clear()
+        elif not self.in_float64 and self.data.X.dtype != np.float64 and not self.data.is_sparse:
+            self.in_float64 = True
+        else:
+            memory.stuck = True
+            return
+        assert memory.point is not None
+        memory.value, memory.gradient = self.objective(memory.point)
+        aim_again()
+
+    def _newton_direction(self, memory: Memory, gradient: FloatArray) -> FloatArray:
+        assert memory.point is not None
+        return newton_direction(
+            self.data,
+            self.smooth,
+            self.penalty.alpha,
+            memory.point,
+            gradient,
+            self.fit_intercept,
+            memory.cautious,
+        )
+
+    def _model(self, optimizer: int, memory: Memory) -> Quadratic:
+        """The quadratic that L1 is added to: exact where that is cheap, else what L-BFGS remembers."""
+        assert memory.point is not None
+        assert memory.gradient is not None
+        k, columns = memory.point.shape
+        free = free_numbers(memory.point, memory.gradient, self.penalty.l1, self.fit_intercept)
+        if optimizer == NEWTON and self.loss.code == SQUARED_ERROR and self.preconditioner is not None:
+            free[:, :-1] = True
+            places = np.flatnonzero(free)
+            none = np.zeros((len(places), 0))
+            diagonal = np.zeros(len(places))
+            return Quadratic(
+                places, diagonal, self.preconditioner.matrix, 1.0, places, none, none, exact=True
+            )
+        if optimizer == NEWTON:
+            chosen = np.flatnonzero(free[:, :-1].any(axis=0))
+            if k * columns <= MOST_AT_ONCE or is_small(self.num_rows, columns - 1, k):
+                chosen = np.arange(columns - 1)
+            numbers = k * (len(chosen) + 1)
+            work = (
+                numbers**2 if self.loss.code == SOFTMAX else numbers**2 // k
+            )  # others have a block an output
+            few, rounded = None, self.smooth.shape[1] > 0.0
+            if self.num_rows * work > (WORTH_IT if rounded else MOST_WORK):
+                few = self._few(max(2 * numbers, min(FEW_ROWS, FEW_NUMBERS // work)))
+            if few is None or (numbers <= MOST_AT_ONCE and not rounded):
+                return exact(
+                    self.data, self.smooth, self.penalty.alpha, memory, chosen, self.fit_intercept, few
+                )
+        if self.preconditioner is None:
+            bends = np.broadcast_to(1.0 / self._first(np.ones((1, columns))), memory.point.shape)
+            return remembered(memory, np.flatnonzero(free), bends, NO_MATRIX, self._first)
+        free[:, :-1] = True
+        nothing = np.zeros(memory.point.shape)
+        return remembered(memory, np.flatnonzero(free), nothing, self.preconditioner.matrix, self._first)
+
+    def _few(self, most: int) -> tuple[IntArray | slice, FloatArray]:
+        """Rows that stand for all in a Hessian, with their shares of the mean; kept from step to step."""
+        if self.few is None or self.few[0] != most:
+            self.few = (most, sample(self.data, most))
+        return self.few[1]
+
+    def _first(self, gradient: FloatArray) -> FloatArray:
+        """The inverse curvature to start from, times ``gradient``: the preconditioner, or 1 / L."""
+        if self.preconditioner is None:
+            return gradient / self.mean_curvature
+        return np.asarray(gradient @ self.preconditioner.inverse)

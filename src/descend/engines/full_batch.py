@@ -1,0 +1,196 @@
+"""Every row at once: the objective and its gradient, from chunks of rows that threads share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from descend.engines import row_kernels
+from descend.engines.preconditioner import Preconditioner
+from descend.objectives.losses import Loss, losses_and_derivatives, row_derivatives, row_losses
+from descend.objectives.penalties import Penalty
+from descend.types import Dataset, FloatArray, IntArray
+
+T = TypeVar("T")
+
+ALL_ONE = np.empty(0, dtype=np.float64)
+CHUNKS = 16  # a call of a kernel takes 15 µs from Python: with 64, a pass of 12 ms was 1 ms longer
+SMALLEST_CHUNK = 4096
+MOST_NUMBERS = 2**18
+"""With more parameters, which then do not lie near the processor, BLAS is used instead of loops over rows."""
+SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
+
+
+class NoPassLeft(Exception):  # noqa: N818
+    """A step asked for one more pass over the rows than there is left."""
+
+
+class FullBatch:
+    """The rows of ``data``, and what is summed over all of them.
+
+    ``weights`` (n,) multiply each row's gradient in ``run`` on top of ``data.weights``, ``average_every`` > 0
+    averages the parameters of every so many steps into ``State.average``. Results do not depend on ``threads``:
+    the rows are cut into chunks by their number alone, and the chunks are added up in order.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        loss: Loss,
+        penalty: Penalty,
+        weights: FloatArray | None = None,
+        average_every: int = 0,
+        threads: int = 1,
+        preconditioner: Preconditioner | None = None,
+        precondition_steps: bool = False,
+        mean_curvature: float = 1.0,
+        fit_intercept: bool = True,
+    ) -> None:
+        self.data, self.loss, self.penalty = data, loss, penalty
+        self.rows: tuple[Any, ...] = (data.X,)
+        """What kernels take for the rows."""
+        self.smooth = loss
+        """The loss as ``objective`` has it: corners rounded over the width that the rule asks for."""
+        self.in_float64 = False
+        """Whether ``objective`` computes so on float32 rows too: what lies in a narrow corner is lost in float32."""
+        self.num_rows = data.num_rows
+        self.passes_left: int | None = None
+        """How often a step may still read every row; None: as often as it likes."""
+        self.only_visits = ALL_ONE if weights is None else weights
+        self.preconditioner, self.mean_curvature = preconditioner, mean_curvature
+        self.fit_intercept = fit_intercept
+        self.inverse = np.empty((0, 0), dtype=data.X.dtype)
+        if preconditioner is not None and precondition_steps:
+            self.inverse = preconditioner.inverse.astype(data.X.dtype)
+        self.average_every = average_every
+        self.weights = ALL_ONE if data.weights is None else data.weights
+        self.visit_weights = self.weights if weights is None else _product(self.weights, weights)
+        self.threads = threads
+        self.lowest = -np.inf
+        """The best bound so far that the objective cannot go below; kept with an L1 penalty."""
+        self.few: tuple[int, tuple[IntArray | slice, FloatArray]] | None = None
+        self._cut(max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS)))
+
+    def _cut(self, chunk: int) -> None:
+        """Cuts the rows into chunks of so many, and opens threads where that pays."""
+        n = self.num_rows
+        self.chunks = [slice(start, min(start + chunk, n)) for start in range(0, n, chunk)]
+        worthwhile = len(self.chunks) > 1 and self.data.X.size >= SMALLEST_SHARED
+        self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 and worthwhile else None
+
+    def _map(self, function: Callable[[slice], T]) -> Iterator[T]:
+        """``function`` of every chunk, in the chunks' order whatever the threads."""
+        return self.pool.map(function, self.chunks) if self.pool else map(function, self.chunks)
+
+    def objective(self, parameters: FloatArray) -> tuple[float, FloatArray]:
+        """Mean loss + penalty and its gradient (k, d + 1), float64; read in one pass."""
+        if self.passes_left is not None:
+            if self.passes_left == 0:
+                raise NoPassLeft
+            self.passes_left -= 1
+        own = self._own(parameters)
+        value, gradient = 0.0, np.zeros(own.shape, dtype=np.float64)
+        for part_value, part in self._map(partial(self._objective_of, parameters=own)):
+            value += part_value
+            gradient += part
+        gradient /= self.num_rows
+        gradient[:, :-1] += self.penalty.alpha * own[:, :-1]
+        if not self.fit_intercept:
+            gradient[:, -1] = 0.0
+        return value / self.num_rows + self.penalty.value(own), gradient
+
+    def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
+        """Sums over a chunk: of the weighted losses, and of their gradients."""
+        if parameters.size > MOST_NUMBERS or self.in_float64:
+            return self._by_products(chunk, parameters, self.smooth)
+        data, loss, shape = self.data, self.smooth.code, self.smooth.kernel_shape
+        part = np.zeros(parameters.shape, dtype=data.X.dtype)
+        value = row_kernels.add_objective(
+            data.X, data.y, self.weights, chunk.start, chunk.stop, parameters, loss, shape, part
+        )
+        return value, part
+
+    def _by_products(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
+        """Sums of weighted loss and gradient of a chunk's rows by matrix products, in the parameters' precision."""
+        X, y = self.data.X[chunk], self.data.y[chunk]
+        scores = X @ parameters[:, :-1].T + parameters[:, -1]
+        losses, derivatives = losses_and_derivatives(loss.code, scores, y, loss.shape)
+        if self.weights.size:
+            weights = self.weights[chunk].astype(X.dtype)
+            losses, derivatives = losses * weights, derivatives * weights[:, None]
+        gradient = np.empty(parameters.shape, dtype=np.float64)
+        gradient[:, :-1] = derivatives.T @ X
+        gradient[:, -1] = derivatives.sum(axis=0, dtype=np.float64)
+        return float(losses.sum(dtype=np.float64)), gradient
+
+    def _own(self, parameters: FloatArray) -> FloatArray:
+        """``parameters`` in the rows' data type, or in float64 where the objective is computed so."""
+        return parameters if self.in_float64 else parameters.astype(self.data.X.dtype)
+
+    def _full_gradient(self, parameters: FloatArray) -> FloatArray:
+        total = np.zeros(parameters.shape, dtype=np.float64)
+        for part in self._map(partial(self._gradient_of, parameters=parameters)):
+            total += part
+        return total
+
+    def _gradient_of(self, chunk: slice, parameters: FloatArray) -> FloatArray:
+        """The sum over a chunk of the weighted losses' gradients."""
+        if parameters.size > MOST_NUMBERS:
+            return self._by_products(chunk, parameters, self.loss)[1]
+        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.kernel_shape
+        part = np.zeros(parameters.shape, dtype=X.dtype)
+        row_kernels.add_gradient(X, y, self.weights, chunk.start, chunk.stop, parameters, loss, shape, part)
+        return part
+
+    def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
+        end = self.num_rows if num_rows is None else min(num_rows, self.num_rows)
+
+        def losses_of(chunk: slice) -> tuple[float, float]:
+            return self._losses_of(slice(chunk.start, max(chunk.start, min(chunk.stop, end))), parameters)
+
+        total = total_weight = 0.0
+        for chunk_loss, chunk_weight in self._map(losses_of):
+            total += chunk_loss
+            total_weight += chunk_weight
+        return total / total_weight + self.penalty.value(parameters)
+
+    def _losses_of(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
+        """Sums of the weighted losses of some rows, and of their weights."""
+        data = self.data
+        if parameters.dtype != data.X.dtype:  # float64 over float32 rows: kernels take one data type
+            scores = data.X[rows] @ parameters[:, :-1].T + parameters[:, -1]
+            losses = row_losses(self.loss.code, scores, data.y[rows], self.loss.shape)
+            weights = self.weights[rows] if self.weights.size else np.ones(len(losses))
+            return float(losses @ weights), float(weights.sum())
+        return row_kernels.add_losses(
+            data.X,
+            data.y,
+            self.weights,
+            rows.start,
+            rows.stop,
+            parameters,
+            self.loss.code,
+            self.loss.kernel_shape,
+        )
+
+    def _slopes(self, parameters: FloatArray) -> FloatArray:
+        """The derivative of every row's loss, corners as round as they are, with respect to its scores; (n, k)."""
+        own = self._own(parameters)
+        slopes = np.empty((self.num_rows, len(own)))
+
+        def write(chunk: slice) -> None:
+            X: Any = self.data.X[chunk]
+            scores = X @ own[:, :-1].T + own[:, -1]
+            slopes[chunk] = row_derivatives(self.smooth.code, scores, self.data.y[chunk], self.smooth.shape)
+
+        for _ in self._map(write):
+            pass
+        return slopes
+
+
+def _product(weights: FloatArray, more: FloatArray) -> FloatArray:
+    return more if not weights.size else weights * more

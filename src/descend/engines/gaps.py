@@ -1,0 +1,264 @@
+"""How much is left to gain: which estimate or bound is asked, and the last step that an estimate points to."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from descend.engines.base import State
+from descend.engines.certificate import Estimate, estimate_gap
+from descend.engines.closing import Closing, close
+from descend.engines.curved_steps import CurvedSteps
+from descend.engines.duality import lower_bound
+from descend.engines.gap_bound import Place, settle
+from descend.engines.lbfgs import Known, Memory, aim
+from descend.engines.proximal import aim_with_l1, free_numbers, least_slope
+from descend.objectives.losses import SQUARED_ERROR
+from descend.types import FloatArray
+from descend.updates import NEWTON
+
+LANDED = 0.1
+HARDLY = 0.8
+FURTHER = 2.0
+"""Weights that come in later, and a curvature that falls on the way, are half of the gap at times (50 rows × 400)."""
+ROUNDING = 1e-14
+TOO_MUCH = 2.0
+"""A full-batch method's estimate is cut short above this many times what is asked for."""
+FAR_OFF = 0.15
+"""How far the decrement has to fall before it is asked for again."""
+DOUBT = 0.5
+"""After a certificate that was not believed the next one waits until half is left to gain."""
+
+
+class Certified(CurvedSteps):
+    """Steps from the whole curvature that tell how far the objective still is from its lowest value."""
+
+    def estimate_gap(self, state: State, enough: float) -> float:
+        """½ g · H⁻¹ g by conjugate gradients; not run where a cheaper estimate is above ``enough`` already.
+
+        Where corners are rounded, what that hides is added.
+        """
+        if self.loss.has_corners and not self.smooth.shape[1]:
+            return np.inf  # steps on batches: corners that are not rounded have no curvature to go by
+        width = self.smooth.shape[1] * len(state.parameters)
+        if not width:
+            return self._smooth_gap(state, enough)
+        gap = self._smooth_gap(state, max(enough, 0.5 * width))
+        if self.penalty.l1 and state.memory.decrement <= enough < gap and state.memory.point is not None:
+            gap = min(gap, self.bound_gap(state.memory.point))
+            if gap <= enough:
+                state.memory.hidden = 0.0
+                return gap
+        if gap > max(enough, width):
+            return gap + 0.5 * width
+        state.memory.hidden = self._hidden(state)
+        return gap + state.memory.hidden
+
+    def _hidden(self, state: State) -> float:
+        """By how much the objective at the rounded loss's lowest place may lie above its own lowest value.
+
+        The conjugate of the rounded loss is that of the loss + ½ width · slope², so that the loss itself goes no
+        lower than the rounded one's lowest place + ½ width · mean slope². Only rows inside a corner are left over.
+        """
+        memory = state.memory
+        parameters = state.parameters if memory.point is None else memory.point
+        slopes = self._slopes(parameters)
+        squares = (slopes * slopes).sum(axis=1)
+        if self.weights.size:
+            squares *= self.weights
+        raised = memory.value + 0.5 * self.smooth.shape[1] * float(squares.mean())
+        return max(self.mean_loss(self._own(parameters)) - raised, 0.0)
+
+    def bound_gap(self, parameters: FloatArray) -> float:
+        """The objective at ``parameters`` less the best bound known for its lowest value; below no true gap.
+
+        With an L1 penalty only: it is far above the gap where L1 is weak, and infinite at a first glance.
+        """
+        self.lowest = max(self.lowest, self._lower_bound(parameters))
+        return max(self.mean_loss(self._own(parameters)) - self.lowest, 0.0)
+
+    def _lower_bound(self, parameters: FloatArray) -> float:
+        """What no parameters go below, from the slopes at ``parameters`` (``duality.py``)."""
+
+        def product(shares: FloatArray) -> FloatArray:
+            total = np.zeros((len(parameters), parameters.shape[1] - 1))
+            for part in self._map(
+                lambda chunk: _sum_of_rows(self.data.X[chunk], shares[chunk], parameters.dtype)
+            ):
+                total += part
+            return total
+
+        slopes = self._slopes(parameters)
+        return lower_bound(
+            slopes, self.data.y, self.weights, self.loss, self.penalty, product, self.fit_intercept
+        )
+
+    def _smooth_gap(self, state: State, enough: float) -> float:
+        memory = state.memory
+        memory.toward = None
+        if self.penalty.l1:
+            return self._gap_with_l1(state, enough)
+        if memory.gradient is not None and memory.moves.maxlen == 0:
+            if memory.point is not None and memory.step is not None:
+                memory.toward = Known(
+                    memory.point, memory.value, memory.gradient, memory.decrement, memory.step
+                )
+            return self._newton_gap(memory)
+        if memory.gradient is not None and memory.decrement > min(enough, memory.doubted):
+            memory.doubted *= 1.2  # so that it is asked again some steps later, whatever the memory thinks
+            return max(memory.decrement, 2.0 * enough)
+        at: FloatArray
+        gradient: FloatArray
+        if memory.point is None or memory.gradient is None:
+            at = state.parameters.astype(np.float64)
+            value, gradient = self.objective(at)
+        else:
+            at, value, gradient = memory.point, memory.value, memory.gradient
+        most = TOO_MUCH * enough if memory.point is not None and not self.smooth.shape[1] else np.inf
+        gap, step = self._estimate(at, gradient, enough, most)
+        if gap > most:
+            memory.doubted = FAR_OFF * memory.decrement
+            return gap
+        gap *= _shortfall(memory, gap)
+        memory.toward = Known(at, value, gradient, gap, step)
+        if gap > enough:
+            memory.doubted = memory.decrement * enough / gap
+        return gap
+
+    def _estimate(
+        self, at: FloatArray, gradient: FloatArray, enough: float, most: float = np.inf
+    ) -> Estimate:
+        """The sampled estimate at a place, or one that is cheaper: exact, or above ``enough`` already."""
+        if self.preconditioner is not None and self.loss.has_bound and not self.loss.has_corners:
+            # H is nowhere above the preconditioner's, so this is below the gap: a bound.
+            step = self._first(gradient)
+            least = 0.5 * float(np.vdot(gradient, step))
+            if least > enough or self.loss.code == SQUARED_ERROR:
+                return Estimate(least, step)
+        return estimate_gap(
+            self.data,
+            self.smooth,
+            self.penalty.alpha,
+            at,
+            gradient,
+            self._first,
+            self.fit_intercept,
+            most=most,
+        )
+
+    def close(self, state: State, enough: float, move: bool) -> Closing:
+        """Takes the step of the last estimate, and says what is left to gain behind it (``engines/closing.py``).
+
+        ``move``: ``state`` goes on from there, if it is lower.
+        """
+        memory, known = state.memory, state.memory.toward
+        assert known is not None
+        is_newton = memory.point is not None and memory.moves.maxlen == 0
+
+        def left(place: Place) -> Estimate:
+            if not is_newton:
+                return self._estimate(place.parameters, place.gradient, np.inf)
+            step = self._newton_direction(Memory(point=place.parameters), place.gradient)
+            return Estimate(0.5 * float(np.vdot(place.gradient, step)), step)
+
+        closing = close(
+            self.data, self.smooth, self.penalty.alpha, self.fit_intercept, known, left, enough, move
+        )
+        if closing.place is not None:
+            self._go_to(state, closing.place)
+        if not closing.certified:
+            memory.doubted = DOUBT * memory.decrement
+        return closing
+
+    def _go_to(self, state: State, place: Place) -> None:
+        state.parameters[:] = place.parameters
+        state.steps += 1
+        state.visits += 2 * self.num_rows
+        memory = state.memory
+        if memory.point is not None and memory.gradient is not None:
+            memory.learn(place.parameters - memory.point, place.gradient - memory.gradient)
+            memory.stuck = memory.stuck and not place.value < memory.value
+            memory.point, memory.value, memory.gradient = place.parameters, place.value, place.gradient
+            first = self._first if memory.moves.maxlen else partial(self._newton_direction, memory)
+            aim(memory, first)
+
+    def gap_bound(self, parameters: FloatArray) -> float | None:
+        """How far the mean loss + penalty is above its lowest value at the most; None where nothing bounds it."""
+        if self.penalty.l1:
+            return self.bound_gap(parameters)
+        place = settle(self.data, self.smooth, self.penalty.alpha, parameters, self.fit_intercept)
+        if place.above is None:
+            return None
+        return place.above + max(0.0, self.mean_loss(parameters) - place.value)
+
+    def _gap_with_l1(self, state: State, enough: float) -> float:
+        """What the step that comes next promises where it knows the curvature, else the sampled estimate."""
+        memory, l1 = state.memory, self.penalty.l1
+        if memory.point is None:
+            memory = Memory(point=state.parameters.astype(np.float64))
+            assert memory.point is not None
+            memory.value, memory.gradient = self.objective(memory.point)
+            aim_with_l1(memory, partial(self._model, NEWTON), l1)
+        assert memory.point is not None
+        assert memory.gradient is not None
+        if memory.exact and self.smooth.shape[1]:
+            return self._newton_gap(memory)
+        if memory.exact:
+            kind = 1.0 if self.loss.code == SQUARED_ERROR else FURTHER
+            return kind * memory.decrement * _shortfall(memory, memory.decrement)
+        if memory.decrement > min(enough, memory.doubted):
+            memory.doubted *= 1.2
+            return max(memory.decrement, 2.0 * enough)
+        # Weights at 0 that L1 hardly holds there may move too: they make the estimate larger, never smaller.
+        free = free_numbers(memory.point, memory.gradient, HARDLY * l1, self.fit_intercept)
+        slope = least_slope(memory.point, memory.gradient, l1)
+        gap = estimate_gap(
+            self.data,
+            self.smooth,
+            self.penalty.alpha,
+            memory.point,
+            slope,
+            self._first,
+            self.fit_intercept,
+            free,
+        ).gap
+        gap *= _shortfall(memory, gap)
+        if gap > enough:
+            memory.doubted = memory.decrement * enough / gap
+        return gap
+
+    def _newton_gap(self, memory: Memory) -> float:
+        """What Newton's next step gains, where it ends at the lowest place; infinite where it does not.
+
+        On rounded corners its own promise does not count: a row that leaves a corner bends no more, and what is left
+        to gain is then more. A convex loss whose gradient is gone at the step's end is lowest there.
+        """
+        if not self.smooth.shape[1]:
+            return memory.decrement
+        if memory.cautious or memory.point is None or memory.step is None or memory.gradient is None:
+            return np.inf
+        l1 = self.penalty.l1
+        end = memory.goal if l1 and memory.goal is not None else memory.point - memory.step
+        value, gradient = self.objective(end)
+        left = float(np.linalg.norm(least_slope(end, gradient, l1)))
+        here = float(np.linalg.norm(least_slope(memory.point, memory.gradient, l1)))
+        if left > max(LANDED * here, ROUNDING):
+            return np.inf
+        return max(memory.decrement, memory.value - value)
+
+
+def _shortfall(memory: Memory, gap: float) -> float:
+    """By what factor the estimate before this one proved too small; 1 where it did not."""
+    if memory.point is None:
+        return 1.0
+    before, memory.estimate = memory.estimate, (gap, memory.value)
+    if before is None or not before[0] > 0.0:
+        return 1.0
+    return max(1.0, (before[1] - memory.value + gap) / before[0])
+
+
+def _sum_of_rows(X: Any, shares: FloatArray, dtype: Any) -> FloatArray:
+    """Σ over rows of (n, k) shares times x, (k, d)."""
+    return np.asarray((X.T @ shares.astype(dtype)).T)

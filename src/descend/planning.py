@@ -1,0 +1,233 @@
+"""What a run will do: every setting that was left to descend is settled here, before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from descend.batches import Visits, check_batch_size
+from descend.engines.base import Rule
+from descend.errors import InputError
+from descend.learning_rate import Rate, automatic_rate, batch_curvature
+from descend.objectives.losses import SQUARED_ERROR, Loss
+from descend.objectives.penalties import Penalty
+from descend.recipe import WHOLE, Phase, untuned_phases
+from descend.settings import SMALL_TABLE, Settings, default_batch_size, default_optimizer
+from descend.target_objective import find_objective
+from descend.types import Dataset
+from descend.updates import Optimizer, find_optimizer
+from descend.updates.schedules import find_schedule
+
+if TYPE_CHECKING:
+    from descend.engines.curvature import Curvature
+    from descend.engines.preconditioner import Preconditioner
+    from descend.features import Prepared
+
+MOST_NEWTON_ROWS = 4000
+"""Above this L-BFGS's passes in compiled loops take less than the Hessian does in NumPy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do, every ``auto`` resolved."""
+
+    loss: Loss
+    penalty: Penalty
+    batch_size: int
+    batch_size_reason: str
+    optimizer: str
+    rate: Rate
+    visits: Visits
+    average: bool
+    curvature: Curvature
+    phases: tuple[Phase, ...]
+    preconditioner: Preconditioner | None = None
+    precondition_steps: bool = False
+
+    @property
+    def untuned(self) -> bool:
+        """Whether nothing was set: several phases, and an end that descend finds and certifies."""
+        return not self.phases[-1].rule.optimizer.elementwise
+
+
+def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
+    """Settles every setting that was left to descend; raises ``InputError`` where one does not fit the data."""
+    from descend.engines.preconditioner import MOST_COLUMNS
+
+    data, target = prepared.train, prepared.target
+    loss, penalty = find_objective(data, target, settings)
+    wanted, reason = settings.batch_size, "as asked"
+    # One step by the covariance, which is made anyway, ends at the optimum.
+    solved = loss.code == SQUARED_ERROR and data.num_columns <= MOST_COLUMNS and settings.optimizer == "auto"
+    if wanted == "auto" and is_untuned(settings) and (loss.has_corners or not loss.has_bound or solved):
+        wanted, reason = "full", f"{loss.name} is solved on every row at once"
+    if penalty.l1 and wanted == "auto" and data.is_sparse and data.num_rows > SMALL_TABLE:
+        # A step of one sparse row costs that row alone, so many small steps cost no more than few larger ones.
+        wanted, reason = 1, "fixed rule: L1 on sparse rows takes them one by one; not measured"
+    if settings.optimizer in WHOLE:
+        wanted, reason = "full", f"{settings.optimizer} works on every row at once"
+    elif wanted == "auto":
+        wanted, reason = default_batch_size(data.num_rows)
+    batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
+    if wanted != "full" and int(wanted) > batch_size:
+        reason = f"{reason}: {int(wanted):,} are more than the training rows"
+    if settings.optimizer == "saga":
+        _check_saga(loss)
+    if is_untuned(settings):
+        return _untuned_plan(data, settings, loss, penalty, batch_size, reason, target.num_outputs)
+    return _plan_of_one(data, settings, loss, penalty, batch_size, reason, epochs)
+
+
+def _check_saga(loss: Loss) -> None:
+    if loss.has_corners:
+        raise InputError(
+            f"optimizer 'saga' does not go with loss {loss.name!r}, whose slope jumps; "
+            'take "auto", "sgd" or "lbfgs"'
+        )
+    if not loss.has_bound:
+        raise InputError(
+            f"optimizer 'saga' does not go with loss {loss.name!r}: its rate comes from the largest second "
+            'derivative, and this loss has none; take "auto", "sgd" or "lbfgs"'
+        )
+
+
+def is_untuned(settings: Settings) -> bool:
+    """Whether optimizer and rate are both left to descend, and nothing else asks for plain steps."""
+    return (
+        settings.optimizer == "auto"
+        and settings.learning_rate == "auto"
+        and settings.schedule == "constant"
+        and settings.reduction == "mean"
+        and settings.average == "auto"
+        and settings.clip is None
+    ) or settings.optimizer in ("saga", *WHOLE)
+
+
+def _plan_of_one(
+    data: Dataset,
+    settings: Settings,
+    loss: Loss,
+    penalty: Penalty,
+    batch_size: int,
+    reason: str,
+    epochs: int,
+) -> Plan:
+    """One optimizer from the first epoch to the last."""
+    from descend.engines.curvature import measure_curvature
+
+    full_batch = batch_size >= data.num_rows
+    name = default_optimizer(full_batch) if settings.optimizer == "auto" else settings.optimizer
+    optimizer = find_optimizer(name)
+    by_curvature = settings.learning_rate == "auto" and not optimizer.scale_free
+    curvature = measure_curvature(data, loss, settings.seed, split=by_curvature and not full_batch)
+    rate = choose_rate(settings, optimizer, batch_size, penalty, curvature)
+    # An average of weights that are zero now and then is not zero.
+    by_itself = by_curvature and not full_batch and not penalty.l1
+    average = by_itself if settings.average == "auto" else bool(settings.average)
+    rule = Rule(
+        optimizer=optimizer,
+        rate=rate.value,
+        schedule=find_schedule(settings.schedule),
+        momentum=settings.momentum,
+        num_steps=epochs * -(-curvature.visits.num_visits // batch_size),
+        sum_rows=settings.reduction == "sum",
+        fit_intercept=settings.fit_intercept,
+        clip=settings.clip or 0.0,
+    )
+    phase = Phase(name, rule, 0 if full_batch else batch_size, epochs)
+    return Plan(loss, penalty, batch_size, reason, name, rate, curvature.visits, average, curvature, (phase,))
+
+
+def _untuned_plan(
+    data: Dataset,
+    settings: Settings,
+    loss: Loss,
+    penalty: Penalty,
+    batch_size: int,
+    reason: str,
+    num_outputs: int,
+) -> Plan:
+    """The recipe of ``recipe.py``: the preconditioner where the columns allow it, and rates from L(B)."""
+    from descend.engines.curvature import Curvature, measure_curvature, split_heavy_rows
+    from descend.engines.newton import is_small
+    from descend.engines.preconditioner import MOST_COLUMNS, precondition
+
+    full_batch = batch_size >= data.num_rows
+    fits = data.num_columns <= MOST_COLUMNS and _needs_matrix(data, loss, penalty, num_outputs)
+    saga = settings.optimizer == "saga" or (not loss.has_corners and loss.has_bound)
+    # Applied to a batch's gradient the matrix costs d² a step; below d / 4 rows that is more than the rows do.
+    # Mixtures of weights have no corners at zero, so that with L1 only the finish goes by it.
+    steps_too = fits and not full_batch and 4 * batch_size >= data.num_columns and not data.is_sparse
+    steps_too = steps_too and saga and not penalty.l1
+    matrix = None
+    if fits:
+        matrix = precondition(data, loss.curvature, penalty.alpha, steps_too, settings.fit_intercept)
+    known = None if matrix is None else (max(matrix.bend - penalty.alpha, 0.0), matrix.direction)
+    split = not full_batch and not steps_too
+    curvature = measure_curvature(data, loss, settings.seed, split, known)
+    if steps_too and matrix is not None and matrix.norms is not None:
+        visits = split_heavy_rows(matrix.norms, settings.seed)
+        if visits.weights is not None:
+            matrix.norms[:] *= visits.weights
+        curvature = Curvature(curvature.mean, float(matrix.norms.max()), curvature.direction, visits)
+        mean, row = 1.0, curvature.row
+        matrix = replace(matrix, norms=None)  # 8 bytes a row less for the run
+    else:
+        visits = curvature.visits
+        mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
+    full_term, single_term = batch_curvature(batch_size, visits.num_visits, mean, row)
+    # With L1 a Hessian of the weights that are not 0, on a sample of rows at need, is nearly always to be had.
+    small = penalty.l1 > 0.0 or is_small(data.num_rows, data.num_columns, num_outputs)
+    if not loss.has_corners and matrix is not None and data.num_rows > MOST_NEWTON_ROWS and not penalty.l1:
+        small = False
+    phases = untuned_phases(
+        0 if full_batch and settings.optimizer != "saga" else batch_size,
+        visits.num_visits,
+        full_term,
+        single_term,
+        settings.fit_intercept,
+        straight_to_finish=settings.batch_size == "auto",
+        small=small,
+        named=settings.optimizer,
+        has_corners=loss.has_corners,
+        by_sgd=not saga,
+    )
+    rate = Rate(phases[0].rule.rate, 2.0 / (full_term + single_term), "from curvature, at every batch size")
+    return Plan(
+        loss,
+        penalty,
+        batch_size,
+        reason,
+        "+".join(dict.fromkeys(phase.name for phase in phases))
+        if settings.optimizer == "auto"
+        else settings.optimizer,
+        rate,
+        visits,
+        False,
+        curvature,
+        phases,
+        matrix,
+        steps_too,
+    )
+
+
+def _needs_matrix(data: Dataset, loss: Loss, penalty: Penalty, num_outputs: int) -> bool:
+    """Whether the bound's matrix is of use: with L1 not where Hessians at the parameters are cheap to have."""
+    from descend.engines.proximal import MOST_AT_ONCE
+
+    hessians = not loss.has_corners and loss.code != SQUARED_ERROR
+    return not (penalty.l1 and hessians and num_outputs * (data.num_columns + 1) <= MOST_AT_ONCE)
+
+
+def choose_rate(
+    settings: Settings, optimizer: Optimizer, batch_size: int, penalty: Penalty, curvature: Curvature
+) -> Rate:
+    """The rate asked for, or the automatic one; "sum" takes steps B times as long, so it gets 1/B of the rate."""
+    mean, row = curvature.mean + penalty.alpha, curvature.row + penalty.alpha
+    num_visits = curvature.visits.num_visits
+    if settings.learning_rate != "auto":
+        return Rate(float(settings.learning_rate), 2.0 / mean, "as asked")
+    rate = automatic_rate(optimizer, batch_size, num_visits, mean, row, settings.momentum)
+    if settings.reduction == "sum":
+        return replace(rate, value=rate.value / batch_size, bound=rate.bound / batch_size)
+    return rate
