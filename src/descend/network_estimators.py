@@ -18,6 +18,7 @@ from descend.estimator_blocks import block_names, takes_blocks
 from descend.estimator_checks import as_numbers
 from descend.estimators import Estimator
 from descend.features import Target
+from descend.features.class_weights import written_weight
 from descend.models.mlp import MLPModel
 from descend.models.network import check_hidden
 from descend.network_fitting import fit_network
@@ -305,6 +306,7 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     def _adopt(self, model: MLPModel) -> None:
         super()._adopt(model)
         self._labels = bool(model.labels)
+        model.summary["class_weight"] = written_weight(self.class_weight, model.target.classes)
         if self._labels:
             self.classes_ = np.arange(model.labels)
         elif not hasattr(self, "classes_"):

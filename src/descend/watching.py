@@ -32,6 +32,9 @@ ASTRAY = 0.02
 CLOSE_FROM = 8.0
 """The certificate's step is taken where it is estimated to gain no more than this many times what may be left."""
 HELD_OUT_FLOOR = 0.1
+UNMOVED = 0.95
+PLATEAU_UPDATES = 2000
+"""A network that is no better than the best constant may be on the plateau where many begin: so long it is given."""
 TO_THE_LAST_DIGIT = 1e-12
 """Where so little may be left the step is one more, and not the one that arrives."""
 BLOW_UP = 100.0
@@ -504,6 +507,8 @@ class Watch:
         held_out = self.limits.early_stopping
         window = max(self.limits.patience, ceil(FEWEST_UPDATES * self.batch_size / self.num_visits))
         floor, window = (HELD_OUT_FLOOR, max(window, epoch // 10)) if held_out else (1.0, window)
+        if self.best.score > UNMOVED * abs(first):
+            window = max(window, ceil(PLATEAU_UPDATES * self.batch_size / self.num_visits))
         least = self.limits.tol * max(abs(self._flat_score), floor * abs(first))
         if self.latest.score < self._flat_score - least or not isfinite(self._flat_score):
             self._flat_score, self._flat_epoch = self.latest.score, epoch
