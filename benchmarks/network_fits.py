@@ -1,7 +1,7 @@
 """Networks with nothing set, descend's and scikit-learn's: ``python -m benchmarks.network_fits --data FOLDER``.
 
-Seconds, wall and processor, of ``fit`` on encoded, standardised rows, and the score on rows held out by the data's own
-split (kin40k: a fifth at random). Both get the same arrays in float32.
+Seconds, wall and processor, of ``fit`` on encoded, standardised rows, and the score on rows held out by the data's
+own split (kin40k: a fifth at random). Both get the same arrays in float32.
 """
 
 from __future__ import annotations

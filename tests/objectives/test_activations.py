@@ -40,7 +40,7 @@ def test_hand_values():
 
 
 def test_kernels_functions_are_right_to_float32():
-    """The tangent and the normal share inside kernels are within 3e-7 of the library's in float32, 1e-15 in float64."""
+    """Tangent and normal share inside kernels are within 3e-7 of the library's in float32, 1e-15 in float64."""
     z = np.concatenate([np.linspace(-12, 12, 4001), [-80.0, 80.0]])
     expected = np.tanh(z), activate(ACTIVATIONS["gelu"].code, np.where(z == 0, 1, z)) / np.where(z == 0, 1, z)
     for dtype, error in ((np.float32, 3e-7), (np.float64, 1e-15)):
