@@ -506,7 +506,7 @@ class Watch:
         first = self._marks[0][1] if self.limits.constant is None else self.limits.constant
         held_out = self.limits.early_stopping
         window = max(self.limits.patience, ceil(FEWEST_UPDATES * self.batch_size / self.num_visits))
-        floor, window = (HELD_OUT_FLOOR, max(window, epoch // 10)) if held_out else (1.0, window)
+        floor, window = (HELD_OUT_FLOOR, max(window, epoch // 25)) if held_out else (1.0, window)
         if self.best.score > UNMOVED * abs(first):
             window = max(window, ceil(PLATEAU_UPDATES * self.batch_size / self.num_visits))
         least = self.limits.tol * max(abs(self._flat_score), floor * abs(first))
