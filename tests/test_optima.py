@@ -9,7 +9,7 @@ from sklearn.metrics import mean_poisson_deviance
 from sklearn.svm import SVC, SVR
 
 from descend import LinearClassifier, LinearRegressor, load
-from descend.objectives.losses import LOSSES, row_losses
+from descend.objectives.losses import LOSSES, row_derivatives, row_losses
 
 N, D = 200, 5
 TIGHT = {"tol": 1e-10, "random_state": 0}
@@ -378,3 +378,44 @@ def test_blocks_without_an_intercept_keep_none():
         model.partial_fit(block, block @ [1.0, 2.0, 3.0])
         assert model.intercept_ == 0.0
     np.testing.assert_allclose(model.coef_, [1.0, 2.0, 3.0], rtol=0.1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("penalty", ["l1", "elasticnet", "l2"])
+@pytest.mark.parametrize(("name", "setting"), [("huber", 0.001), ("modified_huber", 0.0)])
+def test_straights_do_not_pass_for_the_bottom(name, setting, penalty, dtype):
+    """Where nearly every row lies where its loss no longer bends, Newton's steps go on to SciPy's optimum."""
+    rng = np.random.default_rng(8)
+    rows = rng.standard_t(2.0, size=(400, 6))
+    score = rows @ [3.0, -2.0, 1.0, 0.0, 0.0, 0.0] + rng.standard_t(1.5, size=400)
+    y = score if name == "huber" else (score > 0).astype(float)
+    estimator = LinearRegressor if name == "huber" else LinearClassifier
+    settings = {"epsilon": setting} if name == "huber" else {}
+    alpha = {"huber": 1e-5, "modified_huber": 1e-2}[name]
+    model = estimator(
+        loss=name, penalty=penalty, alpha=alpha, l1_ratio=0.5, standardize=False, random_state=0, **settings
+    ).fit(rows.astype(dtype), y)
+    code, columns = LOSSES[name].code, rows.astype(dtype).astype(float)
+    share = {"l1": 1.0, "elasticnet": 0.5, "l2": 0.0}[penalty]
+
+    def objective(parts):  # weights as the difference of two that are not negative
+        w, b = parts[:6] - parts[6:12], parts[12]
+        scores, target = (columns @ w + b)[:, None], y[:, None]
+        value = row_losses(code, scores, target, (setting, 0.0)).mean()
+        slopes = row_derivatives(code, scores, target, (setting, 0.0))[:, 0] / len(y)
+        along = columns.T @ slopes + alpha * (1.0 - share) * w
+        value += alpha * (share * parts[:12].sum() + 0.5 * (1.0 - share) * float(w @ w))
+        return 1e3 * value, 1e3 * np.r_[along + alpha * share, alpha * share - along, slopes.sum()]
+
+    def lowest(at, most):
+        bounds = [(0.0, most)] * 12 + [(None, None)]
+        how = {"maxiter": 5000, "maxfun": 20_000, "ftol": 1e-15}
+        return minimize(objective, at, jac=True, method="L-BFGS-B", bounds=bounds, options=how)
+
+    at = np.zeros(13)
+    for _ in range(3):
+        at = lowest(at, None).x
+    best, constant = objective(at)[0], lowest(np.zeros(13), 0.0).fun
+    mine = np.r_[np.maximum(model.coef_.ravel(), 0), np.maximum(-model.coef_.ravel(), 0), model.intercept_]
+    assert objective(mine)[0] - best < 1e-3 * (constant - best)
+    assert model.history_.rule == "certified"

@@ -92,19 +92,15 @@ class CurvedSteps(FullBatch):
             evaluations = proximal_step(self.objective, state.parameters, memory, model, l1)
         else:
             evaluations = lbfgs_step(self.objective, state.parameters, memory, first)
-        if rule.width and rule.optimizer.code == NEWTON:
-            # A second derivative taken in corners is wrong as soon as rows leave them: then go by safe parabolas.
-            memory.stuck = was_cautious and memory.length == 0.0
+        aim_again = partial(aim_with_l1, memory, model, l1) if l1 else partial(aim, memory, first)
+        careful = rule.optimizer.code == NEWTON and (rule.width > 0.0 or self.loss.has_straights)
+        if careful and not (was_cautious and memory.length == 0.0):
+            # A second derivative is wrong as soon as rows leave corners or straights: then go by safe parabolas.
             memory.cautious = memory.length < CAREFUL
-            if not memory.stuck and memory.cautious != was_cautious:
-                if l1:
-                    aim_with_l1(memory, model, l1)
-                else:
-                    aim(memory, first)
+            if memory.cautious != was_cautious:
+                aim_again()
         elif memory.length == 0.0:
-            self._go_on(
-                memory, partial(aim_with_l1, memory, model, l1) if l1 else partial(aim, memory, first)
-            )
+            self._go_on(memory, aim_again)
         assert memory.point is not None
         state.parameters[:] = memory.point
         state.steps += 1

@@ -203,7 +203,7 @@ class Certified(CurvedSteps):
             aim_with_l1(memory, partial(self._model, NEWTON), l1)
         assert memory.point is not None
         assert memory.gradient is not None
-        if memory.exact and self.smooth.shape[1]:
+        if memory.exact and self._is_told_by_landing:
             return self._newton_gap(memory)
         if memory.exact:
             kind = 1.0 if self.loss.code == SQUARED_ERROR else FURTHER
@@ -229,13 +229,18 @@ class Certified(CurvedSteps):
             memory.doubted = memory.decrement * enough / gap
         return gap
 
+    @property
+    def _is_told_by_landing(self) -> bool:
+        return self.smooth.shape[1] > 0.0 or self.loss.has_straights
+
     def _newton_gap(self, memory: Memory) -> float:
         """What Newton's next step gains, where it ends at the lowest place; infinite where it does not.
 
-        On rounded corners its own promise does not count: a row that leaves a corner bends no more, and what is left
-        to gain is then more. A convex loss whose gradient is gone at the step's end is lowest there.
+        On rounded corners and straights its own promise does not count: a row that leaves a corner bends no more, one
+        that comes off a straight begins to, and what is left to gain is then more. A convex loss whose gradient is
+        gone at the step's end is lowest there.
         """
-        if not self.smooth.shape[1]:
+        if not self._is_told_by_landing:
             return memory.decrement
         if memory.cautious or memory.point is None or memory.step is None or memory.gradient is None:
             return np.inf

@@ -125,7 +125,8 @@ def lbfgs_step(
 ) -> int:
     """One step from ``memory.point`` (at first: ``parameters``) with a halving line search; returns evaluations.
 
-    Where no step down is found the point stays: it is as low as the numbers can tell, and ``decrement`` is 0.
+    Where no step down is found the point stays, and ``length`` is 0: it is as low as the numbers, or the curvature
+    that the step went by, can tell. What the step promised is what may be left.
     """
     evaluations = 0
     if memory.point is None:
@@ -147,5 +148,5 @@ def lbfgs_step(
             aim(memory, first)
             return evaluations
         length *= 0.5
-    memory.decrement = memory.length = 0.0
+    memory.length = 0.0
     return evaluations

@@ -55,7 +55,7 @@ def hessian(
 ) -> FloatArray:
     """The Hessian (k · (d + 1), k · (d + 1)) of mean loss + L2 at ``parameters``, float64.
 
-    ``cautious``: that of parabolas which are nowhere below the loss, for losses with rounded corners.
+    ``cautious``: that of parabolas which are nowhere below the loss, for losses with rounded corners or straights.
     """
     k, columns = parameters.shape
     rows = np.ones((data.num_rows, columns))
@@ -76,7 +76,7 @@ def hessian(
         bends = (
             np.zeros_like(scores) if cautious else second_derivatives(loss.code, scores, data.y, loss.shape)
         )
-        if loss.shape[1]:
+        if loss.shape[1] or loss.has_straights:
             bends = bends + (1.0 if cautious else TRACE) * safe_curvatures(
                 loss.code, scores, data.y, loss.shape
             )

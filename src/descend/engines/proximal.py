@@ -306,5 +306,5 @@ def proximal_step(
             aim_with_l1(memory, model, l1)
             return evaluations
         length *= 0.5
-    memory.decrement = memory.length = 0.0
+    memory.length = 0.0
     return evaluations

@@ -55,6 +55,11 @@ class Loss:
     """False: its curvature grows without limit (poisson), and ``curvature`` is that of the constant model."""
 
     @property
+    def has_straights(self) -> bool:
+        """Whether rows far off bend no more: their curvature says nothing about where they begin to again."""
+        return self.code in (HUBER, MODIFIED_HUBER)
+
+    @property
     def kernel_shape(self) -> Shape | None:
         """What kernels get: None for the losses that most people ask for, which then compile without the others."""
         return None if self.code in (LOG_LOSS, SOFTMAX, SQUARED_ERROR) else self.shape
@@ -321,13 +326,17 @@ def second_derivatives(code: int, scores: FloatArray, y: FloatArray, shape: Shap
 
 
 def safe_curvatures(code: int, scores: FloatArray, y: FloatArray, shape: Shape) -> FloatArray:
-    """For losses with rounded corners: how sharply a parabola bends that touches the loss and is nowhere below it.
+    """For losses with corners or straights: how a parabola bends that touches the loss and is nowhere below it.
 
     Steps by it always lead down (majorise and minimise), also where few rows lie in a corner and the second
-    derivative knows of no other.
+    derivative knows of no other. Huber's are the weights of iterated least squares.
     """
     targets = targets_of(y, scores.shape[1])
     width = max(shape[1], SHARPEST)
+    if code == HUBER:
+        return np.asarray(shape[0] / np.maximum(shape[0], np.abs(scores - targets)))
+    if code == MODIFIED_HUBER:
+        return np.asarray(2.0 / np.maximum(1.0, -(2.0 * targets - 1.0) * scores))
     if code == HINGE:
         short = 1.0 - (2.0 * targets - 1.0) * scores
         return np.asarray(1.0 / np.maximum(width, np.abs(2.0 * short - width)))
