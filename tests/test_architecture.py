@@ -17,6 +17,7 @@ PACKAGE = Path(descend.__path__[0])
 # A part may import what stands above it, never its own line or below. A new part is entered here.
 ORDER: list[set[str]] = [
     {"errors"},
+    {"coded_rows"},
     {"types", "files", "machine", "claims"},
     {"model_file", "history", "metrics"},
     {"report"},

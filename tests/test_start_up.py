@@ -14,7 +14,7 @@ import sys, warnings
 import numba.core.compiler as compiler
 import numpy as np
 import scipy.sparse
-from descend import LinearClassifier, LinearRegressor
+from descend import LinearClassifier, LinearRegressor, MLPClassifier
 
 warnings.simplefilter("ignore")
 compiled = []
@@ -31,6 +31,7 @@ y = X[:, 0] > 0
 RUNS = """
 import importlib, pkgutil
 import descend.engines
+from descend.batches import order
 from descend.engines.kernel_cache import KernelCache
 from descend.engines.svmlight_text import parse_lines
 
@@ -44,6 +45,7 @@ for batch_size in (1, 32, "full"):
     for rows in (X, scipy.sparse.csr_matrix(X)):
         LinearClassifier(batch_size=batch_size).fit(rows, y)
         LinearRegressor(batch_size=batch_size).partial_fit(rows, X[:, 1])
+        MLPClassifier(batch_size=batch_size, epochs=2).fit(rows, y)
         for optimizer in ("sgd", "adam"):
             LinearClassifier(batch_size=batch_size, optimizer=optimizer, epochs=2).fit(rows, y)
     LinearClassifier(batch_size=batch_size, shuffle=False).fit(X, np.arange(400) % 3, sample_weight=np.full(400, 2.0))
@@ -52,6 +54,7 @@ rows = scipy.sparse.csr_matrix(X)
 LinearClassifier(batch_size=32, optimizer="sgd", epochs=2).fit(rows, np.arange(400) % 3)
 LinearClassifier(batch_size=32, optimizer="sgd", penalty="l1", epochs=2).fit(rows, y)
 parse_lines(b"1 1:0.5\\n", False)
+order(0, 0, 100_000)
 for name in kernels_without_a_call():
     print("not called:", name)
 print(*compiled, sep="\\n")

@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import _check_sample_weight, _num_samples, check_non_negative
 
+from descend.coded_rows import SMALL
 from descend.errors import InputError
 
 FLOATS = (np.float64, np.float32)
+NUMBERS = (*FLOATS, *SMALL)
+"""What ``fit`` takes as it is; of another type, rows become the first."""
 
 
 @contextmanager

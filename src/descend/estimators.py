@@ -18,9 +18,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from descend.coded_rows import SMALL
 from descend.estimator_blocks import LearnsBlocks, takes_blocks, tell
 from descend.estimator_checks import (
     FLOATS,
+    NUMBERS,
     all_or_nothing,
     as_numbers,
     check_weights,
@@ -36,6 +38,7 @@ from descend.models.scaling import parameters_for
 from descend.settings import Settings
 from descend.sources import array_source, table_source
 from descend.sources.arrays import column_names, numbered
+from descend.sources.limits import block_rows
 from descend.types import FloatArray, Source, Task
 from descend.watching import Callback
 
@@ -211,7 +214,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 X,
                 y,
                 accept_sparse="csr",
-                dtype=FLOATS,
+                dtype=FLOATS if hasattr(X, "tocsr") else NUMBERS,
                 multi_output=self._takes_outputs,
                 y_numeric=False,
             )
@@ -260,7 +263,8 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         if self.model_.features.tells_missing:  # a model of the command line, whose rows may have gaps
             X = validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=False)
             return np.asarray(self.model_.scores(X))
-        return self._scores_of(validate_data(self, X, accept_sparse="csr", dtype=FLOATS, reset=False))
+        dtype = FLOATS if hasattr(X, "tocsr") else NUMBERS
+        return self._scores_of(validate_data(self, X, accept_sparse="csr", dtype=dtype, reset=False))
 
     def _scores_of(self, X: Any) -> FloatArray:
         """Scores (n, k) of a checked matrix."""
@@ -311,7 +315,15 @@ class _Linear(Estimator):
         self.standardized_coef_ = model.in_deviations()
 
     def _scores_of(self, X: Any) -> FloatArray:
-        return np.asarray(X @ np.atleast_2d(self.coef_).T + self.intercept_)
+        weights = np.atleast_2d(self.coef_).T
+        if X.dtype not in SMALL:
+            return np.asarray(X @ weights + self.intercept_)
+        scores = np.empty((len(X), weights.shape[1]))
+        step = block_rows(X.shape[1])
+        for start in range(0, len(X), step):
+            rows = slice(start, start + step)
+            scores[rows] = X[rows].astype(np.float64) @ weights + self.intercept_
+        return scores
 
 
 def _has_probabilities(estimator: LinearClassifier) -> bool:

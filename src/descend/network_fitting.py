@@ -89,6 +89,7 @@ def fit_network(
     from descend.engines.mlp import NetworkEngine
 
     settings = settings.checked()
+    prepared = decoded(prepared)
     data = prepared.train
     epochs = settings.epochs or most_epochs(data.num_rows)
     plan = resolve_network(data, prepared.target, settings, epochs, multilabel)
@@ -158,6 +159,16 @@ def fit_network(
     )
     model.summary = summarise_network(prepared, plan, settings, history)
     return NetworkRun(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history)
+
+
+def decoded(prepared: Prepared) -> Prepared:
+    """Rows that are kept in small numbers as float32: the first layer takes them where they lie."""
+
+    def whole(data: Dataset) -> Dataset:
+        return replace(data, X=data.X[:]) if data.is_coded else data
+
+    held_out = None if prepared.validation is None else whole(prepared.validation)
+    return replace(prepared, train=whole(prepared.train), validation=held_out)
 
 
 def resolve_network(

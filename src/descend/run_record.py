@@ -34,6 +34,8 @@ def dataset_metrics(model: Model, data: Dataset) -> Metrics:
     outputs = model.target.num_outputs
     sums = ClassificationMetrics(classes, model.loss == "log_loss") if classes else RegressionMetrics(outputs)
     step = max(1, BLOCK_VALUES // max(outputs, 8))
+    if data.is_coded:  # rows are decoded, not looked at where they lie
+        step = min(step, max(1, BLOCK_VALUES // data.num_columns))
     for start in range(0, data.num_rows, step):
         rows = slice(start, start + step)
         scores = model.encoded_scores(data.X[rows])

@@ -129,9 +129,13 @@ def _all_right(data: Dataset, parameters: FloatArray) -> bool:
 
 def column_scales(data: Dataset) -> FloatArray:
     """Root mean square of each column over the first rows, shape (d,)."""
-    few: Any = data.X[:10_000]
+    few: Any = data.first(10_000).X
     if data.is_sparse:
         sums = few.multiply(few).sum(axis=0, dtype=np.float64)
     else:
-        sums = np.einsum("ij,ij->j", few, few, dtype=np.float64)  # a buffer at a time: no copy in float64
+        sums = np.zeros(data.num_columns)
+        step = len(few) if not data.is_coded else max(1, BLOCK_NUMBERS // max(1, data.num_columns))
+        for start in range(0, len(few), step):
+            some = few[start : start + step]  # summed a buffer at a time: no copy in float64
+            sums += np.einsum("ij,ij->j", some, some, dtype=np.float64)
     return np.asarray(np.sqrt(np.asarray(sums).ravel() / few.shape[0]))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.coded_rows import CodedRows
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -23,6 +25,11 @@ Task: TypeAlias = Literal["classification", "regression"]
 def is_sparse(rows: object) -> bool:
     """Whether ``rows`` are kept as CSR; told by what they have, for SciPy need not be imported to know."""
     return hasattr(rows, "indptr")
+
+
+def is_coded(rows: object) -> bool:
+    """Whether ``rows`` are kept in small numbers, to be decoded where they are used."""
+    return isinstance(rows, CodedRows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +70,10 @@ class Source(Protocol):
 class Dataset:
     """Encoded rows in memory: features → batches.
 
-    ``X`` (n, d) is float32 or float64, C-contiguous or a CSR array of SciPy, and its rows are in random order
-    unless shuffling was turned off. ``y`` is (n, 1) with class codes 0 … k−1, or (n, k) with numbers as the
-    target encodes them. ``weights`` (n,) float64 have mean 1 over the training rows; None means all 1.
+    ``X`` (n, d) is float32 or float64, C-contiguous or a CSR array of SciPy, or ``CodedRows``, of which some at a
+    time are decoded. Its rows are in random order unless shuffling was turned off. ``y`` is (n, 1) with class codes
+    0 … k−1, or (n, k) with numbers as the target encodes them. ``weights`` (n,) float64 have mean 1 over the training
+    rows; None means all 1.
     """
 
     X: FloatArray
@@ -83,9 +91,21 @@ class Dataset:
     @property
     def bytes_of_row(self) -> float:
         """Bytes that reading a row takes, on the average."""
+        if self.is_coded:
+            return self.X.nbytes / max(1, self.num_rows)
         index = self.X.indices.itemsize if self.is_sparse else 0  # type: ignore[attr-defined]
         return float(self.X.size * (self.X.dtype.itemsize + index) / max(1, self.num_rows))
 
     @property
     def is_sparse(self) -> bool:
         return is_sparse(self.X)
+
+    @property
+    def is_coded(self) -> bool:
+        return is_coded(self.X)
+
+    def first(self, count: int) -> Dataset:
+        """The first rows, kept the way all are."""
+        X: Any = self.X
+        rows = X.part(slice(count)) if self.is_coded else X[:count]
+        return Dataset(rows, self.y[:count], None if self.weights is None else self.weights[:count])

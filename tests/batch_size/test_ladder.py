@@ -1,6 +1,5 @@
 """The ladder of learning rates: it trains, stops at an edge, and gives back good weights."""
 
-
 from itertools import pairwise
 
 import numpy as np

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 
 @verb(
-    "descend fit sklearn:digits",
     "descend fit adult.parquet --target income --drop fnlwgt --output income.descend",
-    "descend fit digits.csv --target digit --model mlp --hidden 128,64",
+    "descend fit sklearn:digits --model mlp --hidden 128,64",
 )
 @options.data_argument
 @options.selection

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.engines import row_kernels
-from descend.types import FloatArray, is_sparse
+from descend.engines.decoding import blocks
+from descend.types import FloatArray, is_coded, is_sparse
 
 NORM_ROWS = 65_536
 
@@ -22,7 +23,8 @@ def squared_norms(X: Any) -> NDArray[np.float64]:
 
         sparse_kernels.squared_norms(X.data, X.indptr, norms)
     else:
-        row_kernels.squared_norms(X, norms)
+        for rows, some in blocks(X):
+            row_kernels.squared_norms(some, norms[rows])
     return norms
 
 
@@ -30,7 +32,8 @@ def norms_by_block(X: Any) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """``squared_norms`` of the rows, some at a time, each time with the number of the first of them."""
     for start in range(0, X.shape[0], NORM_ROWS):
         if not is_sparse(X):
-            yield start, squared_norms(X[start : start + NORM_ROWS])
+            rows = slice(start, start + NORM_ROWS)
+            yield start, squared_norms(X.part(rows) if is_coded(X) else X[rows])
             continue
         from descend.engines import sparse_kernels
 
@@ -46,5 +49,10 @@ def gram_product(X: Any, weights: FloatArray, num_rows: int, direction: FloatArr
         from descend.engines import sparse_kernels
 
         sparse_kernels.gram_product(*sparse_kernels.kernel_rows(X), weights, num_rows, direction, out)
+    elif is_coded(X):
+        out[:], part = 0.0, np.empty_like(out)
+        for rows, some in blocks(X.part(slice(num_rows))):
+            row_kernels.gram_product(some, weights[rows], len(some), direction, part)
+            out += part
     else:
         row_kernels.gram_product(X, weights, num_rows, direction, out)

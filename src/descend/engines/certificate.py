@@ -13,13 +13,14 @@ left to gain behind it (``engines/closing.py``).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from descend.engines import row_kernels
 from descend.engines.by_storage import norms_by_block
+from descend.engines.decoding import blocks
 from descend.objectives.losses import SOFTMAX, Loss, second_derivatives, softmax
 from descend.types import Dataset, FloatArray, IntArray
 
@@ -96,8 +97,9 @@ def _within(free: NDArray[np.bool_], product: Product) -> Product:
 def _hessian(data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fit_intercept: bool) -> Product:
     """The product of the objective's Hessian, on a sample of rows, with a direction (k, d + 1)."""
     rows, weights = sample(data)
-    X = data.X[rows]
-    scores = X @ parameters[:, :-1].T.astype(X.dtype) + parameters[:, -1]
+    X: Any = data.X.part(rows) if data.is_coded else data.X[rows]  # type: ignore[attr-defined]
+    weights_of_columns = parameters[:, :-1].T.astype(X.dtype)
+    scores = np.concatenate([some @ weights_of_columns for _, some in blocks(X)]) + parameters[:, -1]
     if loss.code == SOFTMAX:
         bends = p = softmax(scores)
     else:
@@ -105,7 +107,8 @@ def _hessian(data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fi
 
     def softmax_product(v: FloatArray) -> FloatArray:
         out = np.zeros(v.shape, dtype=X.dtype)
-        row_kernels.add_softmax_curvature(X, bends, weights, v.astype(X.dtype), out)
+        for part, some in blocks(X):
+            row_kernels.add_softmax_curvature(some, bends[part], weights[part], v.astype(X.dtype), out)
         whole = out.astype(np.float64)
         whole[:, :-1] += alpha * v[:, :-1]
         if not fit_intercept:
@@ -113,13 +116,17 @@ def _hessian(data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fi
         return whole
 
     def product(v: FloatArray) -> FloatArray:
-        moves = X @ v[:, :-1].T.astype(X.dtype) + v[:, -1]
-        if loss.code == SOFTMAX:
-            moves -= (p * moves).sum(axis=1, keepdims=True)
-        moves *= bends * weights[:, None]
-        out = np.empty(v.shape)
-        out[:, :-1] = moves.astype(X.dtype).T @ X + alpha * v[:, :-1]
-        out[:, -1] = moves.sum(axis=0) if fit_intercept else v[:, -1]
+        out = np.zeros(v.shape)
+        for part, some in blocks(X):
+            moves = some @ v[:, :-1].T.astype(X.dtype) + v[:, -1]
+            if loss.code == SOFTMAX:
+                moves -= (p[part] * moves).sum(axis=1, keepdims=True)
+            moves *= bends[part] * weights[part, None]
+            out[:, :-1] += moves.astype(X.dtype).T @ some
+            out[:, -1] += moves.sum(axis=0)
+        out[:, :-1] += alpha * v[:, :-1]
+        if not fit_intercept:
+            out[:, -1] = v[:, -1]
         return out
 
     return softmax_product if loss.code == SOFTMAX and not data.is_sparse else product

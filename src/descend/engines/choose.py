@@ -1,4 +1,4 @@
-"""The engine that goes with the rows: dense or sparse."""
+"""The engine that goes with the rows: dense, sparse, or kept in small numbers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from descend.types import Dataset
 
 def make_engine(data: Dataset, loss: Loss, penalty: Penalty, **options: Any) -> LinearEngine:
     """A compiled engine for ``data``; ``options`` are those of ``LinearEngine``."""
+    if data.is_coded:
+        from descend.engines.coded import CodedEngine
+
+        return CodedEngine(data, loss, penalty, **options)
     if not data.is_sparse:
         return LinearEngine(data, loss, penalty, **options)
     from descend.engines.sparse import SparseEngine

@@ -57,7 +57,8 @@ class FullBatch:
         """The loss as ``objective`` has it: corners rounded over the width that the rule asks for."""
         self.in_float64 = False
         """Whether ``objective`` computes so on float32 rows too: what lies in a narrow corner is lost in float32."""
-        self.num_rows = data.num_rows
+        self.num_rows = self.all_rows = data.num_rows
+        """``all_rows``: that there are, where ``data`` holds some of them at a time."""
         self.passes_left: int | None = None
         """How often a step may still read every row; None: as often as it likes."""
         self.only_visits = ALL_ONE if weights is None else weights
@@ -107,12 +108,14 @@ class FullBatch:
         """Sums over a chunk: of the weighted losses, and of their gradients."""
         if parameters.size > MOST_NUMBERS or self.in_float64:
             return self._by_products(chunk, parameters, self.smooth)
-        data, loss, shape = self.data, self.smooth.code, self.smooth.kernel_shape
-        part = np.zeros(parameters.shape, dtype=data.X.dtype)
-        value = row_kernels.add_objective(
-            data.X, data.y, self.weights, chunk.start, chunk.stop, parameters, loss, shape, part
-        )
+        loss, shape = self.smooth.code, self.smooth.kernel_shape
+        part = np.zeros(parameters.shape, dtype=self.data.X.dtype)
+        value = row_kernels.add_objective(*self._read(chunk), parameters, loss, shape, part)
         return value, part
+
+    def _read(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray, int, int]:
+        """Where kernels find some of the rows: X, y, weights, and the first and the last of them there."""
+        return self.data.X, self.data.y, self.weights, rows.start, rows.stop
 
     def _by_products(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
         """Sums of weighted loss and gradient of a chunk's rows by matrix products, in the parameters' precision."""
@@ -141,9 +144,8 @@ class FullBatch:
         """The sum over a chunk of the weighted losses' gradients."""
         if parameters.size > MOST_NUMBERS:
             return self._by_products(chunk, parameters, self.loss)[1]
-        X, y, loss, shape = self.data.X, self.data.y, self.loss.code, self.loss.kernel_shape
-        part = np.zeros(parameters.shape, dtype=X.dtype)
-        row_kernels.add_gradient(X, y, self.weights, chunk.start, chunk.stop, parameters, loss, shape, part)
+        part = np.zeros(parameters.shape, dtype=self.data.X.dtype)
+        row_kernels.add_gradient(*self._read(chunk), parameters, self.loss.code, self.loss.kernel_shape, part)
         return part
 
     def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
@@ -166,16 +168,7 @@ class FullBatch:
             losses = row_losses(self.loss.code, scores, data.y[rows], self.loss.shape)
             weights = self.weights[rows] if self.weights.size else np.ones(len(losses))
             return float(losses @ weights), float(weights.sum())
-        return row_kernels.add_losses(
-            data.X,
-            data.y,
-            self.weights,
-            rows.start,
-            rows.stop,
-            parameters,
-            self.loss.code,
-            self.loss.kernel_shape,
-        )
+        return row_kernels.add_losses(*self._read(rows), parameters, self.loss.code, self.loss.kernel_shape)
 
     def _slopes(self, parameters: FloatArray) -> FloatArray:
         """The derivative of every row's loss, corners as round as they are, with respect to its scores; (n, k)."""

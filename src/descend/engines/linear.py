@@ -121,10 +121,13 @@ class LinearEngine(Certified):
     def _saga_steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
         self._start_saga(state)
         kernel: Any = saga_kernels.run_saga_of_one
-        walk: tuple[Any, ...] = (order,)
+        walk: tuple[Any, ...] = (order, self.all_rows)
         matrix: tuple[FloatArray, ...] = ()
         if batch_size > 1 or self.inverse.size:
-            kernel, walk, matrix = saga_kernels.run_saga, (order, batch_size), (self.inverse,)
+            sums = np.zeros_like(state.parameters), np.zeros_like(state.parameters)
+            kernel = saga_kernels.run_saga
+            walk = (order, batch_size, self.all_rows, 0, True, 0.0, *sums)
+            matrix = (self.inverse,)
         self._saga_by(kernel, state, rule, walk, state.parameters, state.mean_gradient, *matrix)
 
     def _start_saga(self, state: State) -> None:
@@ -169,7 +172,11 @@ class LinearEngine(Certified):
         """One step from every row, read where they lie: no order, no copy of the data."""
         gradient = self._full_gradient(state.parameters)
         state.steps += 1
-        rows = 1 if rule.sum_rows else self.num_rows
+        self._take_step(state, rule, gradient, self.num_rows)
+
+    def _take_step(self, state: State, rule: Rule, gradient: FloatArray, num_rows: int) -> None:
+        """A step from the sum, float64, of the gradients of so many rows; ``state.steps`` counts it already."""
+        rows = 1 if rule.sum_rows else num_rows
         step_kernels.take_full_step(
             state.parameters,
             gradient,
@@ -178,8 +185,8 @@ class LinearEngine(Certified):
             rule.optimizer.code,
             rate_at(rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps),
             np.array([rule.beta1, rule.beta2, rule.clip]),
-            self.penalty.alpha * self.num_rows / rows,
-            self.penalty.l1 * self.num_rows / rows,
+            self.penalty.alpha * num_rows / rows,
+            self.penalty.l1 * num_rows / rows,
             1.0 / rows,
             rule.fit_intercept,
             state.steps,
@@ -187,9 +194,8 @@ class LinearEngine(Certified):
 
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
         """Compiles what ``rules`` at their batch sizes (0: full) need, on two rows, so that no clock counts it."""
-        weights = None if self.data.weights is None else self.data.weights[:2]
         few = type(self)(
-            Dataset(self.data.X[:2], self.data.y[:2], weights),
+            self.data.first(2),
             self.loss,
             self.penalty,
             average_every=self.average_every,

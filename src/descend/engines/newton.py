@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from descend.engines.decoding import blocks
 from descend.objectives.losses import SOFTMAX, Loss, safe_curvatures, second_derivatives, softmax
 from descend.types import Dataset, FloatArray
 
@@ -58,30 +59,12 @@ def hessian(
     ``cautious``: that of parabolas which are nowhere below the loss, for losses with rounded corners or straights.
     """
     k, columns = parameters.shape
-    rows = np.ones((data.num_rows, columns))
-    rows[:, :-1] = data.X
     weights = np.full(data.num_rows, 1.0 / data.num_rows)
     if data.weights is not None:
         weights *= data.weights
-    scores = rows @ parameters.T
     H = np.zeros((k, columns, k, columns))
-    if loss.code == SOFTMAX:
-        p = softmax(scores)
-        root = np.sqrt(weights)[:, None] * rows
-        each = (root[:, None, :] * p[:, :, None]).reshape(len(rows), k * columns)
-        H[:] = -(each.T @ each).reshape(H.shape)
-        for a in range(k):
-            H[a, :, a, :] += (root * p[:, a, None]).T @ root
-    else:
-        bends = (
-            np.zeros_like(scores) if cautious else second_derivatives(loss.code, scores, data.y, loss.shape)
-        )
-        if loss.shape[1] or loss.has_straights:
-            bends = bends + (1.0 if cautious else TRACE) * safe_curvatures(
-                loss.code, scores, data.y, loss.shape
-            )
-        for a in range(k):
-            H[a, :, a, :] = (rows * (weights * bends[:, a])[:, None]).T @ rows
+    for part, some in blocks(data.X):
+        _add_hessian(H, some, data.y[part], weights[part], loss, parameters, cautious)
     flat = H.reshape(k * columns, k * columns)
     diagonal = np.full((k, columns), alpha)
     diagonal[:, -1] = 0.0 if fit_intercept else 1.0
@@ -90,3 +73,32 @@ def hessian(
         H[:, :, :, -1] = 0.0
     flat[np.diag_indices(k * columns)] += diagonal.ravel() + JITTER * np.trace(flat) / (k * columns)
     return np.asarray(flat)
+
+
+def _add_hessian(
+    H: FloatArray,
+    X: FloatArray,
+    y: FloatArray,
+    weights: FloatArray,
+    loss: Loss,
+    parameters: FloatArray,
+    cautious: bool,
+) -> None:
+    """Adds to ``H`` (k, d + 1, k, d + 1) what some rows bend, the penalty apart."""
+    k, columns = parameters.shape
+    rows = np.ones((X.shape[0], columns))
+    rows[:, :-1] = X
+    scores = rows @ parameters.T
+    if loss.code == SOFTMAX:
+        p = softmax(scores)
+        root = np.sqrt(weights)[:, None] * rows
+        each = (root[:, None, :] * p[:, :, None]).reshape(len(rows), k * columns)
+        H -= (each.T @ each).reshape(H.shape)
+        for a in range(k):
+            H[a, :, a, :] += (root * p[:, a, None]).T @ root
+        return
+    bends = np.zeros_like(scores) if cautious else second_derivatives(loss.code, scores, y, loss.shape)
+    if loss.shape[1] or loss.has_straights:
+        bends = bends + (1.0 if cautious else TRACE) * safe_curvatures(loss.code, scores, y, loss.shape)
+    for a in range(k):
+        H[a, :, a, :] += (rows * (weights * bends[:, a])[:, None]).T @ rows

@@ -221,10 +221,16 @@ def exact(
     kept = np.append(columns, width - 1)
     X: Any = data.X
     y, weights = data.y, data.weights
+    rows: IntArray | slice = slice(None)
     if few is not None:
-        X, y, weights = X[few[0]], y[few[0]], np.asarray(few[1] * len(few[1]), dtype=np.float64)
-    X = X[:, columns] if len(columns) < width - 1 else X
-    X = X.toarray() if data.is_sparse else X
+        rows, y, weights = few[0], y[few[0]], np.asarray(few[1] * len(few[1]), dtype=np.float64)
+    chosen = columns if len(columns) < width - 1 else None
+    if data.is_coded:
+        X = X.part(rows, chosen)
+    else:
+        X = X if few is None else X[rows]
+        X = X if chosen is None else X[:, chosen]
+        X = X.toarray() if data.is_sparse else X
     part = Dataset(X, y, weights)
     H = hessian(part, loss, alpha, memory.point[:, kept], fit_intercept, memory.cautious)
     free = (np.arange(k)[:, None] * width + kept).ravel()

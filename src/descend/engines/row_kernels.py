@@ -158,14 +158,20 @@ def write_block_derivatives(
 
 
 @part
+def log_loss_slope(score: Any, target: Any) -> Any:
+    """``slope`` of log loss without a table, so that a loop over rows goes in vector instructions."""
+    number = type(score)
+    return number(1.0) / (number(1.0) + exponential(-score)) - target
+
+
+@part
 def write_loop_of_derivatives(
     loss: int, shape: Shape | None, n: int, scores: FloatArray, targets: FloatArray
 ) -> None:
     """Overwrites scores[:n] with derivatives; log loss gets a loop of its own, in which nothing is looked up."""
-    number = scores.dtype.type
     if loss == LOG_LOSS:
         for i in range(n):
-            scores[i] = number(1.0) / (number(1.0) + exponential(-scores[i])) - targets[i]
+            scores[i] = log_loss_slope(scores[i], targets[i])
     else:
         for i in range(n):
             scores[i] = slope(loss, shape, scores[i], targets[i])
@@ -191,7 +197,13 @@ def write_room_of_derivatives(
     for c in range(k if loss != SOFTMAX else 0):
         for i in range(n):
             room[k, i] = target_of(y, rows[i], c, k)
-        write_loop_of_derivatives(loss, shape, n, room[c], room[k])
+        # Not ``write_loop_of_derivatives``: with views of two rows of ``room`` a full batch took 6 % longer.
+        if loss == LOG_LOSS:
+            for i in range(n):
+                room[c, i] = log_loss_slope(room[c, i], room[k, i])
+        else:
+            for i in range(n):
+                room[c, i] = slope(loss, shape, room[c, i], room[k, i])
     if weights.size:
         for c in range(k):
             for i in range(n):

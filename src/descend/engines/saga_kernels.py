@@ -103,6 +103,7 @@ def take_step(
 def step_of_one(
     X: FloatArray,
     row: int,
+    num_rows: int,
     parameters: FloatArray,
     derivatives: FloatArray,
     table: FloatArray,
@@ -122,7 +123,7 @@ def step_of_one(
         now = number(derivatives[c])
         change = now - table[row, c]
         table[row, c] = now
-        kept = np.float64(change) / table.shape[0]
+        kept = np.float64(change) / num_rows
         factor = number(rate * visit) * (now if filling else change)
         lanes.saga_move(parameters, mean_gradient, c, keep, along, X, row, factor, kept)
         if fit_intercept:
@@ -140,6 +141,12 @@ def run_saga(
     visit_weights: FloatArray,
     order: IntArray,
     batch_size: int,
+    num_rows: int,
+    whole: int,
+    is_last: bool,
+    share_before: float,
+    gradient: FloatArray,
+    changes: FloatArray,
     parameters: FloatArray,
     table: FloatArray,
     mean_gradient: FloatArray,
@@ -160,11 +167,14 @@ def run_saga(
 
     The rate is 1 / (s · (full_term + 2 or 3 · single_term)), s² being that share; while ``filling`` it falls to a
     tenth over ``num_steps``. The last, smaller batch takes a step that is shorter in proportion.
+
+    ``num_rows`` is n, of which ``X`` and ``table`` may hold only those that ``order`` visits. ``whole`` above 0:
+    ``order`` is a piece of one batch of so many rows, at whose beginning the share was ``share_before``; the step is
+    taken when the piece ``is_last``. ``gradient`` and ``changes`` (k, d + 1) begin at zero and keep the sums from
+    piece to piece.
     """
     k, d = parameters.shape[0], X.shape[1]
-    num_rows = X.shape[0]
     number = X.dtype.type
-    gradient, changes = np.zeros((k, d + 1), dtype=X.dtype), np.zeros((k, d + 1), dtype=X.dtype)
     scores, nothing, rows = (
         np.zeros(k, dtype=X.dtype),
         np.empty(0, dtype=np.float64),
@@ -177,8 +187,9 @@ def run_saga(
     step = first_step
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
-        rate = rate_of(share, filling, step, num_steps, full_term, single_term) * (stop - start) / batch_size
-        step += 1
+        batch_rows = whole if whole > 0 else stop - start
+        before = share_before if whole > 0 else share
+        rate = rate_of(before, filling, step, num_steps, full_term, single_term) * batch_rows / batch_size
         for low in range(start, stop, BLOCK):
             n = min(BLOCK, stop - low)
             write_rows(order, low, low + n, rows)
@@ -195,14 +206,17 @@ def run_saga(
                     now = number(scores[c] * weight)
                     change = now - table[row, c]
                     table[row, c] = now
-                    room[c, i] = number(visit / (stop - start)) * (now if filling else change)
+                    room[c, i] = number(visit / batch_rows) * (now if filling else change)
                     kept[c, i] = change
             for both in range(2 if apart else 1):  # one place in the code: it is long
                 factors, goal = (kept, changes) if both else (room, gradient)
                 add_block_gradient(X, rows, n, factors, goal)
+        if not is_last:
+            continue
+        step += 1
         for c in range(k):
             for j in range(d + 1):
-                moved = changes[c, j] if apart else gradient[c, j] * number(stop - start)
+                moved = changes[c, j] if apart else gradient[c, j] * number(batch_rows)
                 changes[c, j] = number(0.0)
                 if not filling:
                     gradient[c, j] += number(mean_gradient[c, j])
@@ -232,6 +246,7 @@ def run_saga_of_one(
     weights: FloatArray,
     visit_weights: FloatArray,
     order: IntArray,
+    num_rows: int,
     parameters: FloatArray,
     table: FloatArray,
     mean_gradient: FloatArray,
@@ -251,7 +266,7 @@ def run_saga_of_one(
     k, d = parameters.shape[0], X.shape[1]
     number = X.dtype.type
     scores = np.zeros(k, dtype=X.dtype)
-    horizon = 10.0 / X.shape[0]
+    horizon = 10.0 / num_rows
     bytes_of_row = min(d * X.itemsize, LONGEST_PREFETCH)
     step = first_step
     for i in range(order.size):
@@ -270,6 +285,18 @@ def run_saga_of_one(
         for c in range(k):
             scores[c] *= number(weight)
         step_of_one(
-            X, row, parameters, scores, table, mean_gradient, visit, filling, alpha, l1, rate, fit_intercept
+            X,
+            row,
+            num_rows,
+            parameters,
+            scores,
+            table,
+            mean_gradient,
+            visit,
+            filling,
+            alpha,
+            l1,
+            rate,
+            fit_intercept,
         )
     return step, share

@@ -107,6 +107,11 @@ class Features:
         )
 
     @property
+    def is_scaling(self) -> bool:
+        """Whether every encoded column of rows without gaps is (input − mean) / scale of one input."""
+        return self.is_matrix and not self.takes_sparse and not self.tells_missing
+
+    @property
     def tells_missing(self) -> bool:
         """Whether a column of numbers had gaps, which an indicator column tells."""
         return any(isinstance(e, Number) and e.tells_missing for _, e in self.encoders)

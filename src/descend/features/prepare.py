@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from descend.coded_rows import SMALL, CodedRows
 from descend.errors import ColumnError, InputError, SourceError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.features import Features
@@ -23,6 +24,8 @@ from descend.types import Block, Dataset, Source, Task, is_sparse
 OnProgress: TypeAlias = Callable[[int], None]
 ENCODED_VALUES = 2**20
 """Values encoded at a time before they go to their places: 4 or 8 MB."""
+FEWEST_CODED = 2**20
+"""From so many small numbers on they stay as they are: fewer cost little, and float64 ends nearer to the optimum."""
 ALL_THE_WEIGHT = 1.0 - 1e-9
 """The share of all weight above which one row's leaves nothing for the others."""
 
@@ -62,7 +65,9 @@ def prepare(
     alone; ``validation_source`` gives them instead where present. Training rows lie in random order unless
     ``shuffle`` is off. ``dtype`` is float32 for files and that of the array for arrays unless given. The data
     exists once: no second copy is made, and no copy at all of a C-contiguous float array that is neither
-    standardised, shuffled nor split. ``scale_target`` False leaves a target of numbers as it is; ``centre``
+    standardised, shuffled nor split. A matrix of a million or more 8- or 16-bit numbers without gaps keeps their type
+    (``CodedRows``; trained on in float32), and is not copied at all where it is an array, neither shuffled nor split,
+    of which every column is used. ``scale_target`` False leaves a target of numbers as it is; ``centre``
     False leaves 0 where it is in columns and target, for models without an intercept. ``on_progress`` is called
     with the rows done, of twice the rows.
 
@@ -88,14 +93,21 @@ def prepare(
         target.reason = f"{shorten(target.name)}: {hint}, as {source.name} is known to be"
     weighting = class_weights(class_weight, target, learned.target)
     kind = np.dtype(dtype if dtype is not None else getattr(source, "dtype", None) or np.float32)
+    if _is_small(learned, features, split, dtype):
+        kind = np.dtype(np.float32)
+        stored, held_stored = learned.columns.stored, learned.held_out.stored if learned.held_out else None
+    else:
+        stored = held_stored = None
     _check_range(learned.columns, features, kind)
-    whole = _untouched(source, features, target, split, shuffle, kind)
+    whole = _untouched(source, features, target, split, shuffle, stored or kind)
     if whole is not None:
         train, held_out = weighting(whole), None
     else:
         order = _order(split.num_train, seed) if shuffle else None
-        train_rows = _Filler(split.num_train, features, target, kind, order, learned.lengths)
-        held_rows = _Filler(split.num_validation, features, target, kind, None, learned.held_lengths)
+        train_rows = _Filler(split.num_train, features, target, kind, order, learned.lengths, stored)
+        held_rows = _Filler(
+            split.num_validation, features, target, kind, None, learned.held_lengths, held_stored
+        )
         done = split.num_seen
         for rows in split_rows(source.blocks(), split.share, seed):
             train_rows.add(rows, rows.train)
@@ -103,7 +115,7 @@ def prepare(
             done += rows.num_seen
             if on_progress is not None:
                 on_progress(done)
-        if train_rows.filled != split.num_train or held_rows.filled != split.num_validation:
+        if not (train_rows.is_complete and held_rows.is_complete):
             raise SourceError(f"{source.name} changed while it was read; leave its files alone and try again")
         train = weighting(train_rows.dataset())
         held_out = weighting(held_rows.dataset()) if split.num_validation else None
@@ -238,8 +250,18 @@ def _order(num_rows: int, seed: int) -> NDArray[np.int64]:
     return np.random.Generator(np.random.PCG64([seed, 1])).permutation(num_rows)
 
 
+def _is_small(learned: Learned, features: Features, split: Split, dtype: DTypeLike | None) -> bool:
+    """Whether rows stay in the small numbers they came in."""
+    return (
+        learned.columns.stored in SMALL
+        and features.is_scaling
+        and (dtype is None or np.dtype(dtype) == np.float32)
+        and split.num_train * features.num_columns >= FEWEST_CODED
+    )
+
+
 class _Filler:
-    """Encodes rows into preallocated arrays, each at its place."""
+    """Encodes rows into preallocated arrays, each at its place; numbers of the small type ``stored`` stay so."""
 
     def __init__(
         self,
@@ -249,14 +271,18 @@ class _Filler:
         dtype: np.dtype[Any],
         order: NDArray[np.int64] | None,
         lengths: NDArray[Any] | None = None,
+        stored: np.dtype[Any] | None = None,
     ) -> None:
         outputs = len(target.mean) if target.task == "regression" else 1
         self._num_rows, self._dtype = num_rows, dtype
         self._sparse = None if lengths is None else SparseFiller(lengths, features.num_columns, dtype, order)
-        self._X = np.empty((num_rows if lengths is None else 0, features.num_columns), dtype=dtype)
+        self._stored = stored if stored in SMALL else None
+        shape = (num_rows if lengths is None else 0, features.num_columns)
+        self._X = np.empty(shape, dtype=self._stored or dtype)
         self.y = np.empty((num_rows, outputs))
         self.weights: NDArray[np.float64] | None = None
         self.filled = 0
+        self._changed = False
         self._features = features
         self._target = target
         self._order = order
@@ -269,6 +295,7 @@ class _Filler:
         self.filled += count
         if count == 0 or self.filled > self._num_rows:
             return
+        self._changed |= self._stored is not None and block.dtype != self._stored
         places: Any = span if self._order is None else self._order[span]
         if self._sparse is not None:
             self._sparse.put(self._features.encode(block, dtype=self._dtype), places)
@@ -285,26 +312,39 @@ class _Filler:
         for start in range(0, count, step):
             piece = block[start : start + step] if isinstance(block, np.ndarray) else block.slice(start, step)
             at = slice(span.start + start, min(span.start + start + step, span.stop))
-            if self._order is None:
+            if self._stored is not None:
+                self._X[at if self._order is None else self._order[at]] = piece[:, self._features.origin]
+            elif self._order is None:
                 self._features.encode(piece, out=self._X[at])
             else:
                 self._X[self._order[at]] = self._features.encode(piece, dtype=self._dtype)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether as many rows came as were counted, of the type they had."""
+        return self.filled == self._num_rows and not self._changed
+
     def dataset(self) -> Dataset:
-        return Dataset(self._X if self._sparse is None else self._sparse.matrix(), self.y, self.weights)
+        X: Any = self._X if self._sparse is None else self._sparse.matrix()
+        if self._stored is not None:
+            X = CodedRows(X, self._features.mean, self._features.scale)
+        return Dataset(X, self.y, self.weights)
 
 
 def _untouched(
     source: Source, features: Features, target: Target, split: Split, shuffle: bool, dtype: np.dtype[Any]
 ) -> Dataset | None:
-    """The user's own array where encoding would change nothing in it."""
+    """The user's own array where encoding would change nothing in it, or is done where rows are used."""
     if not isinstance(source, ArraySource) or shuffle or split.num_validation:
         return None
-    X = source.array
+    X: Any = source.array
     in_order = is_sparse(X) or X.flags.c_contiguous
-    fits = X.dtype == dtype and in_order and features.is_identity and split.num_train == X.shape[0]
+    as_they_are = features.num_columns == X.shape[1] if dtype in SMALL else features.is_identity
+    fits = X.dtype == dtype and in_order and as_they_are and split.num_train == X.shape[0]
     if not fits:
         return None
+    if dtype in SMALL:
+        X = CodedRows(X, features.mean, features.scale)
     blocks = list(source.blocks())
     y = np.concatenate([target.encode(block.target) for block in blocks])
     weights = [block.weights for block in blocks if block.weights is not None]

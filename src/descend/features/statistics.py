@@ -50,6 +50,8 @@ class Statistics:
         self.levels: dict[str, Levels] = {}
         self.row_lengths: list[NDArray[np.integer[Any]]] = []
         """Of sparse rows: how many numbers each row of each block holds."""
+        self.stored: np.dtype[Any] | None = None
+        """The type of matrices without gaps; None for tables, sparse rows, and more than one type."""
         self._num_slots = 0
         self._rows = RowNumbers()
 
@@ -100,6 +102,7 @@ class Statistics:
         for name, levels in other.levels.items():
             self.levels[name].merge(levels)
         self.row_lengths += other.row_lengths
+        self.stored = self.stored if self.stored == other.stored else None
         self.total += other.total
         self.num_rows += other.num_rows
 
@@ -143,11 +146,18 @@ class Statistics:
         self.moments.merge(of_sparse_rows(X, weights))
 
     def _matrix(self, X: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
+        if self.is_matrix is None:
+            self.stored = X.dtype
         self._begin_matrix()
+        if X.dtype != self.stored:
+            self.stored = None
         step = chunk_rows(X.shape[1])
         for start in range(0, len(X), step):
             rows = slice(start, start + step)
-            self.moments.update(X[rows].astype(np.float64), None if weights is None else weights[rows])
+            values = X[rows].astype(np.float64)
+            if self.stored == np.float16 and np.isnan(values).any():
+                self.stored = None
+            self.moments.update(values, None if weights is None else weights[rows])
         if not self._is_finite():
             self._refuse_infinity(X, list(self.names))
 

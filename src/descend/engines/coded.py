@@ -1,0 +1,161 @@
+"""The compiled engine over rows kept in small numbers: a few are decoded, and the dense engine works on them.
+
+Decoding takes 0.15 to 0.4 ns a number, and what it writes is read again out of the near cache. Kernels know nothing
+of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from descend.batches import row_number
+from descend.engines import row_kernels
+from descend.engines.base import Rule, State, Sums
+from descend.engines.decoding import NO_ORDER, decode, distinct, near_rows
+from descend.engines.linear import LinearEngine
+from descend.engines.saga_kernels import run_saga
+from descend.types import Dataset, FloatArray, IntArray
+from descend.updates import LBFGS, NEWTON, SAGA
+
+FEWEST = 128
+"""Rows of a chunk of the full batch at least: each has a gradient of its own."""
+
+
+class CodedEngine(LinearEngine):
+    """``LinearEngine`` where ``data.X`` are ``CodedRows``; ``near`` of them are decoded at a time."""
+
+    def __init__(self, data: Dataset, *args: Any, near: int | None = None, **options: Any) -> None:
+        super().__init__(data, *args, **options)
+        self.near_rows = near or near_rows(data.num_columns)
+        self._cut(near or max(FEWEST, self.near_rows))
+        self.rooms = threading.local()
+        few = min(self.near_rows, self.num_rows)
+        self.near = LinearEngine(
+            Dataset(self._room(few), np.empty((few, data.y.shape[1]))), *args, **options | {"threads": 1}
+        )
+        """The dense engine; its rows are those of the moment."""
+        self.near.all_rows, self.near.inverse = self.num_rows, self.inverse
+        self.places = np.arange(few, dtype=row_number(few))
+        self.marks = np.full(self.num_rows if self.only_visits.size else 0, -1, dtype=np.int32)
+        if self.marks.size:
+            self._once(np.zeros(1, dtype=row_number(self.num_rows)))  # compiled before a clock runs
+
+    def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
+        order = np.arange(self.num_rows)[rows] if isinstance(rows, slice) else rows
+        total = Sums(0.0, np.zeros_like(parameters), 0.0)
+        for start in range(0, len(order), self.near_rows):
+            part = super().loss_and_gradient(parameters, order[start : start + self.near_rows])
+            total = Sums(total.loss + part.loss, total.gradient + part.gradient, total.weight + part.weight)
+        return total
+
+    def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
+        if order is None or rule.optimizer.code in (LBFGS, NEWTON):
+            super().run(state, rule, order, batch_size)
+            return
+        if rule.optimizer.code == SAGA:
+            self._start_saga(state)
+        order = order.astype(row_number(self.num_rows), copy=False)
+        whole = self.near_rows // batch_size * batch_size
+        for start in range(0, len(order), whole or batch_size):
+            rows = order[start : start + (whole or batch_size)]
+            if whole:
+                with self._brought(state, rule, rows) as places:
+                    self.near.run(state, rule, places, batch_size)
+            elif rule.optimizer.code == SAGA:
+                self._long_saga_step(state, rule, rows, batch_size)
+            else:
+                self._long_step(state, rule, rows)
+
+    @contextmanager
+    def _brought(self, state: State, rule: Rule, rows: IntArray) -> Iterator[IntArray]:
+        """Gives the dense engine these rows, and says where each of them is; of SAGA's table its rows, too.
+
+        A row that comes again has one place: what SAGA's table says of it changes from visit to visit.
+        """
+        near = self.near
+        places: IntArray = self.places[: len(rows)]
+        saga = rule.optimizer.code == SAGA
+        if saga and self.marks.size:
+            rows, places = self._once(rows)
+        room = self._room(len(rows))
+        decode(self.data.X, rows, 0, len(rows), room)  # type: ignore[arg-type]
+        near.data, near.rows = Dataset(room, self.data.y.take(rows, axis=0)), (room,)
+        for name in ("weights", "visit_weights", "only_visits"):
+            each = getattr(self, name)
+            if each.size:
+                setattr(near, name, each.take(rows))
+        table = state.table
+        if not saga or table is None:
+            yield places
+            return
+        state.table = table.take(rows, axis=0)
+        try:
+            yield places
+            table[rows] = state.table
+        finally:
+            state.table = table
+
+    def _once(self, rows: IntArray) -> tuple[IntArray, IntArray]:
+        """The distinct ones of ``rows``, and where in them each row is."""
+        found, places = np.empty_like(rows), np.empty(len(rows), dtype=np.int32)
+        return found[: distinct(rows, self.marks, found, places)], places
+
+    def _long_step(self, state: State, rule: Rule, rows: IntArray) -> None:
+        """A step on a batch of more rows than are decoded at a time."""
+        gradient = np.zeros(state.parameters.shape)
+        for start in range(0, len(rows), self.near_rows):
+            with self._brought(state, rule, rows[start : start + self.near_rows]) as places:
+                near, part = self.near, np.zeros_like(state.parameters)
+                row_kernels.add_gradient(
+                    near.data.X,
+                    near.data.y,
+                    near.visit_weights,
+                    0,
+                    len(places),
+                    state.parameters,
+                    self.loss.code,
+                    self.loss.kernel_shape,
+                    part,
+                )
+            gradient += part
+        state.visits += len(rows)
+        state.steps += 1
+        self._take_step(state, rule, gradient, len(rows))
+        if self.average_every and state.steps % self.average_every == 0:
+            state.num_averaged += 1
+            state.average += (state.parameters - state.average) / state.num_averaged
+
+    def _long_saga_step(self, state: State, rule: Rule, rows: IntArray, batch_size: int) -> None:
+        sums, before = (np.zeros_like(state.parameters), np.zeros_like(state.parameters)), state.share
+        for start in range(0, len(rows), self.near_rows):
+            is_last = start + self.near_rows >= len(rows)
+            with self._brought(state, rule, rows[start : start + self.near_rows]) as places:
+                self.near._saga_by(
+                    run_saga,
+                    state,
+                    rule,
+                    (places, batch_size, self.num_rows, len(rows), is_last, before, *sums),
+                    state.parameters,
+                    state.mean_gradient,
+                    self.inverse,
+                )
+        state.visits += len(rows)
+
+    def _read(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray, int, int]:
+        count = rows.stop - rows.start
+        room = self._room(count)
+        decode(self.data.X, NO_ORDER, rows.start, rows.stop, room)  # type: ignore[arg-type]
+        weights = self.weights[rows] if self.weights.size else self.weights
+        return room, self.data.y[rows], weights, 0, count
+
+    def _room(self, num_rows: int) -> FloatArray:
+        """The calling thread's own place for decoded rows."""
+        room: FloatArray | None = getattr(self.rooms, "room", None)
+        if room is None or len(room) < num_rows:
+            room = self.rooms.room = np.empty((num_rows, self.data.num_columns), dtype=np.float32)
+        return room
