@@ -8,7 +8,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from descend import LinearClassifier, LinearRegressor
+from descend import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor
 
 VARIANTS = [
     LinearClassifier(loss="hinge"),
@@ -20,6 +20,8 @@ VARIANTS = [
     LinearRegressor(loss="quantile"),
     LinearRegressor(loss="poisson"),
     LinearRegressor(optimizer="lbfgs"),
+    MLPClassifier(),
+    MLPRegressor(),
 ]
 """One of each loss; what depends on a random order cannot be equal for a row twice and a row of weight 2."""
 

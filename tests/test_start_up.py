@@ -14,7 +14,7 @@ import sys, warnings
 import numba.core.compiler as compiler
 import numpy as np
 import scipy.sparse
-from descend import LinearClassifier, LinearRegressor
+from descend import LinearClassifier, LinearRegressor, MLPClassifier
 
 warnings.simplefilter("ignore")
 compiled = []
@@ -45,10 +45,15 @@ for batch_size in (1, 32, "full"):
     for rows in (X, scipy.sparse.csr_matrix(X)):
         LinearClassifier(batch_size=batch_size).fit(rows, y)
         LinearRegressor(batch_size=batch_size).partial_fit(rows, X[:, 1])
+        MLPClassifier(batch_size=batch_size, epochs=2).fit(rows, y)
         for optimizer in ("sgd", "adam"):
             LinearClassifier(batch_size=batch_size, optimizer=optimizer, epochs=2).fit(rows, y)
     LinearClassifier(batch_size=batch_size, shuffle=False).fit(X, np.arange(400) % 3, sample_weight=np.full(400, 2.0))
     LinearRegressor(batch_size=batch_size, loss="quantile", penalty="l1").fit(X, X[:, 1])
+small = np.rint(10 * X).astype(np.int16)
+small[7] = 3000  # a row so heavy that it is visited several times
+for rows in (small, small.astype(np.float16)):
+    LinearClassifier(batch_size=32, standardize=False).fit(rows, y)
 rows = scipy.sparse.csr_matrix(X)
 LinearClassifier(batch_size=32, optimizer="sgd", epochs=2).fit(rows, np.arange(400) % 3)
 LinearClassifier(batch_size=32, optimizer="sgd", penalty="l1", epochs=2).fit(rows, y)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from descend.errors import DescendError, DivergenceError, InputError
     from descend.estimators import LinearClassifier, LinearRegressor
     from descend.history import History
+    from descend.network_estimators import MLPClassifier, MLPRegressor
 
 __all__ = [
     "Comparison",
@@ -28,6 +29,8 @@ __all__ = [
     "InputError",
     "LinearClassifier",
     "LinearRegressor",
+    "MLPClassifier",
+    "MLPRegressor",
     "compare",
     "load",
 ]
@@ -40,6 +43,8 @@ _HOMES = {
     "InputError": "descend.errors",
     "LinearClassifier": "descend.estimators",
     "LinearRegressor": "descend.estimators",
+    "MLPClassifier": "descend.network_estimators",
+    "MLPRegressor": "descend.network_estimators",
     "compare": "descend.api",
     "load": "descend.api",
 }

@@ -15,6 +15,7 @@ from descend.types import Source, Task
 
 if TYPE_CHECKING:
     from descend.estimators import LinearClassifier, LinearRegressor
+    from descend.network_estimators import MLPClassifier, MLPRegressor
 
 
 def compare(
@@ -108,16 +109,23 @@ def compare(
     )
 
 
-def load(path: str | Path) -> LinearClassifier | LinearRegressor:
+def load(path: str | Path) -> LinearClassifier | LinearRegressor | MLPClassifier | MLPRegressor:
     """The estimator saved in ``path`` by ``.save`` or by ``descend fit``.
 
     Nothing in the file is executed. Raises ``ModelFileError`` where it is damaged or something else.
     """
-    from descend.estimators import LinearClassifier, LinearRegressor
     from descend.models.linear import LinearModel
+    from descend.models.loading import load_model
 
-    model = LinearModel.load(path)
-    return (LinearClassifier if model.target.task == "classification" else LinearRegressor)._of(model)
+    model = load_model(path)
+    if isinstance(model, LinearModel):
+        from descend.estimators import LinearClassifier, LinearRegressor
+
+        return (LinearClassifier if model.target.task == "classification" else LinearRegressor)._of(model)
+    from descend.network_estimators import MLPClassifier, MLPRegressor
+
+    tells_classes = model.target.task == "classification" or model.labels
+    return (MLPClassifier if tells_classes else MLPRegressor)._of(model)
 
 
 def _source(X: Any, y: Any, target: str | None, sample_weight: Any) -> Source:

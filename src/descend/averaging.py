@@ -20,7 +20,7 @@ class TailAverage:
     """The closed window, while ``State.average`` is the open one."""
 
     def __init__(self) -> None:
-        self.next_close = FIRST_CLOSE
+        self.began, self.next_close = 0, FIRST_CLOSE
         self.closed: FloatArray | None = None
         self.num_closed = 0
 
@@ -31,7 +31,14 @@ class TailAverage:
         self.closed, self.num_closed = state.average.copy(), state.num_averaged
         state.average[:] = 0.0
         state.num_averaged = 0
-        self.next_close = ceil(GROWTH * state.steps)
+        self.next_close = self.began + ceil(GROWTH * (state.steps - self.began))
+
+    def begin_anew(self, state: State) -> None:
+        """Forgets what was averaged: from here on steps are of another kind."""
+        state.average[:] = 0.0
+        state.num_averaged = self.num_closed = 0
+        self.closed, self.began = None, state.steps
+        self.next_close = self.began + FIRST_CLOSE
 
     def parameters(self, state: State) -> FloatArray | None:
         """The mean over both windows in the parameters' own dtype; None while there is nothing to average."""

@@ -28,7 +28,7 @@ from descend.incremental import add_rows, check_settings, tell_callbacks
 from descend.settings import Settings
 from descend.sources.arrays import column_names
 from descend.sources.sparse import as_csr
-from descend.stream import Rows, Stream, begin
+from descend.stream import Rows, begin
 from descend.types import Task, is_sparse
 from descend.updates import OPTIMIZERS
 from descend.watching import Callback, Observation
@@ -38,7 +38,7 @@ class LearnsBlocks:
     """The part of an estimator that goes on from block to block."""
 
     _task: Task
-    _stream: Stream | None = None
+    _stream: Any = None
     _learned: Learned | None = None
     """What ``fit`` found out about its rows; more may be added."""
     _class_counts: Mapping[Any, float] | None = None
@@ -63,14 +63,18 @@ class LearnsBlocks:
                     class_weight = balanced_weights(self, self._class_counts, self._learned)
             rows = check_block(self, X, y, sample_weight)
             stream = self._stream or self._begin(rows, class_weight)
-            self._stream, trouble = add_rows(stream, rows, settings, class_weight, settings.seed)
+            self._stream, trouble = self._learn_rows(stream, rows, settings, class_weight)
             self._from_table = False
             self._adopt(self._stream.model)
         tell_callbacks(self._stream, [*self.callbacks, *([tell] if self.verbose else [])])
         if trouble is not None:
             warnings.warn(trouble, ConvergenceWarning, stacklevel=3)
 
-    def _begin(self, rows: Rows, class_weight: Any) -> Stream:
+    def _learn_rows(self, stream: Any, rows: Rows, settings: Settings, class_weight: Any) -> Any:
+        """The stream after one epoch over ``rows``, and what to tell about a block that diverged."""
+        return add_rows(stream, rows, settings, class_weight, settings.seed)
+
+    def _begin(self, rows: Rows, class_weight: Any) -> Any:
         model = getattr(self, "model_", None)
         target = None
         if self._task == "classification":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -42,14 +43,13 @@ from descend.types import FloatArray, Source, Task
 from descend.watching import Callback
 
 
-class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
-    """What the two estimators share."""
+class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
+    """What all estimators share: what they are given, training, and what they say about it."""
 
     _task: Task
-    coef_: FloatArray
-    intercept_: FloatArray
-    standardized_coef_: FloatArray
-    model_: LinearModel
+    _takes_outputs = False
+    """Whether ``y`` may have several columns."""
+    model_: Any
     batch_size_: int
 
     def __init__(
@@ -125,21 +125,20 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         settings = self._settings().checked()
         with all_or_nothing(self):
             source = self._source(X, y, sample_weight)
+            settings = replace(settings, early_stopping=self._stops_early(X))
             prepared = prepare(
                 source,
-                task=self._task,
-                validation=self._validation_share(),
+                task=self._target_task(),
+                validation=self.validation_fraction if settings.early_stopping else 0.0,
                 seed=settings.seed,
                 standardize=self.standardize,
-                scale_target=self.loss != "poisson",
+                scale_target=self._scales_target(),
                 centre=self.fit_intercept,
                 shuffle=self.shuffle,
                 class_weight=getattr(self, "class_weight", None),
             )
             callbacks = [*self.callbacks, *([tell] if self.verbose else [])]
-            run = run_fit(
-                prepared, settings, callbacks, initial=self._initial(prepared.features, prepared.target)
-            )
+            run = self._train(prepared, settings, callbacks)
             self._stream = self._class_counts = None
             self._learned = prepared.learned.without_rows() if prepared.learned else None
             self._adopt(run.model)
@@ -151,7 +150,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def save(self, path: str | Path, force: bool = False) -> Path:
         """Writes the model as one file, which ``descend.load`` and ``descend predict`` read."""
         check_is_fitted(self)
-        return self.model_.save(path, force=force)
+        return Path(self.model_.save(path, force=force))
 
     # --- before training -------------------------------------------------------------------------
 
@@ -183,8 +182,20 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             threads="auto" if threads == -1 else threads,
         )
 
-    def _validation_share(self) -> float:
-        return self.validation_fraction if self.early_stopping else 0.0
+    def _stops_early(self, X: Any) -> bool:
+        """Whether rows are held out, and training ends when these gain nothing."""
+        return bool(self.early_stopping)
+
+    def _target_task(self) -> Task:
+        """What the target is prepared for."""
+        return self._task
+
+    def _scales_target(self) -> bool:
+        return self.loss != "poisson"
+
+    def _train(self, prepared: Any, settings: Settings, callbacks: Sequence[Callback]) -> Any:
+        """A finished run."""
+        raise NotImplementedError
 
     def _source(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Source:
         """The rows as a source, checked the way scikit-learn checks them."""
@@ -204,7 +215,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 y,
                 accept_sparse="csr",
                 dtype=FLOATS if hasattr(X, "tocsr") else NUMBERS,
-                multi_output=self._task == "regression",
+                multi_output=self._takes_outputs,
                 y_numeric=False,
             )
         except ValueError as error:
@@ -218,20 +229,12 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
         raise NotImplementedError
 
-    def _initial(self, features: Any, target: Any) -> FloatArray | None:
-        """With ``warm_start``, the last fit's parameters in this fit's encoding."""
-        if not self.warm_start or not hasattr(self, "model_"):
-            return None
-        return parameters_for(self.model_, features, target)
-
     # --- after training --------------------------------------------------------------------------
 
-    def _adopt(self, model: LinearModel) -> None:
+    def _adopt(self, model: Any) -> None:
         """Takes the model's results as the estimator's own attributes."""
         self.model_ = model
         self.history_ = model.history
-        self.coef_, self.intercept_ = model.in_units()
-        self.standardized_coef_ = model.in_deviations()
         self.batch_size_ = model.summary["batch_size"]
         self.n_iter_ = max(1, ceil(model.history.last["epoch"]))
 
@@ -248,7 +251,7 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             )
 
     def _stopped_by_callback(self) -> bool:
-        return self.history_.stopped_by_callback
+        return bool(self.history_.stopped_by_callback)
 
     def _scores(self, X: Any) -> FloatArray:
         """Scores (n, k) in the target's units."""
@@ -258,20 +261,14 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             blocks = table_source(X, name="X").blocks()
             return np.vstack([self.model_.scores(block.columns) for block in blocks])
         if self.model_.features.tells_missing:  # a model of the command line, whose rows may have gaps
-            return self.model_.scores(
-                validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=False)
-            )
+            X = validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=False)
+            return np.asarray(self.model_.scores(X))
         dtype = FLOATS if hasattr(X, "tocsr") else NUMBERS
-        X = validate_data(self, X, accept_sparse="csr", dtype=dtype, reset=False)
-        weights = np.atleast_2d(self.coef_).T
-        if X.dtype not in SMALL:
-            return np.asarray(X @ weights + self.intercept_)
-        scores = np.empty((len(X), weights.shape[1]))
-        step = block_rows(X.shape[1])
-        for start in range(0, len(X), step):
-            rows = slice(start, start + step)
-            scores[rows] = X[rows].astype(np.float64) @ weights + self.intercept_
-        return scores
+        return self._scores_of(validate_data(self, X, accept_sparse="csr", dtype=dtype, reset=False))
+
+    def _scores_of(self, X: Any) -> FloatArray:
+        """Scores (n, k) of a checked matrix."""
+        return np.asarray(self.model_.scores(X))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -279,9 +276,9 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         return tags
 
     @classmethod
-    def _of(cls, model: LinearModel) -> Self:
+    def _of(cls, model: Any) -> Self:
         """An estimator around a model that was loaded."""
-        estimator = cls(**model.summary["asked"])
+        estimator = cls(**cls._parameters(model.summary["asked"]))
         if "class_weight" in model.summary:
             estimator.set_params(class_weight=read_weight(model.summary["class_weight"]))
         names = model.features.input_names
@@ -291,6 +288,42 @@ class _Linear(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             estimator.feature_names_in_ = np.array(names, dtype=object)
         estimator._adopt(model)
         return estimator
+
+    @classmethod
+    def _parameters(cls, asked: dict[str, Any]) -> dict[str, Any]:
+        """Settings of a run as parameters of the estimator."""
+        return asked
+
+
+class _Linear(Estimator):
+    """What the two linear estimators share."""
+
+    coef_: FloatArray
+    intercept_: FloatArray
+    standardized_coef_: FloatArray
+    model_: LinearModel
+
+    def _train(self, prepared: Any, settings: Settings, callbacks: Sequence[Callback]) -> Any:
+        initial = None
+        if self.warm_start and hasattr(self, "model_"):  # the last fit's parameters in this fit's encoding
+            initial = parameters_for(self.model_, prepared.features, prepared.target)
+        return run_fit(prepared, settings, callbacks, initial=initial)
+
+    def _adopt(self, model: LinearModel) -> None:
+        super()._adopt(model)
+        self.coef_, self.intercept_ = model.in_units()
+        self.standardized_coef_ = model.in_deviations()
+
+    def _scores_of(self, X: Any) -> FloatArray:
+        weights = np.atleast_2d(self.coef_).T
+        if X.dtype not in SMALL:
+            return np.asarray(X @ weights + self.intercept_)
+        scores = np.empty((len(X), weights.shape[1]))
+        step = block_rows(X.shape[1])
+        for start in range(0, len(X), step):
+            rows = slice(start, start + step)
+            scores[rows] = X[rows].astype(np.float64) @ weights + self.intercept_
+        return scores
 
 
 def _has_probabilities(estimator: LinearClassifier) -> bool:
@@ -504,6 +537,7 @@ class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
     """
 
     _task: Task = "regression"
+    _takes_outputs = True
 
     @available_if(takes_blocks)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:

@@ -134,7 +134,7 @@ def fit(
             growth=settings.growth,
         ),
         validation=validation,
-        tail=_average(settings) if plan.average else None,
+        tail=average_of(settings) if plan.average else None,
         unit=loss_unit(prepared.target, plan.loss.name),
         callbacks=callbacks,
         snapshot=(lambda parameters: path.append(parameters.copy())) if keep_path else None,
@@ -215,7 +215,8 @@ def tolerance(settings: Settings, plan: Plan, data: Dataset) -> float | None:
     return min(settings.tol, solved) if plan.untuned and data.num_rows <= SMALL_TABLE else settings.tol
 
 
-def _average(settings: Settings) -> TailAverage:
+def average_of(settings: Settings) -> TailAverage:
+    """Which average of the parameters is kept, where one is."""
     return PolyakAverage() if settings.average == "polyak" else TailAverage()
 
 

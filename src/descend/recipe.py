@@ -15,6 +15,7 @@ that what is left to gain is small (``engines/certificate.py``), in whatever pha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from descend.engines.base import Rule
 from descend.updates import OPTIMIZERS
@@ -44,6 +45,8 @@ class Phase:
     """Ends when an epoch no longer divides the estimated gap by 2.5."""
     can_retreat: bool = False
     """Steps that go astray are taken back, and a method of every row goes on: one follows."""
+    when_flat: Literal["", "next", "stop"] = ""
+    """Of networks, when nothing more is gained: the next phase goes on from the best, or the run ends."""
 
 
 def untuned_phases(

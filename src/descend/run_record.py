@@ -11,6 +11,7 @@ from descend.history import History
 from descend.machine import describe_machine
 from descend.metrics import ClassificationMetrics, Metrics, RegressionMetrics
 from descend.models.linear import LinearModel
+from descend.models.model import Model
 from descend.types import Dataset
 
 if TYPE_CHECKING:
@@ -27,18 +28,17 @@ STATIC = ("cpu", "cores", "memory_bytes", "system", "versions")
 """What of a machine does not change from run to run: a model file holds no more of it."""
 
 
-def dataset_metrics(model: LinearModel, data: Dataset) -> Metrics:
+def dataset_metrics(model: Model, data: Dataset) -> Metrics:
     """Figures of ``model`` on rows that are encoded already, weights taken into account; a block at a time."""
     classes = len(model.target.classes)
-    outputs = len(model.parameters)
+    outputs = model.target.num_outputs
     sums = ClassificationMetrics(classes, model.loss == "log_loss") if classes else RegressionMetrics(outputs)
-    weights, intercept = model.parameters[:, :-1].T, model.parameters[:, -1]
     step = max(1, BLOCK_VALUES // max(outputs, 8))
     if data.is_coded:  # rows are decoded, not looked at where they lie
         step = min(step, max(1, BLOCK_VALUES // data.num_columns))
     for start in range(0, data.num_rows, step):
         rows = slice(start, start + step)
-        scores = np.asarray(data.X[rows] @ weights + intercept, dtype=np.float64)
+        scores = model.encoded_scores(data.X[rows])
         row_weights = None if data.weights is None else data.weights[rows]
         if isinstance(sums, ClassificationMetrics):
             sums.add(scores, data.y[rows, 0], row_weights)
@@ -50,7 +50,7 @@ def dataset_metrics(model: LinearModel, data: Dataset) -> Metrics:
 
 
 def complete_summary(
-    model: LinearModel,
+    model: Model,
     prepared: Prepared,
     settings: Settings,
     data_name: str,
@@ -74,7 +74,7 @@ def complete_summary(
     return model.summary
 
 
-def model_record(model: LinearModel, command: str | None = None, load: float | None = None) -> dict[str, Any]:
+def model_record(model: Model, command: str | None = None, load: float | None = None) -> dict[str, Any]:
     """A ``descend.model`` record for ``descend.report``, from a model alone: fresh, or loaded from its file."""
     summary = model.summary
     data = summary.get("data") or {"name": model.target.name, "target": model.target.name}
@@ -87,6 +87,8 @@ def model_record(model: LinearModel, command: str | None = None, load: float | N
             "loss": model.loss,
             "penalty": summary.get("penalty"),
             "alpha": summary.get("alpha"),
+            "hidden": summary.get("hidden"),
+            "activation": summary.get("activation"),
             "optimizer": summary.get("optimizer"),
             "learning_rate": summary.get("learning_rate"),
             "standardize": summary.get("standardize"),
@@ -149,8 +151,10 @@ def _ordered(metrics: Metrics | None) -> Metrics | None:
     return metrics and {name: metrics[name] for name in METRICS if name in metrics}
 
 
-def largest_coefficients(model: LinearModel) -> list[dict[str, Any]]:
-    """The coefficients of the encoded columns with the largest magnitude, largest first."""
+def largest_coefficients(model: Model) -> list[dict[str, Any]]:
+    """The coefficients of the encoded columns with the largest magnitude, largest first; a network has none."""
+    if not isinstance(model, LinearModel):
+        return []
     weights = model.parameters[:, :-1].astype(np.float64)
     order = np.argsort(-np.abs(weights), axis=None, kind="stable")[:MOST_COEFFICIENTS]
     several = len(weights) > 1
@@ -169,7 +173,7 @@ def largest_coefficients(model: LinearModel) -> list[dict[str, Any]]:
     return found
 
 
-def fit_verdict(model: LinearModel) -> str:
+def fit_verdict(model: Model) -> str:
     """The result in one sentence."""
     from descend.report import formatting
 

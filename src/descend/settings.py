@@ -9,6 +9,8 @@ from typing import Literal
 
 from descend.batches import check_batch_size
 from descend.errors import InputError, one_of, shorten
+from descend.models.network import check_hidden
+from descend.objectives.activations import find_activation
 from descend.objectives.losses import LOSSES
 from descend.objectives.penalties import L1_RATIO, find_penalty
 from descend.updates import find_optimizer
@@ -51,6 +53,11 @@ class Settings:
     average: bool | Literal["auto", "tail", "polyak"] = "auto"
     shuffle: bool = True
     reduction: str = "mean"
+    hidden: tuple[int, ...] = (100,)
+    """Units of a network's hidden layers."""
+    activation: str = "relu"
+    weight_decay: float = 0.0
+    """Of networks: weights shrink by this times the learning rate in every step, apart from the loss."""
     seed: int = 0
     threads: int | Literal["auto"] = "auto"
     dense: bool = False
@@ -107,6 +114,9 @@ class Settings:
             seconds=None if self.seconds is None else _number("time", self.seconds, above=0.0),
             tol=None if self.tol is None else _number("tol", self.tol, at_least=0.0),
             n_iter_no_change=whole_number("n_iter_no_change", self.n_iter_no_change, at_least=1),
+            hidden=check_hidden(self.hidden),
+            activation=find_activation(self.activation).name,
+            weight_decay=_number("weight_decay", self.weight_decay, at_least=0.0),
             seed=whole_number("seed", self.seed, at_least=0),
             threads="auto" if self.threads == "auto" else whole_number("threads", self.threads, at_least=1),
         )

@@ -101,7 +101,7 @@ def with_early_rows(stream: Stream, rows: Rows) -> tuple[Stream, Rows]:
     """
     if stream.early is None:
         return stream, rows
-    rows = _join(stream.early, rows)
+    rows = join(stream.early, rows)
     start = begin(stream.learned.columns.names, _no_rows(stream.model.target), stream.model.parameters.dtype)
     start = replace(
         start, num_blocks=stream.num_blocks, early=rows if rows.X.shape[0] < ENOUGH_ROWS else None
@@ -114,7 +114,8 @@ def _no_rows(target: Target) -> Target | None:
     return target if target.task == "classification" else None
 
 
-def _join(one: Rows, other: Rows) -> Rows:
+def join(one: Rows, other: Rows) -> Rows:
+    """The rows of both."""
     if not len(one.y):
         return other
     weights = None

@@ -45,7 +45,7 @@ def train(
             for phase in phases:
                 if watch.retreated and phase.batch_size:
                     continue
-                watch.enter(phase, _call_seconds(engine, state, phase))
+                watch.enter(phase, _call_seconds(engine, state, phase), state)
                 for _ in range(phase.epochs):
                     epoch += 1
                     rows = None if phase.batch_size == 0 else shuffle(visits, seed, epoch, in_order)

@@ -31,6 +31,10 @@ ASTRAY = 0.02
 """Steps on batches have gone astray when they end an epoch above the best by this share of the gain."""
 CLOSE_FROM = 8.0
 """The certificate's step is taken where it is estimated to gain no more than this many times what may be left."""
+HELD_OUT_FLOOR = 0.1
+UNMOVED = 0.95
+PLATEAU_UPDATES = 2000
+"""A network that is no better than the best constant may be on the plateau where many begin: so long it is given."""
 TO_THE_LAST_DIGIT = 1e-12
 """Where so little may be left the step is one more, and not the one that arrives."""
 BLOW_UP = 100.0
@@ -145,6 +149,9 @@ class Watch:
     _plateau_epoch: int = 0
     _slowed_epoch: int | None = None
     """Where the rate fell first."""
+    _flat_score: float = inf
+    _flat_epoch: int = 0
+    """The score, and the epoch, of the last gain that counted in a phase that ends when nothing is gained."""
     _next_dense: int = 1
     _next_epoch: int = 1
     _last_look: float = 0.0
@@ -161,14 +168,18 @@ class Watch:
     def start(self, state: State, phase: Phase) -> None:
         """The row of the history before the first step; starts the clock."""
         self.phase = phase
+        self._rows, self._steps = state.visits, state.steps
+        self._last_seconds = self.seconds
         if self.fresh is None:
             self.fresh = not state.parameters.any()
         self.sample_rows = max(SAMPLE_ROWS, SAMPLE_NUMBERS // state.parameters.size)
         self._marks.append((0, self._observe(state, epoch=0, whole=True)))
         self._resume()
 
-    def enter(self, phase: Phase, call_seconds: float) -> None:
+    def enter(self, phase: Phase, call_seconds: float, state: State) -> None:
         """A new phase begins."""
+        if phase.when_flat and self.tail is not None:
+            self.tail.begin_anew(state)
         self.phase, self.phase_is_over, self.call_seconds = phase, False, call_seconds
         self._phase_epochs = 0
         self._previous_gap = inf
@@ -395,6 +406,8 @@ class Watch:
         window = max(self.limits.patience, epoch // 4, ceil(FEWEST_UPDATES / updates_an_epoch))
         if out_of_time:
             self.stopped = "time"
+        elif self.phase.when_flat:
+            self._leave_when_flat(state, epoch, last)
         elif self.limits.early_stopping and epoch - self.best.epoch >= window:
             self.stopped = "early_stopping"
         elif (
@@ -478,6 +491,38 @@ class Watch:
             state.pace *= PLATEAU_FACTOR
             self._plateau_epoch = epoch
             self._slowed_epoch = self._slowed_epoch or epoch
+
+    def _leave_when_flat(self, state: State, epoch: int, last: bool) -> None:
+        """Of a network's phases: goes on from the best parameters at a lower rate, or ends, where nothing is gained.
+
+        A gain counts when it is a share ``tol`` of the score, or of the constant model's where that is more: a loss
+        that can fall to zero falls for ever. Rows held out may be believed longer: a tenth of that, and patience
+        grows with the run. Without them a network goes on to learn the noise by heart, ever more slowly.
+        """
+        if last:
+            self.stopped = "epochs"
+        if self.limits.tol is None:
+            return
+        first = self._marks[0][1] if self.limits.constant is None else self.limits.constant
+        held_out = self.limits.early_stopping
+        window = max(self.limits.patience, ceil(FEWEST_UPDATES * self.batch_size / self.num_visits))
+        floor, window = (HELD_OUT_FLOOR, max(window, epoch // 25)) if held_out else (1.0, window)
+        if self.best.score > UNMOVED * abs(first):
+            window = max(window, ceil(PLATEAU_UPDATES * self.batch_size / self.num_visits))
+        least = self.limits.tol * max(abs(self._flat_score), floor * abs(first))
+        if self.latest.score < self._flat_score - least or not isfinite(self._flat_score):
+            self._flat_score, self._flat_epoch = self.latest.score, epoch
+        elif epoch - self._flat_epoch >= window:
+            if self.phase.when_flat == "stop":
+                self.stopped = "early_stopping" if self.limits.early_stopping else "converged"
+            else:
+                self.phase_is_over = True
+            self._flat_epoch = epoch
+            self._go_on_from_best(state)
+
+    def _go_on_from_best(self, state: State) -> None:
+        state.parameters[:] = self.best.parameters
+        state.first[:] = 0.0
 
     def _gained_nothing(self, first: float, epoch: int, window: int) -> bool:
         if self.limits.tol is None:

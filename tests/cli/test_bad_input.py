@@ -103,7 +103,7 @@ CASES = {
     f"{FIT} --seed -1": ("--seed is -1", "≥ 0"),
     f"{FIT} --threads 0": ("--threads is 0", "≥ 1"),
     f"{FIT} --task both": ("--task 'both'", "regression"),
-    f"{FIT} --model mlp": ("--model 'mlp'", "linear"),
+    f"{FIT} --model tree": ("--model 'tree'", "linear"),
     f"{FIT} --validation 1": ("--validation is 1", "below 1"),
     f"{FIT} --validation nan": ("--validation is nan", "below 1"),
     f"{FIT} --validation missing.csv": ("--validation 'missing.csv'", "no file"),

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from descend.settings import Settings
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
-MODELS = ("linear",)
+MODELS = ("linear", "mlp")
+NETWORK = ("hidden", "activation", "weight_decay")
 TASKS = ("classification", "regression")
 _OPTION_OF = {
     "batch size": "--batch-size", "learning_rate": "--learning-rate", "loss": "--loss", "penalty": "--penalty",
     "alpha": "--alpha", "optimizer": "--optimizer", "schedule": "--schedule", "momentum": "--momentum",
     "reduction": "--reduction", "epochs": "--epochs", "time": "--time", "seed": "--seed",
     "threads": "--threads", "l1_ratio": "--l1-ratio", "epsilon": "--epsilon", "quantile": "--quantile",
-    "clip": "--clip",
+    "clip": "--clip", "activation": "--activation", "weight_decay": "--weight-decay",
 }  # fmt: skip
 
 
@@ -97,8 +98,10 @@ def settings(options: dict[str, Any], **more: Any) -> Settings:
     """Checked settings of a run; errors name the options as they are typed."""
     from descend.settings import Settings
 
-    if options["model"] not in MODELS:
-        raise one_of("--model", options["model"], MODELS)
+    known = MODELS if "hidden" in options else MODELS[:1]
+    if options["model"] not in known:
+        raise one_of("--model", options["model"], known)
+    more |= network(options)
     chosen = {
         name: options[name]
         for name in ("loss", "penalty", "alpha", "l1_ratio", "epsilon", "quantile", "clip", "reduction",
@@ -110,6 +113,28 @@ def settings(options: dict[str, Any], **more: Any) -> Settings:
         return Settings(**chosen, seconds=time, **more).checked()
     except InputError as error:
         raise in_options(error) from None
+
+
+def network(options: dict[str, Any]) -> dict[str, Any]:
+    """What was said of a network's shape; it goes with ``--model mlp`` alone.
+
+    >>> network({"model": "mlp", "hidden": "128,64", "activation": None})
+    {'hidden': (128, 64)}
+    """
+    given = {name: options[name] for name in NETWORK if options.get(name) is not None}
+    if given and options["model"] != "mlp":
+        name = next(iter(given)).replace("_", "-")
+        raise InputError(f"--{name} describes a network: give --model mlp with it, or leave it out")
+    if "hidden" in given:
+        try:
+            given["hidden"] = tuple(int(size) for size in given["hidden"].split(",") if size.strip())
+        except ValueError:
+            given["hidden"] = (0,)
+        if not all(size >= 1 for size in given["hidden"]):
+            raise InputError(
+                f"--hidden is {shorten(options['hidden'])!r}; whole numbers of units ≥ 1 are needed, such as 128,64"
+            )
+    return given
 
 
 def in_options(error: InputError) -> InputError:

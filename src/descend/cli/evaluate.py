@@ -10,7 +10,7 @@ from descend.cli.talk import Talk
 
 if TYPE_CHECKING:
     from descend.metrics import ClassificationMetrics, Metrics, RegressionMetrics
-    from descend.models.linear import LinearModel
+    from descend.models.model import Model
     from descend.types import Source
 
 
@@ -33,9 +33,15 @@ def command(model: str, data: str, **given: Any) -> int:
     talk = Talk(given["as_json"], given["quiet"], given["verbose"])
 
     from descend.cli.scoring import open_labelled
-    from descend.models.linear import LinearModel
+    from descend.errors import InputError
+    from descend.models.loading import load_model
 
-    loaded = LinearModel.load(model)
+    loaded = load_model(model)
+    if getattr(loaded, "labels", 0):
+        raise InputError(
+            "the model tells several labels a row, and figures for these are not offered; "
+            "descend predict writes its answers"
+        )
     source = open_labelled(loaded, data, given["target"], given["weights"])
     sums = _add_up(loaded, source)
     _say_unknown(talk, sums)
@@ -48,7 +54,7 @@ def command(model: str, data: str, **given: Any) -> int:
     return 0
 
 
-def _add_up(model: LinearModel, source: Source) -> ClassificationMetrics | RegressionMetrics:
+def _add_up(model: Model, source: Source) -> ClassificationMetrics | RegressionMetrics:
     from descend.cli.scoring import scores
     from descend.errors import ColumnError, SourceError, shorten
     from descend.features.target_values import as_values
@@ -59,7 +65,7 @@ def _add_up(model: LinearModel, source: Source) -> ClassificationMetrics | Regre
     sums = (
         ClassificationMetrics(classes, model.loss == "log_loss")
         if classes
-        else RegressionMetrics(len(model.parameters))
+        else RegressionMetrics(model.target.num_outputs)
     )
     for scored, part in scores(model, source):
         codes = model.target.encode(part.target, unknown="mark")

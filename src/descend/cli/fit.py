@@ -16,17 +16,19 @@ from descend.cli.talk import Talk
 if TYPE_CHECKING:
     from descend.features import Prepared
     from descend.fitting import Run
+    from descend.network_fitting import NetworkRun
     from descend.settings import Settings
     from descend.watching import Observation
 
 
 @verb(
-    "descend fit sklearn:digits",
     "descend fit adult.parquet --target income --drop fnlwgt --output income.descend",
+    "descend fit sklearn:digits --model mlp --hidden 128,64",
 )
 @options.data_argument
 @options.selection
 @options.objective
+@options.network
 @option(
     "Training",
     "--batch-size",
@@ -74,7 +76,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
         prepared, name = prepare_rows(data, given, settings, talk)
         model_path = Path(given["output"] or outputs.default_place(name, ".descend", given["force"]))
         page = outputs.page_place(given, name, "-fit.html")
-        run = _train(talk, prepared, settings, interrupts)
+        run = _train(talk, prepared, settings, interrupts, given["model"])
         _explain(talk, run)
         if run.stopped == "diverged":
             raise _failed(talk, run)
@@ -94,11 +96,12 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     return 0
 
 
-def _train(talk: Talk, prepared: Prepared, settings: Settings, interrupts: Interrupts) -> Run:
+def _train(
+    talk: Talk, prepared: Prepared, settings: Settings, interrupts: Interrupts, model: str
+) -> Run | NetworkRun:
     """Trains with a line of progress; the first Ctrl-C ends it at the next look and keeps what was learnt."""
     from descend.cli.progress import StatusLine, training_text
     from descend.errors import InputError
-    from descend.fitting import fit
 
     line = StatusLine(talk)
     if talk.is_live:
@@ -111,6 +114,12 @@ def _train(talk: Talk, prepared: Prepared, settings: Settings, interrupts: Inter
         return interrupts.asked
 
     try:
+        if model == "mlp":
+            from descend.network_fitting import fit_network
+
+            return fit_network(prepared, settings, callbacks=[follow])
+        from descend.fitting import fit
+
         return fit(prepared, settings, callbacks=[follow])
     except InputError as error:
         raise arguments.in_options(error) from None
@@ -118,7 +127,7 @@ def _train(talk: Talk, prepared: Prepared, settings: Settings, interrupts: Inter
         line.clear()
 
 
-def _explain(talk: Talk, run: Run) -> None:
+def _explain(talk: Talk, run: Run | NetworkRun) -> None:
     """What was chosen, and why."""
     from descend.report import formatting
 
@@ -131,7 +140,7 @@ def _explain(talk: Talk, run: Run) -> None:
             talk.note("advice", option_words(run.history.advice))
 
 
-def _record(run: Run, command_line: str) -> dict[str, Any]:
+def _record(run: Run | NetworkRun, command_line: str) -> dict[str, Any]:
     """What the page is drawn from."""
     from descend.machine import describe_machine
     from descend.run_record import model_record
@@ -139,7 +148,9 @@ def _record(run: Run, command_line: str) -> dict[str, Any]:
     return model_record(run.model, command_line, describe_machine()["load"])
 
 
-def _tell(talk: Talk, run: Run, record: dict[str, Any], model_path: Path, page: Path | None) -> None:
+def _tell(
+    talk: Talk, run: Run | NetworkRun, record: dict[str, Any], model_path: Path, page: Path | None
+) -> None:
     from descend.report import fit_table, fit_text
 
     if not talk.as_json:
@@ -151,14 +162,14 @@ def _tell(talk: Talk, run: Run, record: dict[str, Any], model_path: Path, page: 
     talk.json(_summary(run) | {"model": str(model_path), "report": None if page is None else str(page)})
 
 
-def _failed(talk: Talk, run: Run) -> FailedRunError:
+def _failed(talk: Talk, run: Run | NetworkRun) -> FailedRunError:
     """A run that diverged writes nothing, and says which bound it broke and which column is to blame."""
     talk.json(_summary(run))
     reason = run.history.notes[0] if run.history.notes else "diverged: the loss left the range of the numbers"
     return FailedRunError(f"{reason}. No model was written")
 
 
-def _summary(run: Run) -> dict[str, Any]:
+def _summary(run: Run | NetworkRun) -> dict[str, Any]:
     """What ``--json`` prints."""
     from descend.run_record import what_ended
 

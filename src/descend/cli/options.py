@@ -50,7 +50,7 @@ selection = together(
 )  # fmt: skip
 
 objective = together(
-    option("Training", "--model", metavar="KIND", default="linear", help="linear (the only one so far)."),
+    option("Training", "--model", metavar="KIND", default="linear", help="linear, or for fit mlp: a network."),
     option("Training", "--loss", metavar="LOSS",
            help="log_loss, hinge, squared_hinge, modified_huber; squared_error, huber, epsilon_insensitive, "
                 "quantile, poisson. Default: log_loss or squared_error, as fits the task."),
@@ -66,6 +66,15 @@ objective = together(
            help="Strength of the penalty: mean loss + alpha · (½‖w‖², ‖w‖₁ or their mixture)."),
     option("Training", "--reduction", metavar="HOW", default="mean", show_default=True,
            help="Gradient of a batch: mean or sum over its rows."),
+)  # fmt: skip
+
+network = together(
+    option("Training", "--hidden", metavar="N,…",
+           help="With --model mlp: units of each hidden layer, such as 128,64. Default: 100."),
+    option("Training", "--activation", metavar="NAME",
+           help="With --model mlp: relu (default), tanh, logistic, gelu or identity."),
+    option("Training", "--weight-decay", metavar="NUMBER",
+           help="With --model mlp: weights shrink by this times the learning rate in every step. Default: 0."),
 )  # fmt: skip
 
 

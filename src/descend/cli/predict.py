@@ -10,7 +10,7 @@ from descend.cli.command import option, verb
 from descend.cli.talk import Talk
 
 if TYPE_CHECKING:
-    from descend.models.linear import LinearModel
+    from descend.models.model import Model
     from descend.types import Source
 
 
@@ -48,10 +48,10 @@ def command(model: str, data: str, **given: Any) -> int:
     from descend.cli.prediction_files import check_ending
     from descend.cli.scoring import open_unlabelled
     from descend.errors import InputError
-    from descend.models.linear import LinearModel
+    from descend.models.loading import load_model
 
     ending = ".csv" if path is None else check_ending(path, given["probabilities"])
-    loaded = LinearModel.load(model)
+    loaded = load_model(model)
     if given["probabilities"] and loaded.target.task == "regression":
         raise InputError("--probabilities belongs to classification; this model predicts numbers")
     if given["probabilities"] and not loaded.has_probabilities:
@@ -69,7 +69,7 @@ def command(model: str, data: str, **given: Any) -> int:
     return 0
 
 
-def _as_json(talk: Talk, model: LinearModel, source: Source, probabilities: bool) -> None:
+def _as_json(talk: Talk, model: Model, source: Source, probabilities: bool) -> None:
     from descend.cli.scoring import scores
 
     predicted: list[Any] = []
@@ -84,7 +84,7 @@ def _as_json(talk: Talk, model: LinearModel, source: Source, probabilities: bool
     talk.json(found)
 
 
-def _write(model: LinearModel, source: Source, path: str | None, ending: str, given: dict[str, Any]) -> int:
+def _write(model: Model, source: Source, path: str | None, ending: str, given: dict[str, Any]) -> int:
     """Writes all predictions; returns the number of rows."""
     from descend.cli.prediction_files import column_names, make_writer, whole_file
     from descend.cli.scoring import scores

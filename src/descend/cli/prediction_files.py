@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from descend.errors import InputError, shorten
 from descend.files import check_output
-from descend.models.linear import LinearModel
+from descend.models.model import Model
 from descend.types import FloatArray
 
 ENDINGS = (".csv", ".parquet", ".npy")
@@ -49,9 +49,9 @@ def check_ending(path: str, probabilities: bool) -> str:
     return ending
 
 
-def column_names(model: LinearModel, probabilities: bool) -> list[str]:
+def column_names(model: Model, probabilities: bool) -> list[str]:
     """``prediction``, or one for each output; then ``probability_<class>``."""
-    outputs = len(model.parameters) if model.target.task == "regression" else 1
+    outputs = model.target.num_outputs if model.target.task == "regression" else 1
     names = ["prediction"] if outputs == 1 else [f"prediction_{i}" for i in range(outputs)]
     return names + [f"probability_{label}" for label in model.target.classes] * probabilities
 

@@ -75,10 +75,10 @@ def read_record(path: str) -> dict[str, Any]:
             return history_record(history.History.from_json(record), Path(path).stem)
         return record
 
-    from descend.models.linear import LinearModel
+    from descend.models.loading import load_model
     from descend.run_record import model_record
 
-    return model_record(LinearModel.load(path))
+    return model_record(load_model(path))
 
 
 def _is_json(path: str) -> bool:

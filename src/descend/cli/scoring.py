@@ -10,7 +10,7 @@ from typing import Any
 
 from descend.cli.arguments import with_options
 from descend.errors import ColumnError, InputError, shorten
-from descend.models.linear import LinearModel
+from descend.models.model import Model
 from descend.sources import open_source
 from descend.sources.opening import SVMLIGHT, ending_of
 from descend.sources.selection import closest, listing
@@ -22,12 +22,12 @@ ENCODED_VALUES = 2**20
 """Values encoded at a time: one-hot columns make a block many times as wide."""
 
 
-def needed_columns(model: LinearModel) -> list[str]:
+def needed_columns(model: Model) -> list[str]:
     """The columns of a table that the model reads."""
     return list(dict.fromkeys(encoder.name for _, encoder in model.features.encoders))
 
 
-def open_unlabelled(model: LinearModel, data: str, target: str | None = None) -> Source:
+def open_unlabelled(model: Model, data: str, target: str | None = None) -> Source:
     """Rows to predict. A target is not needed; where it is there it is not read, and no row is left out."""
     goal = target if target is not None else model.target.name
     source = open_source(data, target=goal, require_target=False)
@@ -40,9 +40,7 @@ def open_unlabelled(model: LinearModel, data: str, target: str | None = None) ->
     return open_source(data, columns=needed_columns(model), require_target=False)
 
 
-def open_labelled(
-    model: LinearModel, data: str, target: str | None = None, weights: str | None = None
-) -> Source:
+def open_labelled(model: Model, data: str, target: str | None = None, weights: str | None = None) -> Source:
     """Rows with a target; rows of a table that lack it are left out by the source, which counts them."""
     goal = target if target is not None else model.target.name
     choice: dict[str, Any] = {"target": goal, "weights": weights}
@@ -57,7 +55,7 @@ def open_labelled(
     return open_source(data, columns=needed_columns(model), **choice)
 
 
-def scores(model: LinearModel, source: Source) -> Iterator[tuple[FloatArray, Block]]:
+def scores(model: Model, source: Source) -> Iterator[tuple[FloatArray, Block]]:
     """Scores (r, k) and the rows they belong to, few enough at a time to be encoded in bounded memory."""
     step = max(1, ENCODED_VALUES // max(1, model.features.num_columns))
     done = 0
@@ -87,7 +85,7 @@ def _with_row(error: ColumnError, start: int) -> ColumnError:
     return type(error)(text) if type(error) is ColumnError else error
 
 
-def _check_columns(model: LinearModel, names: tuple[str, ...], where: str) -> None:
+def _check_columns(model: Model, names: tuple[str, ...], where: str) -> None:
     if model.features.takes_sparse:
         raise ColumnError(
             f"{shorten(where)} is a table, but the model was trained on sparse rows, whose columns go by "
@@ -106,7 +104,7 @@ def _check_columns(model: LinearModel, names: tuple[str, ...], where: str) -> No
     )
 
 
-def _by_number(model: LinearModel, source: SvmlightSource) -> Source:
+def _by_number(model: Model, source: SvmlightSource) -> Source:
     """Rows whose columns go by number: the width is the model's, and what it does not know is left out."""
     names = model.features.input_names
     if not model.features.is_matrix:
@@ -118,7 +116,7 @@ def _by_number(model: LinearModel, source: SvmlightSource) -> Source:
     return source
 
 
-def _matrix(model: LinearModel, source: Source, data: str, **choice: Any) -> Source:
+def _matrix(model: Model, source: Source, data: str, **choice: Any) -> Source:
     """A matrix goes by position; columns that training left out by its options are left out here too."""
     names = model.features.input_names
     if not model.features.is_matrix:

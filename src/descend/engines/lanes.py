@@ -192,7 +192,8 @@ class Call:
         return self.context.make_array(self.types[i])(self.context, self.builder, self.args[i])
 
 
-def _only_contiguous(*arrays: Any) -> None:
+def only_contiguous(*arrays: Any) -> None:
+    """Raises ``TypingError`` for an array of another kind, while the kernel is compiled."""
     for array in arrays:
         if array.layout != "C" or array.dtype not in (types.float32, types.float64):
             raise TypingError(f"lanes work on C-contiguous floats, not on {array}")
@@ -203,7 +204,7 @@ def _four_scores(
     typingctx: Any, X: Any, a: Any, b: Any, c: Any, e: Any, W: Any, output: Any, scores: Any, at: Any
 ) -> Any:
     """Writes x·w + intercept of four rows to ``scores[output, at : at + 4]``."""
-    _only_contiguous(X, W, scores)
+    only_contiguous(X, W, scores)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call = Call(context, builder, signature, args)
@@ -225,7 +226,7 @@ def _four_scores(
 @intrinsic
 def _four_products(typingctx: Any, X: Any, a: Any, b: Any, c: Any, e: Any, W: Any, out: Any) -> Any:
     """Writes x·w of four rows, output 0, to ``out[:4]``, and to ``out[4:10]`` the products ab, ac, ae, bc, be, ce."""
-    _only_contiguous(X, W, out)
+    only_contiguous(X, W, out)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call = Call(context, builder, signature, args)
@@ -251,7 +252,7 @@ def _add_four(
     typingctx: Any, G: Any, output: Any, X: Any, a: Any, b: Any, c: Any, e: Any, factors: Any, at: Any
 ) -> Any:
     """Adds factors[output, at] · (x, 1) + … of four rows to ``G[output]``."""
-    _only_contiguous(G, X, factors)
+    only_contiguous(G, X, factors)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call = Call(context, builder, signature, args)
@@ -277,7 +278,7 @@ def _add_four(
 @intrinsic
 def _score(typingctx: Any, X: Any, row: Any, W: Any, output: Any) -> Any:
     """x·w of one row, without the intercept."""
-    _only_contiguous(X, W)
+    only_contiguous(X, W)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call = Call(context, builder, signature, args)
@@ -294,7 +295,7 @@ def _score(typingctx: Any, X: Any, row: Any, W: Any, output: Any) -> Any:
 @intrinsic
 def _move(typingctx: Any, W: Any, output: Any, keep: Any, X: Any, row: Any, factor: Any) -> Any:
     """Overwrites the weights ``W[output, :d]`` with keep · w + factor · x of one row."""
-    _only_contiguous(W, X)
+    only_contiguous(W, X)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call = Call(context, builder, signature, args)
@@ -321,7 +322,7 @@ def _move_by_four(
     fe: Any,
 ) -> Any:
     """``move`` by fa · x of row a + … of four rows."""
-    _only_contiguous(W, X)
+    only_contiguous(W, X)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call = Call(context, builder, signature, args)
@@ -359,7 +360,7 @@ def _saga_move(
     kept: Any,
 ) -> Any:
     """Weights become keep · w − rate · m − factor · x, and the float64 mean gradient m becomes m + kept · x."""
-    _only_contiguous(W, M, X)
+    only_contiguous(W, M, X)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call = Call(context, builder, signature, args)

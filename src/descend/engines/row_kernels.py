@@ -341,7 +341,7 @@ def block_loss(
     """The sum, float64, of the weighted losses of rows start … stop − 1, whose scores ``room`` has."""
     n, k = stop - start, room.shape[0] - 2
     total = 0.0
-    if loss == LOG_LOSS and not weights.size:
+    if loss == LOG_LOSS and k == 1 and not weights.size:
         product = 1.0  # of 1 + e⁻ˡˢˡ, below 2⁶⁴: one logarithm for all rows
         for i in range(n):
             score = room[0, i]

@@ -13,6 +13,7 @@ from descend.types import FloatArray
 if TYPE_CHECKING:
     from descend.features import Features, Target
     from descend.models.linear import LinearModel
+    from descend.models.mlp import MLPModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +97,26 @@ def parameters_for(model: LinearModel, features: Features, target: Target) -> ND
     outputs = model.target.num_outputs
     raw = Scaling(np.zeros(kept.shape[1]), np.ones(kept.shape[1]), np.zeros(outputs), np.ones(outputs))
     return carry(np.hstack([kept, intercept[:, None]]), raw, Scaling.of(theirs, target))
+
+
+def network_parameters_for(model: MLPModel, features: Features, target: Target) -> NDArray[np.float64] | None:
+    """A network's parameters (P,) for other features of the same columns; None where they do not fit.
+
+    The first layer takes in the columns' scaling, the last one the target's; the predictions are the same.
+    """
+    if model.target.classes != target.classes or model.target.num_outputs != target.num_outputs:
+        return None
+    if model.features.names != features.names:
+        return None
+    old, new = Scaling.of(model.features, model.target), Scaling.of(features, target)
+    carried = model.parameters.astype(np.float64)
+    parts = model.network.parts(carried)
+    weights, bias = parts[0]
+    bias += ((new.mean - old.mean) / old.scale) @ weights
+    weights *= (new.scale / old.scale)[:, None]
+    weights, bias = parts[-1]
+    ratio = old.target_scale / new.target_scale
+    weights *= ratio
+    bias *= ratio
+    bias += (old.target_mean - new.target_mean) / new.target_scale
+    return carried

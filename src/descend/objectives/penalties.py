@@ -33,7 +33,11 @@ class Penalty:
 
     def value(self, parameters: FloatArray) -> float:
         """The penalty of ``parameters`` (k, d + 1)."""
-        weights = parameters[:, :-1].astype(np.float64)
+        return self.of(parameters[:, :-1])
+
+    def of(self, weights: FloatArray) -> float:
+        """The penalty of weights of any shape, intercepts not among them."""
+        weights = weights.astype(np.float64)
         total = 0.5 * self.alpha * float(np.sum(weights * weights))
         return total + self.l1 * float(np.abs(weights).sum()) if self.l1 else total
 

@@ -40,7 +40,10 @@ def settings_facts(run: Run) -> list[Fact]:
     budget = settings.get("budget_seconds")
     seeds = settings.get("seeds")
     standardize = settings.get("standardize")
+    hidden = settings.get("hidden")
     return _given(
+        ("Hidden layers", ", ".join(str(units) for units in hidden[:50]) if hidden else None),
+        ("Activation", settings.get("activation")),
         ("Loss", settings.get("loss")),
         ("Penalty", penalty),
         ("Optimizer", settings.get("optimizer") or run.get("optimizer")),

@@ -22,7 +22,8 @@ _COMMON = {
     "data": {"name": str, "rows?": NUMBER, "validation_rows?": NUMBER, "columns?": NUMBER,
              "encoded_columns?": NUMBER, "outputs?": NUMBER, "target?": TEXT, "task?": TEXT,
              "task_reason?": TEXT, "classes?": [ANY], "notes?": [ANY]},
-    "settings": {"learning_rate?": ANY, "seeds?": [ANY], "budget_seconds?": NUMBER, "command?": TEXT},
+    "settings": {"learning_rate?": ANY, "hidden?": [ANY], "seeds?": [ANY], "budget_seconds?": NUMBER,
+                 "command?": TEXT},
     "machine": {"memory_bytes?": NUMBER, "versions?": {}},
 }  # fmt: skip
 

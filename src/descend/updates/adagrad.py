@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from descend.updates.like import like
+
 
 def adagrad(
     parameter: Any,
@@ -21,4 +23,4 @@ def adagrad(
 ) -> tuple[Any, Any, Any]:
     """One step; ``second`` is the sum of squared gradients."""
     second = second + gradient * gradient
-    return parameter - rate * gradient / (np.sqrt(second) + 1e-10), first, second
+    return parameter - rate * gradient / (np.sqrt(second) + like(gradient, 1e-10)), first, second

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from descend.updates.like import like
+
 
 def adam(
     parameter: Any,
@@ -17,7 +19,8 @@ def adam(
     correction2: Any,
 ) -> tuple[Any, Any, Any]:
     """One step; ``first`` and ``second`` are the running moments, ``correction`` 1 − βᵗ for step t."""
-    first = beta1 * first + (1 - beta1) * gradient
-    second = beta2 * second + (1 - beta2) * gradient * gradient
-    step = (first / correction1) / (np.sqrt(second / correction2) + 1e-8)
+    one = like(gradient, 1.0)
+    first = beta1 * first + (one - beta1) * gradient
+    second = beta2 * second + (one - beta2) * gradient * gradient
+    step = (first / correction1) / (np.sqrt(second / correction2) + like(gradient, 1e-8))
     return parameter - rate * step, first, second

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from descend.updates.like import like
+
 
 def rmsprop(
     parameter: Any,
@@ -17,5 +19,5 @@ def rmsprop(
     correction2: Any,
 ) -> tuple[Any, Any, Any]:
     """One step; ``second`` is the running mean of squared gradients."""
-    second = 0.99 * second + (1 - 0.99) * gradient * gradient
-    return parameter - rate * gradient / (np.sqrt(second) + 1e-8), first, second
+    second = like(gradient, 0.99) * second + like(gradient, 1 - 0.99) * gradient * gradient
+    return parameter - rate * gradient / (np.sqrt(second) + like(gradient, 1e-8)), first, second

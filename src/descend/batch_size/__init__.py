@@ -1,0 +1,1 @@
+"""What is measured before or while a model trains, to settle how."""

@@ -1,0 +1,261 @@
+"""The compiled engine for networks: dense or CSR rows, any number of layers and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from descend.batches import order as order_of
+from descend.engines import mlp_kernels
+from descend.engines.base import Rule, State, Sums
+from descend.models.network import Network
+from descend.objectives.losses import Loss
+from descend.objectives.penalties import Penalty
+from descend.types import Dataset, FloatArray, IntArray
+from descend.updates.schedules import rate_at
+
+if TYPE_CHECKING:
+    from descend.engines.closing import Closing
+
+T = TypeVar("T")
+
+ALL_ONE = np.empty(0, dtype=np.float64)
+NO_PLACES = np.empty(0, dtype=np.int32)
+NO_ORDER = np.empty(0, dtype=np.int32)
+CHUNKS = 16
+LARGE = 1024
+SMALLEST_SHARE = 512
+SHARES = 8
+"""Batches of so many rows are cut into parts of at least so many, and no more than eight, that threads may share."""
+SMALLEST_CHUNK = 1024
+
+
+class NetworkEngine:
+    """Walks the rows of ``data`` in compiled loops; parameters are one flat vector (``models/network.py``).
+
+    ``weights``, ``average_every`` and ``threads`` are as in ``LinearEngine``. ``weight_decay`` multiplies weights by
+    1 − rate · weight_decay in every step, whatever the optimizer.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        loss: Loss,
+        penalty: Penalty,
+        network: Network,
+        weights: FloatArray | None = None,
+        average_every: int = 0,
+        threads: int = 1,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.data, self.loss, self.penalty, self.network = data, loss, penalty, network
+        self.num_rows, self.average_every, self.weight_decay = data.num_rows, average_every, weight_decay
+        self.weights = ALL_ONE if data.weights is None else data.weights
+        self.visit_weights: FloatArray = self.weights
+        if weights is not None:
+            self.visit_weights = weights if not self.weights.size else self.weights * weights
+        self.threads = threads
+        self.layers = layer_table(network)
+        self.rows = kernel_rows(data.X)
+        chunk = max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS))
+        starts = range(0, data.num_rows, chunk)
+        self.chunks = [slice(start, min(start + chunk, data.num_rows)) for start in starts]
+        self.pool = ThreadPoolExecutor(threads) if threads > 1 and data.num_rows > SMALLEST_SHARE else None
+
+    def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
+        X: Any = self.data.X[rows]
+        weights = self.weights[rows] if self.weights.size else ALL_ONE
+        gradient = np.zeros(parameters.shape, dtype=parameters.dtype)
+        loss, weight = self._sums(
+            kernel_rows(X),
+            self.data.y[rows],
+            weights,
+            NO_ORDER,
+            slice(0, X.shape[0]),
+            parameters,
+            gradient,
+            True,
+        )
+        return Sums(loss, gradient, weight)
+
+    def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
+        state.visits += self.num_rows if order is None else len(order)
+        if order is None:
+            self._shared_step(state, rule, self.chunks, NO_ORDER, self.weights)
+            return
+        if batch_size >= LARGE:
+            self._large_batches(state, rule, order, batch_size)
+            return
+        state.steps, state.num_averaged = mlp_kernels.run_network_steps(
+            *self.rows,
+            self.data.y,
+            self.visit_weights,
+            order,
+            batch_size,
+            state.parameters,
+            state.first,
+            state.second,
+            state.average,
+            state.num_averaged,
+            self.average_every,
+            state.steps,
+            self.layers,
+            self.network.activation.code,
+            self.loss.code,
+            self.loss.kernel_shape,
+            self.penalty.alpha,
+            self.penalty.l1,
+            self.weight_decay,
+            rule.optimizer.code,
+            rule.schedule,
+            rule.rate * state.pace,
+            rule.num_steps,
+            np.array([rule.beta1, rule.beta2, rule.clip]),
+            rule.sum_rows,
+            rule.fit_intercept,
+        )
+
+    def _large_batches(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
+        """Batches so large that their rows are worth sharing; cut by their number alone, whatever the threads."""
+        for start in range(0, len(order), batch_size):
+            stop = min(start + batch_size, len(order))
+            size = max(SMALLEST_SHARE, -(-(stop - start) // SHARES))
+            chunks = [slice(low, min(low + size, stop)) for low in range(start, stop, size)]
+            self._shared_step(state, rule, chunks, order, self.visit_weights)
+            if self.average_every and state.steps % self.average_every == 0:
+                state.num_averaged += 1
+                state.average += (state.parameters - state.average) / state.num_averaged
+
+    def _shared_step(
+        self, state: State, rule: Rule, chunks: list[slice], order: IntArray, weights: FloatArray
+    ) -> None:
+        """One step from the rows of all chunks, which threads may share, a block of rows at a time."""
+        total = np.zeros(state.parameters.shape)
+
+        def gradient_of(chunk: slice) -> FloatArray:
+            part = np.zeros(state.parameters.shape, dtype=state.parameters.dtype)
+            self._sums(self.rows, self.data.y, weights, order, chunk, state.parameters, part, False)
+            return part
+
+        for part in self._map(gradient_of, chunks):
+            total += part
+        state.steps += 1
+        num_rows = chunks[-1].stop - chunks[0].start
+        rows = 1 if rule.sum_rows else num_rows
+        mlp_kernels.take_network_step(
+            state.parameters,
+            total,
+            state.first,
+            state.second,
+            self.layers,
+            rule.optimizer.code,
+            rate_at(rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps),
+            np.array([rule.beta1, rule.beta2, rule.clip]),
+            self.penalty.alpha * num_rows / rows,
+            self.penalty.l1 * num_rows / rows,
+            self.weight_decay,
+            1.0 / rows,
+            rule.fit_intercept,
+            state.steps,
+        )
+
+    def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
+        """Mean loss + penalty over the first ``num_rows`` rows (all by default)."""
+        end = self.num_rows if num_rows is None else min(num_rows, self.num_rows)
+        none = np.empty(0, dtype=parameters.dtype)
+
+        def losses_of(chunk: slice) -> tuple[float, float]:
+            part = slice(chunk.start, max(chunk.start, min(chunk.stop, end)))
+            return self._sums(self.rows, self.data.y, self.weights, NO_ORDER, part, parameters, none, True)
+
+        total = total_weight = 0.0
+        for loss, weight in self._map(losses_of, self.chunks):
+            total += loss
+            total_weight += weight
+        return total / total_weight + self.penalty_of(parameters)
+
+    def penalty_of(self, parameters: FloatArray) -> float:
+        """The penalty of all weights; intercepts are free."""
+        return sum(self.penalty.of(weights) for weights, _ in self.network.parts(parameters))
+
+    def _sums(
+        self,
+        rows: tuple[Any, Any, Any, Any],
+        y: FloatArray,
+        weights: FloatArray,
+        order: IntArray,
+        part: slice,
+        parameters: FloatArray,
+        gradient: FloatArray,
+        with_loss: bool,
+    ) -> tuple[float, float]:
+        return mlp_kernels.add_block_sums(
+            *rows,
+            y,
+            weights,
+            order,
+            part.start,
+            part.stop,
+            parameters,
+            self.layers,
+            self.network.activation.code,
+            self.loss.code,
+            self.loss.kernel_shape,
+            gradient,
+            with_loss,
+        )
+
+    def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
+        """Compiles what ``rules`` at their batch sizes (0: full) need, on two rows, so that no clock counts it."""
+        weights = None if self.data.weights is None else self.data.weights[:2]
+        few = NetworkEngine(
+            Dataset(self.data.X[:2], self.data.y[:2], weights),
+            self.loss,
+            self.penalty,
+            self.network,
+            average_every=self.average_every,
+            weight_decay=self.weight_decay,
+        )
+        scratch = State(state.parameters.copy())
+        with np.errstate(all="ignore"):
+            for rule, batch_size in rules:
+                few.run(scratch, rule, None if batch_size == 0 else order_of(0, 0, 2), batch_size)
+            few.mean_loss(scratch.parameters)
+
+    def estimate_gap(self, state: State, enough: float) -> float:
+        """Unknown: a network's objective is not convex, and nothing says how far its lowest value is."""
+        return np.inf
+
+    def close(self, state: State, enough: float, move: bool) -> Closing:
+        """Never asked for: there is no certificate whose step it could take."""
+        raise NotImplementedError("a network has no certificate")
+
+    def gap_bound(self, parameters: FloatArray) -> float | None:
+        """None: nothing bounds it."""
+        return None
+
+    def _map(self, function: Callable[[slice], T], chunks: list[slice]) -> Iterator[T]:
+        """``function`` of every chunk, in the chunks' order whatever the threads."""
+        return self.pool.map(function, chunks) if self.pool else map(function, chunks)
+
+
+def layer_table(network: Network) -> IntArray:
+    """What kernels know of the layers, (L, 8): depth, units, width, weights, bias, and places in a block's room."""
+    table = np.zeros((len(network.layers), 8), dtype=np.int64)
+    start = 0
+    for row, layer in zip(table, network.layers, strict=True):
+        piece = mlp_kernels.BLOCK * layer.width
+        row[:5] = layer
+        row[5:] = start, start + piece, start + 2 * piece
+        start += 3 * piece
+    return table
+
+
+def kernel_rows(X: Any) -> tuple[Any, Any, Any, Any]:
+    """Rows as kernels take them: a dense array and three empty ones, or an empty one and CSR's three."""
+    if not hasattr(X, "indptr"):
+        return X, np.empty(0, dtype=X.dtype), NO_PLACES, NO_PLACES
+    return np.empty((1, 1), dtype=X.dtype), X.data, X.indices, X.indptr

@@ -1,0 +1,549 @@
+"""Compiled loops of networks: scores, losses, gradients of blocks of rows; steps. The twin is ``reference_mlp.py``.
+
+n rows, d columns, k outputs, P numbers in ``parameters`` (``models/network.py`` says where which lies). ``X`` is
+(n, d); CSR rows are in ``values``, ``columns``, ``starts``, which are empty otherwise, as ``X`` is then. ``layers``
+(L, 8) int64: depth, units, width, weights, bias, and where in ``room`` the layer's scores, outputs and derivatives
+are. Nothing is allocated inside a step, nothing is checked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from descend.engines import tiles
+from descend.engines.compiled import inline, kernel, part
+from descend.engines.row_kernels import block_loss, write_room_of_derivatives
+from descend.engines.step_kernels import clip_factor  # noqa: F401  (its file registers the formulas of updates)
+from descend.engines.tiny_numbers import flush_tiny, restore
+from descend.engines.unit_kernels import activate_block, multiply_slopes
+from descend.objectives.losses import Shape
+from descend.objectives.penalties import shrunk
+from descend.types import FloatArray, IntArray
+from descend.updates import ADAGRAD, ADAM, ADAMW, MOMENTUM, NESTEROV, RMSPROP, SGD, reach, update
+from descend.updates.schedules import rate_at
+
+BLOCK = 64
+"""Rows whose hidden layers are kept at once, as many as the room of ``row_kernels`` has."""
+DEPTH, UNITS, WIDTH, WEIGHTS, BIAS, Z, A, D = range(8)
+
+
+@part
+def place_rows(
+    X: FloatArray, starts: IntArray, order: IntArray, start: int, n: int, rows: IntArray, places: IntArray
+) -> None:
+    """Overwrites ``rows`` with numbers of rows, ``places`` with where each begins in ``X``."""
+    for i in range(n):
+        rows[i] = order[start + i] if order.size > 0 else start + i
+        places[i] = rows[i] * X.shape[1]
+
+
+@part
+def write_sparse_scores(
+    values: FloatArray,
+    columns: IntArray,
+    starts: IntArray,
+    rows: IntArray,
+    n: int,
+    parameters: FloatArray,
+    bias: int,
+    width: int,
+    room: FloatArray,
+    z: int,
+) -> None:
+    """Scores of the first layer from CSR rows: a row of weights for each number that is not zero."""
+    for i in range(n):
+        goal = z + i * width
+        for c in range(width):
+            room[goal + c] = parameters[bias + c]
+        for place in range(starts[rows[i]], starts[rows[i] + 1]):
+            value, first = values[place], np.int64(columns[place]) * width
+            weights, scores = parameters[first : first + width], room[goal : goal + width]
+            for c in range(scores.size):
+                scores[c] += value * weights[c]
+
+
+@part
+def add_sparse_outer(
+    values: FloatArray,
+    columns: IntArray,
+    starts: IntArray,
+    rows: IntArray,
+    n: int,
+    room: FloatArray,
+    d: int,
+    width: int,
+    gradient: FloatArray,
+    factor: float,
+) -> None:
+    """Adds factor · x dᵀ of CSR rows to the first layer's part of ``gradient``."""
+    number = room.dtype.type
+    for i in range(n):
+        for place in range(starts[rows[i]], starts[rows[i] + 1]):
+            value, first = number(factor) * values[place], np.int64(columns[place]) * width
+            goal, derivatives = gradient[first : first + width], room[d + i * width : d + (i + 1) * width]
+            for c in range(goal.size):
+                goal[c] += value * derivatives[c]
+
+
+@part
+def go_forward(
+    X: FloatArray,
+    values: FloatArray,
+    columns: IntArray,
+    starts: IntArray,
+    rows: IntArray,
+    places: IntArray,
+    inner: IntArray,
+    n: int,
+    parameters: FloatArray,
+    layers: IntArray,
+    activation: int,
+    room: FloatArray,
+) -> None:
+    """Writes scores of every layer, and what hidden units make of them, for n rows."""
+    for layer in range(layers.shape[0]):
+        width, z = layers[layer, WIDTH], layers[layer, Z]
+        weights, bias = layers[layer, WEIGHTS], layers[layer, BIAS]
+        if layer > 0:
+            place_inner(layers, layer, n, inner)
+            tiles.write_products(
+                room, inner, n, layers[layer, DEPTH], parameters, weights, bias, width, room, z
+            )
+        elif starts.size > 0:
+            write_sparse_scores(values, columns, starts, rows, n, parameters, bias, width, room, z)
+        else:
+            tiles.write_products(
+                X, places, n, layers[layer, DEPTH], parameters, weights, bias, width, room, z
+            )
+        if layer + 1 < layers.shape[0]:
+            activate_block(activation, room, z, layers[layer, A], n * width)
+
+
+@part
+def place_inner(layers: IntArray, layer: int, n: int, inner: IntArray) -> None:
+    """Overwrites ``inner`` with where in ``room`` the outputs of the layer below begin, row by row."""
+    for i in range(n):
+        inner[i] = layers[layer - 1, A] + i * layers[layer - 1, WIDTH]
+
+
+@part
+def go_back(
+    layers: IntArray, layer: int, n: int, parameters: FloatArray, activation: int, room: FloatArray
+) -> None:
+    """Writes the derivatives of the layer below ``layer``."""
+    below = layer - 1
+    tiles.write_back(
+        room,
+        layers[layer, D],
+        n,
+        parameters,
+        layers[layer, WEIGHTS],
+        layers[layer, DEPTH],
+        layers[layer, WIDTH],
+        room,
+        layers[below, D],
+        layers[below, WIDTH],
+    )
+    count = n * layers[below, WIDTH]
+    multiply_slopes(activation, room, layers[below, Z], layers[below, A], layers[below, D], count)
+
+
+@part
+def take_in(
+    X: FloatArray,
+    values: FloatArray,
+    columns: IntArray,
+    starts: IntArray,
+    rows: IntArray,
+    places: IntArray,
+    inner: IntArray,
+    n: int,
+    layers: IntArray,
+    layer: int,
+    room: FloatArray,
+    goal: FloatArray,
+    keep: float,
+    factor: float,
+    intercepts: bool,
+) -> None:
+    """Overwrites a layer's part of ``goal`` with keep · itself + factor · the gradient's sum over n rows.
+
+    With ``goal`` the parameters this is a step of plain gradient descent, and no gradient exists.
+    """
+    width, d, weights = layers[layer, WIDTH], layers[layer, D], layers[layer, WEIGHTS]
+    bias, number = layers[layer, BIAS], room.dtype.type
+    if layer > 0:
+        place_inner(layers, layer, n, inner)
+        tiles.add_outer(room, inner, n, layers[layer, DEPTH], room, d, goal, weights, width, keep, factor)
+    elif starts.size > 0:
+        if keep != 1.0:
+            for i in range(weights, bias):
+                goal[i] *= number(keep)
+        add_sparse_outer(values, columns, starts, rows, n, room, d, width, goal, factor)
+    else:
+        tiles.add_outer(X, places, n, layers[layer, DEPTH], room, d, goal, weights, width, keep, factor)
+    if intercepts:
+        total = goal[bias : bias + width]
+        for i in range(n):
+            derivatives = room[d + i * width : d + (i + 1) * width]
+            for c in range(total.size):
+                total[c] += number(factor) * derivatives[c]
+
+
+@part
+def scores_to_columns(layers: IntArray, n: int, room: FloatArray, scores: FloatArray) -> None:
+    """Copies the last layer's scores into ``scores`` (k + 2, BLOCK), a row for each output."""
+    last = layers.shape[0] - 1
+    for c in range(layers[last, UNITS]):
+        for i in range(n):
+            scores[c, i] = room[layers[last, Z] + i * layers[last, WIDTH] + c]
+
+
+@part
+def columns_to_derivatives(layers: IntArray, n: int, room: FloatArray, scores: FloatArray) -> None:
+    """Copies derivatives in ``scores`` to the last layer's."""
+    last = layers.shape[0] - 1
+    for c in range(layers[last, UNITS]):
+        for i in range(n):
+            room[layers[last, D] + i * layers[last, WIDTH] + c] = scores[c, i]
+
+
+@inline
+def room_of(layers: IntArray, parameters: FloatArray) -> FloatArray:
+    """Zeros for the scores, outputs and derivatives of a block of rows; what fills up rows stays zero."""
+    last = layers.shape[0] - 1
+    return np.zeros(layers[last, D] + BLOCK * layers[last, WIDTH], dtype=parameters.dtype)
+
+
+@kernel
+def add_block_sums(
+    X: FloatArray,
+    values: FloatArray,
+    columns: IntArray,
+    starts: IntArray,
+    y: FloatArray,
+    weights: FloatArray,
+    order: IntArray,
+    start: int,
+    stop: int,
+    parameters: FloatArray,
+    layers: IntArray,
+    activation: int,
+    loss: int,
+    shape: Shape | None,
+    gradient: FloatArray,
+    with_loss: bool,
+) -> tuple[float, float]:
+    """Adds the gradients of rows order[start:stop] to ``gradient`` (P,) unless that is empty.
+
+    Without an order they are rows start … stop − 1, of which it returns the sums of weighted losses (0 unless
+    ``with_loss``) and of weights.
+    """
+    room = room_of(layers, parameters)
+    scores = np.empty((layers[layers.shape[0] - 1, UNITS] + 2, BLOCK), dtype=parameters.dtype)
+    rows, places, inner = (
+        np.empty(BLOCK, dtype=np.int64),
+        np.empty(BLOCK, dtype=np.int64),
+        np.empty(BLOCK, dtype=np.int64),
+    )
+    total, total_weight = 0.0, 0.0
+    for low in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - low)
+        place_rows(X, starts, order, low, n, rows, places)
+        go_forward(X, values, columns, starts, rows, places, inner, n, parameters, layers, activation, room)
+        scores_to_columns(layers, n, room, scores)
+        if with_loss:
+            total += block_loss(y, weights, low, low + n, loss, shape, scores)
+        for i in range(n):
+            total_weight += weights[rows[i]] if weights.size else 1.0
+        if gradient.size > 0:
+            write_room_of_derivatives(y, weights, rows, n, loss, shape, scores)
+            columns_to_derivatives(layers, n, room, scores)
+            for layer in range(layers.shape[0] - 1, -1, -1):
+                if layer > 0:
+                    go_back(layers, layer, n, parameters, activation, room)
+                take_in(
+                    X,
+                    values,
+                    columns,
+                    starts,
+                    rows,
+                    places,
+                    inner,
+                    n,
+                    layers,
+                    layer,
+                    room,
+                    gradient,
+                    1.0,
+                    1.0,
+                    True,
+                )
+    return total, total_weight
+
+
+@part
+def move_by_gradient(
+    optimizer: int,
+    parameters: FloatArray,
+    gradient: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    rate: float,
+    numbers: FloatArray,
+    ridge: float,
+    keep: float,
+    scale: float,
+    correction1: float,
+    correction2: float,
+) -> None:
+    """One update from ``scale`` · ``gradient``, left at zero; ``optimizer`` is a constant where this stands."""
+    number = parameters.dtype.type
+    rate_, ridge_, keep_, scale_ = number(rate), number(ridge), number(keep), number(scale)
+    beta1, beta2 = number(numbers[0]), number(numbers[1])
+    one, two = number(correction1), number(correction2)
+    for j in range(parameters.size):
+        g = gradient[j] * scale_ + ridge_ * parameters[j]
+        parameters[j], first[j], second[j] = update(
+            optimizer, keep_ * parameters[j], g, first[j], second[j], rate_, beta1, beta2, one, two
+        )
+        gradient[j] = 0.0
+
+
+@part
+def move_by(
+    optimizer: int,
+    p: FloatArray,
+    g: FloatArray,
+    m: FloatArray,
+    v: FloatArray,
+    rate: float,
+    numbers: FloatArray,
+    ridge: float,
+    keep: float,
+    scale: float,
+    one: float,
+    two: float,
+) -> None:
+    """``move_by_gradient`` with a loop for each optimizer: a question inside the loop keeps it from vectorising."""
+    if optimizer in (ADAM, ADAMW):
+        move_by_gradient(ADAM, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+    elif optimizer == MOMENTUM:
+        move_by_gradient(MOMENTUM, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+    elif optimizer == NESTEROV:
+        move_by_gradient(NESTEROV, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+    elif optimizer == ADAGRAD:
+        move_by_gradient(ADAGRAD, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+    elif optimizer == RMSPROP:
+        move_by_gradient(RMSPROP, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+    else:
+        move_by_gradient(SGD, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+
+
+@part
+def update_network(
+    parameters: FloatArray,
+    gradient: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    layers: IntArray,
+    optimizer: int,
+    rate: float,
+    numbers: FloatArray,
+    alpha: float,
+    l1: float,
+    decay: float,
+    scale: float,
+    fit_intercept: bool,
+    step: int,
+) -> None:
+    """One step from the sum ``gradient`` (P,), which is left at zero for the next batch."""
+    number = parameters.dtype.type
+    if not fit_intercept:
+        for layer in range(layers.shape[0]):
+            for j in range(layers[layer, BIAS], layers[layer, BIAS] + layers[layer, WIDTH]):
+                gradient[j] = number(0.0)
+    if numbers[2] > 0.0:
+        total = 0.0
+        for j in range(parameters.size):
+            total += np.float64(gradient[j]) ** 2
+        length = scale * np.sqrt(total)
+        if length > numbers[2]:
+            scale *= numbers[2] / length
+    correction1 = 1.0 - numbers[0] ** step if optimizer in (ADAM, ADAMW) else 1.0
+    correction2 = 1.0 - numbers[1] ** step if optimizer in (ADAM, ADAMW) else 1.0
+    ridge, keep = alpha, 1.0 - rate * decay
+    if optimizer == ADAMW:  # L2 acts on the weights themselves, not through the gradient's moments
+        ridge, keep = 0.0, 1.0 - rate * (decay + alpha)
+    for layer in range(layers.shape[0]):
+        start, bias = layers[layer, WEIGHTS], layers[layer, BIAS]
+        for piece in range(2):
+            low, high = (start, bias) if piece == 0 else (bias, bias + layers[layer, WIDTH])
+            pull, stay = (ridge, keep) if piece == 0 else (0.0, 1.0)
+            move_by(
+                optimizer,
+                parameters[low:high],
+                gradient[low:high],
+                first[low:high],
+                second[low:high],
+                rate,
+                numbers,
+                pull,
+                stay,
+                scale,
+                correction1,
+                correction2,
+            )
+        if l1 > 0.0:
+            for j in range(start, bias):
+                by = reach(optimizer, rate, second[j], numbers[0], correction2) * l1
+                parameters[j] = shrunk(parameters[j], number(by))
+
+
+@kernel
+def take_network_step(
+    parameters: FloatArray,
+    gradient: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    layers: IntArray,
+    optimizer: int,
+    rate: float,
+    numbers: FloatArray,
+    alpha: float,
+    l1: float,
+    decay: float,
+    scale: float,
+    fit_intercept: bool,
+    step: int,
+) -> None:
+    """``update_network``, called from Python."""
+    before = flush_tiny()
+    update_network(
+        parameters,
+        gradient,
+        first,
+        second,
+        layers,
+        optimizer,
+        rate,
+        numbers,
+        alpha,
+        l1,
+        decay,
+        scale,
+        fit_intercept,
+        step,
+    )
+    restore(before)
+
+
+@kernel
+def run_network_steps(
+    X: FloatArray,
+    values: FloatArray,
+    columns: IntArray,
+    starts: IntArray,
+    y: FloatArray,
+    weights: FloatArray,
+    order: IntArray,
+    batch_size: int,
+    parameters: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    average: FloatArray,
+    num_averaged: int,
+    average_every: int,
+    first_step: int,
+    layers: IntArray,
+    activation: int,
+    loss: int,
+    shape: Shape | None,
+    alpha: float,
+    l1: float,
+    decay: float,
+    optimizer: int,
+    schedule: int,
+    rate: float,
+    num_steps: int,
+    numbers: FloatArray,
+    sum_rows: bool,
+    fit_intercept: bool,
+) -> tuple[int, int]:
+    """Walks ``order`` in batches. Returns steps taken in all and parameters averaged so far."""
+    last = layers.shape[0] - 1
+    room = room_of(layers, parameters)
+    scores = np.empty((layers[last, UNITS] + 2, BLOCK), dtype=parameters.dtype)
+    rows, places, inner = (
+        np.empty(BLOCK, dtype=np.int64),
+        np.empty(BLOCK, dtype=np.int64),
+        np.empty(BLOCK, dtype=np.int64),
+    )
+    plain = optimizer == SGD and numbers[2] == 0.0 and l1 == 0.0
+    gradient = np.zeros(parameters.size, dtype=parameters.dtype)
+    step = first_step
+    start = 0 * order.size
+    before = flush_tiny()
+    while start < order.size:
+        stop = min(start + batch_size, order.size)
+        step += 1
+        now = rate_at(schedule, rate, step, num_steps)
+        num_rows = stop - start
+        counted = 1 if sum_rows else num_rows
+        ridge = alpha * num_rows / counted
+        at_once = plain and num_rows <= BLOCK
+        keep, factor = (1.0 - now * (ridge + decay), -now / counted) if at_once else (1.0, 1.0)
+        for low in range(start, stop, BLOCK):
+            n = min(BLOCK, stop - low)
+            place_rows(X, starts, order, low, n, rows, places)
+            go_forward(
+                X, values, columns, starts, rows, places, inner, n, parameters, layers, activation, room
+            )
+            scores_to_columns(layers, n, room, scores)
+            write_room_of_derivatives(y, weights, rows, n, loss, shape, scores)
+            columns_to_derivatives(layers, n, room, scores)
+            for layer in range(last, -1, -1):
+                if layer > 0:
+                    go_back(layers, layer, n, parameters, activation, room)
+                take_in(
+                    X,
+                    values,
+                    columns,
+                    starts,
+                    rows,
+                    places,
+                    inner,
+                    n,
+                    layers,
+                    layer,
+                    room,
+                    parameters if at_once else gradient,
+                    keep,
+                    factor,
+                    fit_intercept,
+                )
+        if not at_once:
+            update_network(
+                parameters,
+                gradient,
+                first,
+                second,
+                layers,
+                optimizer,
+                now,
+                numbers,
+                ridge,
+                l1 * num_rows / counted,
+                decay,
+                1.0 / counted,
+                fit_intercept,
+                step,
+            )
+        if average_every > 0 and step % average_every == 0:
+            num_averaged += 1
+            share = 1.0 / num_averaged
+            for j in range(parameters.size):
+                average[j] += share * (parameters[j] - average[j])
+        start = stop
+    restore(before)
+    return step, num_averaged

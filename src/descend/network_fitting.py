@@ -1,0 +1,307 @@
+"""One training run of a network, put together: prepared rows and settings in, a model with its history out.
+
+Beside ``fitting.py``, which does this for linear models: there rates and the end come from curvature and a
+certificate, of which a network has neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from descend.batch_size.ladder import LOOK_ROWS, climb, recorded
+from descend.batches import Visits, check_batch_size
+from descend.engines.base import Rule, State
+from descend.errors import InputError
+from descend.fitting import ASKED, AVERAGE_ROWS, average_of, num_threads
+from descend.history import History
+from descend.learning_rate import Rate
+from descend.machine import one_blas_thread
+from descend.models.mlp import MLPModel
+from descend.models.network import Network, aligned_zeros, initialise
+from descend.network_recipe import falling_phases, rule_rate
+from descend.objectives.activations import find_activation
+from descend.objectives.losses import LOSSES, Loss
+from descend.objectives.penalties import Penalty
+from descend.recipe import Phase
+from descend.settings import Settings, default_batch_size, most_epochs
+from descend.target_objective import constant_loss, find_objective, first_intercept, loss_unit
+from descend.training import train
+from descend.types import Dataset, FloatArray
+from descend.updates import OPTIMIZERS, find_optimizer
+from descend.updates.schedules import find_schedule
+from descend.watching import Callback, Limits, Watch
+
+if TYPE_CHECKING:
+    from descend.features import Prepared, Target
+
+NETWORK_ASKED = (*ASKED, "hidden", "activation", "weight_decay")
+
+
+@dataclass(slots=True)
+class NetworkRun:
+    """A finished run."""
+
+    model: MLPModel
+    batch_size: int
+    batch_size_reason: str
+    optimizer: str
+    rate: Rate
+    history: History
+
+    @property
+    def stopped(self) -> str:
+        return self.history.stopped
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPlan:
+    """What a run will do, every ``auto`` resolved."""
+
+    loss: Loss
+    penalty: Penalty
+    network: Network
+    batch_size: int
+    batch_size_reason: str
+    optimizer: str
+    rate: Rate
+    average: bool
+    phases: tuple[Phase, ...]
+    by_ladder: bool = False
+    """The rate is found by trying (``batch_size/ladder.py``); that in the phases is none yet."""
+
+
+def fit_network(
+    prepared: Prepared,
+    settings: Settings,
+    callbacks: Sequence[Callback] = (),
+    initial: FloatArray | None = None,
+    multilabel: bool = False,
+) -> NetworkRun:
+    """Trains a network.
+
+    ``initial`` (P,): start there instead of at random weights. ``multilabel``: the target's columns are labels,
+    each 0 or 1. Raises ``InputError`` naming a setting that does not go with networks or with the data.
+    """
+    from descend.engines.mlp import NetworkEngine
+
+    settings = settings.checked()
+    prepared = decoded(prepared)
+    data = prepared.train
+    epochs = settings.epochs or most_epochs(data.num_rows)
+    plan = resolve_network(data, prepared.target, settings, epochs, multilabel)
+    threads = num_threads(settings.threads)
+    engine = NetworkEngine(
+        data,
+        plan.loss,
+        plan.penalty,
+        plan.network,
+        average_every=max(1, AVERAGE_ROWS // plan.batch_size) if plan.average else 0,
+        threads=threads,
+        weight_decay=settings.weight_decay,
+    )
+    validation = None
+    if prepared.validation is not None:
+        validation = NetworkEngine(
+            prepared.validation, plan.loss, plan.penalty, plan.network, threads=threads
+        )
+    watch = Watch(
+        engine,
+        data.num_rows,
+        Limits(
+            epochs=epochs,
+            seconds=settings.seconds,
+            tol=None if settings.epochs is not None else settings.tol,
+            rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
+            patience=settings.n_iter_no_change,
+            early_stopping=settings.early_stopping and validation is not None,
+            constant=constant_loss(plan.loss, data, prepared.target.num_outputs) if not multilabel else None,
+            plateau=settings.schedule == "plateau",
+            exact=settings.epochs is not None and not settings.early_stopping,
+            dense=settings.dense,
+            growth=settings.growth,
+        ),
+        validation=validation,
+        tail=average_of(settings) if plan.average else None,
+        unit=loss_unit(prepared.target, plan.loss.name),
+        callbacks=callbacks,
+        fresh=initial is None,
+    )
+    state = first_state(plan, prepared, settings, initial, multilabel)
+    engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
+    with one_blas_thread():
+        if plan.by_ladder:
+            plan = up_the_ladder(plan, engine, state, data, settings.seed, watch)
+        parameters = train(
+            engine, state, plan.phases, Visits(data.num_rows), watch, settings.seed, not settings.shuffle
+        )
+    history = watch.history
+    history.rule = history.stopped.replace("_", " ")
+    if history.stopped == "converged":
+        history.rule = "nothing gained"
+    if history.stopped == "diverged":
+        history.notes.append(
+            f"diverged: learning rate {plan.rate.value:.3g} of {plan.optimizer}; take a lower rate or "
+            'learning_rate="auto"' + ("" if settings.standardize else ", or standardise the columns")
+        )
+    model = MLPModel(
+        prepared.features,
+        prepared.target,
+        parameters,
+        plan.loss.name,
+        history=history,
+        hidden=settings.hidden,
+        activation=plan.network.activation.name,
+        labels=prepared.target.num_outputs if multilabel else 0,
+    )
+    model.summary = summarise_network(prepared, plan, settings, history)
+    return NetworkRun(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history)
+
+
+def decoded(prepared: Prepared) -> Prepared:
+    """Rows that are kept in small numbers as float32: the first layer takes them where they lie."""
+
+    def whole(data: Dataset) -> Dataset:
+        return replace(data, X=data.X[:]) if data.is_coded else data
+
+    held_out = None if prepared.validation is None else whole(prepared.validation)
+    return replace(prepared, train=whole(prepared.train), validation=held_out)
+
+
+def resolve_network(
+    data: Dataset, target: Target, settings: Settings, epochs: int, multilabel: bool = False
+) -> NetworkPlan:
+    """Settles every setting that was left to descend; raises ``InputError`` where one does not fit."""
+    if settings.optimizer != "auto" and not find_optimizer(settings.optimizer).elementwise:
+        fitting = ", ".join(o.name for o in OPTIMIZERS.values() if o.elementwise)
+        raise InputError(
+            f"optimizer is {settings.optimizer!r}, which networks do not take; choose one of: auto, {fitting}"
+        )
+    loss, penalty = network_objective(data, target, settings, multilabel)
+    network = Network(
+        (data.num_columns, *settings.hidden, target.num_outputs), find_activation(settings.activation)
+    )
+    wanted, reason = settings.batch_size, "as asked"
+    if wanted == "auto":
+        wanted, reason = default_batch_size(data.num_rows)
+    batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
+    if wanted != "full" and int(wanted) > batch_size:
+        reason = f"{reason}: {int(wanted):,} are more than the training rows"
+    full = batch_size >= data.num_rows
+    optimizer = find_optimizer("adam" if settings.optimizer == "auto" else settings.optimizer)
+    by_itself = settings.learning_rate == "auto"
+    size = 0 if full else batch_size
+    rate = rule_rate(optimizer, network, size)
+    if settings.learning_rate != "auto":
+        rate = Rate(float(settings.learning_rate), float("inf"), "as asked")
+    rule = Rule(
+        optimizer=optimizer,
+        rate=rate.value / (batch_size if by_itself and settings.reduction == "sum" else 1),
+        schedule=find_schedule(settings.schedule),
+        momentum=settings.momentum,
+        num_steps=epochs * -(-data.num_rows // batch_size),
+        sum_rows=settings.reduction == "sum",
+        fit_intercept=settings.fit_intercept,
+        clip=settings.clip or 0.0,
+    )
+    if by_itself and settings.schedule == "constant":
+        phases = falling_phases(rule, size, epochs, settings.epochs is not None)
+        rate = replace(rate, reason=f"{rate.reason}; a quarter of it, twice, as nothing more is gained")
+    else:
+        phases = (Phase(optimizer.name, rule, size, epochs),)
+    # An average of weights that are zero now and then is not zero.
+    average = by_itself and not full and not penalty.l1
+    average = average if settings.average == "auto" else bool(settings.average)
+    ladder = by_itself and not optimizer.scale_free
+    return NetworkPlan(
+        loss, penalty, network, batch_size, reason, optimizer.name, rate, average, phases, ladder
+    )
+
+
+def up_the_ladder(
+    plan: NetworkPlan, engine: Any, state: State, data: Dataset, seed: int, watch: Watch
+) -> NetworkPlan:
+    """The plan at the rate that the ladder found; its time is on the watch, its rungs are in the history."""
+    first, size = plan.phases[0], plan.phases[0].batch_size
+    before = engine.mean_loss(state.parameters, LOOK_ROWS)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ladder = climb(engine, state, first.rule, size, plan.loss, data, seed)
+    for row in recorded(ladder, before, data.num_rows, plan.batch_size, watch.unit):
+        watch.history.append(row)
+    watch.seconds = ladder.seconds
+    share = ladder.rate / first.rule.rate
+    phases = tuple(replace(p, rule=replace(p.rule, rate=p.rule.rate * share)) for p in plan.phases)
+    reason = ladder.reason + ("; a quarter, twice, as nothing more is gained" if first.when_flat else "")
+    return replace(plan, phases=phases, rate=Rate(ladder.rate, ladder.edge, reason))
+
+
+def network_objective(
+    data: Dataset, target: Target, settings: Settings, multilabel: bool
+) -> tuple[Loss, Penalty]:
+    """Loss and penalty; labels that are there or not have log loss each."""
+    if not multilabel:
+        return find_objective(data, target, settings)
+    if settings.loss not in (None, "log_loss"):
+        raise InputError(f"loss is {settings.loss!r}, but several labels a row go with log_loss alone")
+    plain = replace(settings, loss=None)
+    return LOSSES["log_loss"], find_objective(data, target, plain)[1]
+
+
+def first_state(
+    plan: NetworkPlan,
+    prepared: Prepared,
+    settings: Settings,
+    initial: FloatArray | None,
+    multilabel: bool,
+) -> State:
+    """Random weights, the last intercepts at the best constant model; or ``initial``."""
+    data = prepared.train
+    parameters = initialise(plan.network, settings.seed, data.X.dtype)
+    if initial is not None:
+        parameters[:] = initial
+    elif settings.fit_intercept and not multilabel:
+        plan.network.parts(parameters)[-1][1][:] = first_intercept(
+            plan.loss, data, prepared.target.num_outputs
+        )
+    state = State(parameters)
+    for name in ("first", "second"):
+        setattr(state, name, aligned_zeros(parameters.size, parameters.dtype))
+    return state
+
+
+def summarise_network(
+    prepared: Prepared, plan: NetworkPlan, settings: Settings, history: History
+) -> dict[str, Any]:
+    """Settings and figures of a run, JSON-able: what model file, page and ``--json`` show."""
+    last = history.last
+    return {
+        "task": prepared.target.task,
+        "loss": plan.loss.name,
+        "penalty": settings.penalty or "none",
+        "alpha": settings.alpha if plan.penalty.alpha or plan.penalty.l1 else 0.0,
+        "weight_decay": settings.weight_decay,
+        "hidden": list(settings.hidden),
+        "activation": plan.network.activation.name,
+        "batch_size": plan.batch_size,
+        "batch_size_reason": plan.batch_size_reason,
+        "learning_rate": plan.rate.value,
+        "learning_rate_reason": plan.rate.reason,
+        "optimizer": plan.optimizer,
+        "schedule": settings.schedule,
+        "momentum": settings.momentum if plan.phases[0].rule.optimizer.uses_momentum else None,
+        "average": plan.average,
+        "reduction": settings.reduction,
+        "seed": settings.seed,
+        "rows": prepared.train.num_rows,
+        "validation_rows": prepared.validation.num_rows if prepared.validation is not None else 0,
+        "epochs": last["epoch"],
+        "steps": last["updates"],
+        "seconds": last["seconds"],
+        "stopped": history.stopped,
+        "gap_estimate": None,
+        "gap_bound": None,
+        "asked": {name: getattr(settings, name) for name in NETWORK_ASKED},
+    }

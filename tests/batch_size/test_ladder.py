@@ -1,0 +1,69 @@
+"""The ladder of learning rates: it trains, stops at an edge, and gives back good weights."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from support import dataset, rule
+
+from descend.batch_size.ladder import climb, lowest_rate, recorded
+from descend.engines.base import State
+from descend.engines.mlp import NetworkEngine
+from descend.models.network import Network, initialise
+from descend.objectives.activations import ACTIVATIONS
+from descend.objectives.penalties import Penalty
+
+
+def ladder_of(shape="softmax", batch_size=16, optimizer="sgd", scale=1.0):
+    data, loss, outputs = dataset(shape, 600, 8)
+    data.X[:] *= scale
+    network = Network((8, 20, outputs), ACTIVATIONS["relu"])
+    engine, state = (
+        NetworkEngine(data, loss, Penalty(1e-4), network),
+        State(initialise(network, 0, np.float64)),
+    )
+    before = engine.mean_loss(state.parameters)
+    with np.errstate(all="ignore"):
+        ladder = climb(engine, state, rule(optimizer), batch_size, loss, data, seed=0)
+    return ladder, before, engine, state
+
+
+@pytest.mark.parametrize("batch_size", [0, 1, 16, 300])
+@pytest.mark.parametrize("shape", ["softmax", "squared_error"])
+def test_the_rungs_double_up_to_an_edge_and_have_trained(shape, batch_size):
+    """Rates double until two in a row are too high; the weights left behind are those of the lowest rung."""
+    ladder, before, engine, state = ladder_of(shape, batch_size)
+    rates = [rung.rate for rung in ladder.rungs]
+    assert np.isfinite(ladder.edge)
+    assert rates[-1] == rates[-2] == ladder.edge
+    assert all(later in (one, pytest.approx(2 * one)) for one, later in pairwise(rates))
+    assert engine.mean_loss(state.parameters, 512) == pytest.approx(
+        min(rung.loss for rung in ladder.rungs), rel=1e-9
+    )
+    assert engine.mean_loss(state.parameters) < before
+    assert ladder.rate <= ladder.edge / 2
+
+
+def test_columns_a_thousand_times_as_large_only_lower_the_rates():
+    """Where the ladder starts follows the curvature, so that large columns do not begin too high."""
+    assert ladder_of(scale=1000.0)[0].rungs[0].loss < 1.3 * ladder_of(scale=1000.0)[1]
+    data, loss, _ = dataset("softmax", 600, 8)
+    small = lowest_rate(data, loss)
+    data.X[:] *= 1000
+    assert lowest_rate(data, loss) == pytest.approx(1e-6 * small)
+
+
+def test_momentum_gets_its_share():
+    """What momentum multiplies is divided out: 1 − β of the rate of plain steps."""
+    plain, slow = ladder_of()[0], ladder_of(optimizer="momentum")[0]
+    assert slow.rate == pytest.approx((1 - rule("momentum").momentum) * plain.rate)
+
+
+def test_rungs_are_rows_of_the_history():
+    """The start and each rung have their seconds, rows, steps and rate, in the order of time."""
+    ladder = ladder_of()[0]
+    rows = recorded(ladder, 3.0, 600, 16, unit=2.0)
+    assert len(rows) == len(ladder.rungs) + 1
+    assert rows[0]["loss"] == 6.0
+    assert [row["updates"] for row in rows] == sorted(row["updates"] for row in rows)
+    assert rows[1]["learning_rate"] == ladder.rungs[0].rate
