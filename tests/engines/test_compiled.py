@@ -80,6 +80,15 @@ def test_second_process_finds_the_kernel(package: Path) -> None:
     assert len(kept(package.parents[1] / "home" / "cache" / "descend")) == 1
 
 
+def test_the_notice_takes_the_place_of_a_status_line(capsys, monkeypatch) -> None:
+    """On a terminal the notice wipes the line that it is written on; elsewhere it is the plain line."""
+    monkeypatch.setattr(kernel_cache, "_told", set())
+    kernel_cache._tell("plain", "words")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    kernel_cache._tell("terminal", "words")
+    assert capsys.readouterr().err == "descend: words\n\r\x1b[Kdescend: words\n"
+
+
 def test_edited_formula_in_another_file_gives_its_new_result(package: Path) -> None:
     """A formula changed in a file that holds no kernel is never answered from the old machine code."""
     assert run(package)[0] == "10.0"

@@ -16,10 +16,9 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
-from numba.extending import overload, register_jitable
+from numba.extending import register_jitable
 
 from descend.engines.kernel_cache import KernelCache, quiet
-from descend.updates.like import like
 
 __all__ = ["inline", "kernel", "part", "quiet"]
 
@@ -88,13 +87,3 @@ def part(function: Callable[P, R]) -> Callable[P, R]:
         "Callable[P, R]",
         numba.njit(nogil=True, forceinline=True, **OPTIONS)(function),
     )
-
-
-@overload(like, jit_options={"fastmath": set(FAST_MATH), "error_model": "numpy"})
-def _like(number: Any, value: Any) -> Any:
-    kind = number
-
-    def in_its_type(number: Any, value: Any) -> Any:
-        return kind(value)
-
-    return in_its_type

@@ -16,6 +16,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from descend.engines.compiled import FAST_MATH
+from descend.updates.like import like
 
 
 @intrinsic
@@ -168,3 +169,13 @@ def _normal_share(x: Any) -> Any:
         return outside if x < number(0.0) else number(1.0) - outside
 
     return polynomial if x == types.float32 else library
+
+
+@overload(like, jit_options={"fastmath": set(FAST_MATH), "error_model": "numpy"})
+def _like(number: Any, value: Any) -> Any:
+    kind = number
+
+    def in_its_type(number: Any, value: Any) -> Any:
+        return kind(value)
+
+    return in_its_type

@@ -56,7 +56,8 @@ def _tell(topic: str, message: str) -> None:
     if _silent or topic in _told or sys.stderr is None:
         return
     _told.add(topic)
-    print(f"descend: {message}", file=sys.stderr, flush=True)
+    wipe = "\r\x1b[K" if sys.stderr.isatty() else ""  # a status line may stand where this is to be read
+    print(f"{wipe}descend: {message}", file=sys.stderr, flush=True)
 
 
 def source_key() -> str:
