@@ -83,6 +83,7 @@ def test_second_process_finds_the_kernel(package: Path) -> None:
 def test_the_notice_takes_the_place_of_a_status_line(capsys, monkeypatch) -> None:
     """On a terminal the notice wipes the line that it is written on; elsewhere it is the plain line."""
     monkeypatch.setattr(kernel_cache, "_told", set())
+    monkeypatch.setattr(kernel_cache, "_silent", False)  # a command that ran before may have hushed it
     kernel_cache._tell("plain", "words")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     kernel_cache._tell("terminal", "words")
