@@ -17,23 +17,25 @@ import numpy as np
 
 from descend.averaging import PolyakAverage, TailAverage
 from descend.batches import Visits, check_batch_size, shuffle
-from descend.engines.base import Rule
+from descend.engines.base import Rule, State
 from descend.errors import InputError, one_of
 from descend.features.class_weights import ClassWeight, class_weights
 from descend.fitting import ASKED, AVERAGE_ROWS
+from descend.history import History
 from descend.learning_rate import Rate
 from descend.machine import one_blas_thread
 from descend.planning import choose_rate
 from descend.settings import Settings
 from descend.stream import Rows, Stream, carried_over, copied, in_new_scaling, with_early_rows
 from descend.target_objective import find_objective, first_intercept, loss_unit
-from descend.types import Dataset, FloatArray
+from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import OPTIMIZERS, Optimizer, find_optimizer
 from descend.updates.schedules import find_schedule
 from descend.watching import BLOW_UP, Callback, Observation
 
 if TYPE_CHECKING:
     from descend.engines.curvature import Curvature
+    from descend.models.model import Model
 
 DEFAULT_BATCH_SIZE = 32
 ENDLESS_SCHEDULES = ("constant", "inverse-scaling")
@@ -53,7 +55,7 @@ def add_rows(
     stream, rows = with_early_rows(stream, rows)
     stream = in_new_scaling(stream, rows, settings)
     target = stream.model.target
-    data = _encode(stream, rows, seed)
+    data = encoded(stream.model, rows, stream.num_blocks, seed)
     data = class_weights(class_weight, target, stream.learned.target)(data)
     if data.weights is not None and not data.weights.any():
         raise InputError("class_weight is 0 for every class in y: there is nothing to learn from this block")
@@ -102,7 +104,10 @@ def add_rows(
             TYPICAL_LOSS,
         )
         started = time.perf_counter()
-        _walk(engine, stream, rule, order, batch_size, average)
+        if order is None:
+            engine.run(stream.state, rule, None, batch_size)
+        else:
+            walk(engine, stream.state, stream.tail if average else None, rule, order, batch_size)
         seconds = time.perf_counter() - started
         last_loss = engine.mean_loss(stream.state.parameters)
         trouble = None
@@ -115,7 +120,7 @@ def add_rows(
                 'this block taught nothing. Take learning_rate="auto"'
             )
             last_loss = engine.mean_loss(stream.state.parameters)
-        parameters = _result(stream, average or trouble is not None)
+        parameters = averaged(stream.state, stream.tail if average or trouble is not None else None)
         final = engine.mean_loss(parameters)
     _record(stream, final, last_loss, seconds, batch_size, rate, optimizer, settings, parameters, loss.name)
     return stream, trouble
@@ -147,10 +152,9 @@ def _optimizer(settings: Settings) -> Optimizer:
 # --- the rows --------------------------------------------------------------------------------------
 
 
-def _encode(stream: Stream, rows: Rows, seed: int) -> Dataset:
+def encoded(model: Model, rows: Rows, num_blocks: int, seed: int) -> Dataset:
     """The block's rows, encoded, in random order: an epoch only permutes what lies near one another."""
-    model = stream.model
-    order = np.random.Generator(np.random.PCG64([seed, 1, stream.num_blocks])).permutation(len(rows.y))
+    order = np.random.Generator(np.random.PCG64([seed, 1, num_blocks])).permutation(len(rows.y))
     X = model.features.encode(rows.X[order], dtype=model.parameters.dtype)
     y = model.target.encode(rows.y[order])
     return Dataset(X, y, None if rows.weights is None else rows.weights[order])
@@ -196,30 +200,56 @@ def _curvature(stream: Stream, data: Dataset, loss: Any, seed: int, full: bool) 
 # --- steps -----------------------------------------------------------------------------------------
 
 
-def _walk(engine: Any, stream: Stream, rule: Rule, order: Any, batch_size: int, average: bool) -> None:
-    """The epoch, cut where a window of the average closes."""
-    state, tail = stream.state, stream.tail
-    if order is None:
-        engine.run(state, rule, None, batch_size)
-        return
+def walk(
+    engine: Any, state: State, tail: TailAverage | None, rule: Rule, order: IntArray, batch_size: int
+) -> None:
+    """The epoch, cut where a window of the average closes; ``tail`` None: nothing is averaged."""
     start = 0
     while start < len(order):
         steps = ceil((len(order) - start) / batch_size)
-        if average:
+        if tail is not None:
             steps = min(steps, max(1, tail.next_close - state.steps))
         engine.run(state, rule, order[start : start + steps * batch_size], batch_size)
         start += steps * batch_size
-        if average:
+        if tail is not None:
             tail.close_if_due(state)
 
 
-def _result(stream: Stream, average: bool) -> FloatArray:
+def averaged(state: State, tail: TailAverage | None) -> FloatArray:
     """The average once there is a window of it, else the last parameters."""
-    if average and (stream.tail.closed is not None or isinstance(stream.tail, PolyakAverage)):
-        mean = stream.tail.parameters(stream.state)
+    if tail is not None and (tail.closed is not None or isinstance(tail, PolyakAverage)):
+        mean = tail.parameters(state)
         if mean is not None:
             return mean
-    return stream.state.parameters.copy()
+    return state.parameters.copy()
+
+
+def tell_block(
+    history: History,
+    state: State,
+    num_blocks: int,
+    unit: float,
+    loss: float,
+    last_loss: float,
+    seconds: float,
+    batch_size: int,
+    rate: Rate,
+) -> None:
+    """A block's row of the history."""
+    history.append(
+        {
+            "seconds": seconds + (history.last["seconds"] if len(history) else 0.0),
+            "epoch": float(num_blocks),
+            "rows": state.visits,
+            "updates": state.steps,
+            "loss": loss * unit,
+            "last_loss": last_loss * unit,
+            "validation_loss": None,
+            "batch_size": batch_size,
+            "learning_rate": rate.value,
+        }
+    )
+    history.stopped = "epochs"
 
 
 def _record(
@@ -235,23 +265,9 @@ def _record(
     loss_name: str,
 ) -> None:
     model, state = stream.model, stream.state
-    target = model.target
+    target, history = model.target, model.history
     unit = loss_unit(target, loss_name)
-    history = model.history
-    history.append(
-        {
-            "seconds": seconds + (history.last["seconds"] if len(history) else 0.0),
-            "epoch": float(stream.num_blocks),
-            "rows": state.visits,
-            "updates": state.steps,
-            "loss": loss * unit,
-            "last_loss": last_loss * unit,
-            "validation_loss": None,
-            "batch_size": batch_size,
-            "learning_rate": rate.value,
-        }
-    )
-    history.stopped = "epochs"
+    tell_block(history, state, stream.num_blocks, unit, loss, last_loss, seconds, batch_size, rate)
     model.parameters, model.loss = parameters, loss_name
     model.summary = {
         "task": target.task,

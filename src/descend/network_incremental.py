@@ -18,13 +18,14 @@ from descend.averaging import PolyakAverage, TailAverage
 from descend.batches import Visits, check_batch_size, shuffle
 from descend.engines.base import Rule, State
 from descend.errors import InputError
-from descend.features import Features, Target
+from descend.features import Target
 from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.prepare import Learned
 from descend.features.statistics import Statistics
 from descend.features.target_statistics import TargetStatistics
 from descend.fitting import AVERAGE_ROWS
 from descend.history import History
+from descend.incremental import averaged, encoded, tell_block, walk
 from descend.learning_rate import Rate
 from descend.machine import one_blas_thread
 from descend.models.mlp import MLPModel
@@ -33,7 +34,7 @@ from descend.models.scaling import network_parameters_for
 from descend.network_fitting import NETWORK_ASKED
 from descend.network_recipe import rule_rate
 from descend.settings import Settings
-from descend.stream import ENOUGH_ROWS, Rows, join
+from descend.stream import ENOUGH_ROWS, Rows, copied, join, with_block
 from descend.target_objective import find_objective, first_intercept, loss_unit
 from descend.types import Dataset, FloatArray
 from descend.updates import find_optimizer
@@ -93,12 +94,13 @@ def add_rows(
     """One epoch over ``rows``. Returns the new stream, and what to tell about a block that diverged."""
     from descend.engines.mlp import NetworkEngine
 
+    came = stream
     stream, rows = _with_early_rows(stream, rows)
     stream = _in_new_scaling(stream, rows, settings)
     model, state = stream.model, stream.state
     assert model is not None
     assert state is not None
-    data = _encode(stream, rows, settings.seed)
+    data = encoded(model, rows, stream.num_blocks, settings.seed)
     data = class_weights(class_weight, model.target, stream.learned.target)(data)
     if data.weights is not None and not data.weights.any():
         raise InputError("class_weight is 0 for every class in y: there is nothing to learn from this block")
@@ -106,6 +108,7 @@ def add_rows(
     if settings.fit_intercept and not state.steps and stream.num_blocks == 0:
         last = model.network.parts(state.parameters)[-1][1]
         last[:] = first_intercept(loss, data, model.target.num_outputs)
+    data = _relative(stream, data)
     wanted = check_batch_size(settings.batch_size)
     wanted = DEFAULT_BATCH_SIZE if wanted == "auto" else wanted
     full = wanted == "full" or int(wanted) >= data.num_rows
@@ -132,25 +135,25 @@ def add_rows(
     engine = NetworkEngine(
         data, loss, penalty, model.network, average_every=every, weight_decay=settings.weight_decay
     )
-    stream.num_blocks += 1
-    stream.num_rows += data.num_rows
     order = shuffle(Visits(data.num_rows), settings.seed, stream.num_blocks, not settings.shuffle)
-    before, trouble = (state.parameters.copy(), copy(stream.tail)), None
+    before, trouble = (copied(state), copy(stream.tail)), None
     with one_blas_thread(), np.errstate(over="ignore", invalid="ignore"):
         bound = BLOW_UP * max(engine.mean_loss(state.parameters), TYPICAL_LOSS)
         started = time.perf_counter()
-        _walk(engine, stream, rule, order, batch_size, average)
+        walk(engine, state, stream.tail if average else None, rule, order, batch_size)
         seconds = time.perf_counter() - started
         last_loss = engine.mean_loss(state.parameters)
         if not last_loss <= bound:
-            stream.state = state = fresh_state(before[0])
-            stream.tail = before[1]
+            # Early rows were learnt anew: what they had taught is with the stream that came.
+            begun_anew = came.early is not None and came.model is not None
+            state, stream.tail = _carried(came, model) if begun_anew else before
+            stream.state = state
             trouble = (
                 f"diverged: learning rate {rate.value:.3g}; this block taught nothing. "
                 'Take learning_rate="auto"'
             )
             last_loss = engine.mean_loss(state.parameters)
-        model.parameters = _result(stream, average and trouble is None)
+        model.parameters = averaged(state, stream.tail if average or trouble is not None else None)
         final = engine.mean_loss(model.parameters)
     model.loss = loss.name
     _record(stream, final, last_loss, seconds, batch_size, rate, optimizer.name, settings)
@@ -172,21 +175,7 @@ def _with_early_rows(stream: NetworkStream, rows: Rows) -> tuple[NetworkStream, 
 
 def _in_new_scaling(stream: NetworkStream, rows: Rows, settings: Settings) -> NetworkStream:
     """A copy of the stream that knows the columns and targets of ``rows``, its network in their scaling."""
-    names = stream.learned.columns.names
-    learned = Learned(Statistics(names), TargetStatistics("y"))
-    learned.columns.merge(stream.learned.columns)
-    learned.target.merge(stream.learned.target)
-    block = Learned(Statistics(names), TargetStatistics("y"))
-    block.columns.update(rows.X, rows.weights)
-    learned.columns.merge(block.columns)
-    learned.columns.forget_rows()
-    target = stream.target
-    if target is None:
-        block.target.update(rows.y, rows.weights)
-        learned.target.merge(block.target)
-        scaled = settings.standardize and settings.loss != "poisson"
-        target = Target.from_statistics(learned.target, "regression", scaled, "y")
-    features = Features.from_statistics(learned.columns, settings.standardize, keep_constants=True)
+    learned, features, target = with_block(stream.learned, rows, settings, stream.target)
     old = stream.model
     history = old.history if old is not None and stream.num_blocks else History()
     model = MLPModel(
@@ -203,20 +192,22 @@ def _in_new_scaling(stream: NetworkStream, rows: Rows, settings: Settings) -> Ne
         new.state = fresh_state(initialise(model.network, settings.seed, stream.dtype))
         new.tail = TailAverage()
     else:
-        new.state = _carried(stream, old, model)
+        new.state, new.tail = _carried(stream, model)
     assert new.state is not None
     model.parameters = new.state.parameters
     return new
 
 
-def _carried(stream: NetworkStream, old: MLPModel, model: MLPModel) -> State:
-    """The state in the new scaling; raises ``InputError`` where the network has another shape."""
+def _carried(stream: NetworkStream, model: MLPModel) -> tuple[State, TailAverage]:
+    """What ``stream`` has learnt, in the scaling of ``model``; ``InputError`` where that has another shape."""
+    old = stream.model
+    assert old is not None
+    assert stream.state is not None
     if (old.hidden, old.activation) != (model.hidden, model.activation):
         raise InputError(
             f"hidden_layer_sizes and activation are {model.hidden} and {model.activation!r}, but the network has "
             f"{old.hidden} and {old.activation!r}: leave them, or call fit to begin anew"
         )
-    assert stream.state is not None
 
     def carried(parameters: FloatArray) -> FloatArray:
         found = network_parameters_for(replace(old, parameters=parameters), model.features, model.target)
@@ -224,54 +215,24 @@ def _carried(stream: NetworkStream, old: MLPModel, model: MLPModel) -> State:
             raise InputError("X has other columns than the network was fitted on: give the same, or call fit")
         return found
 
-    state = copy(stream.state)
-    for name in ("parameters", "first", "second", "average"):
-        setattr(state, name, getattr(stream.state, name).copy())
+    state, tail = copied(stream.state), copy(stream.tail)
     state.parameters[:] = carried(state.parameters)
     if state.num_averaged:
         state.average[:] = carried(state.average)
-    return state
+    if tail.closed is not None and tail.num_closed:
+        tail.closed = carried(tail.closed)
+    return state, tail
 
 
-def _encode(stream: NetworkStream, rows: Rows, seed: int) -> Dataset:
-    """The block's rows, encoded, in random order; weights relative to the mean of all that were seen."""
-    model = stream.model
-    assert model is not None
-    order = np.random.Generator(np.random.PCG64([seed, 1, stream.num_blocks])).permutation(len(rows.y))
-    X = model.features.encode(rows.X[order], dtype=stream.dtype)
-    y = model.target.encode(rows.y[order])
-    weights = None if rows.weights is None else rows.weights[order]
-    count = len(rows.y)
-    stream.total_weight += count if weights is None else float(weights.sum())
-    mean = stream.total_weight / (stream.num_rows + count)
-    if weights is None and mean == 1.0:
-        return Dataset(X, y)
-    return Dataset(X, y, (np.ones(count) if weights is None else weights) / mean)
-
-
-def _walk(engine: Any, stream: NetworkStream, rule: Rule, order: Any, batch_size: int, average: bool) -> None:
-    """The epoch, cut where a window of the average closes."""
-    state, tail = stream.state, stream.tail
-    assert state is not None
-    start = 0
-    while start < len(order):
-        steps = -(-(len(order) - start) // batch_size)
-        if average:
-            steps = min(steps, max(1, tail.next_close - state.steps))
-        engine.run(state, rule, order[start : start + steps * batch_size], batch_size)
-        start += steps * batch_size
-        if average:
-            tail.close_if_due(state)
-
-
-def _result(stream: NetworkStream, average: bool) -> FloatArray:
-    """The average once there is a window of it, else the last parameters."""
-    assert stream.state is not None
-    if average and (stream.tail.closed is not None or isinstance(stream.tail, PolyakAverage)):
-        mean = stream.tail.parameters(stream.state)
-        if mean is not None:
-            return mean
-    return stream.state.parameters.copy()
+def _relative(stream: NetworkStream, data: Dataset) -> Dataset:
+    """Weights relative to the mean of all that were seen."""
+    weights = np.ones(data.num_rows) if data.weights is None else data.weights
+    stream.num_blocks += 1
+    stream.num_rows += data.num_rows
+    stream.total_weight += float(weights.sum())
+    mean = stream.total_weight / stream.num_rows
+    plain = data.weights is None and mean == 1.0
+    return Dataset(data.X, data.y, None if plain else weights / mean)
 
 
 def _record(
@@ -288,20 +249,7 @@ def _record(
     assert model is not None
     assert state is not None
     unit, history = loss_unit(model.target, model.loss), model.history
-    history.append(
-        {
-            "seconds": seconds + (history.last["seconds"] if len(history) else 0.0),
-            "epoch": float(stream.num_blocks),
-            "rows": state.visits,
-            "updates": state.steps,
-            "loss": loss * unit,
-            "last_loss": last_loss * unit,
-            "validation_loss": None,
-            "batch_size": batch_size,
-            "learning_rate": rate.value,
-        }
-    )
-    history.stopped = "epochs"
+    tell_block(history, state, stream.num_blocks, unit, loss, last_loss, seconds, batch_size, rate)
     model.summary = {
         "task": model.target.task,
         "loss": model.loss,

@@ -131,18 +131,23 @@ def join(one: Rows, other: Rows) -> Rows:
     return Rows(vstack([one.X, other.X], format="csr"), y, weights)
 
 
-def in_new_scaling(stream: Stream, rows: Rows, settings: Settings) -> Stream:
-    """A copy of the stream that knows the columns and targets of ``rows``, everything carried into their scaling."""
-    names = stream.learned.columns.names
+def with_block(
+    known: Learned, rows: Rows, settings: Settings, classes: Target | None
+) -> tuple[Learned, Features, Target]:
+    """What is known of the rows before and of a block's, and the scaling that follows; ``known`` stays as it is.
+
+    ``classes`` is the target where it has classes, None for numbers.
+    """
+    names = known.columns.names
     learned = Learned(Statistics(names), TargetStatistics("y"))
-    learned.columns.merge(stream.learned.columns)
-    learned.target.merge(stream.learned.target)
+    learned.columns.merge(known.columns)
+    learned.target.merge(known.target)
     block = Learned(Statistics(names), TargetStatistics("y"))
     block.columns.update(rows.X, rows.weights)
     learned.columns.merge(block.columns)
     learned.columns.forget_rows()
-    old_target = target = stream.model.target
-    if target.task == "regression":
+    target = classes
+    if target is None:
         block.target.update(rows.y, rows.weights)
         learned.target.merge(block.target)
         scaled = settings.standardize and settings.loss != "poisson"
@@ -150,6 +155,13 @@ def in_new_scaling(stream: Stream, rows: Rows, settings: Settings) -> Stream:
     features = Features.from_statistics(
         learned.columns, settings.standardize, keep_constants=True, centre=settings.fit_intercept
     )
+    return learned, features, target
+
+
+def in_new_scaling(stream: Stream, rows: Rows, settings: Settings) -> Stream:
+    """A copy of the stream that knows the columns and targets of ``rows``, everything carried into their scaling."""
+    old_target = stream.model.target
+    learned, features, target = with_block(stream.learned, rows, settings, _no_rows(old_target))
     new = replace(stream, learned=learned, tail=copy(stream.tail))
     first = not stream.model.features.names
     width = (target.num_outputs, features.num_columns + 1)
