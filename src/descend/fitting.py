@@ -258,8 +258,8 @@ def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped
     return []
 
 
-def summarise(prepared: Prepared, plan: Plan, settings: Settings, history: History) -> dict[str, Any]:
-    """Settings and figures of a run, JSON-able: what model file, page and ``--json`` show."""
+def summarise(prepared: Prepared, plan: Any, settings: Settings, history: History) -> dict[str, Any]:
+    """Settings and figures of a run, JSON-able: what model file, page and ``--json`` show; ``plan`` of any model."""
     last = history.last
     return {
         "task": prepared.target.task,

@@ -21,7 +21,6 @@ from descend.engines.base import Rule, State
 from descend.errors import InputError, one_of
 from descend.features.class_weights import ClassWeight, class_weights
 from descend.fitting import ASKED, AVERAGE_ROWS
-from descend.history import History
 from descend.learning_rate import Rate
 from descend.machine import one_blas_thread
 from descend.planning import choose_rate
@@ -122,7 +121,7 @@ def add_rows(
             last_loss = engine.mean_loss(stream.state.parameters)
         parameters = averaged(stream.state, stream.tail if average or trouble is not None else None)
         final = engine.mean_loss(parameters)
-    _record(stream, final, last_loss, seconds, batch_size, rate, optimizer, settings, parameters, loss.name)
+    record(stream, final, last_loss, seconds, batch_size, rate, optimizer, settings, parameters, loss.name)
     return stream, trouble
 
 
@@ -224,36 +223,8 @@ def averaged(state: State, tail: TailAverage | None) -> FloatArray:
     return state.parameters.copy()
 
 
-def tell_block(
-    history: History,
-    state: State,
-    num_blocks: int,
-    unit: float,
-    loss: float,
-    last_loss: float,
-    seconds: float,
-    batch_size: int,
-    rate: Rate,
-) -> None:
-    """A block's row of the history."""
-    history.append(
-        {
-            "seconds": seconds + (history.last["seconds"] if len(history) else 0.0),
-            "epoch": float(num_blocks),
-            "rows": state.visits,
-            "updates": state.steps,
-            "loss": loss * unit,
-            "last_loss": last_loss * unit,
-            "validation_loss": None,
-            "batch_size": batch_size,
-            "learning_rate": rate.value,
-        }
-    )
-    history.stopped = "epochs"
-
-
-def _record(
-    stream: Stream,
+def record(
+    stream: Any,
     loss: float,
     last_loss: float,
     seconds: float,
@@ -264,10 +235,24 @@ def _record(
     parameters: FloatArray,
     loss_name: str,
 ) -> None:
+    """A block's row of the history, and the model of any stream as it is after it, with what was asked and found."""
     model, state = stream.model, stream.state
     target, history = model.target, model.history
     unit = loss_unit(target, loss_name)
-    tell_block(history, state, stream.num_blocks, unit, loss, last_loss, seconds, batch_size, rate)
+    history.append(
+        {
+            "seconds": seconds + (history.last["seconds"] if len(history) else 0.0),
+            "epoch": float(stream.num_blocks),
+            "rows": state.visits,
+            "updates": state.steps,
+            "loss": loss * unit,
+            "last_loss": last_loss * unit,
+            "validation_loss": None,
+            "batch_size": batch_size,
+            "learning_rate": rate.value,
+        }
+    )
+    history.stopped = "epochs"
     model.parameters, model.loss = parameters, loss_name
     model.summary = {
         "task": target.task,

@@ -16,7 +16,7 @@ from descend.batch_size.ladder import LOOK_ROWS, climb, recorded
 from descend.batches import Visits, check_batch_size
 from descend.engines.base import Rule, State
 from descend.errors import InputError
-from descend.fitting import ASKED, AVERAGE_ROWS, average_of, num_threads
+from descend.fitting import ASKED, AVERAGE_ROWS, average_of, num_threads, summarise
 from descend.history import History
 from descend.learning_rate import Rate
 from descend.machine import one_blas_thread
@@ -157,7 +157,7 @@ def fit_network(
         activation=plan.network.activation.name,
         labels=prepared.target.num_outputs if multilabel else 0,
     )
-    model.summary = summarise_network(prepared, plan, settings, history)
+    model.summary = summarise(prepared, plan, settings, history) | network_summary(settings)
     return NetworkRun(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history)
 
 
@@ -272,35 +272,12 @@ def first_state(
     return state
 
 
-def summarise_network(
-    prepared: Prepared, plan: NetworkPlan, settings: Settings, history: History
-) -> dict[str, Any]:
-    """Settings and figures of a run, JSON-able: what model file, page and ``--json`` show."""
-    last = history.last
+def network_summary(settings: Settings) -> dict[str, Any]:
+    """What the summary of a run has besides, or in place of, that of a linear model's."""
     return {
-        "task": prepared.target.task,
-        "loss": plan.loss.name,
-        "penalty": settings.penalty or "none",
-        "alpha": settings.alpha if plan.penalty.alpha or plan.penalty.l1 else 0.0,
         "weight_decay": settings.weight_decay,
         "hidden": list(settings.hidden),
-        "activation": plan.network.activation.name,
-        "batch_size": plan.batch_size,
-        "batch_size_reason": plan.batch_size_reason,
-        "learning_rate": plan.rate.value,
-        "learning_rate_reason": plan.rate.reason,
-        "optimizer": plan.optimizer,
-        "schedule": settings.schedule,
-        "momentum": settings.momentum if plan.phases[0].rule.optimizer.uses_momentum else None,
-        "average": plan.average,
-        "reduction": settings.reduction,
-        "seed": settings.seed,
-        "rows": prepared.train.num_rows,
-        "validation_rows": prepared.validation.num_rows if prepared.validation is not None else 0,
-        "epochs": last["epoch"],
-        "steps": last["updates"],
-        "seconds": last["seconds"],
-        "stopped": history.stopped,
+        "activation": settings.activation,
         "gap_estimate": None,
         "gap_bound": None,
         "asked": {name: getattr(settings, name) for name in NETWORK_ASKED},

@@ -25,17 +25,17 @@ from descend.features.statistics import Statistics
 from descend.features.target_statistics import TargetStatistics
 from descend.fitting import AVERAGE_ROWS
 from descend.history import History
-from descend.incremental import averaged, encoded, tell_block, walk
+from descend.incremental import averaged, encoded, record, walk
 from descend.learning_rate import Rate
 from descend.machine import one_blas_thread
 from descend.models.mlp import MLPModel
 from descend.models.network import aligned_zeros, initialise
 from descend.models.scaling import network_parameters_for
-from descend.network_fitting import NETWORK_ASKED
+from descend.network_fitting import network_summary
 from descend.network_recipe import rule_rate
 from descend.settings import Settings
 from descend.stream import ENOUGH_ROWS, Rows, copied, join, with_block
-from descend.target_objective import find_objective, first_intercept, loss_unit
+from descend.target_objective import find_objective, first_intercept
 from descend.types import Dataset, FloatArray
 from descend.updates import find_optimizer
 from descend.updates.schedules import find_schedule
@@ -153,10 +153,10 @@ def add_rows(
                 'Take learning_rate="auto"'
             )
             last_loss = engine.mean_loss(state.parameters)
-        model.parameters = averaged(state, stream.tail if average or trouble is not None else None)
-        final = engine.mean_loss(model.parameters)
-    model.loss = loss.name
-    _record(stream, final, last_loss, seconds, batch_size, rate, optimizer.name, settings)
+        parameters = averaged(state, stream.tail if average or trouble is not None else None)
+        final = engine.mean_loss(parameters)
+    record(stream, final, last_loss, seconds, batch_size, rate, optimizer, settings, parameters, loss.name)
+    model.summary |= network_summary(settings)
     return stream, trouble
 
 
@@ -233,48 +233,3 @@ def _relative(stream: NetworkStream, data: Dataset) -> Dataset:
     mean = stream.total_weight / stream.num_rows
     plain = data.weights is None and mean == 1.0
     return Dataset(data.X, data.y, None if plain else weights / mean)
-
-
-def _record(
-    stream: NetworkStream,
-    loss: float,
-    last_loss: float,
-    seconds: float,
-    batch_size: int,
-    rate: Rate,
-    optimizer: str,
-    settings: Settings,
-) -> None:
-    model, state = stream.model, stream.state
-    assert model is not None
-    assert state is not None
-    unit, history = loss_unit(model.target, model.loss), model.history
-    tell_block(history, state, stream.num_blocks, unit, loss, last_loss, seconds, batch_size, rate)
-    model.summary = {
-        "task": model.target.task,
-        "loss": model.loss,
-        "penalty": settings.penalty or "none",
-        "alpha": float(settings.alpha),
-        "weight_decay": settings.weight_decay,
-        "hidden": list(settings.hidden),
-        "activation": settings.activation,
-        "batch_size": batch_size,
-        "batch_size_reason": "rows came block by block (partial_fit)",
-        "learning_rate": rate.value,
-        "learning_rate_reason": rate.reason,
-        "optimizer": optimizer,
-        "schedule": settings.schedule,
-        "momentum": settings.momentum,
-        "average": settings.average,
-        "reduction": settings.reduction,
-        "seed": settings.seed,
-        "rows": stream.num_rows,
-        "validation_rows": 0,
-        "epochs": float(stream.num_blocks),
-        "steps": state.steps,
-        "seconds": history.last["seconds"],
-        "stopped": history.stopped,
-        "gap_estimate": None,
-        "gap_bound": None,
-        "asked": {name: getattr(settings, name) for name in NETWORK_ASKED},
-    }

@@ -72,11 +72,6 @@ class Network:
         """Numbers in the vector of parameters, those that fill up among them."""
         return self.layers[-1].end
 
-    @property
-    def num_weights(self) -> int:
-        """Numbers that are learnt."""
-        return sum((layer.depth + 1) * layer.units for layer in self.layers)
-
     def parts(self, parameters: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
         """Weights (depth, units) and intercepts (units,) of each layer; views, not copies."""
         return [
