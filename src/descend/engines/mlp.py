@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from descend.batches import order as order_of
-from descend.engines import mlp_kernels
+from descend.engines import mlp_kernels, mlp_updates
 from descend.engines.base import Rule, State, Sums
 from descend.models.network import Network
 from descend.objectives.losses import Loss
@@ -145,7 +145,7 @@ class NetworkEngine:
         state.steps += 1
         num_rows = chunks[-1].stop - chunks[0].start
         rows = 1 if rule.sum_rows else num_rows
-        mlp_kernels.take_network_step(
+        mlp_updates.take_network_step(
             state.parameters,
             total,
             state.first,

@@ -12,14 +12,13 @@ import numpy as np
 
 from descend.engines import tiles
 from descend.engines.compiled import inline, kernel, part
+from descend.engines.mlp_updates import update_network
 from descend.engines.row_kernels import block_loss, write_room_of_derivatives
-from descend.engines.step_kernels import clip_factor  # noqa: F401  (its file registers the formulas of updates)
 from descend.engines.tiny_numbers import flush_tiny, restore
 from descend.engines.unit_kernels import activate_block, multiply_slopes
 from descend.objectives.losses import Shape
-from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
-from descend.updates import ADAGRAD, ADAM, ADAMW, MOMENTUM, NESTEROV, RMSPROP, SGD, reach, update
+from descend.updates import SGD
 from descend.updates.schedules import rate_at
 
 BLOCK = 64
@@ -208,6 +207,41 @@ def columns_to_derivatives(layers: IntArray, n: int, room: FloatArray, scores: F
             room[layers[last, D] + i * layers[last, WIDTH] + c] = scores[c, i]
 
 
+@part
+def come_back(
+    X: FloatArray,
+    values: FloatArray,
+    columns: IntArray,
+    starts: IntArray,
+    y: FloatArray,
+    weights: FloatArray,
+    rows: IntArray,
+    places: IntArray,
+    inner: IntArray,
+    n: int,
+    parameters: FloatArray,
+    layers: IntArray,
+    activation: int,
+    loss: int,
+    shape: Shape | None,
+    room: FloatArray,
+    scores: FloatArray,
+    goal: FloatArray,
+    keep: float,
+    factor: float,
+    intercepts: bool,
+) -> None:
+    """From ``scores`` (k + 2, BLOCK) back through every layer, each of which goes into ``goal`` (``take_in``)."""
+    write_room_of_derivatives(y, weights, rows, n, loss, shape, scores)
+    columns_to_derivatives(layers, n, room, scores)
+    for layer in range(layers.shape[0] - 1, -1, -1):
+        if layer > 0:
+            go_back(layers, layer, n, parameters, activation, room)
+        take_in(
+            X, values, columns, starts, rows, places, inner, n, layers, layer, room, goal, keep, factor, intercepts
+        )  # fmt: skip
+
+
 @inline
 def room_of(layers: IntArray, parameters: FloatArray) -> FloatArray:
     """Zeros for the scores, outputs and derivatives of a block of rows; what fills up rows stays zero."""
@@ -257,185 +291,11 @@ def add_block_sums(
         for i in range(n):
             total_weight += weights[rows[i]] if weights.size else 1.0
         if gradient.size > 0:
-            write_room_of_derivatives(y, weights, rows, n, loss, shape, scores)
-            columns_to_derivatives(layers, n, room, scores)
-            for layer in range(layers.shape[0] - 1, -1, -1):
-                if layer > 0:
-                    go_back(layers, layer, n, parameters, activation, room)
-                take_in(
-                    X,
-                    values,
-                    columns,
-                    starts,
-                    rows,
-                    places,
-                    inner,
-                    n,
-                    layers,
-                    layer,
-                    room,
-                    gradient,
-                    1.0,
-                    1.0,
-                    True,
-                )
+            come_back(
+                X, values, columns, starts, y, weights, rows, places, inner, n, parameters, layers, activation, loss,
+                shape, room, scores, gradient, 1.0, 1.0, True,
+            )  # fmt: skip
     return total, total_weight
-
-
-@part
-def move_by_gradient(
-    optimizer: int,
-    parameters: FloatArray,
-    gradient: FloatArray,
-    first: FloatArray,
-    second: FloatArray,
-    rate: float,
-    numbers: FloatArray,
-    ridge: float,
-    keep: float,
-    scale: float,
-    correction1: float,
-    correction2: float,
-) -> None:
-    """One update from ``scale`` · ``gradient``, left at zero; ``optimizer`` is a constant where this stands."""
-    number = parameters.dtype.type
-    rate_, ridge_, keep_, scale_ = number(rate), number(ridge), number(keep), number(scale)
-    beta1, beta2 = number(numbers[0]), number(numbers[1])
-    one, two = number(correction1), number(correction2)
-    for j in range(parameters.size):
-        g = gradient[j] * scale_ + ridge_ * parameters[j]
-        parameters[j], first[j], second[j] = update(
-            optimizer, keep_ * parameters[j], g, first[j], second[j], rate_, beta1, beta2, one, two
-        )
-        gradient[j] = 0.0
-
-
-@part
-def move_by(
-    optimizer: int,
-    p: FloatArray,
-    g: FloatArray,
-    m: FloatArray,
-    v: FloatArray,
-    rate: float,
-    numbers: FloatArray,
-    ridge: float,
-    keep: float,
-    scale: float,
-    one: float,
-    two: float,
-) -> None:
-    """``move_by_gradient`` with a loop for each optimizer: a question inside the loop keeps it from vectorising."""
-    if optimizer in (ADAM, ADAMW):
-        move_by_gradient(ADAM, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
-    elif optimizer == MOMENTUM:
-        move_by_gradient(MOMENTUM, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
-    elif optimizer == NESTEROV:
-        move_by_gradient(NESTEROV, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
-    elif optimizer == ADAGRAD:
-        move_by_gradient(ADAGRAD, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
-    elif optimizer == RMSPROP:
-        move_by_gradient(RMSPROP, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
-    else:
-        move_by_gradient(SGD, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
-
-
-@part
-def update_network(
-    parameters: FloatArray,
-    gradient: FloatArray,
-    first: FloatArray,
-    second: FloatArray,
-    layers: IntArray,
-    optimizer: int,
-    rate: float,
-    numbers: FloatArray,
-    alpha: float,
-    l1: float,
-    decay: float,
-    scale: float,
-    fit_intercept: bool,
-    step: int,
-) -> None:
-    """One step from the sum ``gradient`` (P,), which is left at zero for the next batch."""
-    number = parameters.dtype.type
-    if not fit_intercept:
-        for layer in range(layers.shape[0]):
-            for j in range(layers[layer, BIAS], layers[layer, BIAS] + layers[layer, WIDTH]):
-                gradient[j] = number(0.0)
-    if numbers[2] > 0.0:
-        total = 0.0
-        for j in range(parameters.size):
-            total += np.float64(gradient[j]) ** 2
-        length = scale * np.sqrt(total)
-        if length > numbers[2]:
-            scale *= numbers[2] / length
-    correction1 = 1.0 - numbers[0] ** step if optimizer in (ADAM, ADAMW) else 1.0
-    correction2 = 1.0 - numbers[1] ** step if optimizer in (ADAM, ADAMW) else 1.0
-    ridge, keep = alpha, 1.0 - rate * decay
-    if optimizer == ADAMW:  # L2 acts on the weights themselves, not through the gradient's moments
-        ridge, keep = 0.0, 1.0 - rate * (decay + alpha)
-    for layer in range(layers.shape[0]):
-        start, bias = layers[layer, WEIGHTS], layers[layer, BIAS]
-        for piece in range(2):
-            low, high = (start, bias) if piece == 0 else (bias, bias + layers[layer, WIDTH])
-            pull, stay = (ridge, keep) if piece == 0 else (0.0, 1.0)
-            move_by(
-                optimizer,
-                parameters[low:high],
-                gradient[low:high],
-                first[low:high],
-                second[low:high],
-                rate,
-                numbers,
-                pull,
-                stay,
-                scale,
-                correction1,
-                correction2,
-            )
-        if l1 > 0.0:
-            for j in range(start, bias):
-                by = reach(optimizer, rate, second[j], numbers[0], correction2) * l1
-                parameters[j] = shrunk(parameters[j], number(by))
-
-
-@kernel
-def take_network_step(
-    parameters: FloatArray,
-    gradient: FloatArray,
-    first: FloatArray,
-    second: FloatArray,
-    layers: IntArray,
-    optimizer: int,
-    rate: float,
-    numbers: FloatArray,
-    alpha: float,
-    l1: float,
-    decay: float,
-    scale: float,
-    fit_intercept: bool,
-    step: int,
-) -> None:
-    """``update_network``, called from Python."""
-    before = flush_tiny()
-    update_network(
-        parameters,
-        gradient,
-        first,
-        second,
-        layers,
-        optimizer,
-        rate,
-        numbers,
-        alpha,
-        l1,
-        decay,
-        scale,
-        fit_intercept,
-        step,
-    )
-    restore(before)
 
 
 @kernel
@@ -500,28 +360,10 @@ def run_network_steps(
                 X, values, columns, starts, rows, places, inner, n, parameters, layers, activation, room
             )
             scores_to_columns(layers, n, room, scores)
-            write_room_of_derivatives(y, weights, rows, n, loss, shape, scores)
-            columns_to_derivatives(layers, n, room, scores)
-            for layer in range(last, -1, -1):
-                if layer > 0:
-                    go_back(layers, layer, n, parameters, activation, room)
-                take_in(
-                    X,
-                    values,
-                    columns,
-                    starts,
-                    rows,
-                    places,
-                    inner,
-                    n,
-                    layers,
-                    layer,
-                    room,
-                    parameters if at_once else gradient,
-                    keep,
-                    factor,
-                    fit_intercept,
-                )
+            come_back(
+                X, values, columns, starts, y, weights, rows, places, inner, n, parameters, layers, activation, loss,
+                shape, room, scores, parameters if at_once else gradient, keep, factor, fit_intercept,
+            )  # fmt: skip
         if not at_once:
             update_network(
                 parameters,
