@@ -12,6 +12,7 @@ import pytest
 from descend.features import prepare
 from descend.fitting import fit
 from descend.models.linear import LinearModel
+from descend.models.loading import load_model
 from descend.report import render_page
 from descend.run_record import MOST_COEFFICIENTS, complete_summary, dataset_metrics, model_record
 from descend.settings import Settings
@@ -42,7 +43,7 @@ def test_a_saved_model_draws_its_page_again(task: str, X: np.ndarray[Any, Any], 
         "pairs of numbers": X[:, :2] * 5 + 1,
     }[task]
     model, _ = trained(y, X)
-    loaded = LinearModel.load(model.save(tmp_path / "m"))
+    loaded = load_model(model.save(tmp_path / "m"))
     record = model_record(loaded)
     assert record == json.loads(json.dumps(model_record(model), allow_nan=False))
     assert list(record["train"]) == list(model.summary["train"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from descend.models.linear import LinearModel
+from descend.models.loading import load_model
 
 Command = Callable[..., Any]
 KEYS = {
@@ -94,7 +94,7 @@ def test_a_seed_repeats_whatever_the_threads(descend: Command, table: Path) -> N
             "-o",
             name,
         )
-    a, b, c = (LinearModel.load(name).parameters for name in "abc")
+    a, b, c = (load_model(name).parameters for name in "abc")
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)
 
@@ -146,9 +146,9 @@ def test_columns_are_chosen_by_name(descend: Command, table: Path, tmp_path: Pat
     lines = table.read_text().splitlines()
     (tmp_path / "comma.csv").write_text("\n".join(['"a,b",colour,answer', *lines[1:]]) + "\n")
     descend("fit", "comma.csv", "--target", "answer", "--drop", '"a,b"', "--no-report", "-o", "m1")
-    assert LinearModel.load("m1").features.input_names == ("colour",)
+    assert load_model("m1").features.input_names == ("colour",)
     descend("fit", table, "--target", "answer", "--columns", "size", "--no-report", "-o", "m2")
-    assert LinearModel.load("m2").features.input_names == ("size",)
+    assert load_model("m2").features.input_names == ("size",)
 
 
 def test_a_regression_is_told_and_measured(descend: Command, prices: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from descend.models.linear import LinearModel
+from descend.models.loading import load_model
 from descend.sources import open_source
 
 Command = Callable[..., Any]
@@ -19,7 +19,7 @@ Command = Callable[..., Any]
 
 def expected(model: Path, data: Path) -> tuple[list[Any], np.ndarray[Any, Any]]:
     """Labels and probabilities of a model on a file with exactly its columns, read in one piece."""
-    loaded = LinearModel.load(model)
+    loaded = load_model(model)
     scores = np.concatenate(
         [loaded.scores(block.columns) for block in open_source(data, target="answer").blocks()]
     )

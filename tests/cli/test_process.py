@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from descend.models.linear import LinearModel
+from descend.models.loading import load_model
 
 Start = Callable[..., "subprocess.Popen[str]"]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
@@ -56,7 +56,7 @@ def test_an_interrupt_while_training_leaves_a_usable_model(
     found = json.loads(out)
     assert (found["model"], found["stopped"]) == ("X.descend", "interrupted")
     assert found["train"]["accuracy"] > 0.9
-    assert LinearModel.load(tmp_path / "X.descend").parameters.any()
+    assert load_model(tmp_path / "X.descend").parameters.any()
 
 
 def test_an_interrupt_before_training_writes_nothing(start: Start, tmp_path: Path) -> None:

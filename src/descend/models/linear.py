@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.errors import ModelFileError
 from descend.history import History
 from descend.models.model import Model
 from descend.types import FloatArray, is_sparse
@@ -67,16 +65,6 @@ class LinearModel(Model):
         whole = np.zeros((len(weights), len(self.features.input_names)))
         whole[:, self.features.origin] = weights
         return whole
-
-    @classmethod
-    def load(cls, path: str | Path) -> LinearModel:
-        """The model in ``path``; raises ``ModelFileError`` where it is damaged or something else."""
-        from descend.model_file import read_model
-
-        arrays, header = read_model(path)
-        if header.get("kind") != KIND or "parameters" not in arrays:
-            raise ModelFileError(f"{path} holds a model of kind {header.get('kind')!r}; {KIND!r} is read")
-        return cls.read(arrays, header)
 
     @classmethod
     def read(cls, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> LinearModel:
