@@ -9,7 +9,7 @@ import pytest
 from descend.features import prepare
 from descend.fitting import fit
 from descend.model_file import read_model
-from descend.models.linear import LinearModel
+from descend.models.loading import load_model
 from descend.settings import Settings
 from descend.sources import array_source, open_source
 
@@ -57,6 +57,6 @@ def test_a_saved_model_predicts_the_same(tmp_path):
     """What a model says of rows survives its file to the last bit."""
     source = open_source("sklearn:wine")
     model = fit(prepare(source), Settings()).model
-    again = LinearModel.load(model.save(tmp_path / "wine.descend"))
+    again = load_model(model.save(tmp_path / "wine.descend"))
     for block in source.blocks():
         np.testing.assert_array_equal(model.scores(block.columns), again.scores(block.columns))
