@@ -13,6 +13,7 @@ from descend.cli.failures import CarriedError
 VERBS = {
     "compare": "Stochastic, mini-batch and batch gradient descent side by side.",
     "fit": "Train one model, nothing to tune.",
+    "batch-size": "Which batch size, with which learning rate, and why.",
     "predict": "One row of predictions for each row of data.",
     "evaluate": "Figures of a model on labelled data.",
     "report": "The page again, from a saved comparison, history or model.",
@@ -32,7 +33,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"descend.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"descend.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(

@@ -1,0 +1,199 @@
+"""Branches: runs from one start at several batch sizes and rates, each until the target or until it has lost.
+
+At each size the rate is climbed in doublings from a first one, until half and twice of the best are both worse: steps
+to a target mean little at a rate that was tuned for another size. A run is given up when it has taken longer than
+the best so far allows, when its loss is no number or far above where it began, or when it has stopped falling.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import inf, isfinite
+
+from descend.batch_size.timing import StepTimes
+from descend.batch_size.trainer import Look, Trainer
+
+SLOWER = 1.5
+"""A run that takes so many times the best one's seconds has lost."""
+APART = 2.5
+"""At another size, where the first rate may be far off."""
+WORSE = 3.0
+STALLED = 2.0
+"""A run whose lowest loss was seen when it had done less than half of its rows: noise, not progress."""
+FEWEST_EPOCHS = 0.5
+"""Of a run that may be called stalled: the first steps of a network are as flat as the last ones."""
+MOST_RATES = 8
+STEP_OF_FAILURE = 4.0
+LEAST_GAIN = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Runs at one size and rate, one for each seed, and how they went: medians, and the worst outcome."""
+
+    batch_size: int
+    rate: float
+    outcome: str
+    """``reached``, ``diverged``, ``stalled`` (its noise or its rate keeps it above), ``slow`` or ``time``; and
+    ``unreliable``, which reached the target, but not with every seed."""
+    seconds: float
+    rows: int
+    updates: int
+    loss: float
+    lowest: float
+    score: float
+    """Updates times the seconds of a step: what is compared. Runs of some milliseconds are timed too coarsely."""
+    num_seeds: int = 1
+
+    @property
+    def reached(self) -> bool:
+        return self.outcome == "reached"
+
+
+@dataclass(slots=True)
+class Race:
+    """The branches so far, and what bounds those to come."""
+
+    trainer: Trainer
+    times: StepTimes
+    target: float
+    deadline: float
+    """On ``time.perf_counter``."""
+    seeds: tuple[int, ...] = (0,)
+    branches: list[Branch] = field(default_factory=list)
+    on_branch: Callable[[Branch], object] | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        return self.deadline - time.perf_counter()
+
+    def best(self, batch_size: int | None = None) -> Branch | None:
+        """The fastest branch that reached the target, of this size or of all."""
+        reached = [b for b in self.branches if b.reached]
+        reached = [b for b in reached if batch_size is None or b.batch_size == batch_size]
+        return min(reached, key=lambda branch: branch.score, default=None)
+
+    def run(self, batch_size: int, rate: float, limit: float) -> Branch:
+        """One branch, each run of which may take as many steps as take ``limit`` seconds."""
+        branch = self.try_seeds(batch_size, rate, limit, self.seeds)
+        self.branches.append(branch)
+        if self.on_branch is not None:
+            self.on_branch(branch)
+        return branch
+
+    def try_seeds(self, batch_size: int, rate: float, limit: float, seeds: Sequence[int]) -> Branch:
+        """The branch of these seeds; the first that misses the target ends it."""
+        step = self.times.at(batch_size)
+        ended: list[_Follower] = []
+        for seed in seeds:
+            follower = _Follower(
+                self.target, limit / step, self.deadline, FEWEST_EPOCHS * self.trainer.num_rows
+            )
+            self.trainer.train(batch_size, rate, seed, follower.look)
+            ended.append(follower)
+            if follower.outcome != "reached":
+                break
+        outcome = ended[-1].outcome or "stalled"
+        if outcome in ("diverged", "stalled") and len(ended) > 1:
+            outcome = "unreliable"
+        ended.sort(key=lambda follower: follower.last.updates)
+        middle = ended[len(ended) // 2].last
+        return Branch(
+            batch_size,
+            rate,
+            outcome,
+            middle.seconds,
+            middle.rows,
+            middle.updates,
+            middle.loss,
+            min(follower.lowest for follower in ended),
+            middle.updates * step,
+            len(ended),
+        )
+
+    def climb(self, batch_size: int, first_rate: float, share: float = 1.0) -> Branch | None:
+        """The best branch of this size over rates; None where none reached the target. ``share`` of the time left."""
+        end = time.perf_counter() + share * self.seconds_left
+        tried: dict[float, Branch] = {}
+        rate: float | None = first_rate
+        while rate is not None and len(tried) < MOST_RATES and time.perf_counter() < end:
+            tried[rate] = self.run(batch_size, rate, self._limit(batch_size, end))
+            rate = next_rate(tried)
+        return self.best(batch_size)
+
+    def _limit(self, batch_size: int, end: float) -> float:
+        """Seconds after which a run has lost against the best of its size, or clearly against the best of all."""
+        own, best = self.best(batch_size), self.best()
+        limits = [end - time.perf_counter()]
+        limits += [SLOWER * own.score] if own else []
+        limits += [APART * best.score] if best else []
+        return max(0.0, min(limits))
+
+
+def next_rate(tried: dict[float, Branch]) -> float | None:
+    """The rate to try next at one size; None where neither half nor twice of the best is left to try.
+
+    Before any reached the target: lower after one that diverged or stalled, higher after one that was slow.
+    """
+    reached = [branch for branch in tried.values() if branch.reached]
+    if not reached:
+        return _first_that_may_reach(tried)
+    best = min(reached, key=lambda branch: branch.score).rate
+    for rate in (2.0 * best, 0.5 * best):
+        if not any(abs(other / rate - 1.0) < 0.3 for other in tried):
+            return rate
+    return None
+
+
+def _first_that_may_reach(tried: dict[float, Branch]) -> float | None:
+    too_high = [b.rate for b in tried.values() if b.outcome in ("diverged", "stalled", "unreliable")]
+    too_low = [b.rate for b in tried.values() if b.outcome in ("slow", "time")]
+    if too_high and too_low:
+        low, high = max(too_low), min(too_high)
+        if low >= high or high / low < 1.5:
+            return None
+        return float((low * high) ** 0.5)
+    return min(too_high) / STEP_OF_FAILURE if too_high else max(too_low) * STEP_OF_FAILURE
+
+
+class _Follower:
+    """Follows a run, and ends it once its outcome is known."""
+
+    def __init__(self, target: float, most_updates: float, deadline: float, fewest_rows: float) -> None:
+        self.target, self.most_updates, self.deadline, self.fewest_rows = (
+            target,
+            most_updates,
+            deadline,
+            fewest_rows,
+        )
+        self.outcome = ""
+        self.first = self.lowest = inf
+        self.lowest_rows = self.num_looks = 0
+        self.last = Look(0.0, 0, 0, inf)
+
+    def look(self, look: Look) -> bool:
+        self.last = look
+        if not self.outcome:
+            self.outcome = self._outcome(look)
+        return bool(self.outcome)
+
+    def _outcome(self, look: Look) -> str:
+        self.num_looks += 1
+        if not isfinite(look.loss):
+            return "diverged"
+        if self.num_looks == 1:
+            self.first = self.lowest = look.loss
+        if look.loss <= self.target:
+            return "reached"
+        if look.loss > self.first + WORSE * abs(self.first - self.target):
+            return "diverged"
+        # Only a gain that would matter counts: a creeping minimum of a noisy run is no progress.
+        if look.loss < self.lowest - LEAST_GAIN * (self.lowest - self.target):
+            self.lowest, self.lowest_rows = look.loss, look.rows
+        if look.rows > max(self.fewest_rows, STALLED * self.lowest_rows):
+            return "stalled"
+        if look.updates > self.most_updates:
+            return "slow"
+        return "time" if time.perf_counter() > self.deadline else ""

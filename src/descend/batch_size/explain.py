@@ -1,0 +1,144 @@
+"""What was found, in words: what bounds the batch size, and three sentences that a person can argue with."""
+
+from __future__ import annotations
+
+from math import inf
+
+from descend.batch_size.branches import Branch
+from descend.batch_size.search import Findings
+
+SATURATED = 0.85
+"""Twice the rows in a step that takes so much of twice the time, or more: rows cost in full."""
+
+
+def bound_by(found: Findings) -> str:
+    """What keeps the batch from being larger."""
+    best = found.best
+    size = found.prior if best is None else best.batch_size
+    if size >= found.trainer.num_rows:
+        return "data"
+    if found.ceiling is not None and size >= found.ceiling:
+        return "memory"
+    if best is None or not found.matters:
+        return "nothing"
+    law = found.steps
+    assert law is not None
+    time_ratio = found.times.at(2 * size) / (2.0 * found.times.at(size))
+    steps_ratio = law.at(2 * size) / law.at(size)
+    # Twice the size saves 1 − steps_ratio of the steps, and a row then costs time_ratio of what it did.
+    return "throughput" if time_ratio >= SATURATED and steps_ratio < 1.0 / (2.0 * SATURATED) else "statistics"
+
+
+def explain(found: Findings, optimizer: str, beside: str = "") -> list[str]:
+    """Three sentences: what to do, why, and what would do as well; ``beside`` is said of other methods."""
+    best = found.best
+    if best is None:
+        return _not_told(found, optimizer)
+    seconds = duration(best.seconds)
+    what = (
+        f"Take batches of {count(best.batch_size)} {rows(best.batch_size)} at learning rate {best.rate:.3g} "
+        f"({optimizer}): the target, a loss of {found.target:.4g}, was reached in {seconds}, after "
+        f"{count(best.updates)} steps."
+    )
+    return [what, _why(found, best), _otherwise(found, best, beside)]
+
+
+def _why(found: Findings, best: Branch) -> str:
+    law = found.steps
+    assert law is not None
+    size = best.batch_size
+    if size >= found.trainer.num_rows:
+        return "Every row at once is fastest here: smaller batches took more time in steps than they saved in rows."
+    time_ratio, steps_ratio = found.times.at(2 * size) / found.times.at(size), law.at(2 * size) / law.at(size)
+    twice = (
+        f"twice the rows take {time_ratio:.2g} times as long a step, and {steps_ratio:.2g} times the steps"
+    )
+    if found.ceiling is not None and size >= found.ceiling:
+        return f"Memory bounds it: more rows do not fit, though {twice}."
+    half = max(1, size // 2)
+    if half == size:
+        return f"One row at a time is fastest here: {twice}."
+    less, more = found.times.at(half) / found.times.at(size), law.at(half) / law.at(size)
+    return f"Why: {twice}; half of them {less:.2g} times as long, and {more:.2g} times the steps."
+
+
+def _otherwise(found: Findings, best: Branch, beside: str) -> str:
+    pair = found.equivalent
+    assert pair is not None
+    low, high = pair
+    if not found.matters:
+        near = (
+            "The batch size hardly matters here: four times more or fewer rows take at most a quarter longer"
+        )
+    elif low == high:
+        near = "No other size on the grid of doublings is predicted to come within 10 %"
+    else:
+        near = f"Sizes from {count(low)} to {count(high)} are predicted to come within 10 %"
+    return f"{near}; {_of_rates(found, best)}{'; ' + beside if beside else ''}."
+
+
+def _of_rates(found: Findings, best: Branch) -> str:
+    """How half and twice the rate did at the best size."""
+    words = []
+    for name, factor in (("half the rate", 0.5), ("twice the rate", 2.0)):
+        same = [b for b in found.branches if b.batch_size == best.batch_size and b.rate != best.rate]
+        branch = min(same, key=lambda b: abs(b.rate / (factor * best.rate) - 1.0), default=None)
+        if branch is None or abs(branch.rate / (factor * best.rate) - 1.0) > 0.3:
+            continue
+        if branch.reached:
+            words.append(f"{name} took {branch.score / best.score:.2g} times as long")
+        else:
+            words.append(f"{name} {OUTCOMES[branch.outcome]}")
+    return ", ".join(words) or "other rates were not tried there"
+
+
+OUTCOMES = {
+    "diverged": "diverged",
+    "stalled": "did not get there",
+    "slow": "was clearly slower",
+    "time": "was not finished in time",
+    "unreliable": "got there with one seed and not with another",
+}
+
+
+def _not_told(found: Findings, optimizer: str) -> list[str]:
+    lowest = min((branch.lowest for branch in found.branches), default=inf)
+    runs = len(found.branches)
+    reached = (
+        f"the lowest loss was {lowest:.4g} in {runs} run{'s' * (runs != 1)}"
+        if runs
+        else "no run was finished"
+    )
+    return [
+        f"It cannot be told in this budget: no run reached the target, a loss of {found.target:.4g} ({reached}).",
+        f"Batches of {count(found.prior)} {rows(found.prior)} at learning rate {found.prior_rate:.3g} ({optimizer}) "
+        "are what this machine's step times alone suggest.",
+        "Give it more time, or a target that is easier to reach.",
+    ]
+
+
+def count(number: float) -> str:
+    """A whole number with thousands told apart.
+
+    >>> count(12345)
+    '12,345'
+    """
+    return f"{round(number):,}"
+
+
+def rows(number: int) -> str:
+    """The word, one or several."""
+    return "row" if number == 1 else "rows"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a unit that fits.
+
+    >>> duration(0.00123), duration(2.5), duration(300)
+    ('1.23 ms', '2.5 s', '5 min')
+    """
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.3g} µs"
+    if seconds < 1.0:
+        return f"{seconds * 1e3:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 120.0 else f"{seconds / 60.0:.3g} min"

@@ -1,0 +1,136 @@
+"""The plan: which batch size, with which learning rate, and the evidence; data that a person can argue with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from descend.errors import InputError, ModelFileError
+
+FORMAT = "descend.plan"
+VERSION = 1
+BOUNDS = ("statistics", "throughput", "memory", "data", "nothing")
+
+
+@dataclass(slots=True)
+class Plan:
+    """What ``configure_batch_size`` found, as plain data: saved, reloaded, rendered without an engine.
+
+    ``docs/batch-size.md`` says what each number is and how it was measured.
+    """
+
+    record: dict[str, Any]
+
+    @property
+    def batch_size(self) -> int:
+        """Rows for each update."""
+        return int(self.record["batch_size"])
+
+    @property
+    def microbatch(self) -> int:
+        """Rows in memory at once; the batch size, unless that needs more memory than there is."""
+        return int(self.record["microbatch"])
+
+    @property
+    def accumulation(self) -> int:
+        """Microbatches in a batch."""
+        return int(self.record["accumulation"])
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self.record["learning_rate"])
+
+    @property
+    def optimizer(self) -> str:
+        return str(self.record["optimizer"])
+
+    @property
+    def momentum(self) -> float | None:
+        """None of an optimizer that has none."""
+        return None if self.record["momentum"] is None else float(self.record["momentum"])
+
+    @property
+    def threads(self) -> int:
+        return int(self.record["threads"])
+
+    @property
+    def device(self) -> str:
+        return str(self.record["device"])
+
+    @property
+    def bound_by(self) -> str:
+        """What keeps the batch from being larger: statistics, throughput, memory, data, or nothing."""
+        return str(self.record["bound_by"])
+
+    @property
+    def equivalent(self) -> tuple[int, int]:
+        """The smallest and the largest size predicted to take at most 10 % longer."""
+        low, high = self.record["equivalent"]
+        return int(low), int(high)
+
+    @property
+    def matters(self) -> bool:
+        """Whether four times more or four times fewer rows take clearly longer."""
+        return bool(self.record["matters"])
+
+    @property
+    def predicted(self) -> dict[str, float | None]:
+        """``step_seconds``, ``peak_bytes``, ``seconds_to_target`` (None where it could not be told)."""
+        return dict(self.record["predicted"])
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """The curves by batch size, and every run that was tried."""
+        return dict(self.record["evidence"])
+
+    @property
+    def tuning_seconds(self) -> float:
+        return float(self.record["tuning_seconds"])
+
+    def explain(self) -> str:
+        """Three sentences: what to do, why, and what would do as well."""
+        return " ".join(self.record["explanation"])
+
+    def to_json(self) -> dict[str, Any]:
+        return self.record
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Plan:
+        """The plan that ``to_json`` described; raises ``ModelFileError`` for anything else."""
+        if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+            raise ModelFileError(f"not a saved plan: its format is not {FORMAT!r}")
+        if saved.get("version") != VERSION:
+            raise ModelFileError(
+                f"version {saved.get('version')!r} of {FORMAT} is not known here, only {VERSION}"
+            )
+        return cls(saved)
+
+    def save(self, path: str | Path, force: bool = False) -> Path:
+        """Writes the plan as one JSON file; ``descend report`` renders it again."""
+        from descend.files import write_atomically
+
+        return write_atomically(Path(path), json.dumps(self.record, allow_nan=False), force=force)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """The plan saved in ``path``."""
+        try:
+            saved = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"the plan {str(path)!r} cannot be read: {error}") from None
+        except json.JSONDecodeError as error:
+            raise ModelFileError(f"{str(path)!r} is no saved plan: {error}") from None
+        return cls.from_json(saved)
+
+    def save_html(self, path: str | Path, force: bool = False) -> Path:
+        """Writes the page: one file that needs no network."""
+        from descend.report import write_page
+
+        return write_page(self.record, Path(path), force=force)
+
+    report = save_html
+
+    def __str__(self) -> str:
+        return self.explain()

@@ -1,0 +1,262 @@
+"""Which batch size, with which rate: measured within a budget of seconds.
+
+    time steps at 1, 2, 4, … rows                      t(B), the knee
+    the size that the machine suggests; climb its rate steps to the target there
+    8 times more rows, 8 times fewer; every row        steps to the target at each, its own rate climbed
+    the size that t(B) · S(B) points to; climb         until that is one that was measured
+    the best again with other seeds                    how far apart such runs are
+
+Everything ends when the budget does, with what has been found by then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+from descend.batch_size.branches import Branch, Race
+from descend.batch_size.prior import prior_size
+from descend.batch_size.steps_law import StepsLaw, fit_steps
+from descend.batch_size.timing import StepTimes, grid, measure_times
+from descend.batch_size.trainer import Trainer
+
+APART = 8
+TIMING_SHARE = 0.15
+FIRST_SHARE = 0.5
+NEIGHBOUR_SHARE = 0.4
+MOST_REFINEMENTS = 6
+REPEATS = 4
+REPEAT_SHARE = 0.2
+SEEDS_WITHIN = 200.0
+"""Three seeds where so many runs fit into the budget."""
+MISSED = 4.0
+"""A run that takes so many times the best one's seconds has missed the target."""
+WITHIN = 1.1
+"""Sizes within 10 % of the best predicted time would do as well."""
+MATTERS = 1.25
+OTHERWISE = 4
+"""The batch size matters where four times more or fewer rows take a quarter longer."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What has been measured so far."""
+
+    trainer: Trainer
+    target: float
+    ceiling: int | None = None
+    times: StepTimes = field(default_factory=StepTimes)
+    prior: int = 0
+    prior_rate: float = 0.0
+    branches: list[Branch] = field(default_factory=list)
+    repeats: list[Branch] = field(default_factory=list)
+    doing: str = ""
+    seconds: float = 0.0
+
+    @property
+    def best_of_sizes(self) -> dict[int, Branch]:
+        """The fastest branch of each size that reached the target."""
+        best: dict[int, Branch] = {}
+        for branch in self.branches:
+            if branch.reached and (
+                branch.batch_size not in best or branch.score < best[branch.batch_size].score
+            ):
+                best[branch.batch_size] = branch
+        return best
+
+    @property
+    def steps(self) -> StepsLaw | None:
+        """Steps to the target by size; None before any branch reached it."""
+        best = self.best_of_sizes
+        return fit_steps({size: float(branch.updates) for size, branch in best.items()}) if best else None
+
+    def predicted(self) -> dict[int, float]:
+        """Seconds to the target at every size of the grid: t(B) · S(B)."""
+        law = self.steps
+        if law is None:
+            return {}
+        best = self.best_of_sizes
+        longer = self.longer
+        return {
+            size: longer * (best[size].score if size in best else law.at(size) * self.times.at(size))
+            for size in grid(self.trainer.num_rows, self.ceiling)
+        }
+
+    @property
+    def longer(self) -> float:
+        """How much longer a step takes inside a run than alone, at all sizes alike."""
+        return median(branch.seconds / max(branch.score, 1e-12) for branch in self.best_of_sizes.values())
+
+    @property
+    def best(self) -> Branch | None:
+        """The fastest branch of all."""
+        return min(self.best_of_sizes.values(), key=lambda branch: branch.score, default=None)
+
+    @property
+    def equivalent(self) -> tuple[int, int] | None:
+        """The smallest and the largest size around the best whose predicted time is within 10 % of the best."""
+        best = self.best
+        if best is None:
+            return None
+        predicted = self.predicted()
+        predicted[best.batch_size] = least = self.longer * best.score
+        sizes = sorted(predicted)
+        most = WITHIN * least
+        place = low = high = sizes.index(best.batch_size)
+        while low > 0 and predicted[sizes[low - 1]] <= most:
+            low -= 1
+        while high + 1 < len(sizes) and predicted[sizes[high + 1]] <= most:
+            high += 1
+        assert low <= place <= high
+        return sizes[low], sizes[high]
+
+    @property
+    def matters(self) -> bool:
+        """Whether four times more or four times fewer rows take clearly longer."""
+        best = self.best
+        if best is None:
+            return True
+        predicted = self.predicted()
+        around = [
+            seconds
+            for size, seconds in predicted.items()
+            if best.batch_size / OTHERWISE <= size <= best.batch_size * OTHERWISE
+        ]
+        return max(around, default=0.0) > MATTERS * self.longer * best.score
+
+
+def search(
+    trainer: Trainer,
+    target: float,
+    budget: float,
+    seed: int = 0,
+    ceiling: int | None = None,
+    on_change: Callable[[Findings], object] | None = None,
+) -> Findings:
+    """Measures for about ``budget`` seconds; ``on_change`` is called with the findings as they grow."""
+    began = time.perf_counter()
+    found = Findings(trainer, target, ceiling)
+
+    def tell(doing: str) -> None:
+        found.doing, found.seconds = doing, time.perf_counter() - began
+        if on_change is not None:
+            on_change(found)
+
+    def take_times(times: StepTimes) -> None:
+        found.times = times
+        tell("timing steps")
+
+    tell("timing steps")
+    found.times = measure_times(
+        trainer, grid(trainer.num_rows, ceiling), TIMING_SHARE * budget, on_round=take_times
+    )
+    found.prior = prior_size(found.times, trainer.num_rows, ceiling)
+    race = Race(
+        trainer,
+        found.times,
+        target,
+        began + budget,
+        (seed,),
+        found.branches,
+        on_branch=lambda branch: tell(f"trying {branch.batch_size:,} rows"),
+    )
+    found.prior_rate = trainer.first_rate(found.prior)
+    first = race.climb(found.prior, found.prior_rate, FIRST_SHARE)
+    if first is None:
+        found.seconds = time.perf_counter() - began
+        return found
+    if (
+        SEEDS_WITHIN * first.seconds < budget
+    ):  # so short that a run is mostly luck: each is the median of three
+        race.seeds = (seed, seed + 1, seed + 2)
+        found.branches.clear()
+        if race.climb(found.prior, first.rate, FIRST_SHARE) is None:
+            found.seconds = time.perf_counter() - began
+            return found
+    race.deadline -= REPEAT_SHARE * budget
+    _try_neighbours(race, found)
+    _refine(race, found)
+    race.deadline = began + budget
+    _repeat(race, found)
+    found.seconds = time.perf_counter() - began
+    return found
+
+
+def _try_neighbours(race: Race, found: Findings) -> None:
+    """Eight times more rows and eight times fewer, then every row at once."""
+    most = race.trainer.num_rows if found.ceiling is None else min(found.ceiling, race.trainer.num_rows)
+    sizes = [min(found.prior * APART, most), max(1, found.prior // APART), most]
+    for size in dict.fromkeys(sizes):
+        if (
+            size not in found.best_of_sizes
+            and race.seconds_left > 0
+            and found.times.at(size) < race.seconds_left
+        ):
+            race.climb(size, _guess(race, found, size), NEIGHBOUR_SHARE)
+
+
+def _refine(race: Race, found: Findings) -> None:
+    """Goes to where t(B) · S(B) is least, until that size has been measured."""
+    tried = {branch.batch_size for branch in found.branches}
+    for _ in range(MOST_REFINEMENTS):
+        predicted = found.predicted()
+        size = min(predicted, key=lambda size: predicted[size])
+        best = found.best
+        assert best is not None
+        if size in tried or predicted[size] > 0.97 * found.longer * best.score:
+            untried = [near for near in _beside(best.batch_size, predicted) if near not in tried]
+            if not untried:
+                return
+            size = min(untried, key=lambda size: predicted[size])
+        if race.seconds_left <= 0:
+            return
+        tried.add(size)
+        race.climb(size, _guess(race, found, size), NEIGHBOUR_SHARE)
+
+
+def _beside(size: int, predicted: dict[int, float]) -> list[int]:
+    """The next smaller and the next larger size of the grid."""
+    sizes = sorted({*predicted, size})
+    place = sizes.index(size)
+    return [sizes[near] for near in (place - 1, place + 1) if 0 <= near < len(sizes)]
+
+
+def _guess(race: Race, found: Findings, size: int) -> float:
+    """The rate of the nearest size that has one, moved as first rates move from there to here."""
+    best = found.best_of_sizes
+    nearest = min(best, key=lambda other: max(other / size, size / other))
+    moved = race.trainer.first_rate(size) / race.trainer.first_rate(nearest)
+    return best[nearest].rate * moved
+
+
+def _repeat(race: Race, found: Findings) -> None:
+    """The best with other seeds, as far as the time goes: one run is one order of the rows.
+
+    Where another seed misses the target, that rate was luck, and the next best is taken.
+    """
+    seeds = race.seeds[-1]
+    while (best := found.best) is not None:
+        found.repeats.clear()
+        for number in range(1, REPEATS + 1):
+            if 2 * best.seconds > race.seconds_left:
+                return
+            branch = race.try_seeds(best.batch_size, best.rate, MISSED * best.score, (seeds + number,))
+            if branch.outcome == "time":
+                return
+            found.repeats.append(branch)
+            if not branch.reached:
+                found.branches[found.branches.index(best)] = replace(best, outcome="unreliable")
+                break
+        else:
+            return
+
+
+def seconds_of(found: Findings) -> tuple[float, float, float] | None:
+    """Median, lowest and highest seconds to the target at the best size and rate, over seeds."""
+    best = found.best
+    if best is None:
+        return None
+    times = [best.seconds, *(branch.seconds for branch in found.repeats if branch.reached)]
+    return median(times), min(times), max(times)

@@ -1,0 +1,114 @@
+"""``descend batch-size``: which batch size, with which learning rate, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from descend.cli import arguments, options, outputs
+from descend.cli.command import option, verb
+from descend.cli.failures import InterruptedRunError
+from descend.cli.interrupts import Interrupts
+from descend.cli.talk import Talk
+
+if TYPE_CHECKING:
+    from descend.batch_size.plan import Plan
+
+
+@verb(
+    "descend batch-size sklearn:digits",
+    "descend batch-size letter.parquet --target lettr --model mlp --time 1m",
+)
+@options.data_argument
+@options.selection
+@options.objective
+@options.network
+@option(
+    "Training",
+    "--optimizer",
+    metavar="NAME",
+    default="auto",
+    show_default=True,
+    help="sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw. auto: sgd; with --model mlp adam.",
+)
+@option(
+    "Training",
+    "--momentum",
+    metavar="NUMBER",
+    default="0.9",
+    show_default=True,
+    help="Of momentum and nesterov, from 0 to below 1.",
+)
+@option("Stopping", "--time", metavar="TIME", help="Time to find out, such as 10s or 5m. Default: 30s.")
+@option(
+    "Stopping",
+    "--target-loss",
+    metavar="LOSS",
+    help="What counts as done. Default: 1 % of the gap between the first and the best loss.",
+)  # fmt: skip
+@options.running
+@option(
+    "Output", "-o", "--output", metavar="PLAN", help="Where the plan (.json) goes. Default: in this folder."
+)
+@options.page
+@options.force
+@options.talking
+@click.pass_context
+def command(ctx: click.Context, /, data: str, **given: Any) -> int:
+    """Which batch size, with which learning rate, and why.
+
+    Times steps of every size on this machine, trains at some sizes with a rate of their own until the
+    target, and says which is fastest, which others would do, and how sure that is.
+    """
+    talk = Talk(given["as_json"], given["quiet"], given["verbose"])
+    fixed = {"learning_rate": "auto", "schedule": "constant", "clip": None, "epochs": None}
+    settings = arguments.settings(given | fixed)
+    target_loss = arguments.number(given["target_loss"], "--target-loss")
+    arguments.check_page(given["report"], given["no_report"])
+    outputs.check_differ(output=given["output"], report=given["report"])
+    for name in ("output", "report"):
+        outputs.check_given(f"--{name}", given[name], given["force"], data)
+
+    from descend.cli.preparing import prepare_rows
+    from descend.configuring import configure_prepared
+
+    with Interrupts() as interrupts:
+        prepared, name = prepare_rows(data, given, settings, talk)
+        plan_path = Path(given["output"] or outputs.default_place(name, "-batch-size.json", given["force"]))
+        page = outputs.page_place(given, name, "-batch-size.html")
+        try:
+            plan = configure_prepared(
+                prepared,
+                settings,
+                given["model"],
+                settings.seconds,
+                target_loss,
+                name,
+                arguments.shown_command(ctx.find_root().obj),
+            )
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                "interrupted; nothing was saved. Run it again; --time 10s makes it shorter"
+            ) from None
+        interrupts.gentle = True
+        plan.save(plan_path, force=given["force"])
+        if page is not None:
+            plan.save_html(page, force=given["force"])
+    _tell(talk, plan, plan_path, page)
+    return 0
+
+
+def _tell(talk: Talk, plan: Plan, plan_path: Path, page: Path | None) -> None:
+    if not talk.as_json:
+        talk.text(plan.explain() + "\n")
+    talk.note("", "")
+    if page is not None:
+        talk.note("page", str(page))
+    talk.note("plan", str(plan_path))
+    hidden = ("format", "version", "created", "explanation", "data", "settings", "machine")
+    talk.json(
+        {name: value for name, value in plan.record.items() if name not in hidden}
+        | {"plan": str(plan_path), "report": None if page is None else str(page)}
+    )
