@@ -50,10 +50,14 @@ def settings_facts(run: Run) -> list[Fact]:
         ("Learning rate", _number_or_word(settings.get("learning_rate"))),
         ("Columns standardised", None if standardize is None else ("yes" if standardize else "no")),
         ("Reduction over a batch", settings.get("reduction")),
-        ("Time budget for each run", None if budget is None else formatting.duration(budget)),
+        (_budget_words(run), None if budget is None else formatting.duration(budget)),
         ("Epochs at most", settings.get("epochs")),
         ("Seeds", ", ".join(str(seed) for seed in seeds[:20]) if seeds else None),
     )
+
+
+def _budget_words(run: Run) -> str:
+    return "Time to find out" if run["format"] == "descend.plan" else "Time budget for each run"
 
 
 def machine_facts(run: Run) -> list[Fact]:

@@ -9,6 +9,7 @@ from descend.report import embed
 from descend.report.coefficient_figure import coefficient_figure
 from descend.report.curve_figures import comparison_views, fit_views
 from descend.report.drawing import Figure
+from descend.report.plan_figures import plan_figures
 from descend.report.schema import check_run
 from descend.report.series import comparison_series
 from descend.report.surface_figure import surface_figure
@@ -18,9 +19,12 @@ def figures(run: dict[str, Any]) -> dict[str, Figure]:
     """Figures by name, ``{"data": [...], "layout": {...}}``, in the light colours and with a legend.
 
     A comparison has ``curves`` (training loss against seconds) and mostly ``surface``; a fit has ``curves``
-    and ``coefficients``.
+    and ``coefficients``; a plan has ``seconds-to-target``, ``steps-to-target``, ``step-seconds``, ``row-seconds``,
+    ``learning-rates`` and ``memory``, those that there are numbers for.
     """
     checked = check_run(run)
+    if checked["format"] == "descend.plan":
+        return {name: _resolved(figure, _light_colours()) for name, figure in plan_figures(checked).items()}
     drawn: dict[str, Figure] = {}
     if checked["format"] == "descend.comparison":
         shown = comparison_series(checked)

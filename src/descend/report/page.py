@@ -10,6 +10,7 @@ from descend.errors import shorten
 from descend.report import embed, formatting
 from descend.report.comparison import comparison_context
 from descend.report.fit import fit_context
+from descend.report.plan import plan_context
 from descend.report.schema import Run, check_run
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 PAGES: dict[str, tuple[str, Callable[[Run], dict[str, Any]]]] = {
     "descend.comparison": ("comparison.html.j2", comparison_context),
     "descend.model": ("fit.html.j2", fit_context),
+    "descend.plan": ("plan.html.j2", plan_context),
 }
 _LONGEST_TITLE = 12_000
 
 
 def render_page(run: dict[str, Any]) -> str:
-    """The page of a saved run, a comparison or a fit.
+    """The page of a saved run, a comparison, a fit or a plan.
 
     Equal runs give equal pages: nothing in it depends on the time or the place of rendering.
     A run of an unknown format or version raises ``InputError``.

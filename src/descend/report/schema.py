@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from descend.errors import InputError, ModelFileError, shorten
 
 Run: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BySize:
+    """An object whose keys are batch sizes, whole numbers as text."""
+
+    value: Any
+
 
 NUMBER = (int, float, type(None))
 TEXT = (str, type(None))
@@ -46,8 +55,26 @@ SCHEMAS: dict[str, Any] = {
         "optimizer?": TEXT, "epochs?": NUMBER, "steps?": NUMBER, "seconds?": NUMBER, "train?": {},
         "validation?": {}, "coefficients?": [{"name": str, "value": NUMBER, "output?": ANY}],
     },
+    "descend.plan": _COMMON | {
+        "explanation?": [str], "batch_size": int, "microbatch?": NUMBER, "accumulation?": NUMBER,
+        "learning_rate?": NUMBER, "optimizer?": TEXT, "momentum?": NUMBER, "threads?": NUMBER, "device?": TEXT,
+        "bound_by?": TEXT, "equivalent?": [NUMBER], "matters?": bool, "told": bool, "target_loss?": NUMBER,
+        "first_loss?": NUMBER, "best_loss?": NUMBER, "target_share?": NUMBER, "tuning_seconds?": NUMBER,
+        "predicted?": {"step_seconds?": NUMBER, "peak_bytes?": NUMBER, "seconds_to_target?": NUMBER,
+                       "seconds_to_target_interval?": [NUMBER]},
+        "evidence": {
+            "step_seconds": BySize(NUMBER), "step_seconds_interval?": BySize([NUMBER]), "affine?": [NUMBER],
+            "knee?": NUMBER, "cliffs?": [NUMBER], "steps_to_target?": BySize(NUMBER),
+            "critical_batch_size?": NUMBER, "critical_batch_size_interval?": [NUMBER],
+            "seconds_to_target?": BySize(NUMBER), "memory_bytes?": BySize(NUMBER),
+            "memory_limit_bytes?": NUMBER, "ceiling?": NUMBER,
+            "branches?": [{"batch_size": int, "learning_rate": NUMBER, "outcome": str, "seconds?": NUMBER,
+                           "updates?": NUMBER, "loss?": NUMBER, "num_seeds?": NUMBER}],
+        },
+    },
 }  # fmt: skip
 VERSION = 1
+_LONGEST_SIZE = 15
 
 
 def check_run(run: object) -> Run:
@@ -85,6 +112,11 @@ def _check(value: Any, schema: Any, path: str) -> None:
             if not (optional and value.get(name) is None):
                 _expect(name in value, f"{path}.{name}", "given", None)
                 _check(value[name], inner, f"{path}.{name}")
+    elif isinstance(schema, BySize):
+        _expect(isinstance(value, Mapping), path, "an object", value)
+        for size, item in value.items():
+            _expect(_is_size(size), path, "by batch sizes, whole numbers above 0", size)
+            _check(item, schema.value, f"{path}[{size}]")
     elif isinstance(schema, list):
         _expect(isinstance(value, list | tuple), path, "a list", value)
         for index, item in enumerate(value):
@@ -94,6 +126,11 @@ def _check(value: Any, schema: Any, path: str) -> None:
         _expect(isinstance(value, schema) and not is_bool, path, "of another type", value)
         if isinstance(value, float):
             _expect(math.isfinite(value), path, "finite or null", value)
+
+
+def _is_size(text: object) -> bool:
+    is_number = isinstance(text, str) and text.isascii() and text.isdigit()
+    return is_number and len(str(text)) <= _LONGEST_SIZE and int(str(text)) >= 1
 
 
 def _expect(condition: bool, path: str, accepted: str, value: object) -> None:

@@ -40,6 +40,7 @@
   }
 
   function drawCurves() {
+    if (!charts.curves) return;
     const view = charts.curves.views[`${chosen("axis")} ${chosen("measure") || "loss"}`];
     const scale = chosen("scale");
     if (!view || !scale) return;
@@ -58,8 +59,8 @@
 
   function drawAll() {
     drawCurves();
-    for (const id of ["surface", "coefficients"]) {
-      if (!charts[id]) continue;
+    for (const id of Object.keys(charts)) {
+      if (!charts[id].figure) continue;
       const figure = narrowed(charts[id].figure);
       draw(id, figure.data, figure.layout);
     }

@@ -1,0 +1,144 @@
+"""The page of a plan: what the template is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from descend.report import facts, formatting, plan_evidence
+from descend.report.plan_figures import plan_figures
+from descend.report.plan_sweep import size_hues, sweep_sizes
+from descend.report.plan_tables import plan_tables
+from descend.report.schema import Run
+
+BOUNDS = {
+    "statistics": "statistics: more rows save too few steps",
+    "throughput": "throughput: more rows take longer in full",
+    "memory": "memory: more rows do not fit",
+    "data": "the data: these are all rows",
+    "nothing": "nothing",
+}
+
+
+def plan_context(run: Run) -> dict[str, Any]:
+    """Words, tables and figures of a plan, for ``plan.html.j2``."""
+    figures = plan_figures(run)
+    sizes = sweep_sizes(run)
+    hues = size_hues(sizes)
+    return {
+        "charts": {name: {"figure": figure} for name, figure in figures.items()},
+        "because": reasons(run),
+        "glance": plan_glance(run),
+        "captions": _captions(run),
+        "legend": [(formatting.batch_size(size), hues[size], "●") for size in sizes],
+        "numbers": plan_tables(run),
+        "process_memory": _process_memory(run),
+        "facts": [
+            ("Data", facts.data_facts(run)),
+            ("Settings", facts.settings_facts(run)),
+            ("Machine", facts.machine_facts(run)),
+        ],
+    }
+
+
+def reasons(run: Run) -> list[str]:
+    """The explanation without the sentence that is the verdict."""
+    return [text for text in run.get("explanation") or () if text != run["verdict"]]
+
+
+def plan_glance(run: Run) -> list[tuple[str, str]]:
+    """The answer in figures, the same on the page and in a terminal."""
+    predicted = run.get("predicted") or {}
+    told = run["told"]
+    low, high = plan_evidence.equivalent(run)
+    others = formatting.batch_size(low) if low == high else f"{low:,} to {high:,}"
+    bound = run.get("bound_by")
+    pairs = [
+        ("Batch size" if told else "Batch size to begin with", _size(run)),
+        ("Learning rate", formatting.number(run.get("learning_rate"), 3)),
+        ("Optimizer", _optimizer(run)),
+        ("Time to the target", _time(predicted) if told else "cannot be told"),
+        ("Within 10 % of it", ("no other size" if low == high else others) if told else ""),
+        ("Bound by", BOUNDS.get(str(bound), formatting.prose(bound, 40)) if told and bound else ""),
+        ("A step takes", formatting.duration(predicted.get("step_seconds"))),
+        ("Memory of the process", formatting.size(predicted.get("peak_bytes"))),
+        ("Found in", formatting.duration(run.get("tuning_seconds"))),
+    ]
+    return [(name, text) for name, text in pairs if text not in ("", formatting.NOTHING)]
+
+
+def _size(run: Run) -> str:
+    size, parts = formatting.batch_size(run["batch_size"]), run.get("accumulation") or 1
+    return size if parts == 1 else f"{size} = {parts} × {formatting.batch_size(run.get('microbatch'))}"
+
+
+def _optimizer(run: Run) -> str:
+    name, momentum = formatting.prose(run.get("optimizer") or "", 20), run.get("momentum")
+    return name if momentum is None else f"{name} {formatting.number(momentum, 3)}"
+
+
+def _time(predicted: Any) -> str:
+    ends = plan_evidence.pair_of(predicted.get("seconds_to_target_interval"))
+    text = formatting.duration(predicted.get("seconds_to_target"))
+    if ends is None or ends[0] == ends[1]:
+        return text
+    return f"{text} ({formatting.duration(ends[0])} – {formatting.duration(ends[1])})"
+
+
+def _captions(run: Run) -> dict[str, str]:
+    """What is said under a figure, by its name."""
+    ceiling = run["evidence"].get("ceiling")
+    wall = " The dashed upright line is the most that memory holds." if ceiling else ""
+    return {
+        "seconds-to-target": "Filled: measured by training until the target; open: predicted from a step's time and "
+        "the number of steps. The diamond is the answer, with the range over seeds. Shaded: the sizes within 10 % "
+        f"of it, next to each other on the grid.{wall}",
+        "step-seconds": "Points are medians, bars the range of the rounds; the dotted line is the answer."
+        + _affine_words(run)
+        + _cliff_words(run),
+        "steps-to-target": _law_words(run),
+        "memory": "Peak memory while steps of a size were taken; the dotted line is the answer." + wall,
+    }
+
+
+def _affine_words(run: Run) -> str:
+    fit = plan_evidence.affine(run)
+    if fit is None:
+        return " No straight line a + b·B holds at every size within 15 %, so none is drawn."
+    step, row = (formatting.duration(part) for part in fit)
+    return f" Dashed: {step} and {row} for each row, within 15 % of every point."
+
+
+def _cliff_words(run: Run) -> str:
+    cliffs = [int(size) for size in run["evidence"].get("cliffs") or () if size]
+    if not cliffs:
+        return ""
+    return f" Diamonds mark cliffs, where a row costs 1.3 times what it does at half the size, or more: {_sizes(cliffs)}."
+
+
+def _law_words(run: Run) -> str:
+    words = "Filled: the best rate of each size; open: every run that reached the target, at other rates too."
+    law = plan_evidence.steps_law(run)
+    if law is None:
+        return (
+            f"{words} Fewer than three sizes reached the target, so no law is drawn and no critical batch size said."
+        )
+    fewest, critical = law
+    ends = plan_evidence.pair_of(run["evidence"].get("critical_batch_size_interval"))
+    spread = f" ({formatting.count(round(ends[0]))} to {formatting.count(round(ends[1]))}, shaded)" if ends else ""
+    return (
+        f"{words} Dashed: S = {formatting.count(round(fewest))} · (1 + B_crit / B) with a critical batch size B_crit of "
+        f"{formatting.count(round(critical))}{spread}, the size at which twice as many steps are needed as with all rows."
+    )
+
+
+def _sizes(sizes: list[int]) -> str:
+    return ", ".join(f"{size:,}" for size in sizes)
+
+
+def _process_memory(run: Run) -> str:
+    """What is said where memory was not measured size by size."""
+    memory = plan_evidence.by_size(run, "memory_bytes")
+    if not memory or plan_evidence.memory_is_told(run):
+        return ""
+    most = formatting.size(max(memory.values()))
+    return f"The process held {most} at the most while all sizes were measured; no size was measured on its own."
