@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from statistics import median
 
 from descend.batch_size.branches import Branch
 from descend.batch_size.search import Findings
@@ -34,11 +35,13 @@ def explain(found: Findings, optimizer: str, beside: str = "") -> list[str]:
     best = found.best
     if best is None:
         return _not_told(found, optimizer)
-    seconds = duration(best.seconds)
+    runs = [best, *(branch for branch in found.repeats if branch.reached)]
+    seconds, steps = median(run.seconds for run in runs), median(run.updates for run in runs)
+    several = f" (median of {len(runs)} runs)" if len(runs) > 1 else ""
     what = (
         f"Take batches of {count(best.batch_size)} {rows(best.batch_size)} at learning rate {best.rate:.3g} "
-        f"({optimizer}): the target, a loss of {found.target:.4g}, was reached in {seconds}, after "
-        f"{count(best.updates)} steps."
+        f"({optimizer}): the target, a loss of {found.target:.4g}, was reached in {duration(seconds)}"
+        f"{several}, after {count(steps)} steps."
     )
     return [what, _why(found, best), _otherwise(found, best, beside)]
 

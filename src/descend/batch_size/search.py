@@ -86,8 +86,13 @@ class Findings:
 
     @property
     def longer(self) -> float:
-        """How much longer a step takes inside a run than alone, at all sizes alike."""
-        return median(branch.seconds / max(branch.score, 1e-12) for branch in self.best_of_sizes.values())
+        """How much longer a step takes inside a run than alone: that of the best runs, taken for all sizes alike."""
+        best = self.best
+        if best is None:
+            return 1.0
+        step = best.score / best.updates
+        runs = [best, *(branch for branch in self.repeats if branch.reached)]
+        return median(run.seconds / max(run.updates * step, 1e-12) for run in runs)
 
     @property
     def best(self) -> Branch | None:

@@ -101,8 +101,9 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
 
 
 def _tell(talk: Talk, plan: Plan, plan_path: Path, page: Path | None) -> None:
-    if not talk.as_json:
-        talk.text(plan.explain() + "\n")
+    from descend.report import plan_table, plan_text
+
+    talk.result(plan_table(plan.record), plan_text(plan.record))
     talk.note("", "")
     if page is not None:
         talk.note("page", str(page))

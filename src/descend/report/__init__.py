@@ -2,7 +2,14 @@
 
 from descend.report.figures import figures
 from descend.report.page import render_page, write_page
-from descend.report.terminal import comparison_table, comparison_text, fit_table, fit_text
+from descend.report.terminal import (
+    comparison_table,
+    comparison_text,
+    fit_table,
+    fit_text,
+    plan_table,
+    plan_text,
+)
 
 __all__ = [
     "comparison_table",
@@ -10,6 +17,8 @@ __all__ = [
     "figures",
     "fit_table",
     "fit_text",
+    "plan_table",
+    "plan_text",
     "render_page",
     "write_page",
 ]

@@ -51,6 +51,7 @@ def settings_facts(run: Run) -> list[Fact]:
         ("Columns standardised", None if standardize is None else ("yes" if standardize else "no")),
         ("Reduction over a batch", settings.get("reduction")),
         (_budget_words(run), None if budget is None else formatting.duration(budget)),
+        ("Found in", _found_in(run)),
         ("Epochs at most", settings.get("epochs")),
         ("Seeds", ", ".join(str(seed) for seed in seeds[:20]) if seeds else None),
     )
@@ -58,6 +59,12 @@ def settings_facts(run: Run) -> list[Fact]:
 
 def _budget_words(run: Run) -> str:
     return "Time to find out" if run["format"] == "descend.plan" else "Time budget for each run"
+
+
+def _found_in(run: Run) -> str | None:
+    """Seconds that a plan took, all of it."""
+    seconds = run.get("tuning_seconds")
+    return None if seconds is None else formatting.duration(seconds)
 
 
 def machine_facts(run: Run) -> list[Fact]:

@@ -10,14 +10,6 @@ from descend.report.plan_sweep import size_hues, sweep_sizes
 from descend.report.plan_tables import plan_tables
 from descend.report.schema import Run
 
-BOUNDS = {
-    "statistics": "statistics: more rows save too few steps",
-    "throughput": "throughput: more rows take longer in full",
-    "memory": "memory: more rows do not fit",
-    "data": "the data: these are all rows",
-    "nothing": "nothing",
-}
-
 
 def plan_context(run: Run) -> dict[str, Any]:
     """Words, tables and figures of a plan, for ``plan.html.j2``."""
@@ -45,30 +37,29 @@ def reasons(run: Run) -> list[str]:
     return [text for text in run.get("explanation") or () if text != run["verdict"]]
 
 
-def plan_glance(run: Run) -> list[tuple[str, str]]:
-    """The answer in figures, the same on the page and in a terminal."""
+def plan_glance(run: Run) -> list[tuple[str, str, str]]:
+    """The answer in figures, each with its name and a detail; the same on the page and in a terminal."""
     predicted = run.get("predicted") or {}
     told = run["told"]
     low, high = plan_evidence.equivalent(run)
-    others = formatting.batch_size(low) if low == high else f"{low:,} to {high:,}"
-    bound = run.get("bound_by")
+    others = "no other size" if low == high else f"{low:,} to {high:,}"
+    time, ends = _time(predicted)
     pairs = [
-        ("Batch size" if told else "Batch size to begin with", _size(run)),
-        ("Learning rate", formatting.number(run.get("learning_rate"), 3)),
-        ("Optimizer", _optimizer(run)),
-        ("Time to the target", _time(predicted) if told else "cannot be told"),
-        ("Within 10 % of it", ("no other size" if low == high else others) if told else ""),
-        ("Bound by", BOUNDS.get(str(bound), formatting.prose(bound, 40)) if told and bound else ""),
-        ("A step takes", formatting.duration(predicted.get("step_seconds"))),
-        ("Memory of the process", formatting.size(predicted.get("peak_bytes"))),
-        ("Found in", formatting.duration(run.get("tuning_seconds"))),
+        ("Batch size" if told else "Batch size to begin with", *_size(run)),
+        ("Learning rate", formatting.number(run.get("learning_rate"), 3), ""),
+        ("Optimizer", _optimizer(run), ""),
+        ("Time to the target", time if told else "cannot be told", ends if told else ""),
+        ("Within 10 % of it", others if told else "", ""),
+        ("Bound by", formatting.prose(run.get("bound_by") or "", 40) if told else "", ""),
+        ("A step takes", formatting.duration(predicted.get("step_seconds")), ""),
+        ("Peak memory", formatting.size(predicted.get("peak_bytes")), ""),
     ]
-    return [(name, text) for name, text in pairs if text not in ("", formatting.NOTHING)]
+    return [entry for entry in pairs if entry[1] not in ("", formatting.NOTHING)]
 
 
-def _size(run: Run) -> str:
+def _size(run: Run) -> tuple[str, str]:
     size, parts = formatting.batch_size(run["batch_size"]), run.get("accumulation") or 1
-    return size if parts == 1 else f"{size} = {parts} × {formatting.batch_size(run.get('microbatch'))}"
+    return size, "" if parts == 1 else f"in {parts} parts of {formatting.batch_size(run.get('microbatch'))}"
 
 
 def _optimizer(run: Run) -> str:
@@ -76,12 +67,15 @@ def _optimizer(run: Run) -> str:
     return name if momentum is None else f"{name} {formatting.number(momentum, 3)}"
 
 
-def _time(predicted: Any) -> str:
+def _time(predicted: Any) -> tuple[str, str]:
     ends = plan_evidence.pair_of(predicted.get("seconds_to_target_interval"))
-    text = formatting.duration(predicted.get("seconds_to_target"))
-    if ends is None or ends[0] == ends[1]:
-        return text
-    return f"{text} ({formatting.duration(ends[0])} – {formatting.duration(ends[1])})"
+    low, high = ends or (None, None)
+    measured = {"median": predicted.get("seconds_to_target"), "low": low, "high": high}
+    return (
+        formatting.spread(measured, formatting.duration)
+        if ends
+        else (formatting.duration(measured["median"]), "")
+    )
 
 
 def _captions(run: Run) -> dict[str, str]:
@@ -119,12 +113,12 @@ def _law_words(run: Run) -> str:
     words = "Filled: the best rate of each size; open: every run that reached the target, at other rates too."
     law = plan_evidence.steps_law(run)
     if law is None:
-        return (
-            f"{words} Fewer than three sizes reached the target, so no law is drawn and no critical batch size said."
-        )
+        return f"{words} Fewer than three sizes reached the target, so no law is drawn and no critical batch size said."
     fewest, critical = law
     ends = plan_evidence.pair_of(run["evidence"].get("critical_batch_size_interval"))
-    spread = f" ({formatting.count(round(ends[0]))} to {formatting.count(round(ends[1]))}, shaded)" if ends else ""
+    spread = (
+        f" ({formatting.count(round(ends[0]))} to {formatting.count(round(ends[1]))}, shaded)" if ends else ""
+    )
     return (
         f"{words} Dashed: S = {formatting.count(round(fewest))} · (1 + B_crit / B) with a critical batch size B_crit of "
         f"{formatting.count(round(critical))}{spread}, the size at which twice as many steps are needed as with all rows."
@@ -141,4 +135,6 @@ def _process_memory(run: Run) -> str:
     if not memory or plan_evidence.memory_is_told(run):
         return ""
     most = formatting.size(max(memory.values()))
-    return f"The process held {most} at the most while all sizes were measured; no size was measured on its own."
+    return (
+        f"The process held {most} at the most while all sizes were measured; no size was measured on its own."
+    )

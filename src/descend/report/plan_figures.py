@@ -40,12 +40,14 @@ def time_figure(run: Run) -> Figure | None:
         size: f"{_rows(size)}: {formatting.duration(value)}, {'measured' if size in measured else 'predicted'}"
         for size, value in seconds.items()
     }
-    known = {size: value for size, value in seconds.items() if size in measured and size != best}
+    known = {size: value for size, value in seconds.items() if size in measured}
     data = [_line(seconds, "predicted"), _open_points(seconds, words, "predicted")]
     data.append(_points(known, words, "measured"))
-    if best in seconds:
-        data.append(_best_point({best: seconds[best]}, words, interval))
-    return _figure(data, seconds, [*seconds.values(), *(interval or ())], "Time to the target",
+    answer = (run.get("predicted") or {}).get("seconds_to_target") or seconds.get(best)
+    if answer:
+        words[best] = f"{_rows(best)}: {formatting.duration(answer)}{_between(interval)}, the answer"
+        data.append(_best_point({best: answer}, words, interval))
+    return _figure(data, seconds, [*seconds.values(), *(interval or ()), *([answer] if answer else [])], "Time to the target",
                    formatting.duration, shapes=[_flat(run), *_ceiling(run)])  # fmt: skip
 
 
@@ -293,7 +295,7 @@ def _critical(run: Run, steps: dict[int, float]) -> list[Figure]:
     if low >= high:
         return []
     shape = {"type": "rect", "layer": "below", "xref": "x", "yref": "paper", "x0": low, "x1": high}
-    return [shape | {"y0": 0, "y1": 1, "fillcolor": colour("--series-5-band"), "line": {"width": 0}}]
+    return [shape | {"y0": 0, "y1": 1, "fillcolor": colour("--grid"), "line": {"width": 0}}]
 
 
 def _upright(x: float, hue: str, dash: str) -> Figure:

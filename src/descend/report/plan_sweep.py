@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 
 from descend.report import curves, formatting, plan_evidence
 from descend.report.drawing import Figure, axis, colour, layout
@@ -63,7 +64,9 @@ def sweep_figure(run: Run) -> Figure | None:
         )
     if reached:
         seconds = [one.seconds for one in reached if one.seconds]
-        more["yaxis"] = axis("Time to the target", domain=[0.0, split], **log_axis(seconds, formatting.duration))
+        more["yaxis"] = axis(
+            "Time to the target", domain=[0.0, split], **log_axis(seconds, formatting.duration)
+        )
     bottom = "y" if reached else "y2"
     return {
         "data": data,
@@ -88,15 +91,15 @@ def _traces(index: int, size: int, hue: str, own: Sequence[Tried], failures: Seq
     missed = [one for one in own if not one.reached]
     traces = []
     if reached:
+        traces.append(common | _through(reached) | {"line": {"color": colour(hue), "width": 2}})
         traces.append(
             common
             | {
-                "mode": "lines+markers",
+                "mode": "markers",
                 "x": [one.rate for one in reached],
                 "y": [one.seconds for one in reached],
                 "text": [f"{label}, {_words(one)}" for one in reached],
                 "hovertemplate": "%{text}<extra></extra>",
-                "line": {"color": colour(hue), "width": 2},
                 "marker": look | {"size": 8},
             }
         )
@@ -114,6 +117,13 @@ def _traces(index: int, size: int, hue: str, own: Sequence[Tried], failures: Seq
             }
         )
     return traces
+
+
+def _through(reached: Sequence[Tried]) -> Figure:
+    """A line through the median at each rate: the answer is repeated with other seeds."""
+    rates = sorted({one.rate for one in reached})
+    times = [median(one.seconds for one in reached if one.rate == rate and one.seconds) for rate in rates]
+    return {"mode": "lines", "x": rates, "y": times, "hoverinfo": "skip"}
 
 
 def _words(one: Tried) -> str:

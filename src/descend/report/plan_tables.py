@@ -89,5 +89,6 @@ def _memory(run: Run) -> Table:
         return Table([], [])
     memory = plan_evidence.by_size(run, "memory_bytes")
     return Table(
-        ["Batch size", "Peak memory"], [[f"{size:,}", formatting.size(value)] for size, value in memory.items()]
+        ["Batch size", "Peak memory"],
+        [[f"{size:,}", formatting.size(value)] for size, value in memory.items()],
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from descend.report import formatting
+from descend.report import formatting, plan_evidence
 from descend.report.comparison import ANSWERS, claim_groups, claim_tally
 from descend.report.fit import fit_glance, metric_rows
 from descend.report.measures import seeds_words
+from descend.report.plan import plan_glance
 from descend.report.schema import check_run
 from descend.report.series import Series, comparison_series
 
@@ -65,6 +66,30 @@ def fit_table(run: dict[str, Any]) -> Group:
 def fit_text(run: dict[str, Any], width: int = 100) -> str:
     """The same without colour, for a pipe or a log."""
     return _text(fit_table(run), width)
+
+
+def plan_table(run: dict[str, Any]) -> Group:
+    """Answer, measured sizes and explanation, to give to ``rich.console.Console.print``."""
+    from rich.console import Group
+    from rich.text import Text
+
+    checked = check_run(run)
+    heading = formatting.prose(checked["data"]["name"], 60)
+    if checked.get("target_loss") is not None:
+        heading += f", target: loss {formatting.number(checked['target_loss'])}"
+    sizes = _plan_sizes(checked)
+    sentences = [formatting.prose(text, 600) for text in checked.get("explanation") or [checked["verdict"]]]
+    return _group(
+        Group,
+        [Text(heading, style="dim"), _plan_answer(checked)],
+        [sizes] if sizes.row_count else [],
+        [Text(text, style="" if i else "bold") for i, text in enumerate(sentences)],
+    )
+
+
+def plan_text(run: dict[str, Any], width: int = 80) -> str:
+    """The same without colour, for a pipe or a log."""
+    return _text(plan_table(run), width)
 
 
 def _text(renderable: RenderableType, width: int) -> str:
@@ -151,3 +176,43 @@ def _claims(run: Any) -> list[RenderableType]:
             text.append(f"\n{formatting.prose(one['evidence'], 300)}", style="dim")
             table.add_row(Text(words[one["style"]], style=_ANSWER_STYLES[one["style"]]), text)
     return [Text(f"What the textbook says: {claim_tally(run)}"), table]
+
+
+def _plan_answer(run: Any) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = _frame(Table)
+    table.show_header = False
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, text, detail in plan_glance(run):
+        words = Text(text, style="bold" if name in ("Batch size", "Learning rate") else "")
+        if detail:
+            words.append(f"  {detail}", style="dim")
+        table.add_row(Text(name, style="dim"), words)
+    return table
+
+
+def _plan_sizes(run: Any) -> Table:
+    """A row for each size that reached the target."""
+    from rich.table import Table
+    from rich.text import Text
+
+    seconds = plan_evidence.by_size(run, "seconds_to_target")
+    steps = plan_evidence.by_size(run, "steps_to_target")
+    step_seconds = plan_evidence.by_size(run, "step_seconds")
+    rates = plan_evidence.best_rates(plan_evidence.tried(run))
+    table = _frame(Table)
+    for name in ("measured size", "a step", "steps", "best rate", "time to target"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for size, count in steps.items():
+        cells = [
+            f"{size:,}",
+            formatting.duration(step_seconds.get(size)),
+            formatting.short_count(count),
+            formatting.number(rates.get(size), 3),
+            formatting.duration(seconds.get(size)),
+        ]
+        table.add_row(*(Text(cell, style="bold" if size == run["batch_size"] else "") for cell in cells))
+    return table
