@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from descend.api import compare, load
+    from descend.api import compare, configure_batch_size, load
+    from descend.batch_size.plan import Plan
     from descend.comparison import Comparison
     from descend.errors import DescendError, DivergenceError, InputError
     from descend.estimators import LinearClassifier, LinearRegressor
@@ -31,7 +32,9 @@ __all__ = [
     "LinearRegressor",
     "MLPClassifier",
     "MLPRegressor",
+    "Plan",
     "compare",
+    "configure_batch_size",
     "load",
 ]
 
@@ -45,7 +48,9 @@ _HOMES = {
     "LinearRegressor": "descend.estimators",
     "MLPClassifier": "descend.network_estimators",
     "MLPRegressor": "descend.network_estimators",
+    "Plan": "descend.batch_size.plan",
     "compare": "descend.api",
+    "configure_batch_size": "descend.api",
     "load": "descend.api",
 }
 

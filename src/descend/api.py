@@ -1,19 +1,22 @@
-"""``compare`` and ``load``: the functions that people call from Python."""
+"""``compare``, ``configure_batch_size`` and ``load``: the functions that people call from Python."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from descend.comparison import Comparison, Progress, compare_prepared
-from descend.errors import InputError
+from descend.errors import InputError, one_of
 from descend.features import prepare
+from descend.models.network import check_hidden
 from descend.settings import Settings, whole_number
 from descend.sources import array_source, open_source, table_source
 from descend.types import Source, Task
 
 if TYPE_CHECKING:
+    from descend.batch_size.plan import Plan
+    from descend.batch_size.search import Findings
     from descend.estimators import LinearClassifier, LinearRegressor
     from descend.network_estimators import MLPClassifier, MLPRegressor
 
@@ -106,6 +109,92 @@ def compare(
         target_loss=target_loss,
         data_name=source.name,
         progress=progress,
+    )
+
+
+def configure_batch_size(
+    X: Any,
+    y: Any = None,
+    *,
+    model: Literal["linear", "mlp"] = "linear",
+    seconds: float | None = None,
+    target_loss: float | None = None,
+    target: str | None = None,
+    task: Task | None = None,
+    loss: str | None = None,
+    penalty: str | None = "l2",
+    alpha: float = 1e-4,
+    l1_ratio: float = 0.15,
+    epsilon: float = 0.1,
+    quantile: float = 0.5,
+    optimizer: str = "auto",
+    momentum: float = 0.9,
+    standardize: bool = True,
+    hidden_layer_sizes: int | Sequence[int] = (100,),
+    activation: str = "relu",
+    weight_decay: float = 0.0,
+    sample_weight: Any = None,
+    random_state: int = 0,
+    n_jobs: int | None = None,
+    progress: Callable[[Findings], object] | None = None,
+) -> Plan:
+    """Which batch size, with which learning rate, and why: measured on these rows and this machine.
+
+    Times steps of every size, trains at some sizes until the loss is ``target_loss`` (default: 1 % of the gap between
+    the first and the best loss is left), each with a rate of its own, and takes the fastest. ``docs/batch-size.md``
+    says how, and what the plan holds.
+
+    Parameters
+    ----------
+    X : array (n, d), table (pandas, polars, PyArrow), or what the command line takes: a path or ``sklearn:NAME``
+    y : array (n,) or (n, k); or None, and ``target`` names a column of ``X``
+    model : "linear" or "mlp", a network of ``hidden_layer_sizes``
+    seconds : about how long it may take; 30 by default
+    optimizer : "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"; "auto": sgd, for networks adam
+    progress : called with the findings as they grow
+
+    Raises ``InputError`` (a ``ValueError``) naming what cannot be used, or a target that is met before the first step
+    or that nothing can reach.
+
+    Examples
+    --------
+    >>> import descend
+    >>> plan = descend.configure_batch_size("sklearn:iris", seconds=5)
+    >>> plan.equivalent[0] <= plan.batch_size <= plan.equivalent[1], plan.optimizer, len(plan.record["explanation"])
+    (True, 'sgd', 3)
+    """
+    from descend.configuring import configure_prepared
+
+    if model not in ("linear", "mlp"):
+        raise one_of("model", model, ["linear", "mlp"])
+    settings = Settings(
+        loss=loss,
+        penalty=penalty,
+        alpha=alpha,
+        l1_ratio=l1_ratio,
+        epsilon=epsilon,
+        quantile=quantile,
+        standardize=standardize,
+        optimizer=optimizer,
+        momentum=momentum,
+        seconds=seconds,
+        hidden=check_hidden(hidden_layer_sizes),
+        activation=activation,
+        weight_decay=weight_decay,
+        seed=random_state,
+        threads="auto" if n_jobs in (None, -1) else n_jobs,
+    ).checked()
+    source = _source(X, y, target, sample_weight)
+    prepared = prepare(
+        source,
+        task=task,
+        validation=0.0,
+        seed=random_state,
+        standardize=standardize,
+        scale_target=loss != "poisson",
+    )
+    return configure_prepared(
+        prepared, settings, model, settings.seconds, target_loss, source.name, progress=progress
     )
 
 

@@ -9,7 +9,10 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from descend.batch_size.explain import bound_by, duration, explain
+from descend.batch_size.noise import measure_noise
 from descend.batch_size.plan import FORMAT, VERSION, Plan
 from descend.batch_size.search import Findings, search, seconds_of
 from descend.comparison import TARGET_SHARE, describe_data
@@ -20,6 +23,7 @@ from descend.network_fitting import fit_network
 from descend.settings import Settings
 from descend.table_trainer import LinearTrainer, NetworkTrainer, TableTrainer
 from descend.target_objective import loss_unit
+from descend.types import FloatArray, IntArray
 from descend.updates import find_optimizer
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ PILOT_SHARE = 0.25
 SHARES = (TARGET_SHARE, 0.05, 0.2)
 """What may be left of the gap between the first and the best loss: the tightest of which runs fit into the budget."""
 RUNS_WITHIN = 12.0
+ROWS_OF_MICROBATCH = 8
 DEFAULT_OPTIMIZERS = {"linear": "sgd", "mlp": "adam"}
 
 Progress = Callable[[Findings], object]
@@ -81,6 +86,10 @@ def configure_prepared(
                 "target_share": share,
                 "command": command,
                 "budget_seconds": budget,
+                "noise": {
+                    "first": noise_at(trainer, trainer.state.parameters, settings.seed),
+                    "last": noise_at(trainer, pilot.model.parameters, settings.seed),
+                },
             },
         )
     )
@@ -98,6 +107,20 @@ def _pilot(
     run = fit_network(train, replace(plain, seconds=seconds))
     losses = [loss for loss in run.history["loss"] if loss is not None]
     return NetworkTrainer(prepared, settings), run, min(losses)
+
+
+def noise_at(trainer: TableTrainer, parameters: FloatArray, seed: int) -> dict[str, Any] | None:
+    """Gradient noise at these parameters, JSON-able; single rows of linear models, some together of networks."""
+    rows_each = 1 if isinstance(trainer, LinearTrainer) else ROWS_OF_MICROBATCH
+
+    def gradient(rows: IntArray) -> FloatArray:
+        return np.asarray(trainer.engine.loss_and_gradient(parameters, rows).gradient / len(rows))
+
+    noise = measure_noise(gradient, trainer.num_rows, rows_each, seed)
+    if noise is None:
+        return None
+    low, high = (end if isfinite(end) else None for end in noise.interval)
+    return {"trace": noise.trace, "square": noise.square, "simple": noise.simple, "interval": [low, high]}
 
 
 def first_loss_of(trainer: TableTrainer, prepared: Prepared) -> float:
@@ -205,6 +228,7 @@ def plan_record(
             if law is None or law.interval is None
             else list(law.interval),
             "seconds_to_target": {str(b): seconds for b, seconds in sorted(found.predicted().items())},
+            "noise": more.pop("noise"),
             "memory_bytes": {str(b): peak_bytes() for b in found.times.sizes},
             "branches": [
                 {

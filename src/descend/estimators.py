@@ -18,6 +18,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from descend.batch_size.plan import Plan, plan_of_run
 from descend.coded_rows import SMALL
 from descend.estimator_blocks import LearnsBlocks, takes_blocks, tell
 from descend.estimator_checks import (
@@ -146,6 +147,12 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         if run.stopped == "interrupted" and not self._stopped_by_callback():
             raise KeyboardInterrupt
         return self
+
+    @property
+    def plan_(self) -> Plan:
+        """What was settled by itself: batch size, learning rate, optimizer, and why."""
+        check_is_fitted(self)
+        return plan_of_run(self.model_.summary)
 
     def save(self, path: str | Path, force: bool = False) -> Path:
         """Writes the model as one file, which ``descend.load`` and ``descend predict`` read."""
@@ -377,7 +384,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     coef_ : (1 or K, d), for columns as they came; intercept_ : (1 or K,); classes_ : (K,), sorted
     standardized_coef_ : (1 or K, d): what one deviation of a column adds to the score
     n_iter_ : epochs, rounded up; batch_size_ : rows for each update, as they were taken
-    history_ : ``descend.History``; model_ : ``LinearModel``
+    history_ : ``descend.History``; model_ : ``LinearModel``; plan_ : ``descend.Plan``, what was settled by itself
     n_features_in_, feature_names_in_ : as in scikit-learn
 
     Examples

@@ -113,17 +113,29 @@ def cpu_quota(root: Path = _ROOT) -> float | None:
 
 def memory_limit(root: Path = _ROOT) -> int | None:
     """The smallest of the control groups' and the shell's (ulimit) limits on memory, in bytes."""
+    limits = [] if (limit := group_limit(root)) is None else [limit]
+    with suppress(ImportError):  # Windows has no such limits
+        import resource
+
+        limits += [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    return min((limit for limit in limits if 0 < limit < _UNLIMITED), default=None)
+
+
+def group_limit(root: Path = _ROOT) -> int | None:
+    """The smallest of the control groups' limits on memory, in bytes."""
     limits = [
         int(text)
         for folder in _groups(root, "memory")
         for name in ("memory.max", "memory.limit_in_bytes")
         if (text := _text(folder / name)).isdigit()
     ]
-    with suppress(ImportError):  # Windows has no such limits
-        import resource
-
-        limits += [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
     return min((limit for limit in limits if 0 < limit < _UNLIMITED), default=None)
+
+
+def group_room(root: Path = _ROOT) -> int | None:
+    """Bytes that the control groups still allow; None where they have no limit."""
+    limit = group_limit(root)
+    return None if limit is None else max(0, limit - _group_used(root))
 
 
 def cpu_model(root: Path = _ROOT) -> str:

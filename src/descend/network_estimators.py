@@ -154,7 +154,7 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     ----------
     coefs_, intercepts_ : weights (inputs, units) and intercepts (units,) of each layer, for standardised columns
     classes_ : (K,), sorted; n_layers_, n_outputs_ : as in scikit-learn
-    n_iter_ : epochs, rounded up; history_ : ``descend.History``; model_ : ``MLPModel``
+    n_iter_ : epochs, rounded up; history_ : ``descend.History``; model_ : ``MLPModel``; plan_ : ``descend.Plan``
     n_features_in_, feature_names_in_ : as in scikit-learn
 
     Examples

@@ -22,8 +22,9 @@ APART = 2.5
 WORSE = 3.0
 STALLED = 2.0
 """A run whose lowest loss was seen when it had done less than half of its rows: noise, not progress."""
-FEWEST_EPOCHS = 0.5
-"""Of a run that may be called stalled: the first steps of a network are as flat as the last ones."""
+FEWEST_EPOCHS, FEWEST_UPDATES = 0.5, 50
+LONG_SHARE = 0.1
+"""Of a run that may be called stalled, the last as a share of the steps it may take: first steps are flat too."""
 MOST_RATES = 8
 STEP_OF_FAILURE = 4.0
 LEAST_GAIN = 0.02
@@ -75,22 +76,23 @@ class Race:
         reached = [b for b in reached if batch_size is None or b.batch_size == batch_size]
         return min(reached, key=lambda branch: branch.score, default=None)
 
-    def run(self, batch_size: int, rate: float, limit: float) -> Branch:
-        """One branch, each run of which may take as many steps as take ``limit`` seconds."""
-        branch = self.try_seeds(batch_size, rate, limit, self.seeds)
+    def run(self, batch_size: int, rate: float, limit: float, end: float) -> Branch:
+        """One branch, each run of which may take as many steps as take ``limit`` seconds, or until ``end``."""
+        branch = self.try_seeds(batch_size, rate, limit, end, self.seeds)
         self.branches.append(branch)
         if self.on_branch is not None:
             self.on_branch(branch)
         return branch
 
-    def try_seeds(self, batch_size: int, rate: float, limit: float, seeds: Sequence[int]) -> Branch:
+    def try_seeds(
+        self, batch_size: int, rate: float, limit: float, end: float, seeds: Sequence[int]
+    ) -> Branch:
         """The branch of these seeds; the first that misses the target ends it."""
-        step = self.times.at(batch_size)
+        step, fewest_rows = self.times.at(batch_size), FEWEST_EPOCHS * self.trainer.num_rows
         ended: list[_Follower] = []
         for seed in seeds:
-            follower = _Follower(
-                self.target, limit / step, self.deadline, FEWEST_EPOCHS * self.trainer.num_rows
-            )
+            left = max(0.0, end - time.perf_counter())
+            follower = _Follower(self.target, limit / step, left / step, end, fewest_rows)
             self.trainer.train(batch_size, rate, seed, follower.look)
             ended.append(follower)
             if follower.outcome != "reached":
@@ -119,17 +121,16 @@ class Race:
         tried: dict[float, Branch] = {}
         rate: float | None = first_rate
         while rate is not None and len(tried) < MOST_RATES and time.perf_counter() < end:
-            tried[rate] = self.run(batch_size, rate, self._limit(batch_size, end))
+            tried[rate] = self.run(batch_size, rate, self._limit(batch_size), end)
             rate = next_rate(tried)
         return self.best(batch_size)
 
-    def _limit(self, batch_size: int, end: float) -> float:
+    def _limit(self, batch_size: int) -> float:
         """Seconds after which a run has lost against the best of its size, or clearly against the best of all."""
         own, best = self.best(batch_size), self.best()
-        limits = [end - time.perf_counter()]
-        limits += [SLOWER * own.score] if own else []
+        limits = [SLOWER * own.score] if own else []
         limits += [APART * best.score] if best else []
-        return max(0.0, min(limits))
+        return min(limits, default=inf)
 
 
 def next_rate(tried: dict[float, Branch]) -> float | None:
@@ -161,13 +162,12 @@ def _first_that_may_reach(tried: dict[float, Branch]) -> float | None:
 class _Follower:
     """Follows a run, and ends it once its outcome is known."""
 
-    def __init__(self, target: float, most_updates: float, deadline: float, fewest_rows: float) -> None:
-        self.target, self.most_updates, self.deadline, self.fewest_rows = (
-            target,
-            most_updates,
-            deadline,
-            fewest_rows,
-        )
+    def __init__(
+        self, target: float, slow_from: float, time_for: float, deadline: float, fewest_rows: float
+    ) -> None:
+        """Ends after ``slow_from`` updates as slow, after ``time_for`` or at ``deadline`` for want of time."""
+        self.target, self.deadline, self.fewest_rows = target, deadline, fewest_rows
+        self.slow_from, self.most_updates = slow_from, min(slow_from, time_for)
         self.outcome = ""
         self.first = self.lowest = inf
         self.lowest_rows = self.num_looks = 0
@@ -192,8 +192,10 @@ class _Follower:
         # Only a gain that would matter counts: a creeping minimum of a noisy run is no progress.
         if look.loss < self.lowest - LEAST_GAIN * (self.lowest - self.target):
             self.lowest, self.lowest_rows = look.loss, look.rows
-        if look.rows > max(self.fewest_rows, STALLED * self.lowest_rows):
+        is_long = look.updates >= max(FEWEST_UPDATES, LONG_SHARE * self.most_updates)
+        is_long = is_long and look.rows >= self.fewest_rows
+        if is_long and look.rows > STALLED * self.lowest_rows:
             return "stalled"
         if look.updates > self.most_updates:
-            return "slow"
+            return "slow" if look.updates > self.slow_from else "time"
         return "time" if time.perf_counter() > self.deadline else ""

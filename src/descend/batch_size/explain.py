@@ -8,6 +8,8 @@ from statistics import median
 from descend.batch_size.branches import Branch
 from descend.batch_size.search import Findings
 
+SHORT = 0.02
+"""Seconds of a run that nobody feels, however it is tuned."""
 SATURATED = 0.85
 """Twice the rows in a step that takes so much of twice the time, or more: rows cost in full."""
 
@@ -69,7 +71,9 @@ def _otherwise(found: Findings, best: Branch, beside: str) -> str:
     pair = found.equivalent
     assert pair is not None
     low, high = pair
-    if not found.matters:
+    if best.seconds < SHORT:
+        near = "Nothing is felt of tuning what takes milliseconds"
+    elif not found.matters:
         near = (
             "The batch size hardly matters here: four times more or fewer rows take at most a quarter longer"
         )

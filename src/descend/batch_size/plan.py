@@ -71,9 +71,10 @@ class Plan:
         return int(low), int(high)
 
     @property
-    def matters(self) -> bool:
-        """Whether four times more or four times fewer rows take clearly longer."""
-        return bool(self.record["matters"])
+    def matters(self) -> bool | None:
+        """Whether four times more or four times fewer rows take clearly longer; None where that was not measured."""
+        matters: bool | None = self.record["matters"]
+        return matters
 
     @property
     def predicted(self) -> dict[str, float | None]:
@@ -134,3 +135,43 @@ class Plan:
 
     def __str__(self) -> str:
         return self.explain()
+
+
+def plan_of_run(summary: dict[str, Any]) -> Plan:
+    """What a run of ``fit`` settled by itself, as a plan; nothing in it was searched for.
+
+    ``summary`` is a model's; what only a search could tell is None (``matters``, the time to a target).
+    """
+    size, steps = int(summary["batch_size"]), max(1, int(summary["steps"]))
+    full = size >= summary["rows"]
+    return Plan(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "batch_size": size,
+            "microbatch": size,
+            "accumulation": 1,
+            "learning_rate": summary["learning_rate"],
+            "optimizer": summary["optimizer"],
+            "momentum": summary["momentum"],
+            "threads": summary.get("threads", 1),
+            "device": "cpu",
+            "bound_by": "data" if full else "nothing",
+            "equivalent": [size, size],
+            "matters": None,
+            "told": False,
+            "predicted": {
+                "step_seconds": summary["seconds"] / steps,
+                "peak_bytes": None,
+                "seconds_to_target": None,
+            },
+            "evidence": {"step_seconds": {str(size): summary["seconds"] / steps}},
+            "tuning_seconds": 0.0,
+            "explanation": [
+                f"Batches of {size:,} rows: {summary['batch_size_reason']}.",
+                f"Learning rate {summary['learning_rate']:.3g} of {summary['optimizer']}: "
+                f"{summary['learning_rate_reason']}.",
+                "Nothing was searched for: configure_batch_size does that.",
+            ],
+        }
+    )

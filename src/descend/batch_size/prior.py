@@ -19,7 +19,7 @@ def prior_size(times: StepTimes, num_rows: int, ceiling: int | None = None) -> i
     """A power of two between the machine's knee and what data usually allow.
 
     >>> prior_size(StepTimes({1: 2e-6, 64: 65e-6}), 10_000), prior_size(StepTimes({1: 1e-3, 64: 1.1e-3}), 10**6)
-    (16, 512)
+    (16, 128)
     """
     wanted: int = 2 ** round(log2(sqrt(USUAL_CRITICAL * times.knee)))
     most = min(num_rows, MOST, num_rows if ceiling is None else ceiling)

@@ -24,7 +24,7 @@ from descend.batch_size.trainer import Trainer
 
 APART = 8
 TIMING_SHARE = 0.15
-FIRST_SHARE = 0.5
+FIRST_SHARE = 0.4
 NEIGHBOUR_SHARE = 0.4
 MOST_REFINEMENTS = 6
 REPEATS = 4
@@ -80,9 +80,14 @@ class Findings:
         best = self.best_of_sizes
         longer = self.longer
         return {
-            size: longer * (best[size].score if size in best else law.at(size) * self.times.at(size))
+            size: longer * (best[size].score if size in best else self._by_law(law, size))
             for size in grid(self.trainer.num_rows, self.ceiling)
         }
+
+    def _by_law(self, law: StepsLaw, size: int) -> float:
+        """Seconds by the law, but no less than a run of this size took that was given up as slow."""
+        given_up = [b.score for b in self.branches if b.batch_size == size and b.outcome == "slow"]
+        return max([law.at(size) * self.times.at(size), *given_up])
 
     @property
     def longer(self) -> float:
@@ -168,7 +173,7 @@ def search(
         on_branch=lambda branch: tell(f"trying {branch.batch_size:,} rows"),
     )
     found.prior_rate = trainer.first_rate(found.prior)
-    first = race.climb(found.prior, found.prior_rate, FIRST_SHARE)
+    first = _first(race, found)
     if first is None:
         found.seconds = time.perf_counter() - began
         return found
@@ -177,7 +182,7 @@ def search(
     ):  # so short that a run is mostly luck: each is the median of three
         race.seeds = (seed, seed + 1, seed + 2)
         found.branches.clear()
-        if race.climb(found.prior, first.rate, FIRST_SHARE) is None:
+        if race.climb(first.batch_size, first.rate, FIRST_SHARE) is None:
             found.seconds = time.perf_counter() - began
             return found
     race.deadline -= REPEAT_SHARE * budget
@@ -189,11 +194,24 @@ def search(
     return found
 
 
+def _first(race: Race, found: Findings) -> Branch | None:
+    """A first branch that reaches the target: at the size that the machine suggests, or else eight times away."""
+    for size in dict.fromkeys((found.prior, *_apart(race, found))):
+        first = race.climb(size, race.trainer.first_rate(size), FIRST_SHARE)
+        if first is not None or race.seconds_left <= 0:
+            return first
+    return None
+
+
+def _apart(race: Race, found: Findings) -> tuple[int, int, int]:
+    """Eight times more rows than the machine suggests, eight times fewer, and every row that there is room for."""
+    most = race.trainer.num_rows if found.ceiling is None else min(found.ceiling, race.trainer.num_rows)
+    return min(found.prior * APART, most), max(1, found.prior // APART), most
+
+
 def _try_neighbours(race: Race, found: Findings) -> None:
     """Eight times more rows and eight times fewer, then every row at once."""
-    most = race.trainer.num_rows if found.ceiling is None else min(found.ceiling, race.trainer.num_rows)
-    sizes = [min(found.prior * APART, most), max(1, found.prior // APART), most]
-    for size in dict.fromkeys(sizes):
+    for size in dict.fromkeys(_apart(race, found)):
         if (
             size not in found.best_of_sizes
             and race.seconds_left > 0
@@ -247,7 +265,9 @@ def _repeat(race: Race, found: Findings) -> None:
         for number in range(1, REPEATS + 1):
             if 2 * best.seconds > race.seconds_left:
                 return
-            branch = race.try_seeds(best.batch_size, best.rate, MISSED * best.score, (seeds + number,))
+            branch = race.try_seeds(
+                best.batch_size, best.rate, MISSED * best.score, race.deadline, (seeds + number,)
+            )
             if branch.outcome == "time":
                 return
             found.repeats.append(branch)

@@ -1,0 +1,260 @@
+"""What a step of B rows needs of memory, measured in processes that may die of it; how many rows have room.
+
+    probe a few small sizes       peak of each, in a child with a limit of its own
+    bytes = fixed + each · B      from the probes
+    the most rows that fit        by that line, then run twice; fewer until they do run
+
+An allocation that fails is an error, but a process that takes more than its group may is killed: so no size is tried
+in the caller's own process, and none in a child without a limit on its addresses. A child is a fork: it has the
+caller's data and functions without a copy, and whatever it does to them is gone with it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf, sqrt
+from pathlib import Path
+from typing import Any
+
+from descend.machine import group_room
+
+SAFE_SHARE = 0.85
+PROBE_SIZES = (1, 4, 16, 32, 64)
+PROBE_SECONDS = 20.0
+FEWER = 0.9
+MOST_TRIES = 8
+STATUS = Path("/proc/self/status")
+WORDS = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate memory", "bad_alloc")
+"""What allocators say that raise no error of their own kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes that may still be taken, and what says so."""
+
+    bytes: int
+    bound: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Peak bytes of a step beyond what is held already: ``fixed`` + ``each`` · rows."""
+
+    fixed: float
+    each: float
+
+    def at(self, batch_size: int) -> int:
+        return round(self.fixed + self.each * batch_size)
+
+    def most_rows(self, room: float) -> int:
+        """Rows for which ``room`` bytes are enough by the line; 0 where not even one fits.
+
+        >>> Line(100.0, 10.0).most_rows(1000.0), Line(100.0, 10.0).most_rows(50.0)
+        (90, 0)
+        """
+        if self.fixed > room:
+            return 0
+        return sys.maxsize if self.each <= 0.0 else int((room - self.fixed) / self.each)
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The most rows of a step, and the peaks that were measured; ``rows`` None where nothing could be measured."""
+
+    rows: int | None
+    peaks: Mapping[int, int]
+    line: Line | None
+    room: Room
+
+
+def find_room(limit: int | None = None) -> Room:
+    """What is left: free memory, the group's and the shell's limits, and ``limit`` on the whole process."""
+    import psutil
+
+    rooms = [Room(int(psutil.virtual_memory().available), "free memory"), *_shell_limits()]
+    group = group_room()
+    if group is not None:
+        rooms.append(Room(group, "the limit of the process's group"))
+    if limit is not None:
+        rooms.append(Room(max(0, limit - status("VmRSS")), "the limit that was given"))
+    return min(rooms, key=lambda room: room.bytes)
+
+
+def _shell_limits() -> list[Room]:
+    """What is left of ``ulimit -v`` and ``ulimit -d``."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return []
+    rooms = []
+    for kind, field, name in (
+        (resource.RLIMIT_AS, "VmSize", "ulimit -v"),
+        (resource.RLIMIT_DATA, "VmData", "ulimit -d"),
+    ):
+        most = resource.getrlimit(kind)[0]
+        if most != resource.RLIM_INFINITY and status(field):
+            rooms.append(Room(max(0, most - status(field)), name))
+    return rooms
+
+
+def find_ceiling(
+    step: Callable[[int], object], num_rows: int, room: Room, seconds: float = PROBE_SECONDS
+) -> Ceiling:
+    """The most rows, up to ``num_rows``, that ``step`` runs on within 85 % of the room.
+
+    ``step(batch_size)`` is called in children, twice for each size. Nothing is measured where a process cannot be
+    forked or its peak not be read (other systems than Linux): ``rows`` is None then.
+    """
+    if not hasattr(os, "fork") or not STATUS.exists():
+        return Ceiling(None, {}, None, room)
+    end = time.monotonic() + seconds
+    allowed = SAFE_SHARE * room.bytes
+    peaks: dict[int, int] = {}
+    for size in sorted({min(size, num_rows) for size in PROBE_SIZES}):
+        peak = peak_of(step, size, room.bytes, end)
+        if peak is None:
+            break
+        peaks[size] = peak
+    if not peaks:
+        return Ceiling(0 if time.monotonic() < end else None, {}, None, room)
+    line = fit_line(peaks)
+    rows = min(num_rows, line.most_rows(allowed))
+    largest, failed = max(peaks), False
+    for _ in range(MOST_TRIES):
+        if rows <= largest:
+            break
+        peak = peak_of(step, rows, room.bytes, end)
+        if peak is not None:
+            peaks[rows] = peak
+            line = fit_line(peaks)
+            if peak <= allowed or rows == 1:
+                return Ceiling(rows, peaks, line, room)
+            rows = min(int(FEWER * rows), max(1, line.most_rows(allowed)))
+        elif time.monotonic() >= end:
+            break
+        else:
+            rows = int(min(FEWER * rows, sqrt(rows * max(peaks)) if failed else inf))
+            failed = True
+    fitting = [size for size, peak in peaks.items() if peak <= allowed]
+    return Ceiling(max(fitting, default=0), peaks, line, room)
+
+
+def fit_line(peaks: Mapping[int, int]) -> Line:
+    """The line through the peaks, by least squares with sizes as weights: where it is used, many rows count.
+
+    >>> fit_line({1: 110, 10: 200, 100: 1100})
+    Line(fixed=100.0, each=10.0)
+    """
+    if len(peaks) == 1:
+        ((_, peak),) = peaks.items()
+        return Line(0.0, float(peak))
+    total = float(sum(peaks))
+    mean_size = sum(size * size for size in peaks) / total
+    mean_peak = sum(size * peak for size, peak in peaks.items()) / total
+    across = sum(size * (size - mean_size) * (peak - mean_peak) for size, peak in peaks.items())
+    each = max(0.0, across / sum(size * (size - mean_size) ** 2 for size in peaks))
+    return Line(round(max(0.0, mean_peak - each * mean_size), 6), round(each, 6))
+
+
+def peak_of(step: Callable[[int], object], batch_size: int, room: int, end: float) -> int | None:
+    """Bytes that two steps take at their peak, in a child; None where they do not fit or ``end`` has come.
+
+    Errors of ``step`` that are not about memory are raised here, as they were there.
+    """
+    gc.collect()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _in_child(step, batch_size, room, writing)
+    os.close(writing)
+    try:
+        answer = _read_until(reading, end)
+    finally:
+        os.close(reading)
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    if not answer:
+        return None
+    kind, value = pickle.loads(answer)  # written by this program's own child
+    if kind == "error":
+        raise value
+    return int(value) if kind == "peak" else None
+
+
+def _in_child(step: Callable[[int], object], batch_size: int, room: int, writing: int) -> None:
+    """Runs the steps and writes what they took; never returns."""
+    answer: tuple[str, Any] = ("died", None)
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _limit_addresses(room)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = status("VmRSS")
+        for _ in range(2):
+            step(batch_size)
+        answer = ("peak", max(0, status("VmHWM") - before))
+    except BaseException as error:
+        answer = ("memory", None) if is_about_memory(error) else ("error", error)
+    with suppress(BaseException):
+        try:
+            text = pickle.dumps(answer)
+        except Exception:
+            text = pickle.dumps(("error", RuntimeError(str(answer[1]))))
+        os.write(writing, text)
+    os._exit(0)
+
+
+def _limit_addresses(room: int) -> None:
+    """Lets this process ask for ``room`` bytes more, and refuses it the rest."""
+    import resource
+
+    most = status("VmSize") + room
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY or most < soft:
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+
+def _read_until(reading: int, end: float) -> bytes:
+    """What a child writes before it ends; nothing where it takes too long."""
+    parts: list[bytes] = []
+    while True:
+        ready, _, _ = select.select([reading], [], [], max(0.0, end - time.monotonic()))
+        if not ready:
+            return b""
+        part = os.read(reading, 65_536)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+
+
+def is_about_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was wanting: by its type, or, of allocators without one, by its words.
+
+    >>> is_about_memory(MemoryError()), is_about_memory(RuntimeError("CUDA error: out of memory"))
+    (True, True)
+    >>> is_about_memory(ValueError("shapes differ"))
+    False
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, (RuntimeError, OSError)) and any(words in text for words in WORDS)
+
+
+def status(field: str) -> int:
+    """A figure of this process in bytes; 0 where the system does not tell."""
+    with suppress(OSError):
+        for line in STATUS.read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,132 @@
+"""Memory of a step: measured where it cannot hurt, and the most rows that there is room for."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import descend
+from descend.batch_size.memory import Line, Room, find_ceiling, find_room, is_about_memory, peak_of
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peaks from /proc")
+MEGA = 2**20
+
+
+def step(batch_size):
+    """Half a megabyte for each row, and twenty besides, all of it touched."""
+    np.ones(20 * MEGA // 8 + batch_size * MEGA // 16).sum()
+
+
+def test_the_line_is_what_a_step_allocates():
+    """Bytes of each row within 5 %, and the ceiling is where 85 % of the room is full."""
+    ceiling = find_ceiling(step, 10**6, Room(400 * MEGA, "a test"))
+    assert ceiling.line is not None
+    assert ceiling.line.each == pytest.approx(MEGA / 2, rel=0.05)
+    assert ceiling.rows == pytest.approx((0.85 * 400 - 20) * 2, rel=0.05)
+    assert max(ceiling.peaks.values()) <= 0.85 * 400 * MEGA
+
+
+def test_no_more_rows_than_there_are():
+    """Where everything fits, the ceiling is every row, and that was run."""
+    ceiling = find_ceiling(step, 100, Room(4000 * MEGA, "a test"))
+    assert ceiling.rows == 100
+    assert 100 in ceiling.peaks
+
+
+def test_a_step_that_grows_faster_than_its_line_is_run_before_it_is_believed():
+    """From 100 rows on a step takes three times as much as small probes say: what is given does run and fit."""
+
+    def steep(batch_size):
+        np.ones((3 if batch_size > 100 else 1) * batch_size * MEGA // 16).sum()
+
+    room = 400 * MEGA
+    ceiling = find_ceiling(steep, 10**6, Room(room, "a test"))
+    assert ceiling.rows is not None
+    assert ceiling.peaks[ceiling.rows] <= 0.85 * room
+    assert ceiling.rows >= 100
+
+
+def test_not_even_one_row():
+    """A single row that does not fit: a ceiling of 0 rows, not an error and not a killed process."""
+    assert find_ceiling(step, 1000, Room(5 * MEGA, "a test")).rows == 0
+
+
+def test_errors_of_the_step_come_out():
+    """What is not about memory is the caller's, with its own type and words."""
+
+    def broken(batch_size):
+        raise ValueError("shapes differ")
+
+    with pytest.raises(ValueError, match="shapes differ"):
+        peak_of(broken, 4, 100 * MEGA, time.monotonic() + 5)
+
+
+def test_a_step_that_never_ends_is_ended():
+    """A child that hangs is killed when the time is over."""
+    began = time.monotonic()
+    assert peak_of(lambda size: time.sleep(60), 4, 100 * MEGA, began + 0.5) is None
+    assert time.monotonic() - began < 5.0
+
+
+def test_a_child_that_is_killed_is_no_answer():
+    """Whatever ends the child, the caller goes on."""
+    assert peak_of(lambda size: os.kill(os.getpid(), 9), 4, 100 * MEGA, time.monotonic() + 5) is None
+
+
+def test_nothing_of_the_caller_is_changed():
+    """Steps in a child leave the caller's arrays as they are."""
+    kept = np.zeros(10)
+
+    def writes(batch_size):
+        kept[:] = batch_size
+
+    assert peak_of(writes, 4, 100 * MEGA, time.monotonic() + 5) is not None
+    assert not kept.any()
+
+
+@pytest.mark.parametrize(
+    ("error", "about"),
+    [
+        (MemoryError("Unable to allocate 10. GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried"),
+            True,
+        ),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (ValueError("out of memory"), False),
+        (RuntimeError("shape mismatch"), False),
+    ],
+)
+def test_errors_about_memory_are_known_by_type_or_words(error, about):
+    """Those of NumPy, CUDA, the CPU's allocator and MPS; a ValueError is none, whatever it says."""
+    assert is_about_memory(error) is about
+
+
+def test_the_shells_limit_is_the_room():
+    """Under ``ulimit -v`` the room is what it leaves, and its name is said."""
+    program = "from descend.batch_size.memory import *\nr = find_room()\nprint(r.bytes, r.bound)"
+    command = f"ulimit -v 4000000; exec {sys.executable} -c '{program}'"
+    environment = os.environ | {"PYTHONPATH": str(Path(descend.__file__).parents[1])}
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=environment, check=True
+    )
+    size, bound = done.stdout.split(maxsplit=1)
+    assert bound.strip() == "ulimit -v"
+    assert 0 < int(size) < 4_096_000_000
+
+
+def test_a_given_limit_is_for_the_whole_process():
+    """What the process holds already is taken off the limit."""
+    assert find_room(limit=1).bytes == 0
+    assert find_room(limit=2**60).bound != "the limit that was given"
+
+
+def test_a_line_without_slope_has_no_end():
+    """Steps whose memory does not depend on their rows have no ceiling."""
+    assert Line(10.0, 0.0).most_rows(100.0) == sys.maxsize
