@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import isfinite
@@ -25,6 +25,7 @@ from descend.table_trainer import LinearTrainer, NetworkTrainer, TableTrainer
 from descend.target_objective import loss_unit
 from descend.types import FloatArray, IntArray
 from descend.updates import find_optimizer
+from descend.watching import Callback, Observation
 
 if TYPE_CHECKING:
     from descend.features import Prepared
@@ -38,6 +39,7 @@ ROWS_OF_MICROBATCH = 8
 DEFAULT_OPTIMIZERS = {"linear": "sgd", "mlp": "adam"}
 
 Progress = Callable[[Findings], object]
+"""Called with the findings as they grow, several times a second."""
 
 
 def configure_prepared(
@@ -49,9 +51,11 @@ def configure_prepared(
     data_name: str = "X",
     command: str | None = None,
     progress: Progress | None = None,
+    pilot_progress: Callable[[Observation], object] | None = None,
 ) -> Plan:
     """Measures for about ``budget`` seconds (30 by default), and says which batch size, with which rate, and why.
 
+    ``pilot_progress`` sees the first run, which has nothing set; ``progress`` all that comes after it.
     Raises ``InputError`` naming a setting that does not go with it, or a target that no run can reach or that is
     reached before the first step.
     """
@@ -65,7 +69,9 @@ def configure_prepared(
             "for it; take sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw"
         )
     settings = replace(settings, batch_size="auto", learning_rate="auto").checked()
-    trainer, pilot, best_loss = _pilot(prepared, settings, model, PILOT_SHARE * budget)
+    trainer, pilot, best_loss = _pilot(
+        prepared, settings, model, PILOT_SHARE * budget, () if pilot_progress is None else (pilot_progress,)
+    )
     first_loss = first_loss_of(trainer, prepared)
     target, share = _target(first_loss, best_loss, target_loss, pilot, budget, model)
     found = search(
@@ -96,15 +102,15 @@ def configure_prepared(
 
 
 def _pilot(
-    prepared: Prepared, settings: Settings, model: str, seconds: float
+    prepared: Prepared, settings: Settings, model: str, seconds: float, callbacks: Sequence[Callback] = ()
 ) -> tuple[TableTrainer, Any, float]:
     """The trainer, a run with nothing set, and the lowest loss it came to."""
     plain = replace(settings, optimizer="auto", batch_size="auto", learning_rate="auto", schedule="constant")
     train = replace(prepared, validation=None)
     if model == "linear":
-        run: Any = fit(train, plain)
+        run: Any = fit(train, plain, callbacks=callbacks)
         return LinearTrainer(prepared, settings), run, float(run.history.last["loss"])
-    run = fit_network(train, replace(plain, seconds=seconds))
+    run = fit_network(train, replace(plain, seconds=seconds), callbacks=callbacks)
     losses = [loss for loss in run.history["loss"] if loss is not None]
     return NetworkTrainer(prepared, settings), run, min(losses)
 

@@ -65,6 +65,8 @@ class Race:
     seeds: tuple[int, ...] = (0,)
     branches: list[Branch] = field(default_factory=list)
     on_branch: Callable[[Branch], object] | None = None
+    on_look: Callable[[int, float, Look], object] | None = None
+    """Called with size, rate and look at every look of every run."""
 
     @property
     def seconds_left(self) -> float:
@@ -93,7 +95,7 @@ class Race:
         for seed in seeds:
             left = max(0.0, end - time.perf_counter())
             follower = _Follower(self.target, limit / step, left / step, end, fewest_rows)
-            self.trainer.train(batch_size, rate, seed, follower.look)
+            self.trainer.train(batch_size, rate, seed, self._shown(batch_size, rate, follower.look))
             ended.append(follower)
             if follower.outcome != "reached":
                 break
@@ -114,6 +116,18 @@ class Race:
             middle.updates * step,
             len(ended),
         )
+
+    def _shown(self, batch_size: int, rate: float, follow: Callable[[Look], bool]) -> Callable[[Look], bool]:
+        """``follow``, after ``on_look`` has seen what it sees."""
+        on_look = self.on_look
+        if on_look is None:
+            return follow
+
+        def look(seen: Look) -> bool:
+            on_look(batch_size, rate, seen)
+            return follow(seen)
+
+        return look
 
     def climb(self, batch_size: int, first_rate: float, share: float = 1.0) -> Branch | None:
         """The best branch of this size over rates; None where none reached the target. ``share`` of the time left."""

@@ -129,9 +129,38 @@ class Plan:
         """Writes the page: one file that needs no network."""
         from descend.report import write_page
 
-        return write_page(self.record, Path(path), force=force)
+        return write_page(self._searched(), Path(path), force=force)
 
     report = save_html
+
+    def plot(self) -> Any:
+        """Time to the target against the batch size as a plotly figure; step times where no run reached it."""
+        import plotly.graph_objects as go
+
+        from descend.report.figures import figures
+
+        drawn = figures(self._searched())
+        if not drawn:
+            raise InputError("this plan holds too few measurements to draw; give it more time")
+        return go.Figure(next(iter(drawn.values())))
+
+    def _repr_html_(self) -> str | None:
+        from html import escape
+
+        from descend.report import render_page
+
+        if "verdict" not in self.record:
+            return None
+        return f'<iframe srcdoc="{escape(render_page(self.record))}" width="100%" height="900"></iframe>'
+
+    def _searched(self) -> dict[str, Any]:
+        """The record, of a plan that was searched for."""
+        if "verdict" not in self.record:
+            raise InputError(
+                "this plan is what a fit settled by itself: nothing was measured for it that could be drawn; "
+                "configure_batch_size makes one with curves"
+            )
+        return self.record
 
     def __str__(self) -> str:
         return self.explain()

@@ -20,7 +20,7 @@ from descend.batch_size.branches import Branch, Race
 from descend.batch_size.prior import prior_size
 from descend.batch_size.steps_law import StepsLaw, fit_steps
 from descend.batch_size.timing import StepTimes, grid, measure_times
-from descend.batch_size.trainer import Trainer
+from descend.batch_size.trainer import Look, Trainer
 
 APART = 8
 TIMING_SHARE = 0.15
@@ -40,6 +40,19 @@ OTHERWISE = 4
 """The batch size matters where four times more or fewer rows take a quarter longer."""
 
 
+TELL_SECONDS = 0.1
+"""Between two calls from inside a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where the run that goes on is."""
+
+    batch_size: int
+    rate: float
+    look: Look
+
+
 @dataclass(slots=True)
 class Findings:
     """What has been measured so far."""
@@ -54,6 +67,8 @@ class Findings:
     repeats: list[Branch] = field(default_factory=list)
     doing: str = ""
     seconds: float = 0.0
+    running: Running | None = None
+    """The run that goes on."""
 
     @property
     def best_of_sizes(self) -> dict[int, Branch]:
@@ -95,7 +110,7 @@ class Findings:
         best = self.best
         if best is None:
             return 1.0
-        step = best.score / best.updates
+        step = self.times.at(best.batch_size)
         runs = [best, *(branch for branch in self.repeats if branch.reached)]
         return median(run.seconds / max(run.updates * step, 1e-12) for run in runs)
 
@@ -154,6 +169,20 @@ def search(
         if on_change is not None:
             on_change(found)
 
+    last_told = began
+
+    def take_look(batch_size: int, rate: float, look: Look) -> None:
+        nonlocal last_told
+        now = time.perf_counter()
+        if now - last_told >= TELL_SECONDS:
+            last_told = now
+            found.running = Running(batch_size, rate, look)
+            tell(f"training with {batch_size:,} rows a step")
+
+    def take_branch(branch: Branch) -> None:
+        found.running = None
+        tell(f"training with {branch.batch_size:,} rows a step")
+
     def take_times(times: StepTimes) -> None:
         found.times = times
         tell("timing steps")
@@ -170,7 +199,8 @@ def search(
         began + budget,
         (seed,),
         found.branches,
-        on_branch=lambda branch: tell(f"trying {branch.batch_size:,} rows"),
+        on_branch=take_branch,
+        on_look=None if on_change is None else take_look,
     )
     found.prior_rate = trainer.first_rate(found.prior)
     first = _first(race, found)

@@ -71,23 +71,28 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     for name in ("output", "report"):
         outputs.check_given(f"--{name}", given[name], given["force"], data)
 
+    from descend.cli.live_plan import make_plan_display
     from descend.cli.preparing import prepare_rows
-    from descend.configuring import configure_prepared
+    from descend.configuring import BUDGET_SECONDS, configure_prepared
 
     with Interrupts() as interrupts:
         prepared, name = prepare_rows(data, given, settings, talk)
         plan_path = Path(given["output"] or outputs.default_place(name, "-batch-size.json", given["force"]))
         page = outputs.page_place(given, name, "-batch-size.html")
+        budget = settings.seconds or BUDGET_SECONDS
         try:
-            plan = configure_prepared(
-                prepared,
-                settings,
-                given["model"],
-                settings.seconds,
-                target_loss,
-                name,
-                arguments.shown_command(ctx.find_root().obj),
-            )
+            with make_plan_display(talk, name, budget) as display:
+                plan = configure_prepared(
+                    prepared,
+                    settings,
+                    given["model"],
+                    budget,
+                    target_loss,
+                    name,
+                    arguments.shown_command(ctx.find_root().obj),
+                    progress=None if talk.quiet else display.update,
+                    pilot_progress=None if talk.quiet else display.pilot,
+                )
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 "interrupted; nothing was saved. Run it again; --time 10s makes it shorter"

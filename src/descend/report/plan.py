@@ -23,6 +23,7 @@ def plan_context(run: Run) -> dict[str, Any]:
         "captions": _captions(run),
         "legend": [(formatting.batch_size(size), hues[size], "●") for size in sizes],
         "numbers": plan_tables(run),
+        "noise": _noise_words(run),
         "process_memory": _process_memory(run),
         "facts": [
             ("Data", facts.data_facts(run)),
@@ -106,22 +107,44 @@ def _cliff_words(run: Run) -> str:
     cliffs = [int(size) for size in run["evidence"].get("cliffs") or () if size]
     if not cliffs:
         return ""
-    return f" Diamonds mark cliffs, where a row costs 1.3 times what it does at half the size, or more: {_sizes(cliffs)}."
+    return (
+        " Diamonds mark cliffs, where a row costs 1.3 times what it does at half the size, or more: "
+        f"{_sizes(cliffs)}."
+    )
 
 
 def _law_words(run: Run) -> str:
-    words = "Filled: the best rate of each size; open: every run that reached the target, at other rates too."
+    words = (
+        "Filled: the best rate of each size; open: every run that reached the target, at other rates too; "
+        "the dotted line is the answer."
+    )
     law = plan_evidence.steps_law(run)
     if law is None:
-        return f"{words} Fewer than three sizes reached the target, so no law is drawn and no critical batch size said."
-    fewest, critical = law
+        return f"{words} Fewer than three sizes reached the target, so no law is drawn."
+    fewest, critical = (formatting.count(round(number)) for number in law)
     ends = plan_evidence.pair_of(run["evidence"].get("critical_batch_size_interval"))
-    spread = (
-        f" ({formatting.count(round(ends[0]))} to {formatting.count(round(ends[1]))}, shaded)" if ends else ""
-    )
+    spread = ""
+    if ends is not None:
+        low, high = (formatting.count(round(end)) for end in ends)
+        spread = f" ({low} to {high}, shaded: each measurement left out in turn)"
     return (
-        f"{words} Dashed: S = {formatting.count(round(fewest))} · (1 + B_crit / B) with a critical batch size B_crit of "
-        f"{formatting.count(round(critical))}{spread}, the size at which twice as many steps are needed as with all rows."
+        f"{words} Dashed: S = {fewest} · (1 + B_crit / B). The critical batch size B_crit is {critical}{spread}: "
+        "there, twice as many steps are needed as with any number of rows."
+    )
+
+
+def _noise_words(run: Run) -> str:
+    """Gradient noise as a number of rows, where it was measured."""
+    noise = run["evidence"].get("noise") or {}
+    said = [
+        f"{formatting.count(round(one['simple']))} {place}"
+        for key, place in (("first", "at the start"), ("last", "near the end"))
+        if (one := noise.get(key)) and one.get("simple")
+    ]
+    if not said:
+        return ""
+    return (
+        f"Gradient noise tr Σ / |G|², in rows: {' and '.join(said)}. It is shown for comparison and not used."
     )
 
 

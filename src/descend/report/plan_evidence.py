@@ -119,8 +119,8 @@ def steps_law(run: Run) -> tuple[float, float] | None:
 
 def affine(run: Run) -> tuple[float, float] | None:
     """The a and b of t(B) = a + b·B, where the plan says that it holds."""
-    numbers = run["evidence"].get("affine") or ()
-    return (float(numbers[0]), float(numbers[1])) if len(numbers) == 2 and None not in numbers else None
+    numbers = [float(part) for part in run["evidence"].get("affine") or () if part is not None]
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else None
 
 
 def memory_is_told(run: Run) -> bool:

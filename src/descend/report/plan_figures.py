@@ -34,8 +34,6 @@ def time_figure(run: Run) -> Figure | None:
     if len(seconds) < FEWEST_POINTS:
         return None
     measured = plan_evidence.by_size(run, "steps_to_target")
-    best = run["batch_size"]
-    interval = plan_evidence.pair_of((run.get("predicted") or {}).get("seconds_to_target_interval"))
     words = {
         size: f"{_rows(size)}: {formatting.duration(value)}, {'measured' if size in measured else 'predicted'}"
         for size, value in seconds.items()
@@ -43,12 +41,14 @@ def time_figure(run: Run) -> Figure | None:
     known = {size: value for size, value in seconds.items() if size in measured}
     data = [_line(seconds, "predicted"), _open_points(seconds, words, "predicted")]
     data.append(_points(known, words, "measured"))
-    answer = (run.get("predicted") or {}).get("seconds_to_target") or seconds.get(best)
-    if answer:
-        words[best] = f"{_rows(best)}: {formatting.duration(answer)}{_between(interval)}, the answer"
-        data.append(_best_point({best: answer}, words, interval))
-    return _figure(data, seconds, [*seconds.values(), *(interval or ()), *([answer] if answer else [])], "Time to the target",
-                   formatting.duration, shapes=[_flat(run), *_ceiling(run)])  # fmt: skip
+    heights = list(seconds.values())
+    predicted = run.get("predicted") or {}
+    if run["told"] and (answer := predicted.get("seconds_to_target")) and answer > 0:
+        ends = plan_evidence.pair_of(predicted.get("seconds_to_target_interval"))
+        data.append(_answer(run["batch_size"], answer, ends))
+        heights += [answer, *(ends or ())]
+    shapes = [_flat(run), *_ceiling(run)]
+    return _figure(data, seconds, heights, "Time to the target", formatting.duration, shapes)
 
 
 def step_figure(run: Run) -> Figure | None:
@@ -245,18 +245,10 @@ def _open_points(values: dict[int, float], words: dict[int, str], name: str) -> 
     return trace | {"marker": look | {"line": {"color": colour("--series-1"), "width": 1.5}}}
 
 
-def _best_point(
-    best: dict[int, float], words: dict[int, str], interval: tuple[float, float] | None
-) -> Figure:
-    spread = dict.fromkeys(best, interval) if interval else None
-    trace = _points(best, words, "the answer", hue="--series-0", symbol="diamond", size=13)
-    if spread:
-        trace |= {
-            "error_y": _points(best, words, "", {s: e for s, e in spread.items() if e}, "--series-0")[
-                "error_y"
-            ]
-        }
-    return trace
+def _answer(size: int, seconds: float, ends: tuple[float, float] | None) -> Figure:
+    words = {size: f"{_rows(size)}: {formatting.duration(seconds)}{_between(ends)}, the answer"}
+    spread = None if ends is None else {size: ends}
+    return _points({size: seconds}, words, "the answer", spread, "--series-0", "diamond", 13)
 
 
 def _flat(run: Run) -> Figure:

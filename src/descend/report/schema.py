@@ -67,6 +67,7 @@ SCHEMAS: dict[str, Any] = {
             "knee?": NUMBER, "cliffs?": [NUMBER], "steps_to_target?": BySize(NUMBER),
             "critical_batch_size?": NUMBER, "critical_batch_size_interval?": [NUMBER],
             "seconds_to_target?": BySize(NUMBER), "memory_bytes?": BySize(NUMBER),
+            "noise?": {"first?": {"simple?": NUMBER}, "last?": {"simple?": NUMBER}},
             "memory_limit_bytes?": NUMBER, "ceiling?": NUMBER,
             "branches?": [{"batch_size": int, "learning_rate": NUMBER, "outcome": str, "seconds?": NUMBER,
                            "updates?": NUMBER, "loss?": NUMBER, "num_seeds?": NUMBER}],
