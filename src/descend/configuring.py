@@ -61,13 +61,7 @@ def configure_prepared(
     """
     began = time.perf_counter()
     budget = BUDGET_SECONDS if budget is None else budget
-    if settings.optimizer == "auto":
-        settings = replace(settings, optimizer=DEFAULT_OPTIMIZERS[model])
-    if not find_optimizer(settings.optimizer).elementwise:
-        raise InputError(
-            f"optimizer is {settings.optimizer!r}, which works out its own steps, and no batch size is worked out "
-            "for it; take sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw"
-        )
+    settings = with_optimizer(settings, model)
     settings = replace(settings, batch_size="auto", learning_rate="auto").checked()
     trainer, pilot, best_loss = _pilot(
         prepared, settings, model, PILOT_SHARE * budget, () if pilot_progress is None else (pilot_progress,)
@@ -99,6 +93,18 @@ def configure_prepared(
             },
         )
     )
+
+
+def with_optimizer(settings: Settings, model: str) -> Settings:
+    """The settings with the optimizer that ``auto`` means; raises ``InputError`` for one without batches."""
+    if settings.optimizer == "auto":
+        settings = replace(settings, optimizer=DEFAULT_OPTIMIZERS[model])
+    if not find_optimizer(settings.optimizer).elementwise:
+        raise InputError(
+            f"optimizer is {settings.optimizer!r}, which works out its own steps, and no batch size is worked out "
+            "for it; take sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw"
+        )
+    return settings
 
 
 def _pilot(

@@ -24,6 +24,7 @@ _OPTION_OF = {
     "reduction": "--reduction", "epochs": "--epochs", "time": "--time", "seed": "--seed",
     "threads": "--threads", "l1_ratio": "--l1-ratio", "epsilon": "--epsilon", "quantile": "--quantile",
     "clip": "--clip", "activation": "--activation", "weight_decay": "--weight-decay",
+    "target loss": "--target-loss",
 }  # fmt: skip
 
 

@@ -10,8 +10,9 @@ import click
 from descend.cli import arguments, options, outputs
 from descend.cli.command import option, verb
 from descend.cli.failures import InterruptedRunError
-from descend.cli.interrupts import Interrupts
+from descend.cli.interrupts import Interrupts, StopComparing
 from descend.cli.talk import Talk
+from descend.errors import InputError
 
 if TYPE_CHECKING:
     from descend.batch_size.plan import Plan
@@ -71,38 +72,65 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     for name in ("output", "report"):
         outputs.check_given(f"--{name}", given[name], given["force"], data)
 
-    from descend.cli.live_plan import make_plan_display
     from descend.cli.preparing import prepare_rows
-    from descend.configuring import BUDGET_SECONDS, configure_prepared
+    from descend.configuring import with_optimizer
 
+    try:
+        settings = with_optimizer(settings, given["model"])
+    except InputError as error:
+        raise arguments.in_options(error) from None
     with Interrupts() as interrupts:
         prepared, name = prepare_rows(data, given, settings, talk)
         plan_path = Path(given["output"] or outputs.default_place(name, "-batch-size.json", given["force"]))
         page = outputs.page_place(given, name, "-batch-size.html")
-        budget = settings.seconds or BUDGET_SECONDS
-        try:
-            with make_plan_display(talk, name, budget) as display:
-                plan = configure_prepared(
-                    prepared,
-                    settings,
-                    given["model"],
-                    budget,
-                    target_loss,
-                    name,
-                    arguments.shown_command(ctx.find_root().obj),
-                    progress=None if talk.quiet else display.update,
-                    pilot_progress=None if talk.quiet else display.pilot,
-                )
-        except KeyboardInterrupt:
-            raise InterruptedRunError(
-                "interrupted; nothing was saved. Run it again; --time 10s makes it shorter"
-            ) from None
+        shown = arguments.shown_command(ctx.find_root().obj)
+        plan = _configure(talk, interrupts, prepared, settings, given["model"], target_loss, name, shown)
         interrupts.gentle = True
         plan.save(plan_path, force=given["force"])
         if page is not None:
             plan.save_html(page, force=given["force"])
     _tell(talk, plan, plan_path, page)
     return 0
+
+
+def _configure(
+    talk: Talk,
+    interrupts: Interrupts,
+    prepared: Any,
+    settings: Any,
+    model: str,
+    target_loss: float | None,
+    name: str,
+    command_line: str,
+) -> Plan:
+    from descend.cli.live_plan import make_plan_display
+    from descend.configuring import BUDGET_SECONDS, configure_prepared
+
+    budget = settings.seconds or BUDGET_SECONDS
+    with make_plan_display(talk, name, budget) as display:
+        interrupts.error = (
+            StopComparing  # KeyboardInterrupt would end one of the runs and go on with the next
+        )
+        try:
+            return configure_prepared(
+                prepared,
+                settings,
+                model,
+                budget,
+                target_loss,
+                name,
+                command_line,
+                progress=None if talk.quiet else display.update,
+                pilot_progress=None if talk.quiet else display.pilot,
+            )
+        except InputError as error:
+            raise arguments.in_options(error) from None
+        except (KeyboardInterrupt, StopComparing):
+            raise InterruptedRunError(
+                "interrupted; nothing was saved. Run it again; --time 10s makes it shorter"
+            ) from None
+        finally:
+            interrupts.error = KeyboardInterrupt
 
 
 def _tell(talk: Talk, plan: Plan, plan_path: Path, page: Path | None) -> None:
