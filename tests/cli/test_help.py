@@ -20,7 +20,7 @@ Command = Callable[..., Any]
 
 def command_of(name: str) -> VerbCommand:
     """The command behind a verb."""
-    command = importlib.import_module(f"descend.cli.{name}").command
+    command = importlib.import_module("descend.cli." + name.replace("-", "_")).command
     assert isinstance(command, VerbCommand)
     return command
 

@@ -190,3 +190,79 @@ def _copy(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: item if key == "histories" else _copy(item) for key, item in value.items()}
     return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+STEP, ROW, FEWEST, CRITICAL = 2e-6, 40e-9, 900.0, 300.0
+
+
+def step_seconds(size: int) -> float:
+    """What a step of the plan below takes."""
+    return STEP + ROW * size
+
+
+@pytest.fixture
+def plan() -> dict[str, Any]:
+    """A plan whose two laws hold exactly: t = a + b·B and S = S_min (1 + B_crit / B)."""
+    sizes = [2**power for power in range(16)] + [ROWS]
+    measured = (8, 32, 64, 128, 1024)
+    steps = {size: round(FEWEST * (1 + CRITICAL / size)) for size in measured}
+    seconds = {size: 1.5 * step_seconds(size) * FEWEST * (1 + CRITICAL / size) for size in sizes}
+    seconds |= {size: 1.5 * step_seconds(size) * count for size, count in steps.items()}
+    best = min(measured, key=seconds.__getitem__)
+    branches = []
+    for size in measured:
+        branches += [_branch(size, 0.01 * size**0.5, "reached", steps[size], seconds[size])]
+        branches += [_branch(size, 0.005 * size**0.5, "reached", 2 * steps[size], 2 * seconds[size])]
+        branches += [_branch(size, 0.0025 * size**0.5, "slow", steps[size], seconds[size])]
+        branches += [_branch(size, 0.02 * size**0.5, "stalled", 40, 1e-4)]
+    branches += [_branch(8, 0.2, "diverged", 3, 1e-5), _branch(32, 0.2, "unreliable", 300, 1e-3)]
+    verdict = f"Take batches of {best} rows at learning rate 0.0849 (sgd): the target was reached in 26 ms."
+    common = _common()
+    settings = common["settings"] | {"command": "descend batch-size adult.parquet --target income"}
+    return {
+        "format": "descend.plan", **common, "settings": settings, "verdict": verdict,
+        "explanation": [verdict, "Why: twice the rows take longer.", "Others are predicted within 10 %."],
+        "batch_size": best, "microbatch": best, "accumulation": 1, "learning_rate": 0.01 * best**0.5,
+        "optimizer": "momentum", "momentum": 0.9, "threads": 2, "device": "cpu", "bound_by": "statistics",
+        "equivalent": [64, 256], "matters": True, "told": True, "target_loss": TARGET,
+        "predicted": {"step_seconds": 1.5 * step_seconds(best), "peak_bytes": 291_000_000,
+                      "seconds_to_target": 1.1 * seconds[best],
+                      "seconds_to_target_interval": [seconds[best], 1.3 * seconds[best]]},
+        "evidence": {
+            "step_seconds": {str(size): step_seconds(size) for size in sizes},
+            "step_seconds_interval": {str(s): [0.9 * step_seconds(s), 1.4 * step_seconds(s)] for s in sizes},
+            "affine": [STEP, ROW], "knee": STEP / ROW, "cliffs": [4096], "prior": 100,
+            "steps_to_target": {str(size): count for size, count in steps.items()},
+            "critical_batch_size": CRITICAL, "critical_batch_size_interval": [250.0, 410.0],
+            "seconds_to_target": {str(size): value for size, value in seconds.items()},
+            "memory_bytes": {str(size): 100_000_000 + 5000 * size for size in sizes},
+            "memory_limit_bytes": 250_000_000, "ceiling": 30_000,
+            "noise": {"first": {"simple": 3.4, "interval": [2.6, 5.0]},
+                      "last": {"simple": None, "interval": [264.5, None]}},
+            "branches": branches,
+        },
+        "tuning_seconds": 14.2,
+    }  # fmt: skip
+
+
+def _branch(size: int, rate: float, outcome: str, updates: int, seconds: float) -> dict[str, Any]:
+    return {"batch_size": size, "learning_rate": rate, "num_seeds": 1, "outcome": outcome, "loss": TARGET,
+            "seconds": seconds, "rows": size * updates, "updates": updates}  # fmt: skip
+
+
+@pytest.fixture
+def untold(plan: dict[str, Any]) -> dict[str, Any]:
+    """A plan of a budget in which one size was timed and no run reached the target."""
+    verdict = "It cannot be told in this budget: no run reached the target."
+    evidence = {
+        "step_seconds": {"1": 2e-6}, "step_seconds_interval": {"1": [2e-6, 2e-6]}, "affine": None, "knee": 1.0,
+        "cliffs": [], "prior": 16, "steps_to_target": {}, "critical_batch_size": None,
+        "critical_batch_size_interval": None, "seconds_to_target": {}, "memory_bytes": {"1": 265_000_000},
+        "branches": [],
+    }  # fmt: skip
+    return plan | {
+        "verdict": verdict, "explanation": [verdict, "Batches of 16 rows are suggested."], "batch_size": 16,
+        "told": False, "equivalent": [16, 16], "evidence": evidence, "bound_by": "nothing",
+        "predicted": {"step_seconds": 2.6e-6, "peak_bytes": 265_000_000, "seconds_to_target": None,
+                      "seconds_to_target_interval": None},
+    }  # fmt: skip

@@ -230,7 +230,7 @@ def test_a_run_that_broke_at_once_has_a_page(comparison, rows):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "descend.plan"}, "'descend.plan' has no page here"),
+        ({"format": "descend.other"}, "'descend.other' has no page here"),
         ({"format": None}, "not a saved run"),
         ({"version": 2}, "version 2 of descend.comparison"),
         ({"verdict": 3}, "verdict of the saved run"),

@@ -129,23 +129,27 @@ def _law_words(run: Run) -> str:
         spread = f" ({low} to {high}, shaded: each measurement left out in turn)"
     return (
         f"{words} Dashed: S = {fewest} · (1 + B_crit / B). The critical batch size B_crit is {critical}{spread}: "
-        "there, twice as many steps are needed as with any number of rows."
+        "there, twice as many steps are needed as by the largest batches."
     )
 
 
 def _noise_words(run: Run) -> str:
     """Gradient noise as a number of rows, where it was measured."""
     noise = run["evidence"].get("noise") or {}
-    said = [
-        f"{formatting.count(round(one['simple']))} {place}"
-        for key, place in (("first", "at the start"), ("last", "near the end"))
-        if (one := noise.get(key)) and one.get("simple")
-    ]
+    places = (("first", "at the start"), ("last", "near the end"))
+    said = [f"{words} {place}" for key, place in places if (words := _rows_of_noise(noise.get(key) or {}))]
     if not said:
         return ""
     return (
         f"Gradient noise tr Σ / |G|², in rows: {' and '.join(said)}. It is shown for comparison and not used."
     )
+
+
+def _rows_of_noise(noise: Any) -> str:
+    if noise.get("simple"):
+        return formatting.count(round(noise["simple"], 1))
+    low = next(iter(noise.get("interval") or ()), None)
+    return "" if low is None else f"at least {formatting.count(round(low, 1))}"
 
 
 def _sizes(sizes: list[int]) -> str:

@@ -61,7 +61,7 @@ def row_figure(run: Run) -> Figure | None:
     return _times(run, "A row", lambda size, seconds: seconds / size)
 
 
-def _times(run: Run, title: str, of: Callable[[int, float], float]) -> Figure | None:
+def _times(run: Run, title: str, of: Callable[[float, float], float]) -> Figure | None:
     measured = plan_evidence.by_size(run, "step_seconds")
     if len(measured) < FEWEST_POINTS:
         return None
@@ -82,7 +82,7 @@ def _times(run: Run, title: str, of: Callable[[int, float], float]) -> Figure | 
         data.append(_points(at, words, "cliff", hue="--series-0", symbol="diamond"))
     fit = plan_evidence.affine(run)
     if fit is not None:
-        data.insert(0, _dashed(seconds, lambda size: of(round(size), fit[0] + fit[1] * size), "a + b·B"))
+        data.insert(0, _dashed(seconds, lambda size: of(size, fit[0] + fit[1] * size), "a + b·B"))
     return _figure(data, seconds, [*seconds.values(), *(end for pair in spread.values() for end in pair)], title,
                    formatting.duration, shapes=[_chosen(run), *_ceiling(run)])  # fmt: skip
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from descend.report import curves, formatting, plan_evidence
-from descend.report.drawing import Figure, axis, colour, layout
+from descend.report.drawing import Figure, axis, colour, layout, plain
 from descend.report.plan_axes import log_axis
 from descend.report.plan_evidence import OUTCOMES, Tried
 from descend.report.schema import Run
@@ -15,9 +15,10 @@ from descend.report.schema import Run
 HUES = 8
 """Colours of the style sheet from the smallest size to the largest."""
 _ROW_SHARE = 0.085
+_MOST_TICKS = 5
 _SYMBOLS = {
-    "slow": "triangle-down",
-    "time": "triangle-down-open",
+    "slow": "circle",
+    "time": "circle-open",
     "stalled": "square",
     "unreliable": "diamond-open",
     "diverged": "x",
@@ -128,16 +129,14 @@ def _through(reached: Sequence[Tried]) -> Figure:
 
 def _words(one: Tried) -> str:
     how = (
-        formatting.duration(one.seconds)
-        if one.reached
-        else OUTCOMES.get(one.outcome, formatting.prose(one.outcome, 30))
+        formatting.duration(one.seconds) if one.reached else OUTCOMES.get(one.outcome, plain(one.outcome, 30))
     )
     return f"rate {formatting.number(one.rate, 3)}: {how}"
 
 
 def _rates(runs: Sequence[Tried]) -> Figure:
     low, high = min(one.rate for one in runs) / 1.4, max(one.rate for one in runs) * 1.4
-    ticks = curves.nice_values(low, high, limit=7)
+    ticks = curves.nice_values(low, high, limit=_MOST_TICKS)
     return {
         "type": "log",
         "range": [math.log10(low), math.log10(high)],

@@ -25,6 +25,7 @@ ANY = (object,)
 _SPREAD = {"median": NUMBER, "low": NUMBER, "high": NUMBER}
 _MEASURED = ("seconds?", "epoch?", "rows?", "updates?", "last_loss?", "validation_loss?")
 _HISTORY = {"columns": {"loss": [NUMBER]} | {name: [NUMBER] for name in _MEASURED}}
+_NOISE = {"simple?": NUMBER, "interval?": [NUMBER]}
 _COMMON = {
     "verdict": str,
     "created?": TEXT,
@@ -67,7 +68,7 @@ SCHEMAS: dict[str, Any] = {
             "knee?": NUMBER, "cliffs?": [NUMBER], "steps_to_target?": BySize(NUMBER),
             "critical_batch_size?": NUMBER, "critical_batch_size_interval?": [NUMBER],
             "seconds_to_target?": BySize(NUMBER), "memory_bytes?": BySize(NUMBER),
-            "noise?": {"first?": {"simple?": NUMBER}, "last?": {"simple?": NUMBER}},
+            "noise?": {"first?": _NOISE, "last?": _NOISE},
             "memory_limit_bytes?": NUMBER, "ceiling?": NUMBER,
             "branches?": [{"batch_size": int, "learning_rate": NUMBER, "outcome": str, "seconds?": NUMBER,
                            "updates?": NUMBER, "loss?": NUMBER, "num_seeds?": NUMBER}],
