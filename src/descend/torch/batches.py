@@ -67,7 +67,9 @@ class Batches:
             raise InputError(f"seed {seed!r} is not one; a whole number from 0 on is needed")
         self.seed, self.shuffle, self.drop_last = int(seed), bool(shuffle), bool(drop_last)
         self.device = None if device is None else torch.device(device)
-        self._visits = Visits(self.source.num_rows, _base_order(self.source.num_rows, self.seed, rows, shuffle))
+        self._visits = Visits(
+            self.source.num_rows, _base_order(self.source.num_rows, self.seed, rows, shuffle)
+        )
         if self.device is not None and isinstance(self.source, TensorRows) and self._fits_device():
             self.source = self.source.to(self.device)
         self.epoch = 1
@@ -116,31 +118,37 @@ class Batches:
         places = self._order(self.epoch)
         return places[position * self.batch_size : (position + 1) * self.batch_size].tolist()  # type: ignore[no-any-return, unused-ignore]
 
+    def fetch(self, rows: Iterable[int]) -> tuple[Any, ...]:
+        """The rows of these numbers, where they lie."""
+        places = torch.tensor(list(rows), dtype=torch.int64)
+        return self.source.fetch(places.to(getattr(self.source, "device", "cpu")))
+
     def _handed_out(self) -> Iterator[tuple[Any, ...]]:
         size, per_block = self.batch_size, self._batches_per_block()
         # Blocks begin where they would without a resumption: rows then lie alike in memory, and products round alike.
         first, skipped = divmod(self.position, per_block)
-        blocks = self._blocks(range(first * per_block, len(self), per_block), per_block)
-        for block in self._on_device(blocks):
-            for batch in islice(zip(*(_cut(part, size) for part in block), strict=True), skipped, None):
-                if self.drop_last and self.position == len(self):
-                    break
+        for block in self._on_device(self._blocks(first * per_block * size, per_block * size)):
+            batches: Iterable[tuple[Any, ...]] = zip(*[_cut(part, size) for part in block], strict=True)
+            if skipped:
+                batches, skipped = islice(batches, skipped, None), 0
+            del block  # its memory is written again by the next, if nobody keeps a batch
+            for batch in batches:
                 self.position += 1
                 yield batch
-            skipped = 0
+            del batches, batch
         self.epoch, self.position = self.epoch + 1, 0
 
-    def _blocks(self, starts: range, per_block: int) -> Iterator[tuple[Any, ...]]:
-        size = self.batch_size
+    def _blocks(self, start: int, step: int) -> Iterator[tuple[Any, ...]]:
+        stop = min(self.num_rows, len(self) * self.batch_size)
         if self._lies_in_order():
-            for start in starts:
-                yield self.source.lying(start * size, min(self.num_rows, (start + per_block) * size))
+            for first in range(start, stop, step):
+                yield self.source.lying(first, min(first + step, stop))
             return
-        places = self._order(self.epoch)
+        places = self._order(self.epoch)[:stop]
         if isinstance(self.source, TensorRows):
             places = places.to(self.source.device)
-        for start in starts:
-            yield self.source.fetch(places[start * size : (start + per_block) * size])
+        for first in range(start, stop, step):
+            yield self.source.fetch(places[first : first + step])
 
     def _order(self, epoch: int) -> torch.Tensor:
         return torch.from_numpy(shuffle(self._visits, self.seed, epoch, in_order=not self.shuffle))
@@ -181,15 +189,19 @@ def _base_order(num_rows: int, seed: int, rows: Any, shuffled: bool) -> Any:
     """
     if not shuffled or num_rows <= WINDOW:
         return None if rows is None else np.asarray(rows, dtype=np.int64)
-    order = np.random.Generator(np.random.PCG64([seed, 1])).permutation(num_rows if rows is None else len(rows))
+    order = np.random.Generator(np.random.PCG64([seed, 1])).permutation(
+        num_rows if rows is None else len(rows)
+    )
     return order if rows is None else np.asarray(rows, dtype=np.int64)[order]
 
 
 def _cut(part: Any, size: int) -> Iterable[Any]:
     if isinstance(part, torch.Tensor):
-        return part.split(size)  # type: ignore[no-any-return, unused-ignore]
+        # Half as long as split: autograd need not know that batches share a block.
+        return part.unsafe_split(size)  # type: ignore[no-any-return]
     if isinstance(part, dict):
-        return (dict(zip(part, values, strict=True)) for values in zip(*(_cut(v, size) for v in part.values()), strict=True))
+        cuts = zip(*(_cut(value, size) for value in part.values()), strict=True)
+        return (dict(zip(part, values, strict=True)) for values in cuts)
     return zip(*(_cut(one, size) for one in part), strict=True)
 
 

@@ -31,7 +31,13 @@ class Checkpoint:
     """The folder of one run."""
 
     def __init__(
-        self, folder: str | Path, module: Any, optimizer: Any, schedule: Schedule, scaler: Any, batches: Batches
+        self,
+        folder: str | Path,
+        module: Any,
+        optimizer: Any,
+        schedule: Schedule,
+        scaler: Any,
+        batches: Batches,
     ) -> None:
         self.folder = Path(folder)
         self.module, self.optimizer, self.schedule = module, optimizer, schedule
@@ -74,8 +80,12 @@ class Checkpoint:
             raise ModelFileError(f"checkpoint {str(self.path)!r} is not one of this version of descend")
         self.batches.load_state_dict(state["batches"])
         own = copied(self.module)
-        if {name: value.shape for name, value in own.items()} != {n: v.shape for n, v in state["module"].items()}:
-            raise InputError(f"checkpoint {str(self.path)!r} is of a module of other layers; pass the module that it is of")
+        if {name: value.shape for name, value in own.items()} != {
+            n: v.shape for n, v in state["module"].items()
+        }:
+            raise InputError(
+                f"checkpoint {str(self.path)!r} is of a module of other layers; pass the module that it is of"
+            )
         restore(self.module, state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -110,7 +120,13 @@ class Checkpoint:
 def _snapshot_state(kept: Snapshot | None) -> dict[str, Any] | None:
     if kept is None:
         return None
-    return {"epoch": kept.epoch, "step": kept.step, "score": kept.score, "row": kept.row, "module": kept.module}
+    return {
+        "epoch": kept.epoch,
+        "step": kept.step,
+        "score": kept.score,
+        "row": kept.row,
+        "module": kept.module,
+    }
 
 
 def _put_back(watch: Watch, state: dict[str, Any]) -> None:
@@ -130,7 +146,8 @@ def _put_back(watch: Watch, state: dict[str, Any]) -> None:
 
 
 def _random_states() -> dict[str, Any]:
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+    legacy: Any = np.random.get_state(legacy=True)
+    kind, keys, position, has_gauss, gauss = legacy
     version, numbers, spare = random.getstate()
     states: dict[str, Any] = {
         "torch": torch.get_rng_state(),

@@ -42,7 +42,9 @@ def refuse_coupled(module: Any, X: Any, call: Callable[[Any, Any], Any]) -> None
             return
         for (name, kind, output), (_, _, part) in zip(whole, first, strict=True):
             if not _alike([(name, kind, output)], [(name, kind, part)], slice(half)):
-                raise _refusal(f"in layer {name or 'the module'!r} ({kind}) the rows of a batch depend on one another")
+                raise _refusal(
+                    f"in layer {name or 'the module'!r} ({kind}) the rows of a batch depend on one another"
+                )
 
 
 def _refusal(what: str) -> InputError:

@@ -33,7 +33,13 @@ ELEMENTWISE = (
 )
 """Output and target have one shape, and each number of it a loss."""
 BY_CLASS = (nn.CrossEntropyLoss, nn.NLLLoss)
-ROW_BY_ROW = (*ELEMENTWISE, *BY_CLASS, nn.MultiMarginLoss, nn.MultiLabelMarginLoss, nn.MultiLabelSoftMarginLoss)
+ROW_BY_ROW = (
+    *ELEMENTWISE,
+    *BY_CLASS,
+    nn.MultiMarginLoss,
+    nn.MultiLabelMarginLoss,
+    nn.MultiLabelSoftMarginLoss,
+)
 FUNCTIONS: dict[Any, Any] = {
     functional.mse_loss: nn.MSELoss,
     functional.l1_loss: nn.L1Loss,
@@ -90,7 +96,9 @@ class Criterion:
             return value if self.reduction == "sum" else value * (len(y) / divisor)
         losses = (self.of_rows or self.call)(output, y)
         if not isinstance(losses, torch.Tensor) or losses.dim() == 0 or len(losses) != len(y):
-            raise InputError(_NO_ROWS.format("one number" if getattr(losses, "ndim", 0) == 0 else tuple(losses.shape)))
+            raise InputError(
+                _NO_ROWS.format("one number" if getattr(losses, "ndim", 0) == 0 else tuple(losses.shape))
+            )
         total = (losses if weights is None else _beside(weights.to(losses.dtype), losses) * losses).sum()
         if self.reduction == "sum":
             return total
@@ -115,7 +123,9 @@ class Criterion:
         if self.class_weights is None:
             return kept.to(torch.get_default_dtype())
         table = self.class_weights.to(y.device)
-        return torch.where(kept, table[torch.where(kept, y, 0)], torch.zeros((), dtype=table.dtype, device=y.device))
+        return torch.where(
+            kept, table[torch.where(kept, y, 0)], torch.zeros((), dtype=table.dtype, device=y.device)
+        )
 
 
 _NO_ROWS = (

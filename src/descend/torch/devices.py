@@ -42,8 +42,14 @@ def choose_device(device: Any, module: Any, notes: list[str]) -> torch.device:
 
 def _check_cuda(wanted: torch.device) -> None:
     if not torch.cuda.is_available():
-        why = "this PyTorch is built for the CPU" if torch.version.cuda is None else "no driver or no GPU is found"
-        raise InputError(f'device "{wanted}" is not there: PyTorch sees no GPU ({why}); pass device="auto" or "cpu"')
+        why = (
+            "this PyTorch is built for the CPU"
+            if torch.version.cuda is None
+            else "no driver or no GPU is found"
+        )
+        raise InputError(
+            f'device "{wanted}" is not there: PyTorch sees no GPU ({why}); pass device="auto" or "cpu"'
+        )
     if (wanted.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f'device "{wanted}" is not there: PyTorch sees {torch.cuda.device_count()} GPU, numbered from 0'
@@ -104,7 +110,9 @@ def choose_call(module: Any, compile: bool | str, device: torch.device, X: Any, 
     if compile not in (True, False, "auto"):
         raise InputError(f'compile is {compile!r}; True, False or "auto" is needed')
     if compile == "auto" and device.type != "cuda":
-        notes.append("compile: not on the CPU, where compiling takes longer than most runs; True compiles all the same")
+        notes.append(
+            "compile: not on the CPU, where compiling takes longer than most runs; True compiles all the same"
+        )
     if compile is False or (compile == "auto" and device.type != "cuda"):
         return module
     began = time.perf_counter()

@@ -11,6 +11,19 @@ from descend.torch.criterion import BY_CLASS, ELEMENTWISE, Criterion
 from descend.torch.rows import TensorRows
 
 
+class Examiner:
+    """Looks at the first output, and remembers how many classes it has."""
+
+    def __init__(self, criterion: Criterion, rows: Any) -> None:
+        self.criterion, self.rows = criterion, rows
+        self.classes: int | None = None
+
+    def __call__(self, output: Any, y: Any) -> None:
+        if isinstance(output, torch.Tensor) and output.dim() > 1:
+            self.classes = output.shape[1]
+        examine(self.criterion, output, y, self.rows)
+
+
 def examine(criterion: Criterion, output: Any, y: Any, rows: Any) -> None:
     """Raises ``InputError`` where the loss would fail, or would silently be another one, on this output and ``y``.
 
@@ -55,9 +68,14 @@ def _classes(criterion: Criterion, output: torch.Tensor, y: torch.Tensor, rows: 
             f"needs {wanted}: one number of a class each"
         )
     if y.dtype in (torch.int32, torch.int16, torch.int8, torch.bool):
-        raise InputError(f"y has the type {_type(y)}; this loss takes numbers of classes in int64: pass y.long()")
+        raise InputError(
+            f"y has the type {_type(y)}; this loss takes numbers of classes in int64: pass y.long()"
+        )
     everyone = rows.parts[1] if isinstance(rows, TensorRows) else None
-    if everyone is not None and (row := first_outside(everyone, output.shape[1], criterion.ignored)) is not None:
+    if (
+        everyone is not None
+        and (row := first_outside(everyone, output.shape[1], criterion.ignored)) is not None
+    ):
         raise InputError(outside(row, everyone[row], output.shape[1]) + ". Nothing was trained")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from descend.errors import InputError, TrainingFault
@@ -24,6 +22,7 @@ from descend.torch.steps import (
     NotFiniteError,
     Place,
 )
+from descend.torch.watching import Watch, restore
 
 SHOWN_ROWS = 8
 WHO = {
@@ -40,7 +39,12 @@ WHO = {
 
 
 def fault_of(
-    error: Exception, place: Place, batches: Batches, criterion: Criterion, output_classes: int | None, kept: str
+    error: Exception,
+    place: Place,
+    batches: Batches,
+    criterion: Criterion,
+    output_classes: int | None,
+    kept: str,
 ) -> TrainingFault | InputError:
     """The error to raise for ``error``. ``kept``: which module is left behind."""
     if isinstance(error, InputError) and place.step == 0:
@@ -77,9 +81,13 @@ def _not_finite(
     what = f"the loss is {error}"
     if bad:
         return bad, f"{what}, and so are numbers of these rows", "Correct these rows, or leave them out."
-    return rows, what, (
-        "The rows hold finite numbers: take a lower learning rate, clip=1.0, scaled columns, or look for a logarithm, "
-        "root or division of 0 in module and loss."
+    return (
+        rows,
+        what,
+        (
+            "The rows hold finite numbers: take a lower learning rate, clip=1.0, scaled columns, or look for a logarithm, "
+            "root or division of 0 in module and loss."
+        ),
     )
 
 
@@ -88,7 +96,7 @@ def _rows_not_finite(rows: tuple[int, ...], batches: Batches) -> tuple[int, ...]
         return ()
     bad: set[int] = set()
     try:
-        for leaf in tensors_of(batches.source.fetch(torch.tensor(rows))):
+        for leaf in tensors_of(batches.fetch(rows)):
             if leaf.is_floating_point():
                 fine = torch.isfinite(leaf).reshape(len(rows), -1).all(1)
                 bad |= {row for row, good in zip(rows, fine.tolist(), strict=True) if not good}
@@ -107,16 +115,46 @@ def _guess(
 ) -> tuple[tuple[int, ...], str]:
     """Rows that are at fault, if that can be told, and what to try."""
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in text or "out of memory" in text:
-        return rows, "Take a smaller microbatch (the gradient stays that of the batch), or a smaller batch_size."
+    if isinstance(error, torch.cuda.OutOfMemoryError) or "not enough memory" in text or "out of memory" in text:
+        return (
+            rows,
+            "Take a smaller microbatch (the gradient stays that of the batch), or a smaller batch_size.",
+        )
     if place.doing == LOSS and criterion.kind in BY_CLASS and classes is not None:
-        y = batches.source.fetch(torch.tensor(rows))[1]
+        y = batches.fetch(rows)[1]
         if not y.is_floating_point() and (at := first_outside(y, classes, criterion.ignored)) is not None:
             return (rows[at],), outside(rows[at], y[at], classes) + "."
     if place.doing == BACKWARD and "does not require grad" in text:
         return rows, "The loss has to be computed from the module's output with PyTorch's operations."
-    if "mat1 and mat2 must have the same dtype" in text or "expected scalar type" in text or "expected m1" in text:
+    if (
+        "mat1 and mat2 must have the same dtype" in text
+        or "expected scalar type" in text
+        or "expected m1" in text
+    ):
         return rows, "Give X the module's type: X.float()."
     if place.doing == MODULE:
         return rows, "Try the module on these rows alone."
     return rows, ""
+
+
+def fall_back(error: Exception, watch: Watch, on_cpu: bool) -> str:
+    """Leaves a module that is whole, and says which."""
+    late = isinstance(error, NotFiniteError) and not on_cpu
+    if late or watch.place.doing == UPDATE or not _is_finite(watch.module):
+        return put_back(watch)
+    if watch.place.step == 0:
+        return "Nothing was trained; the module is as it was."
+    return f"The module has the weights of step {watch.place.step}."
+
+
+def put_back(watch: Watch) -> str:
+    """The last copy of the module that was good; says which."""
+    if watch.safe is None:
+        return "The module may be damaged."
+    restore(watch.module, watch.safe.module)
+    return f"The module was put back to that of step {watch.safe.step}."
+
+
+def _is_finite(module: torch.nn.Module) -> bool:
+    tensors = [*module.parameters(), *module.buffers()]
+    return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point())

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from descend.errors import InputError
+from descend.errors import InputError, TrainingFault
 from descend.history import History
 from descend.settings import most_epochs
 from descend.torch.batches import Batches
 from descend.torch.checkpoint import Checkpoint
+from descend.torch.checks import asks_early_stopping, check_module, check_numbers, float_type, split
 from descend.torch.coupling import refuse_coupled
 from descend.torch.criterion import Criterion, as_criterion
 from descend.torch.devices import (
@@ -27,19 +26,22 @@ from descend.torch.devices import (
     moved,
     spread,
 )
-from descend.torch.examine import examine
-from descend.torch.faults import fault_of
+from descend.torch.evaluating import evaluate
+from descend.torch.examine import Examiner
+from descend.torch.faults import fall_back, fault_of, put_back
 from descend.torch.interrupts import interrupts_wait
-from descend.torch.modes import modes_kept, random_numbers, training_mode
+from descend.torch.modes import random_numbers, training_mode
 from descend.torch.optimizers import Schedule, make_optimizer
 from descend.torch.progress import Progress
 from descend.torch.rows import as_rows, mapped
 from descend.torch.steps import CALLBACK, UPDATE, NotFiniteError, Pieces, Place, make_step, unique
 from descend.torch.training import train
-from descend.torch.watching import Watch, restore
+from descend.torch.watching import Watch
 from descend.watching import Callback
 
-HELD_OUT = 0.1
+TRIED_ROWS = 64
+FOR_EVER = 10**9
+"""Epochs, where seconds end the run."""
 EVALUATED_ROWS = (256, 4096)
 """Rows that are evaluated at once: those of a batch, but no fewer and no more than these."""
 
@@ -113,44 +115,44 @@ def fit(
     history; the module is left as it was before that step, or where that cannot be, as the last copy. Ctrl-C waits for
     the step, writes the checkpoint, and goes on as ``KeyboardInterrupt``.
     """
-    _check(module, epochs, seconds, n_iter_no_change, microbatch, evaluation_batch_size, clip)
-    _check_fraction(validation, validation_fraction)
+    check_module(module)
+    check_numbers(
+        epochs=epochs,
+        n_iter_no_change=n_iter_no_change,
+        microbatch=microbatch,
+        evaluation_batch_size=evaluation_batch_size,
+        seconds=seconds,
+        clip=clip,
+    )
+    if resume and checkpoint is None:
+        raise InputError("resume=True needs checkpoint, the folder to go on from")
     notes: list[str] = []
-    place_for = choose_device(device, module, notes)
-    dtype = choose_precision(precision, place_for, notes)
+    device = choose_device(device, module, notes)
+    dtype = choose_precision(precision, device, notes)
     criterion = as_criterion(loss, reduction)
-    source = as_rows(data, weights, dtype=_float_type(module))
-    if early_stopping not in (True, False, "auto"):
-        raise InputError(f'early_stopping is {early_stopping!r}; True, False or "auto" is needed')
-    stops_early = early_stopping is True or (early_stopping == "auto" and epochs is None and seconds is None)
-    chosen, held_out = _split(source.num_rows, validation, validation_fraction, stops_early, seed)
-    batches = Batches(source, None, batch_size, seed, shuffle=shuffle, device=_elsewhere(place_for), rows=chosen)
-    with ExitStack() as stack:
-        stack.enter_context(random_numbers(seed, place_for))
-        stack.enter_context(training_mode(module))
-        stack.enter_context(moved(module, loss, place_for))
-        opt = make_optimizer(module, optimizer, learning_rate, optimizer_options, parameter_groups)
-        move_state(opt, place_for)
-        most = epochs if epochs is not None else most_epochs(batches.num_rows) if seconds is None else 10**9
-        known = None if epochs is None else epochs * len(batches)
-        moves = Schedule(opt, schedule, schedule_every, known)
+    numbers = float_type(module)
+    rows = as_rows(data, weights, numbers)
+    held = None if validation is None else as_rows(validation, None, numbers, "validation")
+    stops_early = asks_early_stopping(early_stopping, epochs is None and seconds is None)
+    trained, held_out = split(rows.num_rows, held, validation_fraction, stops_early, seed)
+    batches = Batches(rows, None, batch_size, seed, shuffle=shuffle, device=elsewhere(device), rows=trained)
+    with random_numbers(seed, device), training_mode(module), moved(module, loss, device):
+        made = make_optimizer(module, optimizer, learning_rate, optimizer_options, parameter_groups)
+        move_state(made, device)
+        schedules = Schedule(made, schedule, schedule_every, epochs and epochs * len(batches))
+        X = first_rows(batches, trained, microbatch, device)
         if microbatch is not None and microbatch < batches.batch_size:
-            few = np.arange(source.num_rows) if chosen is None else chosen
-            X = _some(source, few[: min(microbatch, 64)], place_for)
-            refuse_coupled(module, X, lambda m, x: spread(m)(x))
-        first = _some(source, np.zeros(1, dtype=np.int64) if chosen is None else chosen[:1], place_for)
-        caller = choose_call(module, compile, place_for, first, notes)
-        call = caller if not isinstance(first, tuple) else spread(caller)
-        call = in_precision(call, place_for, dtype)
-        judge = criterion if dtype is None else _judge_in(criterion, place_for, dtype)
-        place = Place()
+            refuse_coupled(module, X, lambda layers, x: spread(layers)(x))
+        called = choose_call(module, compile, device, X, notes)
+        call = in_precision(spread(called) if isinstance(X, tuple) else called, device, dtype)
+        judge = in_the_same(criterion, device, dtype)
         watch = Watch(
             module,
-            opt,
-            place,
+            made,
+            Place(),
             batches.num_rows,
             batches.batch_size,
-            most,
+            epochs or (most_epochs(batches.num_rows) if seconds is None else FOR_EVER),
             seconds_allowed=seconds,
             early_stopping=stops_early,
             patience=n_iter_no_change,
@@ -159,73 +161,52 @@ def fit(
             save_seconds=checkpoint_seconds,
         )
         watch.history.notes = notes
-        rows_at_once = evaluation_batch_size or min(
-            max(microbatch or batches.batch_size, EVALUATED_ROWS[0]), EVALUATED_ROWS[1]
-        )
-        if validation is not None:
-            held = as_rows(validation, None, dtype=_float_type(module), name="validation")
-            ahead = Batches(held, None, rows_at_once, shuffle=False, device=_elsewhere(place_for))
-            watch.evaluate = lambda: evaluate(module, call, criterion, ahead)
-        elif held_out is not None:
-            ahead = Batches(
-                source, None, rows_at_once, shuffle=False, device=_elsewhere(place_for), rows=held_out
-            )
-            watch.evaluate = lambda: evaluate(module, call, criterion, ahead)
-        scaler = torch.amp.GradScaler(place_for.type) if dtype is torch.float16 else None
-        seen = _Seen(judge, source)
-        trained = unique(p for group in opt.param_groups for p in group["params"])
-        step = make_step(
-            Pieces(
-                call,
-                judge,
-                opt,
-                unique((*trained, *(p for p in module.parameters() if p.requires_grad))),
-                place,
-                seen,
-                clip,
-                scaler,
-                place_for.type == "cpu",
-                microbatch,
-            )
+        if held is not None or held_out is not None:
+            size = evaluation_batch_size or at_once(microbatch or batches.batch_size)
+            ahead = Batches(held or rows, None, size, shuffle=False, device=elsewhere(device), rows=held_out)
+            watch.evaluate = lambda: evaluate(module, call, judge, ahead)
+        pieces = Pieces(
+            call,
+            judge,
+            made,
+            with_gradients(module, made),
+            watch.place,
+            Examiner(judge, rows),
+            clip=clip,
+            scaler=torch.amp.GradScaler(device.type) if dtype is torch.float16 else None,
+            on_cpu=device.type == "cpu",
+            microbatch=microbatch,
         )
         if checkpoint is not None:
-            saved = Checkpoint(checkpoint, module, opt, moves, scaler, batches)
+            saved = Checkpoint(checkpoint, module, made, schedules, pieces.scaler, batches)
             saved.prepare(resume)
             if resume:
                 saved.load(watch)
             watch.save = saved.save
-        elif resume:
-            raise InputError("resume=True needs checkpoint, the folder to go on from")
-        _run(step, batches, moves, watch, criterion, seen, place_for)
+        run(pieces, batches, schedules, watch)
     return watch.history
 
 
-def _run(
-    step: Any,
-    batches: Batches,
-    moves: Schedule,
-    watch: Watch,
-    criterion: Criterion,
-    seen: _Seen,
-    device: torch.device,
-) -> None:
+def run(pieces: Pieces, batches: Batches, schedules: Schedule, watch: Watch) -> None:
+    """Trains; whatever goes wrong leaves a whole module behind, and is told with step, batch and rows."""
     place = watch.place
     try:
         with interrupts_wait(watch):
             watch.start()
-            train(step, batches, moves, watch)
+            train(make_step(pieces), batches, schedules, watch)
         watch.finish()
     except Exception as error:
-        kept = _fall_back(error, watch, device)
-        fault = fault_of(error, place, batches, criterion, seen.classes, kept)
+        kept = fall_back(error, watch, pieces.on_cpu)
+        fault = fault_of(error, place, batches, pieces.criterion, pieces.examine.classes, kept)
         watch.history.stopped = "diverged" if isinstance(error, NotFiniteError) else "fault"
         if fault is error:
             raise
-        fault.history = watch.history  # type: ignore[union-attr]
+        if isinstance(fault, TrainingFault):
+            fault.history = watch.history
         raise fault from error
     except KeyboardInterrupt:
         if place.doing == UPDATE:
-            _put_back(watch)
+            put_back(watch)
         if place.doing == CALLBACK and watch.save is not None and place.batch < len(batches):
             watch.save(watch)
         watch.history.stopped = "interrupted"
@@ -234,135 +215,34 @@ def _run(
         raise KeyboardInterrupt
 
 
-def _fall_back(error: Exception, watch: Watch, device: torch.device) -> str:
-    """Leaves a module that is whole, and says which."""
-    place = watch.place
-    late = isinstance(error, NotFiniteError) and device.type != "cpu"
-    if late or place.doing == UPDATE or not _is_finite(watch.module):
-        return _put_back(watch)
-    if place.step == 0:
-        return "Nothing was trained; the module is as it was."
-    return f"The module has the weights of step {place.step}."
+def at_once(rows: int) -> int:
+    """Rows that are evaluated together: those that are trained on together, within bounds."""
+    least, most = EVALUATED_ROWS
+    return min(max(rows, least), most)
 
 
-def _put_back(watch: Watch) -> str:
-    if watch.safe is None:
-        return "The module may be damaged."
-    restore(watch.module, watch.safe.module)
-    return f"The module was put back to that of step {watch.safe.step}."
+def with_gradients(module: Any, optimizer: Any) -> tuple[Any, ...]:
+    """Every parameter whose gradient a step starts from nothing: the optimizer's, and the module's others."""
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    return unique((*held, *(p for p in module.parameters() if p.requires_grad)))
 
 
-def _is_finite(module: Any) -> bool:
-    tensors = [*module.parameters(), *module.buffers()]
-    return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point())
-
-
-class _Seen:
-    """Looks at the first output, and remembers how many classes it has."""
-
-    def __init__(self, criterion: Criterion, source: Any) -> None:
-        self.criterion, self.source = criterion, source
-        self.classes: int | None = None
-
-    def __call__(self, output: Any, y: Any) -> None:
-        if isinstance(output, torch.Tensor) and output.dim() > 1:
-            self.classes = output.shape[1]
-        examine(self.criterion, output, y, self.source)
-
-
-def evaluate(module: Any, call: Callable[[Any], Any], criterion: Criterion, batches: Batches) -> float:
-    """The mean loss over rows, as they lie, in evaluation mode and without gradients."""
-    total: Any = 0.0
-    rows: Any = 0.0
-    with modes_kept(module), torch.no_grad():
-        module.eval()
-        batches.set_epoch(1)
-        for batch in batches:
-            y, w = batch[1], batch[2] if len(batch) == 3 else None
-            output = call(batch[0])
-            if criterion.adds_up:
-                total = total + criterion.part(output, y, w, 1.0).double()
-                by_rows = criterion.reduction == "sum"
-                rows = rows + (_rows_of(y, w) if by_rows else criterion.divisor(y, w))
-            else:
-                total = total + criterion(output, y, w).double() * len(y)
-                rows = rows + len(y)
-    return float(total / rows)
-
-
-def _rows_of(y: Any, weights: Any) -> Any:
-    return float(len(y)) if weights is None else weights.sum()
-
-
-def _check(
-    module: Any, epochs: Any, seconds: Any, patience: Any, microbatch: Any, evaluated: Any, clip: Any
-) -> None:
-    if not isinstance(module, torch.nn.Module):
-        hint = f"; make one of it: {module.__name__}(…)" if isinstance(module, type) else ""
-        raise InputError(f"module is {module!r}; a torch.nn.Module is needed{hint}")
-    for name, value in (
-        ("epochs", epochs),
-        ("n_iter_no_change", patience),
-        ("microbatch", microbatch),
-        ("evaluation_batch_size", evaluated),
-    ):
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if value is not None and not (whole and value >= 1):
-            raise InputError(f"{name} is {value!r}; a whole number from 1 on is needed")
-    for name, value in (("seconds", seconds), ("clip", clip)):
-        if value is not None and not (isinstance(value, (int, float)) and value > 0):
-            raise InputError(f"{name} is {value!r}; a number above 0 is needed")
-
-
-def _check_fraction(validation: Any, fraction: Any) -> None:
-    if fraction is None:
-        return
-    if not isinstance(fraction, (int, float)) or isinstance(fraction, bool) or not 0 <= fraction < 1:
-        raise InputError(f"validation_fraction is {fraction!r}; a number from 0 on and below 1 is needed")
-    if validation is not None and fraction:
-        raise InputError("validation and validation_fraction are both given; pass one of them")
-
-
-def _split(
-    num_rows: int, validation: Any, fraction: float | None, stops_early: bool, seed: int
-) -> tuple[Any, Any]:
-    """Numbers of the rows that train and of those held out; None: all of them, none."""
-    if validation is not None:
-        return None, None
-    share = fraction if fraction is not None else HELD_OUT if stops_early else 0.0
-    if stops_early and not share:
-        raise InputError(
-            "early_stopping needs rows to validate on; pass validation, a validation_fraction above 0, or epochs alone"
-        )
-    if not share:
-        return None, None
-    count = max(1, round(share * num_rows))
-    if count >= num_rows:
-        raise InputError(
-            f"validation_fraction {share:g} of {num_rows} rows leaves none to train on; pass validation=(X, y)"
-        )
-    order = np.random.Generator(np.random.PCG64([seed, 0])).permutation(num_rows)
-    return np.sort(order[count:]), np.sort(order[:count])
-
-
-def _float_type(module: Any) -> torch.dtype | None:
-    """The type of the module's numbers, which arrays are given."""
-    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
-
-
-def _elsewhere(device: torch.device) -> torch.device | None:
-    """Batches stay where they are on the CPU."""
-    return None if device.type == "cpu" else device
-
-
-def _some(source: Any, rows: Any, device: torch.device) -> Any:
-    """X of some rows, on the device."""
-    X = source.fetch(torch.from_numpy(np.asarray(rows, dtype=np.int64)))[0]
+def first_rows(batches: Batches, rows: Any, microbatch: int | None, device: torch.device) -> Any:
+    """X of a few rows that train, on the device: to try the module on."""
+    few = range(batches.source.num_rows) if rows is None else rows
+    X = batches.fetch(few[: min(microbatch or 1, TRIED_ROWS)])[0]
     return mapped(lambda part: part.to(device), X)
 
 
-def _judge_in(criterion: Criterion, device: torch.device, dtype: torch.dtype) -> Criterion:
+def elsewhere(device: torch.device) -> torch.device | None:
+    """Where batches are handed out: on the CPU they stay where they are."""
+    return None if device.type == "cpu" else device
+
+
+def in_the_same(criterion: Criterion, device: torch.device, dtype: torch.dtype | None) -> Criterion:
     """The loss under autocast, as the module is."""
+    if dtype is None:
+        return criterion
     of_rows = criterion.of_rows
     return dataclasses.replace(
         criterion,

@@ -44,9 +44,13 @@ def make_optimizer(
     if isinstance(optimizer, type) and not hasattr(optimizer, "step"):
         raise InputError(f"optimizer {optimizer.__name__} is no optimizer class; pass one such as {EXAMPLES}")
     if not callable(optimizer):
-        raise InputError(f"optimizer is {optimizer!r}; a class, an instance or a callable is needed: {EXAMPLES}")
+        raise InputError(
+            f"optimizer is {optimizer!r}; a class, an instance or a callable is needed: {EXAMPLES}"
+        )
     if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.LBFGS):
-        raise InputError("optimizer LBFGS evaluates the loss several times a step, which batches do not allow; pass another")
+        raise InputError(
+            "optimizer LBFGS evaluates the loss several times a step, which batches do not allow; pass another"
+        )
     settings = dict(options or {})
     if learning_rate is not None:
         if not learning_rate > 0:
@@ -83,10 +87,18 @@ def _copied(parameters: Sequence[Any]) -> list[Any]:
     return [dict(group) if isinstance(group, dict) else group for group in parameters]
 
 
-def _checked_instance(optimizer: Any, own: Sequence[Any], learning_rate: Any, options: Any, groups: Any) -> Any:
-    for name, value in (("learning_rate", learning_rate), ("optimizer_options", options), ("parameter_groups", groups)):
+def _checked_instance(
+    optimizer: Any, own: Sequence[Any], learning_rate: Any, options: Any, groups: Any
+) -> Any:
+    for name, value in (
+        ("learning_rate", learning_rate),
+        ("optimizer_options", options),
+        ("parameter_groups", groups),
+    ):
         if value is not None:
-            raise InputError(f"{name} goes with an optimizer class; this optimizer is made already: set it there")
+            raise InputError(
+                f"{name} goes with an optimizer class; this optimizer is made already: set it there"
+            )
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not held & {id(p) for p in own}:
         raise InputError(

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import isfinite
@@ -19,6 +20,7 @@ import torch
 
 from descend.errors import InputError
 from descend.torch.criterion import Criterion
+from descend.torch.examine import Examiner
 from descend.torch.rows import mapped
 
 DATA, MODULE, LOSS, BACKWARD, UPDATE = "data", "module", "loss", "backward", "update"
@@ -52,7 +54,7 @@ class Pieces:
     optimizer: Any
     parameters: tuple[Any, ...]
     place: Place
-    examine: Callable[[Any, Any], None]
+    examine: Examiner
     """Looks at the first output and its y before the first loss."""
     clip: float | None = None
     scaler: Any = None
@@ -191,8 +193,8 @@ def _twofold_step(pieces: Pieces, limit: int) -> Step:
 def parts(batch: tuple[Any, ...], limit: int) -> Iterator[tuple[Any, ...]]:
     """The batch's rows in order, ``limit`` at a time; the last part has what is left."""
     for start in range(0, len(batch[1]), limit):
-        rows = slice(start, start + limit)
-        yield tuple(mapped(lambda tensor, rows=rows: tensor[rows], part) for part in batch)
+        cut = operator.itemgetter(slice(start, start + limit))
+        yield tuple(mapped(cut, part) for part in batch)
 
 
 def _plain(criterion: Criterion) -> Callable[..., Any]:
@@ -206,7 +208,8 @@ def _plain(criterion: Criterion) -> Callable[..., Any]:
 
 def _backward(pieces: Pieces) -> Callable[[Any], Any]:
     if pieces.scaler is None:
-        return torch.Tensor.backward
+        plain: Callable[[Any], Any] = torch.Tensor.backward
+        return plain
     return lambda value: pieces.scaler.scale(value).backward()
 
 

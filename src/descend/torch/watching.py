@@ -151,7 +151,9 @@ class Watch:
         self._read_waiting()
         self._pause()
         self.stopped = self.stopped or "epochs"
-        if self.place.batch and self.evaluate is not None:  # inside an epoch: what was learnt there counts too
+        if (
+            self.place.batch and self.evaluate is not None
+        ):  # inside an epoch: what was learnt there counts too
             validation = self._validate()
             self._record(self._loss(), validation)
             self._keep(validation)
