@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from math import inf, isfinite
 from typing import Any
@@ -17,15 +18,19 @@ def climb_rungs(
     put_back: Callable[[Any], object],
     rate: float,
     before: float,
+    seconds: float = inf,
 ) -> float:
     """The rate of the lowest rung, but no higher than half of the first that is too high twice.
 
     ``run(rate)`` takes some steps at a rate and returns the loss then, which was ``before`` at the start; ``keep``
-    and ``put_back`` copy what steps change and restore it.
+    and ``put_back`` copy what steps change and restore it. After ``seconds`` no further rung is tried.
     """
+    end = time.perf_counter() + seconds
     lowest, best_rate, edge, failed, rungs = before, rate, inf, False, 0
     good = keep()
     for _ in range(MOST_RUNGS):
+        if time.perf_counter() > end:
+            break
         now = run(rate)
         rungs += 1
         if not isfinite(now) or now > WORSE * lowest:

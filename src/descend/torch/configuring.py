@@ -83,9 +83,11 @@ def configure_batch_size(
         reduction,
         device,
         seed,
+        budget,
     )
     limits = measure_memory(trainer, memory_limit, max(MEMORY_SHARE * budget, LEAST_FOR_MEMORY))
     set_parts(trainer, limits)
+    trainer.look_at_fewer()
     first_loss = trainer.loss_now()
     if target_loss is not None and first_loss <= target_loss:
         raise InputError(

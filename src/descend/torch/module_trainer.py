@@ -10,6 +10,7 @@ from math import inf, isfinite, sqrt
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 from descend.batch_size.rungs import climb_rungs
@@ -37,6 +38,9 @@ RULE_OPTIMIZERS = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adag
 RULE_RATE, RULE_SIZE, RULE_LARGEST = 1e-3, 32, 256
 LOWEST_RATE = 1e-5
 FEWEST_STEPS, ROWS_OF_RUNG = 6, 128
+LADDER_SHARE, LOOK_SHARE = 0.1, 0.005
+"""Of the budget: what a ladder may take, and what a look at the held-out rows."""
+FEWEST_LOOKED_AT = 32
 THREAD_ROUNDS, THREAD_SIZE = 5, 64
 
 
@@ -60,8 +64,10 @@ class ModuleTrainer:
         reduction: str | None = None,
         device: Any = "auto",
         seed: int = 0,
+        budget: float = 30.0,
     ) -> None:
         check_module(module)
+        self.budget = budget
         if hasattr(optimizer, "param_groups"):
             raise InputError(
                 "optimizer is an instance, which goes with one module; pass its class (and optimizer_options), for "
@@ -80,11 +86,11 @@ class ModuleTrainer:
         fraction = None if held is not None else held_out_share(self.rows.num_rows)
         self.trained, held_out = split(self.rows.num_rows, held, fraction, False, seed)
         self.num_rows = self.rows.num_rows if self.trained is None else len(self.trained)
-        if held is not None and held.num_rows > MOST_LOOKED_AT:
-            held_out = range(MOST_LOOKED_AT)
-        self.looked_at = Batches(
-            held or self.rows, None, at_once(1), shuffle=False, device=elsewhere(self.device), rows=held_out
-        )
+        self._look_rows = held or self.rows
+        count = self._look_rows.num_rows if held_out is None else len(held_out)
+        mixed = np.random.default_rng([seed, 4]).permutation(count)[:MOST_LOOKED_AT]
+        self._look_places = mixed if held_out is None else held_out[mixed]
+        self.look_at(len(mixed), at_once(1))
         self.start = self._state()
         self.microbatch: int | None = None
         self.coupled = self._coupling()
@@ -190,6 +196,27 @@ class ModuleTrainer:
         loss = evaluate(self.module, spread(self.module), self.criterion, self.looked_at)
         return loss if isfinite(loss) else inf
 
+    def look_at(self, num_rows: int, rows_at_once: int) -> None:
+        """Looks are at so many of the held-out rows from here on."""
+        self.looked_at = Batches(
+            self._look_rows,
+            None,
+            rows_at_once,
+            shuffle=False,
+            device=elsewhere(self.device),
+            rows=self._look_places[:num_rows],
+        )
+
+    def look_at_fewer(self) -> None:
+        """Leaves out held-out rows where a look at all of them would take too much of the budget."""
+        count, size = self.looked_at.num_rows, self.looked_at.batch_size
+        few = min(FEWEST_LOOKED_AT, count)
+        self.look_at(few, size)
+        started = time.perf_counter()
+        self.loss_now()
+        seconds = (time.perf_counter() - started) / few
+        self.look_at(min(count, max(few, int(LOOK_SHARE * self.budget / max(seconds, 1e-9)))), size)
+
     def put_back(self, state: dict[str, Any]) -> None:
         """Parameters and buffers as they were."""
         self.module.load_state_dict(state)
@@ -222,7 +249,9 @@ class ModuleTrainer:
                     return inf
                 return self.loss_now()
 
-            rate = climb_rungs(run, self._state, self.put_back, LOWEST_RATE, self.loss_now())
+            rate = climb_rungs(
+                run, self._state, self.put_back, LOWEST_RATE, self.loss_now(), LADDER_SHARE * self.budget
+            )
         self.put_back(self.start)
         return rate
 
