@@ -39,6 +39,7 @@ ORDER: list[set[str]] = [
     {"network_fitting"},
     {"comparison", "network_incremental", "table_trainer"},
     {"configuring"},
+    {"torch"},
     {"run_record", "estimator_checks"},
     {"estimator_blocks"},
     {"estimators"},

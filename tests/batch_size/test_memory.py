@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 
 import descend
-from descend.batch_size.memory import Line, Room, find_ceiling, find_room, is_about_memory, peak_of
+from descend.batch_size.memory import Line, Room, find_room, in_children, is_about_memory, peak_of
+from descend.batch_size.memory import find_ceiling as find
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peaks from /proc")
 MEGA = 2**20
+
+
+def find_ceiling(step, num_rows, room):
+    return find(in_children(step, room), num_rows, room)
 
 
 def step(batch_size):
@@ -31,10 +36,13 @@ def test_the_line_is_what_a_step_allocates():
 
 
 def test_no_more_rows_than_there_are():
-    """Where everything fits, the ceiling is every row, and that was run."""
-    ceiling = find_ceiling(step, 100, Room(4000 * MEGA, "a test"))
-    assert ceiling.rows == 100
-    assert 100 in ceiling.peaks
+    """Where everything fits, the ceiling is every row: run where that is near the room, by the line where it is far."""
+    near = find_ceiling(step, 200, Room(200 * MEGA, "a test"))
+    assert near.rows == 200
+    assert 200 in near.peaks
+    far = find_ceiling(step, 200, Room(4000 * MEGA, "a test"))
+    assert far.rows == 200
+    assert 200 not in far.peaks
 
 
 def test_a_step_that_grows_faster_than_its_line_is_run_before_it_is_believed():
