@@ -67,7 +67,9 @@ class Keeper(torch.optim.Optimizer):
         self.seen = [p.grad.clone() for group in self.param_groups for p in group["params"]]
 
 
-def gradients(loss: Any, y: torch.Tensor, module: nn.Module | None = None, **settings: Any) -> tuple[Any, float]:
+def gradients(
+    loss: Any, y: torch.Tensor, module: nn.Module | None = None, **settings: Any
+) -> tuple[Any, float]:
     """The gradient of the full batch as ``fit`` has it, and the loss in the history."""
     module = module or small()
     keeper = Keeper(module.parameters())
@@ -209,7 +211,9 @@ def test_batches_of_many_steps_agree() -> None:
     ends = []
     for microbatch in (None, 3):
         module = small()
-        dt.fit(module, nn.CrossEntropyLoss(), (inputs(), LABELS), batch_size=8, epochs=3, microbatch=microbatch)
+        dt.fit(
+            module, nn.CrossEntropyLoss(), (inputs(), LABELS), batch_size=8, epochs=3, microbatch=microbatch
+        )
         ends.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
     torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=2e-5)
 
@@ -217,7 +221,9 @@ def test_batches_of_many_steps_agree() -> None:
 def test_weights_need_a_loss_of_rows() -> None:
     """Weights with a loss that returns one number and is not PyTorch's are refused; a loss of rows is taken."""
     weights = torch.ones(ROWS)
-    with pytest.raises(InputError, match="weights need a loss for each row, and this one returned one number"):
+    with pytest.raises(
+        InputError, match="weights need a loss for each row, and this one returned one number"
+    ):
         gradients(lambda output, y: (output - y).square().mean(), NUMBERS, weights=weights)
     found, _ = gradients(
         lambda output, y: (output - y).square().mean(1), NUMBERS, weights=weights, reduction="none"

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from descend.batches import WINDOW, Visits, shuffle
-from descend.errors import InputError, TrainingFault
+from descend.errors import InputError, TrainingError
 from descend.torch import Batches
 
 
@@ -178,7 +178,9 @@ def test_arrays_and_tensor_datasets() -> None:
     """Arrays and a TensorDataset give the batches of their tensors."""
     X, y = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30)
     of_arrays = list(Batches(X, y, 7, 1))
-    of_set = list(Batches(TensorDataset(torch.from_numpy(X).float(), torch.from_numpy(y)), batch_size=7, seed=1))
+    of_set = list(
+        Batches(TensorDataset(torch.from_numpy(X).float(), torch.from_numpy(y)), batch_size=7, seed=1)
+    )
     for one, other in zip(of_arrays, of_set, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert of_arrays[0][0].dtype == torch.float32
@@ -191,7 +193,9 @@ def test_an_item_of_another_shape_is_named() -> None:
         def __getitem__(self, row: int) -> Any:
             return torch.zeros(4 if row == 17 else 3), row
 
-    with pytest.raises(TrainingFault, match=r"row 17: the dataset's item is \(4, int\), .* \(3, int\)") as fault:
+    with pytest.raises(
+        TrainingError, match=r"row 17: the dataset's item is \(4, int\), .* \(3, int\)"
+    ) as fault:
         list(Batches(Odd(40), batch_size=8))
     assert fault.value.rows == (17,)
 
@@ -205,7 +209,7 @@ def test_an_item_that_raises_is_named() -> None:
                 raise OSError("no such file: 23.png")
             return super().__getitem__(row)
 
-    with pytest.raises(TrainingFault, match=r"row 23: .*OSError: no such file: 23.png"):
+    with pytest.raises(TrainingError, match=r"row 23: .*OSError: no such file: 23.png"):
         list(Batches(Broken(40), batch_size=8))
 
 

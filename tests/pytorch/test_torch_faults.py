@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import descend.torch as dt
-from descend.errors import DescendError, TrainingFault
+from descend.errors import DescendError, TrainingError
 
 ROWS = 100
 BATCH = 10
@@ -43,9 +43,9 @@ def after(steps: int) -> torch.Tensor:
             done += 1
 
 
-def faulty(module: Any, loss: Any = None, data: Any = None, **settings: Any) -> TrainingFault:
+def faulty(module: Any, loss: Any = None, data: Any = None, **settings: Any) -> TrainingError:
     settings = {"optimizer": torch.optim.SGD, "learning_rate": 0.1, "epochs": 20} | settings
-    with pytest.raises(TrainingFault) as caught:
+    with pytest.raises(TrainingError) as caught:
         dt.fit(module, loss or nn.CrossEntropyLoss(), data or rows(), batch_size=BATCH, **settings)
     return caught.value
 
@@ -74,11 +74,13 @@ class NanAt(nn.Module):
 def test_a_loss_that_is_no_number_is_told_with_its_step(
     value: float, name: str, microbatch: int | None
 ) -> None:
-    """A loss that is nan or infinite at step 100 of 200: step, epoch, batch and rows; the module is that of step 99."""
+    """A loss that is nan or infinite at step 100 of 200 is told with step and rows; the module is that of step 99."""
     module = small()
     fault = faulty(module, NanAt(100, value), microbatch=microbatch)
     assert f"step 100 (epoch 10, batch 10 of 10; rows {of_batch(10, 9)[0]}," in str(fault)
-    assert f"the loss is {name}. The module has the weights of step 99. The rows hold finite numbers" in str(fault)
+    assert f"the loss is {name}. The module has the weights of step 99. The rows hold finite numbers" in str(
+        fault
+    )
     assert (fault.step, fault.epoch, fault.batch, fault.rows) == (100, 10, 10, of_batch(10, 9))
     torch.testing.assert_close(flat(module), after(99), rtol=1e-4, atol=1e-6)
     history: Any = fault.history
@@ -119,12 +121,14 @@ class RaisesAt(nn.Module):
 
 
 def test_a_module_that_raises_is_told_with_its_step() -> None:
-    """A module that raises is told with step, batch, rows, and what it said; the module is that of the step before."""
+    """A module that raises is told with step, rows and what it said; the module is that of the step before."""
     module = RaisesAt(25)
     module.eval()
     fault = faulty(module)
     assert "step 25 (epoch 3, batch 5 of 10; rows" in str(fault)
-    assert "the module raised KeyError: 'attention mask'. The module has the weights of step 24." in str(fault)
+    assert "the module raised KeyError: 'attention mask'. The module has the weights of step 24." in str(
+        fault
+    )
     assert isinstance(fault.__cause__, KeyError)
     assert fault.rows == of_batch(3, 4)
     assert not module.training
@@ -149,7 +153,9 @@ def test_an_item_of_another_shape_is_told_with_row_and_step() -> None:
     """A dataset's item of another shape is told with its row and the step that needed it."""
     fault = faulty(small(), data=Items(42, (torch.zeros(7), torch.tensor(0))))
     assert fault.rows == (42,)
-    assert "row 42: the dataset's item is (7, a number), the others of the batch are (6, a number)" in str(fault)
+    assert "row 42: the dataset's item is (7, a number), the others of the batch are (6, a number)" in str(
+        fault
+    )
     assert f"step {fault.step} (epoch 1, batch {fault.step} of 10" in str(fault)
     assert 42 in of_batch(1, fault.step - 1)
 
@@ -193,7 +199,10 @@ def test_an_optimizer_that_raises_leaves_a_whole_module() -> None:
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (lambda output, y: nn.functional.cross_entropy(output.detach(), y), "computed from the module's output"),
+        (
+            lambda output, y: nn.functional.cross_entropy(output.detach(), y),
+            "computed from the module's output",
+        ),
         (lambda output, y: 1.0, "the loss returned a float"),
     ],
 )

@@ -144,7 +144,9 @@ def test_validation_loss_is_that_of_evaluation_mode(reduction: str) -> None:
 def test_early_stopping_gives_the_best_module_back() -> None:
     """With nothing set a run ends by validation, and the module is the best that validation saw."""
     X, y = rows(300)
-    y = torch.where(torch.arange(300) % 4 == 0, torch.arange(300) // 4 % 3, y)  # a quarter is noise: it overfits
+    y = torch.where(
+        torch.arange(300) % 4 == 0, torch.arange(300) // 4 % 3, y
+    )  # a quarter is noise: it overfits
     module = small()
     history = dt.fit(module, nn.CrossEntropyLoss(), (X, y), learning_rate=0.03)
     assert history.stopped == "early_stopping"
@@ -164,7 +166,9 @@ def test_a_module_that_only_gets_worse_is_given_back_as_it_was() -> None:
     module = small()
     dt.fit(module, nn.CrossEntropyLoss(), (X, y), epochs=20, learning_rate=0.01)
     before = flat(module)
-    history = dt.fit(module, nn.CrossEntropyLoss(), (X, (y + 1) % 3), epochs=8, early_stopping=True, validation=(X, y))
+    history = dt.fit(
+        module, nn.CrossEntropyLoss(), (X, (y + 1) % 3), epochs=8, early_stopping=True, validation=(X, y)
+    )
     assert torch.equal(flat(module), before)
     assert history.last["validation_loss"] == history["validation_loss"][0]
 
@@ -208,7 +212,15 @@ def test_schedules_of_pytorch_and_of_descend() -> None:
     """A scheduler moves the rates after every epoch, or after every step; a name is descend's schedule."""
     per_epoch, per_step, by_name = [
         dt.fit(
-            small(), nn.CrossEntropyLoss(), rows(), torch.optim.SGD, 30, learning_rate=0.1, epochs=4, schedule=schedule, schedule_every=every
+            small(),
+            nn.CrossEntropyLoss(),
+            rows(),
+            torch.optim.SGD,
+            30,
+            learning_rate=0.1,
+            epochs=4,
+            schedule=schedule,
+            schedule_every=every,
         )["learning_rate"]
         for schedule, every in (
             (lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.1), "epoch"),
@@ -387,7 +399,13 @@ def test_half_precision_on_the_cpu() -> None:
     for precision in ("float32", "bf16", "fp16"):
         module = small()
         history = dt.fit(
-            module, nn.CrossEntropyLoss(), rows(), epochs=3, learning_rate=0.01, precision=precision, device="cpu"
+            module,
+            nn.CrossEntropyLoss(),
+            rows(),
+            epochs=3,
+            learning_rate=0.01,
+            precision=precision,
+            device="cpu",
         )
         losses.append(history.last["loss"])
         assert flat(module).dtype == torch.float32

@@ -11,8 +11,8 @@ except ImportError as error:
         "descend.torch needs PyTorch, which is not installed; install it with: pip install 'descend[torch]'"
     ) from error
 
-from descend.errors import TrainingFault
+from descend.errors import TrainingError
 from descend.torch.batches import Batches
 from descend.torch.fitting import fit
 
-__all__ = ["Batches", "TrainingFault", "fit"]
+__all__ = ["Batches", "TrainingError", "fit"]

@@ -55,7 +55,7 @@ class Checkpoint:
             raise InputError(f"checkpoint {str(self.folder)!r} cannot be made: {error.strerror}") from error
         if self.path.exists() and not resume:
             raise InputError(
-                f"checkpoint {str(self.folder)!r} holds a run already; pass resume=True to go on from it, or another folder"
+                f"checkpoint {str(self.folder)!r} holds a run already; pass resume=True to go on, or another folder"
             )
 
     def save(self, watch: Watch) -> None:
@@ -67,7 +67,7 @@ class Checkpoint:
         watch.place.doing = DATA
 
     def load(self, watch: Watch) -> bool:
-        """Goes back to where the run was; False where there is none yet. Raises ``InputError`` where it is another's."""
+        """Goes back to where the run was; False where there is none. Raises ``InputError`` for another's."""
         if not self.path.exists():
             return False
         try:

@@ -1,4 +1,4 @@
-"""Where and how a module is run: device, precision, compiling. What cannot be had is said, or refused where asked for."""
+"""Where and how a module is run: device, precision, compiling. What cannot be had is said, or refused."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from descend.errors import InputError, TrainingFault
+from descend.errors import InputError, TrainingError
 from descend.history import History
 from descend.settings import most_epochs
 from descend.torch.batches import Batches
@@ -87,33 +87,33 @@ def fit(
     module's several inputs. Arrays' floats get the module's type; tensors are taken as they are. ``weights`` (n,):
     weight 2 counts like the row twice.
 
-    ``optimizer``: a class of ``torch.optim`` (Adam if none is named), with ``learning_rate``, ``optimizer_options`` and
-    ``parameter_groups`` (PyTorch's, or a callable of the module); a callable of parameters; or an instance.
-    ``schedule``: a callable of the optimizer that returns a scheduler of PyTorch, moved each ``schedule_every`` (``epoch``
-    or ``step``), or the name of one of descend's. ``clip``: the gradient's largest norm.
+    ``optimizer``: a class of ``torch.optim`` (Adam if none is named), with ``learning_rate``, ``optimizer_options``
+    and ``parameter_groups`` (PyTorch's, or a callable of the module); a callable of parameters; or an instance.
+    ``schedule``: a callable of the optimizer that returns a scheduler of PyTorch, moved each ``schedule_every``
+    (``epoch`` or ``step``), or the name of one of descend's. ``clip``: the gradient's largest norm.
 
-    ``epochs`` and ``seconds`` end the run. Where neither is given, it ends when a tenth of the rows, held out, has not
-    been predicted better for ``n_iter_no_change`` epochs (and 50 steps, and a 25th of the run), and the best module is
-    put back: ``early_stopping``. ``validation``: rows to see that on, (X, y) or a dataset; ``validation_fraction``: held
-    out of ``data``.
+    ``epochs`` and ``seconds`` end the run. Where neither is given, it ends when a tenth of the rows, held out, has
+    not been predicted better for ``n_iter_no_change`` epochs (and 50 steps, and a 25th of the run), and the best
+    module is put back: ``early_stopping``. ``validation``: rows to see that on, (X, y) or a dataset;
+    ``validation_fraction``: held out of ``data``.
 
-    ``microbatch``: rows that go through the module at once; larger batches go in parts, and the gradient is the batch's.
-    A module in which rows of a batch depend on one another is refused then. Of a loss that is not PyTorch's nothing is
-    assumed, at the price of a second pass; ``reduction`` (``mean`` or ``sum`` over rows) saves that.
+    ``microbatch``: rows that go through the module at once; larger batches go in parts, and the gradient is the
+    batch's. A module in which rows of a batch depend on one another is refused then. Of a loss that is not PyTorch's
+    nothing is assumed, at the price of a second pass; ``reduction`` (``mean`` or ``sum`` over rows) saves that.
 
     ``device``: ``auto``, or one of PyTorch's. ``precision``: ``float32`` (as the module is), ``bf16``, ``fp16``.
-    ``compile``: through ``torch.compile``; ``auto`` on GPUs alone. What cannot be had and is not insisted upon becomes a
-    line of ``history.notes``.
+    ``compile``: through ``torch.compile``; ``auto`` on GPUs alone. What cannot be had and is not insisted upon
+    becomes a line of ``history.notes``.
 
-    ``checkpoint``: a folder, written every ``checkpoint_seconds`` and when the run ends; ``resume`` goes on from it, to
-    the batch. ``seed``: the order of rows and PyTorch's random numbers while it trains; the caller's stay as they were.
-    A module that is in evaluation mode is trained in training mode; layers of a module in training mode that are not
-    are left so (frozen). Modes are put back.
+    ``checkpoint``: a folder, written every ``checkpoint_seconds`` and when the run ends; ``resume`` goes on from it,
+    to the batch. ``seed``: the order of rows and PyTorch's random numbers while it trains; the caller's stay as they
+    were. A module that is in evaluation mode is trained in training mode; layers of a module in training mode that
+    are not are left so (frozen). Modes are put back.
 
     The history's ``loss`` is the mean over the batches of the epoch so far, each before its step. Raises
-    ``InputError`` before anything is trained, ``TrainingFault`` where a step fails: it has the step, the rows, and the
-    history; the module is left as it was before that step, or where that cannot be, as the last copy. Ctrl-C waits for
-    the step, writes the checkpoint, and goes on as ``KeyboardInterrupt``.
+    ``InputError`` before anything is trained, ``TrainingError`` where a step fails: it has the step, the rows, and
+    the history; the module is left as it was before that step, or where that cannot be, as the last copy. Ctrl-C
+    waits for the step, writes the checkpoint, and goes on as ``KeyboardInterrupt``.
     """
     check_module(module)
     check_numbers(
@@ -201,7 +201,7 @@ def run(pieces: Pieces, batches: Batches, schedules: Schedule, watch: Watch) -> 
         watch.history.stopped = "diverged" if isinstance(error, NotFiniteError) else "fault"
         if fault is error:
             raise
-        if isinstance(fault, TrainingFault):
+        if isinstance(fault, TrainingError):
             fault.history = watch.history
         raise fault from error
     except KeyboardInterrupt:
