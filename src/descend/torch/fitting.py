@@ -33,7 +33,7 @@ from descend.torch.interrupts import interrupts_wait
 from descend.torch.modes import random_numbers, training_mode
 from descend.torch.optimizers import Schedule, make_optimizer
 from descend.torch.progress import Progress
-from descend.torch.rows import as_rows, mapped
+from descend.torch.rows import TensorRows, as_rows, mapped
 from descend.torch.steps import CALLBACK, UPDATE, NotFiniteError, Pieces, Place, make_step, unique
 from descend.torch.training import train
 from descend.torch.watching import Watch
@@ -140,11 +140,13 @@ def fit(
         made = make_optimizer(module, optimizer, learning_rate, optimizer_options, parameter_groups)
         move_state(made, device)
         schedules = Schedule(made, schedule, schedule_every, epochs and epochs * len(batches))
-        X = first_rows(batches, trained, microbatch, device)
         if microbatch is not None and microbatch < batches.batch_size:
-            refuse_coupled(module, X, lambda layers, x: spread(layers)(x))
-        called = choose_call(module, compile, device, X, notes)
-        call = in_precision(spread(called) if isinstance(X, tuple) else called, device, dtype)
+            few = first_rows(batches, trained, min(microbatch, TRIED_ROWS), device)
+            refuse_coupled(module, few, lambda layers, X: spread(layers)(X))
+        sizes = piece_sizes(batches.num_rows, batches.batch_size, microbatch)
+        tried = (first_rows(batches, trained, size, device) for size in sizes)
+        called = choose_call(module, compile, device, tried, notes)
+        call = in_precision(spread(called) if may_be_several(rows) else called, device, dtype)
         judge = in_the_same(criterion, device, dtype)
         watch = Watch(
             module,
@@ -227,11 +229,28 @@ def with_gradients(module: Any, optimizer: Any) -> tuple[Any, ...]:
     return unique((*held, *(p for p in module.parameters() if p.requires_grad)))
 
 
-def first_rows(batches: Batches, rows: Any, microbatch: int | None, device: torch.device) -> Any:
-    """X of a few rows that train, on the device: to try the module on."""
+def first_rows(batches: Batches, rows: Any, count: int, device: torch.device) -> Any:
+    """X of the first ``count`` rows that train, on the device: to try the module on."""
     few = range(batches.source.num_rows) if rows is None else rows
-    X = batches.fetch(few[: min(microbatch or 1, TRIED_ROWS)])[0]
+    X = batches.fetch(few[:count])[0]
     return mapped(lambda part: part.to(device), X)
+
+
+def piece_sizes(num_rows: int, batch_size: int, microbatch: int | None) -> list[int]:
+    """How many rows go through the module together, every number that an epoch has, the largest first.
+
+    >>> piece_sizes(1000, 64, None), piece_sizes(1000, 64, 48)
+    ([64, 40], [48, 40, 16])
+    """
+    limit = min(microbatch or batch_size, batch_size)
+    last = num_rows % batch_size
+    sizes = {limit, batch_size % limit, min(limit, last), last % limit}
+    return sorted(sizes - {0}, reverse=True)
+
+
+def may_be_several(rows: Any) -> bool:
+    """Whether X can be a tuple of inputs; what a dataset's items are is not known yet."""
+    return not isinstance(rows, TensorRows) or isinstance(rows.parts[0], tuple)
 
 
 def elsewhere(device: torch.device) -> torch.device | None:
