@@ -1,6 +1,7 @@
 """The order of the package, read out of its source: imports point one way along it."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -124,6 +125,15 @@ def test_imports_point_one_way(path: Path) -> None:
             continue
         assert RANK[target] < RANK[part], f"{path}:{line}: {part} imports {target}, which stands after it"
         assert target in ONLY.get(part, RANK), f"{path}:{line}: {part} must not import {target}"
+
+
+def test_the_extra_is_named_where_pytorch_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PyTorch, importing descend.torch says which extra to install."""
+    for name in [name for name in sys.modules if name.startswith("descend.torch")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"pip install 'descend\[torch\]'"):
+        importlib.import_module("descend.torch")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@
     │   ├── ColumnError       columns or values that cannot be used
     │   └── ModelFileError    a model or run file that is damaged or not one
     ├── DivergenceError       training that left the numbers; also an ArithmeticError
-    └── TrainingFault         a step that the caller's own module, loss or data could not take; also a RuntimeError
+    └── TrainingError         a step that the caller's own module, loss or data could not take; also a RuntimeError
 
 A message names what is wrong, the value received, what is accepted, and what to try.
 The command line prints it as one line and leaves with status 2 (1 for a run that failed).
@@ -37,7 +37,7 @@ class DivergenceError(DescendError, ArithmeticError):
     """Training left the range of the numbers; raised only where a caller asks for it."""
 
 
-class TrainingFault(DescendError, RuntimeError):
+class TrainingError(DescendError, RuntimeError):
     """A step that the caller's own module, loss, data or optimizer could not take, or whose loss is no number.
 
     ``step`` counts updates from 1, ``epoch`` from 1, ``batch`` from 1 inside its epoch; ``rows`` are the row numbers

@@ -36,7 +36,7 @@ def test_the_line_is_what_a_step_allocates():
 
 
 def test_no_more_rows_than_there_are():
-    """Where everything fits, the ceiling is every row: run where that is near the room, by the line where it is far."""
+    """Where everything fits, the ceiling is every row: run where that is near the room, by the line where far."""
     near = find_ceiling(step, 200, Room(200 * MEGA, "a test"))
     assert near.rows == 200
     assert 200 in near.peaks

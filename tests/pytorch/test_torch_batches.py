@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from descend.batches import WINDOW, Visits, shuffle
-from descend.errors import InputError, TrainingFault
+from descend.errors import InputError, TrainingError
 from descend.torch import Batches
 
 
@@ -194,7 +194,7 @@ def test_an_item_of_another_shape_is_named() -> None:
             return torch.zeros(4 if row == 17 else 3), row
 
     with pytest.raises(
-        TrainingFault, match=r"row 17: the dataset's item is \(4, int\), .* \(3, int\)"
+        TrainingError, match=r"row 17: the dataset's item is \(4, int\), .* \(3, int\)"
     ) as fault:
         list(Batches(Odd(40), batch_size=8))
     assert fault.value.rows == (17,)
@@ -209,7 +209,7 @@ def test_an_item_that_raises_is_named() -> None:
                 raise OSError("no such file: 23.png")
             return super().__getitem__(row)
 
-    with pytest.raises(TrainingFault, match=r"row 23: .*OSError: no such file: 23.png"):
+    with pytest.raises(TrainingError, match=r"row 23: .*OSError: no such file: 23.png"):
         list(Batches(Broken(40), batch_size=8))
 
 

@@ -1,8 +1,8 @@
-"""The face for PyTorch users: ``fit`` trains their module, ``Batches`` takes a DataLoader's place,
-``configure_batch_size`` says which batch size and learning rate.
+"""The face for PyTorch users: ``fit`` trains their module, ``Batches`` takes a DataLoader's place.
 
-Module, loss, optimizer class and data are used as they are; nothing has to inherit from anything. Needs the extra
-``descend[torch]``; nothing else of descend imports PyTorch.
+``configure_batch_size`` says which batch size and which learning rate. Module, loss, optimizer class and data are
+used as they are; nothing has to inherit from anything. Needs the extra ``descend[torch]``; nothing else of descend
+imports PyTorch, but for what makes modules of trained models.
 """
 
 try:
@@ -12,9 +12,9 @@ except ImportError as error:
         "descend.torch needs PyTorch, which is not installed; install it with: pip install 'descend[torch]'"
     ) from error
 
-from descend.errors import TrainingFault
+from descend.errors import TrainingError
 from descend.torch.batches import Batches
 from descend.torch.configuring import configure_batch_size
 from descend.torch.fitting import fit
 
-__all__ = ["Batches", "TrainingFault", "configure_batch_size", "fit"]
+__all__ = ["Batches", "TrainingError", "configure_batch_size", "fit"]

@@ -30,8 +30,8 @@ class Batches:
     ``X``, ``y``: tensors or arrays of n rows, or a map-style dataset as ``X`` alone. ``weights`` (n,): handed out as
     the third of each batch. ``batch_size``: rows in a batch, or ``"full"``. ``seed``: the order of epoch e follows
     from (seed, e) alone; epochs count from 1. ``shuffle=False``: rows as they lie. ``drop_last``: leaves out a last
-    batch that is not whole. ``device``: where batches are handed out; on a GPU tensors that fit are moved once, others
-    are copied out of pinned memory one block ahead.
+    batch that is not whole. ``device``: where batches are handed out; on a GPU tensors that fit are moved once,
+    others are copied out of pinned memory one block ahead.
 
     A batch may be kept: its memory is never written again. Raises ``InputError`` naming what does not fit.
 
@@ -101,7 +101,7 @@ class Batches:
         for name, value in self._identity().items():
             if state.get(name) != value:
                 raise InputError(
-                    f"the state is of {name} {state.get(name)!r}, these batches have {value!r}; make them as they were"
+                    f"the state is of {name} {state.get(name)!r}, these batches have {value!r}; make them alike"
                 )
         self.epoch, self.position, self._goes_on = int(state["epoch"]), int(state["position"]), True
         if self.position >= len(self):

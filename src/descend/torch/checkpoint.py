@@ -55,7 +55,7 @@ class Checkpoint:
             raise InputError(f"checkpoint {str(self.folder)!r} cannot be made: {error.strerror}") from error
         if self.path.exists() and not resume:
             raise InputError(
-                f"checkpoint {str(self.folder)!r} holds a run already; pass resume=True to go on from it, or another folder"
+                f"checkpoint {str(self.folder)!r} holds a run already; pass resume=True to go on, or another folder"
             )
 
     def save(self, watch: Watch) -> None:
@@ -67,7 +67,7 @@ class Checkpoint:
         watch.place.doing = DATA
 
     def load(self, watch: Watch) -> bool:
-        """Goes back to where the run was; False where there is none yet. Raises ``InputError`` where it is another's."""
+        """Goes back to where the run was; False where there is none. Raises ``InputError`` for another's."""
         if not self.path.exists():
             return False
         try:
@@ -86,8 +86,8 @@ class Checkpoint:
             raise InputError(
                 f"checkpoint {str(self.path)!r} is of a module of other layers; pass the module that it is of"
             )
+        self._load_optimizer(state["optimizer_class"], state["optimizer"])
         restore(self.module, state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
@@ -95,12 +95,24 @@ class Checkpoint:
         _put_back(watch, state["watch"])
         return True
 
+    def _load_optimizer(self, kind: str, state: dict[str, Any]) -> None:
+        own = type(self.optimizer).__qualname__
+        try:
+            if kind != own:
+                raise ValueError(f"that is {kind}, this is {own}")
+            self.optimizer.load_state_dict(state)
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"checkpoint {str(self.path)!r} is of another optimizer: {error}; pass the optimizer that it is of"
+            ) from error
+
     def _state(self, watch: Watch) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "version": VERSION,
             "module": copied(self.module),
             "optimizer": self.optimizer.state_dict(),
+            "optimizer_class": type(self.optimizer).__qualname__,
             "schedule": self.schedule.state_dict(),
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "random": _random_states(),

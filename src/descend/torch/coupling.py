@@ -49,9 +49,9 @@ def refuse_coupled(module: Any, X: Any, call: Callable[[Any, Any], Any]) -> None
 
 def _refusal(what: str) -> InputError:
     return InputError(
-        f"microbatch: {what}, so the gradient of a batch cannot be put together from parts; pass microbatch=None, take "
-        "a smaller batch_size, or a layer that sees each row alone (GroupNorm, LayerNorm), or freeze it (layer.eval() "
-        "in a module that is in training mode)"
+        f"microbatch: {what}, so the gradient of a batch cannot be put together from parts; pass microbatch=None, "
+        "take a smaller batch_size, or a layer that sees each row alone (GroupNorm, LayerNorm), or freeze it "
+        "(layer.eval() in a module that is in training mode)"
     )
 
 

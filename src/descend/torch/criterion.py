@@ -2,7 +2,8 @@
 
 ``mean`` divides by what the loss says counts: rows, or with class weights and ``ignore_index`` the weights of the
 targets that are not ignored. A loss that is known here is called as it is where a batch is one piece; in parts it is
-called with the same settings, each part times its share of the divisor. Of a loss that is not known nothing is assumed.
+called with the same settings, and each part divided by the batch's divisor. Of a loss that is not known nothing is
+assumed.
 """
 
 from __future__ import annotations
@@ -129,8 +130,8 @@ class Criterion:
 
 
 _NO_ROWS = (
-    "weights need a loss for each row, and this one returned {}; pass a loss of torch.nn, or one that returns a tensor "
-    'with an entry for each row (reduction="none")'
+    "weights need a loss for each row, and this one returned {}; pass a loss of torch.nn, or one that returns a "
+    'tensor with an entry for each row (reduction="none")'
 )
 
 

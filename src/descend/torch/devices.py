@@ -1,9 +1,9 @@
-"""Where and how a module is run: device, precision, compiling. What cannot be had is said, or refused where asked for."""
+"""Where and how a module is run: device, precision, compiling. What cannot be had is said, or refused."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from descend.errors import InputError, one_of
 from descend.torch.coupling import Trial
-from descend.torch.rows import mapped, named
+from descend.torch.rows import named
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -105,8 +105,10 @@ def in_precision(function: Callable[..., Any], device: torch.device, dtype: torc
     return function if dtype is None else torch.autocast(device.type, dtype=dtype)(function)
 
 
-def choose_call(module: Any, compile: bool | str, device: torch.device, X: Any, notes: list[str]) -> Any:
-    """How the module is called: itself, or compiled where that works on the first batch ``X``."""
+def choose_call(
+    module: Any, compile: bool | str, device: torch.device, tried: Iterable[Any], notes: list[str]
+) -> Any:
+    """How the module is called: itself, or compiled where that works on ``tried``, an X of each size that comes."""
     if compile not in (True, False, "auto"):
         raise InputError(f'compile is {compile!r}; True, False or "auto" is needed')
     if compile == "auto" and device.type != "cuda":
@@ -119,9 +121,10 @@ def choose_call(module: Any, compile: bool | str, device: torch.device, X: Any, 
     compiled = torch.compile(module)
     try:
         with Trial(module, without_dropout=False):
-            output = spread(compiled)(mapped(lambda part: part.to(device), X))
-            if isinstance(output, torch.Tensor):
-                output.sum().backward()  # the way back is compiled when it is first taken
+            for X in tried:
+                output = spread(compiled)(X)
+                if isinstance(output, torch.Tensor):
+                    output.sum().backward()  # the way back is compiled when it is first taken
     except Exception as error:
         notes.append(f"compile: not compiled, {named(error)}")
         return module

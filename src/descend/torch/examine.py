@@ -44,8 +44,8 @@ def _same_shape(output: torch.Tensor, y: torch.Tensor) -> None:
             hint = ": PyTorch would compare every row with every other" if output.dim() != y.dim() else ""
             hint += f"; pass y.reshape({', '.join(map(str, (-1, *output.shape[1:])))})"
         raise InputError(
-            f"the module's output has the shape {tuple(output.shape)} and y {tuple(y.shape)} in the first batch; this "
-            f"loss needs the same{hint or '; give both the same columns'}"
+            f"the module's output has the shape {tuple(output.shape)} and y {tuple(y.shape)} in the first batch; "
+            f"this loss needs the same{hint or '; give both the same columns'}"
         )
     if not y.is_floating_point() or (y.dtype == torch.float64 and output.dtype != torch.float64):
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from descend.errors import InputError, TrainingFault
+from descend.errors import InputError, TrainingError
 from descend.torch.batches import Batches
 from descend.torch.criterion import BY_CLASS, Criterion
 from descend.torch.examine import first_outside, outside
@@ -45,14 +45,14 @@ def fault_of(
     criterion: Criterion,
     output_classes: int | None,
     kept: str,
-) -> TrainingFault | InputError:
+) -> TrainingError | InputError:
     """The error to raise for ``error``. ``kept``: which module is left behind."""
     if isinstance(error, InputError) and place.step == 0:
         return error
     inside = place.doing in (DATA, MODULE, LOSS, BACKWARD, UPDATE)
     step, position = place.step + inside, place.batch
     rows = tuple(batches.rows_of(position)) if inside and position < len(batches) else ()
-    if isinstance(error, TrainingFault) and error.rows:
+    if isinstance(error, TrainingError) and error.rows:
         rows = error.rows
         what, advice = str(error), ""
     elif isinstance(error, NotFiniteError):
@@ -64,7 +64,7 @@ def fault_of(
     if not inside:
         where = f"after step {step} (epoch {place.epoch})"
     text = f"{where}: {what}. {kept}" + (f" {advice}" if advice else "")
-    return TrainingFault(text, step=step, epoch=place.epoch, batch=position + 1, rows=rows)
+    return TrainingError(text, step=step, epoch=place.epoch, batch=position + 1, rows=rows)
 
 
 def _shown(rows: tuple[int, ...]) -> str:
@@ -85,8 +85,8 @@ def _not_finite(
         rows,
         what,
         (
-            "The rows hold finite numbers: take a lower learning rate, clip=1.0, scaled columns, or look for a logarithm, "
-            "root or division of 0 in module and loss."
+            "The rows hold finite numbers: take a lower learning rate, clip=1.0, scaled columns, or look for a "
+            "logarithm, root or division of 0 in module and loss."
         ),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from descend.errors import InputError, TrainingFault
+from descend.errors import InputError, TrainingError
 from descend.history import History
 from descend.settings import most_epochs
 from descend.torch.batches import Batches
@@ -33,7 +33,7 @@ from descend.torch.interrupts import interrupts_wait
 from descend.torch.modes import random_numbers, training_mode
 from descend.torch.optimizers import Schedule, make_optimizer
 from descend.torch.progress import Progress
-from descend.torch.rows import as_rows, mapped
+from descend.torch.rows import TensorRows, as_rows, mapped
 from descend.torch.steps import CALLBACK, UPDATE, NotFiniteError, Pieces, Place, make_step, unique
 from descend.torch.training import train
 from descend.torch.watching import Watch
@@ -87,33 +87,33 @@ def fit(
     module's several inputs. Arrays' floats get the module's type; tensors are taken as they are. ``weights`` (n,):
     weight 2 counts like the row twice.
 
-    ``optimizer``: a class of ``torch.optim`` (Adam if none is named), with ``learning_rate``, ``optimizer_options`` and
-    ``parameter_groups`` (PyTorch's, or a callable of the module); a callable of parameters; or an instance.
-    ``schedule``: a callable of the optimizer that returns a scheduler of PyTorch, moved each ``schedule_every`` (``epoch``
-    or ``step``), or the name of one of descend's. ``clip``: the gradient's largest norm.
+    ``optimizer``: a class of ``torch.optim`` (Adam if none is named), with ``learning_rate``, ``optimizer_options``
+    and ``parameter_groups`` (PyTorch's, or a callable of the module); a callable of parameters; or an instance.
+    ``schedule``: a callable of the optimizer that returns a scheduler of PyTorch, moved each ``schedule_every``
+    (``epoch`` or ``step``), or the name of one of descend's. ``clip``: the gradient's largest norm.
 
-    ``epochs`` and ``seconds`` end the run. Where neither is given, it ends when a tenth of the rows, held out, has not
-    been predicted better for ``n_iter_no_change`` epochs (and 50 steps, and a 25th of the run), and the best module is
-    put back: ``early_stopping``. ``validation``: rows to see that on, (X, y) or a dataset; ``validation_fraction``: held
-    out of ``data``.
+    ``epochs`` and ``seconds`` end the run. Where neither is given, it ends when a tenth of the rows, held out, has
+    not been predicted better for ``n_iter_no_change`` epochs (and 50 steps, and a 25th of the run), and the best
+    module is put back: ``early_stopping``. ``validation``: rows to see that on, (X, y) or a dataset;
+    ``validation_fraction``: held out of ``data``.
 
-    ``microbatch``: rows that go through the module at once; larger batches go in parts, and the gradient is the batch's.
-    A module in which rows of a batch depend on one another is refused then. Of a loss that is not PyTorch's nothing is
-    assumed, at the price of a second pass; ``reduction`` (``mean`` or ``sum`` over rows) saves that.
+    ``microbatch``: rows that go through the module at once; larger batches go in parts, and the gradient is the
+    batch's. A module in which rows of a batch depend on one another is refused then. Of a loss that is not PyTorch's
+    nothing is assumed, at the price of a second pass; ``reduction`` (``mean`` or ``sum`` over rows) saves that.
 
     ``device``: ``auto``, or one of PyTorch's. ``precision``: ``float32`` (as the module is), ``bf16``, ``fp16``.
-    ``compile``: through ``torch.compile``; ``auto`` on GPUs alone. What cannot be had and is not insisted upon becomes a
-    line of ``history.notes``.
+    ``compile``: through ``torch.compile``; ``auto`` on GPUs alone. What cannot be had and is not insisted upon
+    becomes a line of ``history.notes``.
 
-    ``checkpoint``: a folder, written every ``checkpoint_seconds`` and when the run ends; ``resume`` goes on from it, to
-    the batch. ``seed``: the order of rows and PyTorch's random numbers while it trains; the caller's stay as they were.
-    A module that is in evaluation mode is trained in training mode; layers of a module in training mode that are not
-    are left so (frozen). Modes are put back.
+    ``checkpoint``: a folder, written every ``checkpoint_seconds`` and when the run ends; ``resume`` goes on from it,
+    to the batch. ``seed``: the order of rows and PyTorch's random numbers while it trains; the caller's stay as they
+    were. A module that is in evaluation mode is trained in training mode; layers of a module in training mode that
+    are not are left so (frozen). Modes are put back.
 
     The history's ``loss`` is the mean over the batches of the epoch so far, each before its step. Raises
-    ``InputError`` before anything is trained, ``TrainingFault`` where a step fails: it has the step, the rows, and the
-    history; the module is left as it was before that step, or where that cannot be, as the last copy. Ctrl-C waits for
-    the step, writes the checkpoint, and goes on as ``KeyboardInterrupt``.
+    ``InputError`` before anything is trained, ``TrainingError`` where a step fails: it has the step, the rows, and
+    the history; the module is left as it was before that step, or where that cannot be, as the last copy. Ctrl-C
+    waits for the step, writes the checkpoint, and goes on as ``KeyboardInterrupt``.
     """
     check_module(module)
     check_numbers(
@@ -140,11 +140,13 @@ def fit(
         made = make_optimizer(module, optimizer, learning_rate, optimizer_options, parameter_groups)
         move_state(made, device)
         schedules = Schedule(made, schedule, schedule_every, epochs and epochs * len(batches))
-        X = first_rows(batches, trained, microbatch, device)
         if microbatch is not None and microbatch < batches.batch_size:
-            refuse_coupled(module, X, lambda layers, x: spread(layers)(x))
-        called = choose_call(module, compile, device, X, notes)
-        call = in_precision(spread(called) if isinstance(X, tuple) else called, device, dtype)
+            few = first_rows(batches, trained, min(microbatch, TRIED_ROWS), device)
+            refuse_coupled(module, few, lambda layers, X: spread(layers)(X))
+        sizes = piece_sizes(batches.num_rows, batches.batch_size, microbatch)
+        tried = (first_rows(batches, trained, size, device) for size in sizes)
+        called = choose_call(module, compile, device, tried, notes)
+        call = in_precision(spread(called) if may_be_several(rows) else called, device, dtype)
         judge = in_the_same(criterion, device, dtype)
         watch = Watch(
             module,
@@ -201,7 +203,7 @@ def run(pieces: Pieces, batches: Batches, schedules: Schedule, watch: Watch) -> 
         watch.history.stopped = "diverged" if isinstance(error, NotFiniteError) else "fault"
         if fault is error:
             raise
-        if isinstance(fault, TrainingFault):
+        if isinstance(fault, TrainingError):
             fault.history = watch.history
         raise fault from error
     except KeyboardInterrupt:
@@ -227,11 +229,28 @@ def with_gradients(module: Any, optimizer: Any) -> tuple[Any, ...]:
     return unique((*held, *(p for p in module.parameters() if p.requires_grad)))
 
 
-def first_rows(batches: Batches, rows: Any, microbatch: int | None, device: torch.device) -> Any:
-    """X of a few rows that train, on the device: to try the module on."""
+def first_rows(batches: Batches, rows: Any, count: int, device: torch.device) -> Any:
+    """X of the first ``count`` rows that train, on the device: to try the module on."""
     few = range(batches.source.num_rows) if rows is None else rows
-    X = batches.fetch(few[: min(microbatch or 1, TRIED_ROWS)])[0]
+    X = batches.fetch(few[:count])[0]
     return mapped(lambda part: part.to(device), X)
+
+
+def piece_sizes(num_rows: int, batch_size: int, microbatch: int | None) -> list[int]:
+    """How many rows go through the module together, every number that an epoch has, the largest first.
+
+    >>> piece_sizes(1000, 64, None), piece_sizes(1000, 64, 48)
+    ([64, 40], [48, 40, 16])
+    """
+    limit = min(microbatch or batch_size, batch_size)
+    last = num_rows % batch_size
+    sizes = {limit, batch_size % limit, min(limit, last), last % limit}
+    return sorted(sizes - {0}, reverse=True)
+
+
+def may_be_several(rows: Any) -> bool:
+    """Whether X can be a tuple of inputs; what a dataset's items are is not known yet."""
+    return not isinstance(rows, TensorRows) or isinstance(rows.parts[0], tuple)
 
 
 def elsewhere(device: torch.device) -> torch.device | None:

@@ -15,7 +15,7 @@ import torch
 
 from descend.batch_size.rungs import climb_rungs
 from descend.batch_size.trainer import Look
-from descend.errors import InputError, TrainingFault
+from descend.errors import InputError, TrainingError
 from descend.torch.batches import Batches
 from descend.torch.checks import check_module, float_type, split
 from descend.torch.coupling import refuse_coupled
@@ -186,7 +186,7 @@ class ModuleTrainer:
                 device=self.device,
                 callbacks=[follow],
             )
-        except TrainingFault as fault:
+        except TrainingError as fault:
             if getattr(fault.history, "stopped", "") != "diverged":
                 raise
             look(Look(last.seconds, last.rows, last.updates, inf))

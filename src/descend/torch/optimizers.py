@@ -32,8 +32,8 @@ def make_optimizer(
     """An optimizer over the module's parameters.
 
     ``optimizer``: a class, a callable that takes parameters, or an instance over the module's own; None is Adam.
-    ``groups``: parameter groups as PyTorch has them, or a callable of the module that returns them. Where the class has
-    a fused kernel it is taken, unless ``options`` say otherwise.
+    ``groups``: parameter groups as PyTorch has them, or a callable of the module that returns them. Where the class
+    has a fused kernel it is taken, unless ``options`` say otherwise.
     """
     own = [p for p in module.parameters() if p.requires_grad]
     if not own:
@@ -77,7 +77,7 @@ def _made(optimizer: Any, parameters: Sequence[Any], settings: dict[str, Any]) -
         raise InputError(f"optimizer {name} could not be made with {told}: {named(error)}") from error
     if not hasattr(made, "step") or not hasattr(made, "param_groups"):
         raise InputError(
-            f"optimizer returned a {type(made).__name__}, which has no step and param_groups; pass one such as {EXAMPLES}"
+            f"optimizer returned a {type(made).__name__}, which has no step and param_groups; pass one of {EXAMPLES}"
         )
     return made
 

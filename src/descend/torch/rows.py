@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from descend.errors import InputError, TrainingFault, shorten
+from descend.errors import InputError, TrainingError, shorten
 
 NAMES = ("X", "y", "weights")
 IN_NUMPY = (
@@ -100,15 +100,15 @@ class DatasetRows:
     def lying(self, start: int, stop: int) -> tuple[Any, ...]:
         return self.fetch(torch.arange(start, stop))
 
-    def _broken_item(self, numbers: list[int], error: Exception) -> TrainingFault:
+    def _broken_item(self, numbers: list[int], error: Exception) -> TrainingError:
         for number in numbers:
             try:
                 self.dataset[number]
             except Exception as own:
-                return TrainingFault(
+                return TrainingError(
                     f"row {number}: the dataset's __getitem__({number}) raised {named(own)}", rows=(number,)
                 )
-        return TrainingFault(f"the dataset raised {named(error)}", rows=tuple(numbers))
+        return TrainingError(f"the dataset raised {named(error)}", rows=tuple(numbers))
 
 
 def as_rows(
@@ -250,17 +250,17 @@ def _checked_weights(weights: Any) -> torch.Tensor:
     return weights
 
 
-def _odd_item(items: Sequence[Any], numbers: list[int], error: Exception) -> TrainingFault:
+def _odd_item(items: Sequence[Any], numbers: list[int], error: Exception) -> TrainingError:
     """Which item differs from the others of its batch."""
     shapes = [_shape(item) for item in items]
     usual = max(set(shapes), key=shapes.count)
     odd = [place for place, shape in enumerate(shapes) if shape != usual]
     if not odd:
-        return TrainingFault(
+        return TrainingError(
             f"the items of the batch could not be put together: {named(error)}", rows=tuple(numbers)
         )
     row = numbers[odd[0]]
-    return TrainingFault(
+    return TrainingError(
         f"row {row}: the dataset's item is {shapes[odd[0]]}, the others of the batch are {usual}; give every item "
         "one shape (pad, crop or leave out)",
         rows=tuple(numbers[place] for place in odd),

@@ -163,7 +163,7 @@ def _twofold_step(pieces: Pieces, limit: int) -> Step:
                 outputs.append(pieces.call(X))
         if not isinstance(outputs[0], torch.Tensor):
             raise InputError(
-                f"microbatch: the module returns a {type(outputs[0]).__name__} and the loss is not one of torch.nn, so "
+                f"microbatch: the module returns a {type(outputs[0]).__name__} and the loss is not one of torch.nn: "
                 'parts cannot be put together; say how the loss sums up its rows: reduction="mean" or "sum"'
             )
         whole = torch.cat(outputs).requires_grad_()

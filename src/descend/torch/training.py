@@ -23,12 +23,12 @@ def train(step: Step, batches: Batches, schedule: Schedule, watch: Watch) -> Non
     place = watch.place
     while place.epoch <= watch.epochs and not watch.stopped:
         for batch in batches:
-            stop = watch.note(step(batch))
+            value = step(batch)
             if schedule.by_step:
                 place.doing = SCHEDULE
-                schedule.after_step(place.step)
+                schedule.after_step(place.step + 1)
                 place.doing = DATA
-            if stop:
+            if watch.note(value):
                 return
         watch.end_epoch()
         place.doing = SCHEDULE

@@ -87,6 +87,8 @@ class Watch:
             if validation is not None:
                 self._record(None, validation)
             self._keep(validation)
+        elif self.safe is None:
+            self.safe = self._snapshot(inf)
         self._next_save = time.perf_counter() + self.save_seconds
         self._resume()
 

@@ -9,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
+from torch import nn
 
-torch = pytest.importorskip("torch")
-
-from torch import nn  # noqa: E402
-
-import descend  # noqa: E402
-import descend.torch as dt  # noqa: E402
-from descend.errors import InputError, TrainingFault  # noqa: E402
+import descend
+import descend.torch as dt
+from descend.errors import InputError, TrainingError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork beside threads
 SECONDS = 6.0
@@ -177,7 +175,7 @@ def test_a_dataset_that_raises_names_the_row(digits):
                 raise OSError("item 777 cannot be read")
             return torch.from_numpy(digits[0][row]), int(digits[1][row])
 
-    with pytest.raises(TrainingFault, match="row 777"):
+    with pytest.raises(TrainingError, match="row 777"):
         dt.configure_batch_size(network(), nn.CrossEntropyLoss(), Broken(), target_loss=0.3, seconds=5.0)
 
 
@@ -197,7 +195,7 @@ def test_a_loss_that_diverges_at_every_rate_is_not_told(digits):
     def broken(output, y):
         return output.sum() * float("nan")
 
-    with pytest.raises((InputError, TrainingFault)):
+    with pytest.raises((InputError, TrainingError)):
         dt.configure_batch_size(network(), broken, digits, torch.optim.SGD, seconds=2.0)
 
 
