@@ -30,7 +30,7 @@ from descend.settings import Settings
 from descend.torch.checks import check_numbers
 from descend.torch.module_trainer import ModuleTrainer
 
-MEMORY_SHARE, LEAST_FOR_MEMORY = 0.15, 3.0
+MEMORY_SHARE, LEAST_FOR_MEMORY = 0.15, 5.0
 """Of the budget, and seconds at the least: a size that kills the run costs all of it."""
 RUNS_WITHIN = 12.0
 
@@ -89,6 +89,11 @@ def configure_batch_size(
     set_parts(trainer, limits)
     trainer.look_at_fewer()
     first_loss = trainer.loss_now()
+    if not isfinite(first_loss):
+        raise InputError(
+            "the loss over held-out rows is infinite or no number before the first step: look for nan in the data, "
+            "or a logarithm of 0 in the loss"
+        )
     if target_loss is not None and first_loss <= target_loss:
         raise InputError(
             f"target_loss {target_loss:g} is met before the first step ({first_loss:.6g} over held-out rows); give "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from math import inf, isfinite, sqrt
 from statistics import median
@@ -141,7 +142,7 @@ class ModuleTrainer:
 
     def step(self, batch_size: int) -> None:
         """A step as a run has it, for the memory that it takes; to evaluate as many rows takes less."""
-        with random_numbers(self.seed, self.device), training_mode(self.module):
+        with random_numbers(self.seed, self.device), training_mode(self.module), suppress(ArithmeticError):
             Stepper(self, batch_size, 0.0).run(1)
 
     def first_rate(self, batch_size: int) -> float:
