@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from descend.compared import MODELS
 from descend.comparison import Comparison, Progress, compare_prepared
-from descend.errors import InputError
+from descend.errors import InputError, one_of
 from descend.features import prepare
+from descend.models.network import check_hidden
 from descend.settings import Settings, whole_number
 from descend.sources import array_source, open_source, table_source
 from descend.types import Source, Task
@@ -22,6 +24,10 @@ def compare(
     X: Any,
     y: Any = None,
     *,
+    model: str = "linear",
+    hidden_layer_sizes: int | Sequence[int] | None = None,
+    activation: str | None = None,
+    weight_decay: float | None = None,
     batch_sizes: Sequence[int | str] = (1, 32, "full"),
     seeds: int = 3,
     target: str | None = None,
@@ -54,10 +60,14 @@ def compare(
     ``seeds`` seeds until nothing is gained, or until ``seconds`` or ``epochs`` are over. The target is
     ``target_loss``, or 1 % of the gap between the first and the best loss.
 
+    Networks get the rate that their own ladder finds. There a seed moves the starting point as well as the order of
+    the rows, and all kinds start at the same place with the same seed.
+
     Parameters
     ----------
     X : array (n, d), table (pandas, polars, PyArrow), or what the command line takes: a path or ``sklearn:NAME``
     y : array (n,); or None, and ``target`` names a column of ``X``
+    model : "linear" or "mlp"; with "mlp": ``hidden_layer_sizes`` (100,), ``activation`` "relu", ``weight_decay`` 0
     clip : the longest gradient of a batch, penalty apart; None: any
 
     Raises ``InputError`` (a ``ValueError``) naming what cannot be used.
@@ -70,6 +80,7 @@ def compare(
     ['stochastic', 'batch']
     """
     settings = Settings(
+        **_network(model, hidden=hidden_layer_sizes, activation=activation, weight_decay=weight_decay),
         loss=loss,
         penalty=penalty,
         alpha=alpha,
@@ -106,6 +117,7 @@ def compare(
         target_loss=target_loss,
         data_name=source.name,
         progress=progress,
+        model=model,
     )
 
 
@@ -126,6 +138,19 @@ def load(path: str | Path) -> LinearClassifier | LinearRegressor | MLPClassifier
 
     tells_classes = model.target.task == "classification" or model.labels
     return (MLPClassifier if tells_classes else MLPRegressor)._of(model)
+
+
+def _network(model: str, **given: Any) -> dict[str, Any]:
+    """What was said of a network's shape; it goes with ``model="mlp"`` alone."""
+    if model not in MODELS:
+        raise one_of("model", model, list(MODELS))
+    said = {name: value for name, value in given.items() if value is not None}
+    if said and model != "mlp":
+        name = next(iter(said)).replace("hidden", "hidden_layer_sizes")
+        raise InputError(f'{name} describes a network: give model="mlp" with it, or leave it out')
+    if "hidden" in said:
+        said["hidden"] = check_hidden(said["hidden"])
+    return said
 
 
 def _source(X: Any, y: Any, target: str | None, sample_weight: Any) -> Source:

@@ -360,6 +360,10 @@ class Watch:
             }
         )
 
+    def tell_beginning(self, loss: float) -> None:
+        """Tells callbacks of the loss before the first step, where steps are taken before ``start``."""
+        self._tell(loss, None, 0)
+
     def _tell(self, loss: float, validation_loss: float | None, steps: int) -> None:
         if self.stopped:  # the last look of an interrupted run: who ended it is not asked again
             return

@@ -23,10 +23,12 @@ MOST_SEEDS = 1000
 @verb(
     "descend compare sklearn:digits",
     "descend compare adult.parquet --target income --batch-sizes 1,64,full --time 5s",
+    "descend compare sklearn:digits --model mlp --hidden 64,32",
 )
 @options.data_argument
 @options.selection
 @options.objective
+@options.network
 @option(
     "Training",
     "--batch-sizes",
@@ -84,6 +86,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
             target_loss,
             name,
             arguments.shown_command(ctx.find_root().obj),
+            given["model"],
         )
         interrupts.gentle = True  # what is complete is saved as a whole
         comparison.save(run_path, force=given["force"])
@@ -132,17 +135,30 @@ def _compare(
     target_loss: float | None,
     name: str,
     command_line: str,
+    model: str,
 ) -> Comparison:
     from descend.cli.live import make_display
     from descend.comparison import check_batch_sizes, compare_prepared
+    from descend.errors import InputError
 
     rows = check_batch_sizes(sizes, prepared.train.num_rows)
     with make_display(talk, name, rows, prepared.train.num_rows, seeds) as display:
         interrupts.error = StopComparing
         try:
             return compare_prepared(
-                prepared, settings, sizes, seeds, target_loss, name, command_line, progress=display.update
+                prepared,
+                settings,
+                sizes,
+                seeds,
+                target_loss,
+                name,
+                command_line,
+                progress=display.update,
+                model=model,
+                on_measuring=display.measuring,
             )
+        except InputError as error:
+            raise arguments.in_options(error) from None
         except (KeyboardInterrupt, StopComparing):
             raise InterruptedRunError(
                 "interrupted; nothing was saved, for kinds that ran for different times cannot be compared. "
@@ -162,7 +178,7 @@ def _tell(talk: Talk, comparison: Comparison, run_path: Path, page: Path | None)
     if page is not None:
         talk.note("page", str(page))
     talk.note("run", str(run_path))
-    hidden = ("histories", "working_bytes")
+    hidden = ("histories", "working_bytes", "sharpness_found", "excursions")
     talk.json(
         {
             "runs": [{k: v for k, v in run.items() if k not in hidden} for run in comparison.runs],
