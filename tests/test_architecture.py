@@ -34,7 +34,7 @@ ORDER: list[set[str]] = [
     {"watching"},
     {"training"},
     {"fitting"},
-    {"surface", "stream", "network_recipe", "trail", "sharpness", "valleys"},
+    {"surface", "stream", "network_recipe", "trail", "sharpness", "valleys", "network_hessian"},
     {"incremental", "batch_size", "plane"},
     {"network_fitting"},
     {"network_valleys", "network_incremental"},

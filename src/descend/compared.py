@@ -41,7 +41,11 @@ class Compared(Protocol):
 
     seeds_move_the_start: bool
     """Whether another seed is another starting point, and not only another order of the rows."""
-    claims: Sequence[tuple[str, str, Question]]
+
+    @property
+    def claims(self) -> Sequence[tuple[str, str, Question]]:
+        """What is answered of its runs."""
+        ...
 
     def rows(self, prepared: Prepared) -> Prepared:
         """The rows as its engine takes them."""

@@ -140,6 +140,8 @@ def fit_network(
         fresh=initial is None,
     )
     state = first_state(plan, prepared, settings, initial, multilabel)
+    if keep_path:
+        trail.add(state.parameters)
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
         if plan.by_ladder:

@@ -15,14 +15,15 @@ import numpy as np
 
 from descend.claims import percent
 from descend.engines.mlp import NetworkEngine
-from descend.engines.reference_mlp import weights_of
+from descend.machine import one_blas_thread
 from descend.models.network import Network
 from descend.network_fitting import NetworkRun, fit_network, resolve_network
+from descend.network_hessian import NetworkHessian
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty
 from descend.plane import ends_surface
 from descend.settings import Settings
-from descend.sharpness import Sharpness, product_by_differences, sharpness
+from descend.sharpness import Sharpness, sharpness
 from descend.target_objective import loss_unit
 from descend.types import Dataset, FloatArray
 from descend.valleys import MOST_REPEATS, Excursion, Rest, come_to_rest, excursion, wall_between
@@ -40,32 +41,25 @@ FEWEST_PASSES = 20
 
 
 class NetworkObjective:
-    """Mean loss + penalty of a network on the first ``num_rows`` rows, in float64: heights and gradients (P,).
-
-    A penalty's L1 has corners where weights are 0 and no curvature elsewhere: gradients leave it out.
-    """
+    """Mean loss + penalty of a network on the first ``num_rows`` rows, in float64."""
 
     def __init__(self, data: Dataset, loss: Loss, penalty: Penalty, network: Network, num_rows: int) -> None:
         few = min(num_rows, data.num_rows)
         X: Any = data.X[:few]
         weights = None if data.weights is None else data.weights[:few]
-        self.num_rows = few
-        self.engine = NetworkEngine(
-            Dataset(X.astype(np.float64), data.y[:few], weights), loss, penalty, network
-        )
-        self.ridge = penalty.alpha * weights_of(network)
+        self.data = Dataset(X.astype(np.float64), data.y[:few], weights)
+        self.loss, self.penalty, self.network = loss, penalty, network
+        self.engine = NetworkEngine(self.data, loss, penalty, network)
 
     def height(self, parameters: FloatArray) -> float:
+        """The mean loss + penalty at ``parameters`` (P,)."""
         return self.engine.mean_loss(np.asarray(parameters, dtype=np.float64))
 
-    def gradient(self, parameters: FloatArray) -> FloatArray:
-        sums = self.engine.loss_and_gradient(parameters, slice(None))
-        return sums.gradient / sums.weight + self.ridge * parameters
-
     def sharpness(self, parameters: FloatArray, seed: int = 0) -> Sharpness | None:
-        at = np.asarray(parameters, dtype=np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            return sharpness(product_by_differences(self.gradient, at), at.size, seed)
+        """The largest eigenvalue of the Hessian there; None where the place is not finite."""
+        with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
+            hessian = NetworkHessian(self.data, self.loss, self.penalty, self.network, parameters)
+            return sharpness(hessian.times, self.network.size, seed)
 
 
 def measure_ends(
@@ -112,8 +106,11 @@ def sharpness_summary(found: list[Sharpness | None]) -> dict[str, Any]:
     spread = {"median": float(np.median(values)), "low": min(values), "high": max(values)} if values else None
     return {
         "sharpness": spread,
-        "sharpness_found": [None if one is None else one.to_json() for one in found],
+        "sharpness_found": [NO_SHARPNESS if one is None else one.to_json() for one in found],
     }
+
+
+NO_SHARPNESS: dict[str, Any] = {"value": None, "within": None, "iterations": 0, "arrived": False}
 
 
 def excursion_summary(tried: Excursions, size: int) -> dict[str, Any]:
@@ -122,7 +119,8 @@ def excursion_summary(tried: Excursions, size: int) -> dict[str, Any]:
     return {
         "reason": tried.reason,
         "passes": tried.passes,
-        "found": [None if one is None else one.to_json() for one in found],
+        "found": [one.to_json() for one in found if one is not None],
+        "diverged": sum(one is None for one in found),
     }
 
 

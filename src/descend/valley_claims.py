@@ -73,7 +73,7 @@ def ends_in_flatter_places(mine: Kind, kinds: list[Kind]) -> Answer:
     pairs = [
         (a["value"], b["value"])
         for a, b in zip(mine.summary["sharpness_found"], batch.summary["sharpness_found"], strict=True)
-        if a is not None and b is not None
+        if a["value"] is not None and b["value"] is not None
     ]
     if not pairs:
         return None, "the curvature where they ended is not a number"
@@ -100,21 +100,22 @@ def leaves_where_batch_stays(mine: Kind, kinds: list[Kind]) -> Answer:
     told = mine.summary["excursions"]
     if told["reason"]:
         return None, told["reason"]
-    found = [one for one in told["found"] if one is not None]
+    found = told["found"]
     if not found:
         return None, "started where batch stays, it diverged"
-    left = [one["left"] for one in found]
+    left = [one["left"] for one in found] + [None] * told["diverged"]
     evidence = (
-        f"started where batch stays it moved by {_range([100 * one['moved'] for one in found])} % of the place's "
-        f"length in {told['passes']} passes, and its loss went "
-        f"{_ups_and_downs([one['change'] for one in found])}. From there batch gradient descent came to a place with "
-        f"{_walls([one['wall'] for one in found])} before the one where it stays"
+        f"started where batch stays it moved by {_range([100 * one['moved'] for one in found])} % of that place's "
+        f"length in {told['passes']} passes; the loss went {_ups_and_downs([one['change'] for one in found])}. "
+        f"Batch went on from there to where {_walls([one['wall'] for one in found])} stands before its own place"
     )
     if all(one is True for one in left):
         return True, evidence + ": another valley"
     if all(one is False for one in left):
         return False, evidence + ": the same valley"
-    counts = f"another valley in {left.count(True)} of {len(left)} places, the same in {left.count(False)}"
+    counts = (
+        f"another valley from {left.count(True)} of {len(left)} places, the same from {left.count(False)}"
+    )
     return None, f"{evidence}: {counts}"
 
 
@@ -127,7 +128,7 @@ def _has_arrived(kind: Kind) -> bool:
 
 
 def _values(kind: Kind) -> list[float]:
-    return [one["value"] for one in kind.summary["sharpness_found"] if one is not None]
+    return [one["value"] for one in kind.summary["sharpness_found"] if one["value"] is not None]
 
 
 def _range(values: list[float]) -> str:

@@ -23,7 +23,6 @@ MOST_SEEDS = 1000
 @verb(
     "descend compare sklearn:digits",
     "descend compare adult.parquet --target income --batch-sizes 1,64,full --time 5s",
-    "descend compare sklearn:digits --model mlp --hidden 64,32",
 )
 @options.data_argument
 @options.selection

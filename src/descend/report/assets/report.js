@@ -58,7 +58,7 @@
 
   function drawAll() {
     drawCurves();
-    for (const id of ["surface", "coefficients"]) {
+    for (const id of ["spread", "sharpness", "surface", "coefficients"]) {
       if (!charts[id]) continue;
       const figure = narrowed(charts[id].figure);
       draw(id, figure.data, figure.layout);
