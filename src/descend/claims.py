@@ -57,11 +57,14 @@ class Kind:
 
     def seconds_to_share(self, share: float) -> float | None:
         """Median seconds until ``share`` of the gap is closed; None where a seed never got there."""
-        target = self.first_loss - share * self.gap
-        found = [
-            next((s for s, loss in _pairs(c, "seconds", "loss") if loss <= target), None)
-            for c in self.columns()
-        ]
+        found = []
+        for c in self.columns():
+            start = (
+                self.first_loss if c["loss"][0] is None else c["loss"][0]
+            )  # another seed may start elsewhere
+            target = start - share * (start - self.best_loss)
+            pairs = _pairs(c, "seconds", "loss")
+            found.append(next((s for s, loss in pairs if loss <= target), None))
         times = [seconds for seconds in found if seconds is not None]
         return float(np.median(times)) if len(times) == len(found) else None
 

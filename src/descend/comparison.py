@@ -224,8 +224,7 @@ def _measure(
     model: str,
 ) -> Comparison:
     compared = find_compared(model)
-    first_loss = kinds[0].runs[0].history["loss"][0]
-    assert first_loss is not None
+    first_loss = float(np.median([run.history["loss"][0] for run in kinds[0].runs]))
     # The last row of a history is evaluated on all rows; looks inside an epoch may be on a sample.
     best_loss = min(run.history.last["loss"] for kind in kinds for run in kind.runs)
     target = best_loss + TARGET_SHARE * (first_loss - best_loss) if target_loss is None else target_loss

@@ -154,9 +154,11 @@ def fit_network(
     if history.stopped == "converged":
         history.rule = "nothing gained"
     if history.stopped == "diverged":
+        remedies = [] if settings.learning_rate == "auto" else ['learning_rate="auto"']
+        remedies += [] if settings.standardize else ["standardised columns"]
         history.notes.append(
-            f"diverged: learning rate {plan.rate.value:.3g} of {plan.optimizer}; take a lower rate or "
-            'learning_rate="auto"' + ("" if settings.standardize else ", or standardise the columns")
+            f"diverged: learning rate {plan.rate.value:.3g} of {plan.optimizer}; take "
+            + ", or ".join(["a lower rate", *remedies])
         )
     model = MLPModel(
         prepared.features,

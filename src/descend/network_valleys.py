@@ -189,6 +189,11 @@ def excursions(
     starts = [run for run in runs[full] if run.stopped != "diverged"]
     if not starts:
         return Excursions("batch gradient descent diverged")
+    starts = [run for run in starts if run.stopped != "time"]
+    if not starts:
+        return Excursions(
+            "batch gradient descent was still gaining when its time was over; give it more --time"
+        )
     num_places, passes = shared_passes(
         sum(run.history.last["rows"] for group in runs.values() for run in group) / full,
         len(runs),

@@ -16,11 +16,13 @@ from descend.claims import (
     Answer,
     Kind,
     Question,
+    cannot_settle,
     find_kind,
     listing,
     percent,
     settles_in_a_worse_place,
     two_digits,
+    updates_are_noisy,
 )
 
 ONE_IN = 20
@@ -37,13 +39,30 @@ def settles_early(mine: Kind, kinds: list[Kind]) -> Answer:
         + " of the gap, seed by seed"
     )
     arrived = [share > SETTLED_SHARE for share, why in zip(above, stopped, strict=True) if why == "converged"]
-    if len(arrived) < len(above):
-        evidence += f"; {len(above) - len(arrived)} of them had not stopped gaining when it was over"
+    broken = list(stopped).count("diverged")
+    if broken:
+        evidence += f"; {broken} diverged"
+    if len(above) - len(arrived) - broken:
+        evidence += f"; {len(above) - len(arrived) - broken} had not stopped gaining when it was over"
     if not arrived:
         return (None if max(above) > SETTLED_SHARE else False), evidence
     if all(arrived) == any(arrived):
         return all(arrived), evidence
     return None, evidence
+
+
+def with_falling_rate(question: Question) -> Question:
+    """The same question; where the rate fell on the way, the evidence says so."""
+
+    def asked(mine: Kind, kinds: list[Kind]) -> Answer:
+        holds, evidence = question(mine, kinds)
+        first = mine.summary["learning_rate"]
+        last = [c["learning_rate"][-1] for c in mine.columns()]
+        if last and all(rate is not None and rate < 0.99 * first for rate in last):
+            evidence += f"; its learning rate had fallen to {percent(min(last) / first)} of the first by then"
+        return holds, evidence
+
+    return asked
 
 
 def ends_differ(mine: Kind, kinds: list[Kind]) -> Answer:
@@ -177,11 +196,19 @@ MORE: dict[str, tuple[tuple[str, Question], ...]] = {
 }
 
 
+INSTEAD: dict[Question, Question] = {
+    settles_in_a_worse_place: settles_early,
+    updates_are_noisy: with_falling_rate(updates_are_noisy),
+    cannot_settle: with_falling_rate(cannot_settle),
+}
+"""Questions that are asked of networks in another way."""
+
+
 def network_claims() -> tuple[tuple[str, str, Question], ...]:
     """The claims of linear models, with those of networks behind them, kind by kind."""
     asked: list[tuple[str, str, Question]] = []
     for kind, more in MORE.items():
         for _, claim, question in (one for one in CLAIMS if one[0] == kind):
-            asked.append((kind, claim, settles_early if question is settles_in_a_worse_place else question))
+            asked.append((kind, claim, INSTEAD.get(question, question)))
         asked += [(kind, claim, question) for claim, question in more]
     return tuple(asked)

@@ -401,7 +401,10 @@ class Watch:
             self._retreat(state)
             loss = self.best.loss
         if not isfinite(loss) or loss > BLOW_UP * max(abs(first), 1e-300):
-            self.stopped = "diverged"
+            if self.phase.when_flat == "next" and not (self.stopped or out_of_time or last):
+                self._fall_back(state, epoch)
+            else:
+                self.stopped = "diverged"
             return
         self._marks.append((epoch, loss))
         if self.stopped:  # a callback asked for it
@@ -523,6 +526,12 @@ class Watch:
                 self.phase_is_over = True
             self._flat_epoch = epoch
             self._go_on_from_best(state)
+
+    def _fall_back(self, state: State, epoch: int) -> None:
+        """Where a rate that was found by trying proves too high later on: a lower one is next anyway."""
+        self.phase_is_over, self._flat_epoch = True, epoch
+        self._go_on_from_best(state)
+        state.second[:] = 0.0
 
     def _go_on_from_best(self, state: State) -> None:
         state.parameters[:] = self.best.parameters

@@ -138,7 +138,6 @@ def _compare(
 ) -> Comparison:
     from descend.cli.live import make_display
     from descend.comparison import check_batch_sizes, compare_prepared
-    from descend.errors import InputError
 
     rows = check_batch_sizes(sizes, prepared.train.num_rows)
     with make_display(talk, name, rows, prepared.train.num_rows, seeds) as display:
@@ -156,8 +155,6 @@ def _compare(
                 model=model,
                 on_measuring=display.measuring,
             )
-        except InputError as error:
-            raise arguments.in_options(error) from None
         except (KeyboardInterrupt, StopComparing):
             raise InterruptedRunError(
                 "interrupted; nothing was saved, for kinds that ran for different times cannot be compared. "
