@@ -65,7 +65,8 @@ def compare(
 
     Parameters
     ----------
-    X : array (n, d), table (pandas, polars, PyArrow), or what the command line takes: a path or ``sklearn:NAME``
+    X : array (n, d), CSR or CSC matrix, table (pandas, polars, PyArrow), or what the command line takes: a path or
+        ``sklearn:NAME``
     y : array (n,); or None, and ``target`` names a column of ``X``
     model : "linear" or "mlp"; with "mlp": ``hidden_layer_sizes`` (100,), ``activation`` "relu", ``weight_decay`` 0
     clip : the longest gradient of a batch, penalty apart; None: any
@@ -162,4 +163,5 @@ def _source(X: Any, y: Any, target: str | None, sample_weight: Any) -> Source:
         raise InputError("y is missing: give one target a row, or a table and the name of its target column")
     import numpy as np
 
-    return array_source(np.asarray(X), np.asarray(y), sample_weight)
+    rows = X if hasattr(X, "tocsr") else np.asarray(X)
+    return array_source(rows, np.asarray(y), sample_weight)

@@ -166,9 +166,10 @@ class Excursions:
     passes: int = 0
     """Over the rows, that each was given."""
     gained: tuple[float, ...] = ()
-    """What batch gradient descent gained by as many passes more, as a share of the gap; for each place."""
+    """What batch gradient descent gained by as many passes more, as a share of the gap; for each place that was
+    tried, also where it had not come to rest."""
     by_size: dict[int, list[Excursion | None]] = field(default_factory=dict)
-    """By batch size, one for each place; None where it diverged."""
+    """By batch size, one for each place of rest; None where it diverged."""
 
 
 def excursions(
@@ -212,15 +213,16 @@ def excursions(
         walker = _Walker(alone, replace(settings, seed=settings.seed + number), objective, run, passes)
         rest = come_to_rest(objective.height, walker.settle, run.model.parameters.astype(np.float64), gap)
         gained.append(rest.gained)
-        if not rest.stays:
-            return Excursions(
-                f"batch gradient descent had not come to rest: {passes} passes more gained "
-                f"{percent(rest.gained)} of the gap",
-                passes,
-                tuple(gained),
-            )
-        for size, group in found.items():
-            group.append(_excursion(objective, walker, size, rest, gap))
+        if rest.stays:
+            for size, group in found.items():
+                group.append(_excursion(objective, walker, size, rest, gap))
+    if not next(iter(found.values())):
+        return Excursions(
+            f"batch gradient descent had not come to rest: {passes} passes more gained "
+            f"{percent(min(gained))} of the gap",
+            passes,
+            tuple(gained),
+        )
     return Excursions("", passes, tuple(gained), found)
 
 

@@ -43,7 +43,7 @@ def ends_surface(
     if not np.ptp(every, axis=0).any():
         return None
     reach = max(float(np.ptp(every[:, 0])), float(np.ptp(every[:, 1])))
-    xs, ys = (axis_over(every[:, i], at_least=0.3 * reach) for i in (0, 1))
+    xs, ys = (axis_over(every[:, i], at_least=0.6 * reach) for i in (0, 1))
 
     def loss_at(x: float, y: float) -> float | None:
         value = height(origin + x * axes[0] + y * axes[1])

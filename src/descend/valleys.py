@@ -31,8 +31,9 @@ STOPS = 25
 WALL = 0.01
 NO_WALL = 0.001
 """Of the gap between the first and the best loss: a wall from here on; none below; between them it cannot be told."""
-AT_REST = 0.001
-"""Batch gradient descent stays where as many passes as the others get gain less than this share of the gap."""
+AT_REST = 0.005
+"""Batch gradient descent stays where as many passes as the others get gain less than this share of the gap: half of
+what counts as a wall."""
 MOST_REPEATS = 3
 """So often it goes on to come to rest."""
 

@@ -401,8 +401,9 @@ class Watch:
             self._retreat(state)
             loss = self.best.loss
         if not isfinite(loss) or loss > BLOW_UP * max(abs(first), 1e-300):
-            if self.phase.when_flat == "next" and not (self.stopped or out_of_time or last):
+            if self.phase.when_flat == "next" and not (self.stopped or last):
                 self._fall_back(state, epoch)
+                self.stopped = "time" if out_of_time else ""
             else:
                 self.stopped = "diverged"
             return

@@ -7,7 +7,7 @@ from typing import Any
 from descend.report import facts, formatting
 from descend.report.curve_axes import AXES
 from descend.report.curve_figures import LOSSES, comparison_views
-from descend.report.ends import ends_measures, has_ends, wall_sentences, why_not_tried
+from descend.report.ends import ends_measures, has_ends, walls_text, why_not_tried
 from descend.report.ends_figures import ends_figures
 from descend.report.measures import measures, seeds_words
 from descend.report.numbers_tables import comparison_tables
@@ -130,12 +130,12 @@ SPANNED = (
 def _words_of_ends(run: Run, shown: list[Series]) -> dict[str, str]:
     random = int(run["surface"].get("random_directions") or 0)
     others = "; other ends lie off it" if len(shown) > 3 else ""
-    walls = "; ".join(wall_sentences(run, shown)) if has_ends(run) else ""
+    walls = walls_text(run, shown) if has_ends(run) else ""
     return {
         "lead": "The loss over the plane through the places where the runs of the first seed ended. The ways from "
         "the common start, the dot without a colour, are seen from above.",
         "caption": f"{SPANNED[min(max(random, 0), 2)]}{others}. The ways begin off the plane, so they seem to cross "
-        "lines." + (f" On the straight lines between the ends: {walls}." if walls else ""),
+        f"lines. {walls}",
     }
 
 

@@ -12,6 +12,7 @@ from descend.report.schema import Run
 from descend.report.series import Series
 
 Groups = list[tuple[str, list[Measure]]]
+MOST_WALLS = 3
 VALLEYS = {True: "another valley", False: "the same valley", None: "cannot be told"}
 
 
@@ -66,21 +67,21 @@ def why_not_tried(run: Run) -> str:
     return f"Whether noise leaves the place where batch stays could not be told: {reason}." if reason else ""
 
 
-def wall_sentences(run: Run, shown: list[Series]) -> list[str]:
-    """What the loss does on the straight lines between the ends of the first seed, two by two."""
+def walls_text(run: Run, shown: list[Series]) -> str:
+    """What the loss does on the straight lines between two ends of the first seed; of many the highest walls."""
     labels = {series.run["batch_size"]: series.label for series in shown}
+    walls = [w for w in run["valleys"]["walls"] if w.get("height") is not None and len(w["between"]) == 2]
+    if not walls:
+        return ""
     sentences = []
-    for wall in run["valleys"]["walls"]:
-        names = [labels.get(size, formatting.batch_size(size)) for size in wall["between"]]
-        if len(names) != 2 or wall.get("height") is None:
-            continue
+    for wall in sorted(walls, key=lambda w: -w["height"])[:MOST_WALLS] if len(walls) > MOST_WALLS else walls:
+        one, other = (labels.get(size, formatting.batch_size(size)) for size in wall["between"])
         rises = (
-            f"a wall of {formatting.share(wall['height'])} of the gap"
-            if wall["height"] > 0
-            else "no wall between them"
+            f"a wall of {formatting.share(wall['height'])} of the gap" if wall["height"] > 0 else "no wall"
         )
-        sentences.append(f"{names[0]} and {names[1].lower()}: {rises}")
-    return sentences
+        sentences.append(f"{one} and {other.lower()}: {rises}")
+    which = f", the {len(sentences)} highest of {len(walls)} walls" if len(walls) > len(sentences) else ""
+    return f"On the straight lines between the ends{which}: {'; '.join(sentences)}."
 
 
 def _final_loss(series: Series) -> Cell:

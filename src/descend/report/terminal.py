@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from descend.report import formatting
 from descend.report.comparison import ANSWERS, claim_groups, claim_tally
-from descend.report.ends import ends_measures, has_ends, wall_sentences, why_not_tried
+from descend.report.ends import ends_measures, has_ends, walls_text, why_not_tried
 from descend.report.fit import fit_glance, metric_rows
 from descend.report.measures import seeds_words
 from descend.report.schema import check_run
@@ -137,9 +137,7 @@ def _ends(run: Any, shown: list[Series]) -> list[RenderableType]:
             table.add_row(Text(group, style="bold"))
         for measure in rows:
             table.add_row(Text(measure.name), *(Text(cell.detail or cell.text) for cell in measure.cells))
-    walls = wall_sentences(run, shown)
-    lines = [f"On the straight lines between the ends: {'; '.join(walls)}."] if walls else []
-    lines += [why_not_tried(run)] if why_not_tried(run) else []
+    lines = [line for line in (walls_text(run, shown), why_not_tried(run)) if line]
     return [table, *(Text(line, style="dim") for line in lines)]
 
 
