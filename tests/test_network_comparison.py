@@ -21,7 +21,8 @@ from descend.network_valleys import (
 )
 from descend.report import comparison_text, render_page
 from descend.settings import Settings
-from descend.sources import open_source
+from descend.sources import array_source, open_source
+from descend.target_objective import loss_unit
 from descend.valleys import MOST_REPEATS
 
 
@@ -69,6 +70,16 @@ def test_a_seed_moves_the_start_and_all_kinds_share_it(iris):
     assert batch["kind"] == "batch"
     assert len({h["columns"]["loss"][-1] for h in batch["histories"]}) == 2
     assert iris.record["first_loss"] == pytest.approx(np.median(starts[0]))
+
+
+def test_a_long_full_batch_runs_with_every_seed(monkeypatch):
+    """Unlike that of a linear model, the full batch of a network is not run once for all: its start moves."""
+    monkeypatch.setattr("descend.comparison.REPEAT_SECONDS", 0.0)
+    ends = {}
+    for model in ("linear", "mlp"):
+        found = compare("sklearn:iris", model=model, batch_sizes=("full",), epochs=3, seeds=2)
+        ends[model] = {h["columns"]["loss"][-1] for h in found.runs[0]["histories"]}
+    assert (len(ends["linear"]), len(ends["mlp"])) == (1, 2)
 
 
 def test_the_start_is_the_one_that_runs_start_from():
@@ -200,3 +211,36 @@ def test_a_rate_that_proves_too_high_is_lowered():
     settings = Settings(optimizer="sgd", hidden=(8,), batch_size=32)
     stopped = [fit_network(ready, replace(settings, seed=seed)).stopped for seed in range(4)]
     assert "diverged" not in stopped
+
+
+def test_progress_begins_before_the_ladder():
+    """The first that is heard of every run is its loss before any step, though a ladder comes before the epochs."""
+    heard = {}
+    found = compare(
+        "sklearn:iris",
+        model="mlp",
+        hidden_layer_sizes=(4,),
+        epochs=3,
+        seeds=2,
+        progress=lambda kind, size, seed, seen: heard.setdefault((kind, size, seed), seen),
+    )
+    assert len(heard) == 6
+    for (kind, _, seed), first in heard.items():
+        run = next(run for run in found.runs if run["kind"] == kind)
+        assert (first.updates, first.rows, first.seconds) == (0, 0, 0.0)
+        assert first.loss == pytest.approx(run["histories"][seed]["columns"]["loss"][0], rel=1e-12)
+
+
+def test_rungs_are_told_as_all_rows_would_have_it():
+    """The first row of the history is the loss of all rows, and a rung's is as far above the first rows' as that."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 3))
+    y = X[:, 0] + np.where(np.arange(2000) < 512, 0.1, 3.0) * rng.normal(size=2000)
+    ready = prepare(array_source(X, y), validation=0.0, shuffle=False)
+    settings = Settings(hidden=(4,), optimizer="sgd", epochs=1, batch_size=16, shuffle=False)
+    run = fit_network(ready, settings)
+    engine, parameters = Networks().start(ready, settings)
+    unit = loss_unit(ready.target)
+    assert run.history["loss"][0] == pytest.approx(engine.mean_loss(parameters) * unit, rel=1e-9)
+    assert engine.mean_loss(parameters, 512) < 0.5 * engine.mean_loss(parameters)
+    assert run.history["loss"][1] > 0.7 * run.history["loss"][0]

@@ -59,6 +59,8 @@ def test_products_are_differences_of_gradients(shape, activation, hidden):
     differences = by_columns(product_by_differences(gradient_of(engine, network), at), network)
     np.testing.assert_allclose(exact, differences, atol=1e-6 * np.abs(differences).max())
     np.testing.assert_allclose(exact, exact.T, atol=1e-7 * np.abs(exact).max())
+    largest = np.linalg.eigvalsh((exact + exact.T) / 2)[-1]
+    assert sharpness(hessian.times, network.size).value == pytest.approx(largest, rel=2e-3)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "gelu", "logistic"])
@@ -101,6 +103,19 @@ def test_a_row_on_relus_corner_makes_no_curvature():
     beside = sharpness(NetworkHessian(data, loss, Penalty(ALPHA), network, at).times, network.size)
     assert found.value == pytest.approx(beside.value, rel=0.05)
     assert deceived.value > 100 * found.value
+
+
+def test_a_row_on_the_losss_corner_makes_no_curvature():
+    """A row that stands on the corner of the hinge loss has no part in the curvature, as it has none beside it."""
+    data, loss, network, at = tiny("hinge", "tanh", hidden=(4,))
+    _, intercepts = network.parts(at)[-1]
+    score = network.scores(at, data.X)[0, 0]
+    intercepts[0] += (1.0 if data.y[0, 0] else -1.0) - score
+    on, beside = (
+        sharpness(NetworkHessian(data, loss, Penalty(ALPHA), network, place).times, network.size)
+        for place in (at, at + 1e-4 * (np.arange(network.size) == network.layers[-1].bias))
+    )
+    assert on.value == pytest.approx(beside.value, rel=0.05)
 
 
 def test_sparse_rows_have_the_same_hessian():

@@ -33,6 +33,7 @@ def test_the_largest_eigenvalue_is_found(eigenvalues):
     assert found.value == pytest.approx(max(eigenvalues), rel=0.01)
     assert min(abs(np.asarray(eigenvalues) - found.value)) <= found.within + 1e-9
     assert found.arrived
+    assert found.within <= 1e-3 * abs(found.value) + 1e-12
 
 
 def test_a_flat_place_is_not_sharp():

@@ -134,5 +134,6 @@ def test_a_falling_rate_is_told_where_noise_is_judged():
 def test_a_tenth_of_the_way_is_counted_from_each_seeds_own_start():
     """A seed that starts lower than the others has not made progress by that."""
     one = kind("stochastic")
-    one.columns()[1]["loss"][0] = 0.6
+    for seed in (1, 2):
+        one.columns()[seed]["loss"][0] = 0.6
     assert one.seconds_to_share(0.1) == 1.0
