@@ -84,6 +84,7 @@ CASES = [
     (WORSE, "batch", {"batch": {"finals": (0.001,) * 3, "stopped": ["time"] * 3}}, False),
     # spread: clearly more than the least, clearly less than all, a factor that three seeds cannot tell
     (CHANCE, "stochastic", {"stochastic": {"finals": (0.0, 0.1, 0.2)}}, True),
+    (CHANCE, "stochastic", {"stochastic": {"finals": (0.0, 0.1, 0.2), "stopped": ["time"] * 3}}, None),
     (CHANCE, "stochastic", {}, None),
     (START, "batch", {"batch": {"finals": (0.0, 1e-5, 2e-5)}}, False),
     (START, "batch", {"batch": {"finals": (0.0, 0.003, 0.006)}}, None),

@@ -79,6 +79,8 @@ def ends_differ(mine: Kind, kinds: list[Kind]) -> Answer:
     needed = float(np.sqrt(_f_quantile(seeds - 1)))
     least = min(spread for label, spread in spreads.items() if label != mine.label)
     evidence += f". From {seeds} seeds a difference can be told from {two_digits(needed)} times on"
+    if not _has_arrived(mine):
+        return None, f"{evidence}; {mine.label} had not arrived, so these are no ends to compare"
     if spreads[mine.label] > needed * least:
         return True, evidence
     return (False if spreads[mine.label] * needed < least else None), evidence
