@@ -244,3 +244,16 @@ def test_rungs_are_told_as_all_rows_would_have_it():
     assert run.history["loss"][0] == pytest.approx(engine.mean_loss(parameters) * unit, rel=1e-9)
     assert engine.mean_loss(parameters, 512) < 0.5 * engine.mean_loss(parameters)
     assert run.history["loss"][1] > 0.7 * run.history["loss"][0]
+
+
+def test_rows_kept_in_small_numbers_give_what_they_say():
+    """A comparison of rows in 8 bits is that of the same numbers in float32, ends and their sharpness too."""
+    X = np.random.default_rng(0).integers(0, 255, size=(2100, 500)).astype(np.uint8)
+    y = (X[:, 0].astype(int) + X[:, 1] > 250).astype(int)
+    shape = {"model": "mlp", "hidden_layer_sizes": (4,), "learning_rate": 0.01, "epochs": 2}
+    small, large = (
+        compare(rows, y, batch_sizes=(64, "full"), seeds=1, **shape) for rows in (X, X.astype(np.float32))
+    )
+    for one, other in zip(small.runs, large.runs, strict=True):
+        assert one["final_loss"] == pytest.approx(other["final_loss"], rel=1e-4)
+        assert one["sharpness"]["median"] == pytest.approx(other["sharpness"]["median"], rel=1e-2)

@@ -47,10 +47,6 @@ class Compared(Protocol):
         """What is answered of its runs."""
         ...
 
-    def rows(self, prepared: Prepared) -> Prepared:
-        """The rows as its engine takes them."""
-        ...
-
     def run(
         self, prepared: Prepared, settings: Settings, callbacks: Sequence[Callback], keep_path: bool
     ) -> AnyRun:
@@ -77,9 +73,6 @@ class Lines:
 
     seeds_move_the_start = False
     claims = CLAIMS
-
-    def rows(self, prepared: Prepared) -> Prepared:
-        return prepared
 
     def run(
         self, prepared: Prepared, settings: Settings, callbacks: Sequence[Callback], keep_path: bool
@@ -118,11 +111,6 @@ class Networks:
 
         return network_claims()
 
-    def rows(self, prepared: Prepared) -> Prepared:
-        from descend.network_fitting import decoded
-
-        return decoded(prepared)
-
     def run(
         self, prepared: Prepared, settings: Settings, callbacks: Sequence[Callback], keep_path: bool
     ) -> AnyRun:
@@ -133,11 +121,11 @@ class Networks:
         )
 
     def start(self, prepared: Prepared, settings: Settings) -> tuple[Any, FloatArray]:
-        from descend.engines.mlp import NetworkEngine
+        from descend.engines.choose import make_network_engine
         from descend.network_fitting import first_state, resolve_network
 
         plan = resolve_network(prepared.train, prepared.target, settings, epochs=1)
-        engine = NetworkEngine(
+        engine = make_network_engine(
             prepared.train, plan.loss, plan.penalty, plan.network, threads=num_threads(settings.threads)
         )
         return engine, first_state(plan, prepared, settings, None, False).parameters

@@ -150,7 +150,6 @@ def compare_prepared(
     ``on_measuring`` is called when the runs are over and what takes long after them begins.
     """
     compared = find_compared(model)
-    prepared = compared.rows(prepared)
     num_rows = prepared.train.num_rows
     sizes = check_batch_sizes(batch_sizes, num_rows)
     settings = replace(
