@@ -337,7 +337,6 @@ def test_parameters_that_are_not_trained_stay() -> None:
         ({"optimizer": torch.optim.SGD(nn.Linear(1, 1).parameters())}, "none of the module's parameters"),
         ({"optimizer_options": {"beta": 1}}, "could not be made with .*beta"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
-        ({"batch_size": "auto"}, "auto"),
         ({"epochs": 0}, "epochs is 0"),
         ({"microbatch": 1.5}, "microbatch is 1.5"),
         ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),
@@ -438,3 +437,14 @@ def test_verbose_says_where_a_run_stands(capsys: pytest.CaptureFixture[str]) -> 
     assert out == ""
     assert "epoch 2.00" in err
     assert "validation" in err
+
+
+def test_the_size_auto_is_told_from_step_times() -> None:
+    """A power of two within the rows, said in a note with the knee; the module trains with it."""
+    module = small()
+    history = dt.fit(module, nn.CrossEntropyLoss(), rows(), batch_size="auto", epochs=1)
+    note = next(note for note in history.notes if note.startswith("batch size "))
+    size = int(note.split()[2].rstrip(":"))
+    assert size == history["batch_size"][-1]
+    assert "knee" in note
+    assert "configure_batch_size" in note

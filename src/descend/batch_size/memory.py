@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ SAFE_SHARE = 0.85
 PROBE_SIZES = (1, 4, 16, 32, 64)
 PROBE_SECONDS = 20.0
 FEWER = 0.9
+CLOSE = 1.12
+"""A size that fits is good enough where one so many times larger does not."""
 UNTRIED = 0.8
 FAR = 4
 """Where four times the rows that there are would fit by the line, all of them are not tried."""
@@ -141,26 +143,29 @@ def find_ceiling(
     rows = min(num_rows, line.most_rows(allowed))
     if line.at(FAR * num_rows) <= allowed:
         return Ceiling(num_rows, peaks, line, room)
-    failed = False
-    for _ in range(MOST_TRIES):
-        if rows <= max(peaks) or time.monotonic() >= end:
+    low, high = max((size for size, peak in peaks.items() if peak <= allowed), default=0), inf
+    for number in range(MOST_TRIES):
+        if rows <= low or time.monotonic() >= end:
             break
         peak = measure(rows, end)
         if peak is None and time.monotonic() >= end:
             break
-        if peak is None:
-            rows = int(min(FEWER * rows, sqrt(rows * max(peaks)) if failed else inf))
-            failed = True
-            continue
-        peaks[rows] = peak
-        line = fit_line(peaks)
-        if peak <= allowed:
-            return Ceiling(rows, peaks, line, room)
-        rows = min(int(FEWER * rows), line.most_rows(allowed))
-    fitting = max((size for size, peak in peaks.items() if peak <= allowed), default=0)
-    if time.monotonic() >= end:  # not run: the line is believed, with something taken off
-        fitting = max(fitting, int(UNTRIED * rows))
-    return Ceiling(fitting, peaks, line, room)
+        if peak is not None:
+            peaks[rows] = peak
+            line = fit_line(peaks)
+        if peak is not None and peak <= allowed:
+            low = rows
+            if number == 0 or high <= CLOSE * low:
+                return Ceiling(rows, peaks, line, room)
+        else:
+            high = rows
+        # A little fewer first: mostly the line was nearly right. Then half way, in ratios.
+        rows = int(max(1.0, FEWER * high if number == 0 else sqrt(max(low, 1) * high)))
+    if time.monotonic() >= end and not isfinite(
+        high
+    ):  # not run: the line is believed, with something taken off
+        low = max(low, int(UNTRIED * rows))
+    return Ceiling(low, peaks, line, room)
 
 
 def fit_line(peaks: Mapping[int, int]) -> Line:

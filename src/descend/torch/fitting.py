@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from descend.batch_size.prior import prior_size
+from descend.batch_size.timing import grid, measure_times
 from descend.errors import InputError, TrainingError
 from descend.history import History
 from descend.settings import most_epochs
@@ -40,6 +43,8 @@ from descend.torch.watching import Watch
 from descend.watching import Callback
 
 TRIED_ROWS = 64
+TIMING_SECONDS = 0.5
+"""What timing steps for ``batch_size="auto"`` may take."""
 FOR_EVER = 10**9
 """Epochs, where seconds end the run."""
 EVALUATED_ROWS = (256, 4096)
@@ -97,6 +102,9 @@ def fit(
     module is put back: ``early_stopping``. ``validation``: rows to see that on, (X, y) or a dataset;
     ``validation_fraction``: held out of ``data``.
 
+    ``batch_size``: rows for each update, ``"full"``, or ``"auto"``: what the times of some steps on a copy of the
+    module suggest, in half a second at the most.
+
     ``microbatch``: rows that go through the module at once; larger batches go in parts, and the gradient is the
     batch's. A module in which rows of a batch depend on one another is refused then. Of a loss that is not PyTorch's
     nothing is assumed, at the price of a second pass; ``reduction`` (``mean`` or ``sum`` over rows) saves that.
@@ -135,6 +143,10 @@ def fit(
     held = None if validation is None else as_rows(validation, None, numbers, "validation")
     stops_early = asks_early_stopping(early_stopping, epochs is None and seconds is None)
     trained, held_out = split(rows.num_rows, held, validation_fraction, stops_early, seed)
+    if batch_size == "auto":
+        batch_size = measured_size(
+            module, loss, rows, optimizer, optimizer_options, parameter_groups, reduction, device, seed, notes
+        )
     batches = Batches(rows, None, batch_size, seed, shuffle=shuffle, device=elsewhere(device), rows=trained)
     with random_numbers(seed, device), training_mode(module), moved(module, loss, device):
         made = make_optimizer(module, optimizer, learning_rate, optimizer_options, parameter_groups)
@@ -187,6 +199,38 @@ def fit(
             watch.save = saved.save
         run(pieces, batches, schedules, watch)
     return watch.history
+
+
+def measured_size(
+    module: Any,
+    loss: Any,
+    rows: Any,
+    optimizer: Any,
+    options: Mapping[str, Any] | None,
+    groups: Any,
+    reduction: str | None,
+    device: torch.device,
+    seed: int,
+    notes: list[str],
+) -> int:
+    """The size that this machine's step times suggest, with a note of it; no run is tried."""
+    from descend.torch.module_trainer import ModuleTrainer
+
+    kind = type(optimizer) if hasattr(optimizer, "param_groups") else optimizer
+    trainer = ModuleTrainer(module, loss, rows, kind, options, groups, None, None, reduction, device, seed)
+    began = time.perf_counter()
+    times = measure_times(trainer, timed_sizes(trainer), TIMING_SECONDS)
+    size = prior_size(times, trainer.num_rows)
+    notes.append(
+        f"batch size {size}: from step times alone, measured in {time.perf_counter() - began:.2g} s (knee "
+        f"{times.knee:.3g} rows); configure_batch_size measures what it does to the loss"
+    )
+    return size
+
+
+def timed_sizes(trainer: Any) -> list[int]:
+    """Few sizes that tell the knee."""
+    return [size for size in grid(trainer.num_rows, ceiling=512)[::3] if trainer.possible(size)]
 
 
 def run(pieces: Pieces, batches: Batches, schedules: Schedule, watch: Watch) -> None:
