@@ -16,7 +16,7 @@ VERBS = {
     "batch-size": "Which batch size, with which learning rate, and why.",
     "predict": "One row of predictions for each row of data.",
     "evaluate": "Figures of a model on labelled data.",
-    "report": "The page again, from a saved comparison, history or model.",
+    "report": "The page again, from a saved comparison, plan, history or model.",
     "machine": "What descend sees of this machine (for bug reports).",
 }
 """Each verb with its one line of help; a test holds that the verb's own help begins with it."""

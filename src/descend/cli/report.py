@@ -28,10 +28,10 @@ from descend.errors import ModelFileError, shorten
 @options.force
 @options.talking
 def command(run: str, **given: Any) -> int:
-    """The page again, from a saved comparison, history or model.
+    """The page again, from a saved comparison, plan, history or model.
 
-    RUN is a run (.json) that descend compare wrote, a history (.json) saved from Python, or a model that
-    descend fit wrote. Nothing is trained.
+    RUN is a run (.json) that descend compare wrote, a plan (.json) of descend batch-size, a history (.json)
+    saved from Python, or a model that descend fit wrote. Nothing is trained.
     """
     talk = Talk(given["as_json"], given["quiet"], given["verbose"])
     outputs.check_given("--output", given["output"], given["force"], run)
