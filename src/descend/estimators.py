@@ -32,6 +32,7 @@ from descend.estimator_checks import (
 )
 from descend.features import prepare
 from descend.features.class_weights import read_weight, written_weight
+from descend.features.target_values import labels_of
 from descend.fitting import fit as run_fit
 from descend.models.linear import LinearModel
 from descend.models.scaling import parameters_for
@@ -482,8 +483,10 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
 
     def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
         labels = column_or_1d(y, warn=True)
-        check_classification_targets(labels)
-        self.classes_ = np.unique(labels if weights is None else labels[weights > 0])
+        present = labels_of(labels)
+        if labels.dtype.kind not in "iub" or 2 * len(present) > len(labels):  # else it has nothing to say
+            check_classification_targets(labels)
+        self.classes_ = present if weights is None else labels_of(labels[weights > 0])
         return np.asarray(labels)
 
     def decision_function(self, X: Any) -> FloatArray:

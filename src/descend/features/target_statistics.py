@@ -12,7 +12,7 @@ from descend.errors import ColumnError, shorten
 from descend.features.levels import MAX_LEVELS, Levels
 from descend.features.moments import Moments
 from descend.features.row_numbers import RowNumbers
-from descend.features.target_values import as_values
+from descend.features.target_values import as_values, coded, first_places
 
 MAX_NUMBERS = 10_000
 """Different numbers that are told apart; a target with more is a quantity."""
@@ -30,8 +30,10 @@ class TargetStatistics:
     ({0: 1.0, 1: 2.0}, array([0.66666667]))
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, counts_numbers: bool = True) -> None:
         self.name = name
+        self.counts_numbers = counts_numbers
+        """Off: the task is known to be regression, and which numbers there are is of no interest."""
         self.kind: str | None = None
         self.num_rows = 0
         self.num_outputs = 1
@@ -56,7 +58,7 @@ class TargetStatistics:
         self._check_kind(values)
         if values.dtype.kind in "fiu":
             self._add_numbers(values, weights)
-        if values.ndim == 1 and not self.overflowed:
+        if values.ndim == 1 and not self.overflowed and (self.counts_numbers or self.kind == "text"):
             self._add_counts(values, weights)
         self.num_rows += len(values)
         self._rows = RowNumbers()
@@ -112,7 +114,7 @@ class TargetStatistics:
         if wrong.any():
             row, column = (int(i) for i in np.argwhere(wrong)[0])
             raise TargetValueError(self.name, float(numbers[row, column]), self._rows.of(row))
-        if values.dtype.kind == "f":
+        if values.dtype.kind == "f" and self.counts_numbers:
             self.are_integers = self.are_integers and bool((numbers == np.floor(numbers)).all())
         self.moments.update(numbers, weights)
 
@@ -122,8 +124,9 @@ class TargetStatistics:
         if many and len(np.unique(values[: 4 * MAX_NUMBERS])) > MAX_NUMBERS:
             self._overflow()  # of a measured target nearly every number differs: they need not all be told apart
             return
-        labels, first, codes = np.unique(values, return_index=True, return_inverse=True)
-        sums = np.bincount(codes.ravel(), weights=weights, minlength=len(labels))
+        labels, codes = coded(values)
+        first = first_places(codes, len(labels))
+        sums = np.bincount(codes, weights=weights, minlength=len(labels))
         for label, row, count in zip(labels.tolist(), first.tolist(), sums.tolist(), strict=True):
             self.counts[label] = self.counts.get(label, 0.0) + float(count)
             self.first_rows.setdefault(label, self._rows.of(row))
