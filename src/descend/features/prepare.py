@@ -192,8 +192,7 @@ def _first_pass(
 ) -> tuple[Learned, Split]:
     name = source.target_name or "y"
     columns, held_columns = Statistics(source.column_names), Statistics(source.column_names)
-    counted = task != "regression"
-    goal, held_goal = TargetStatistics(name, counted), TargetStatistics(name, counted)
+    goal, held_goal = TargetStatistics(name, task), TargetStatistics(name, task)
     split = Split(share)
     heaviest = 0.0
     blocks = getattr(source, "draft_blocks", source.blocks)()
@@ -320,7 +319,7 @@ class _Filler:
             elif self._order is None:
                 self._features.encode(piece, out=self._X[at])
             else:
-                self._X[self._order[at]] = self._features.encode(piece, dtype=self._dtype)
+                self._features.encode_at(piece, self._X, self._order[at])
 
     @property
     def is_complete(self) -> bool:
