@@ -74,6 +74,8 @@ class FullBatch:
         self.lowest = -np.inf
         """The best bound so far that the objective cannot go below; kept with an L1 penalty."""
         self.few: tuple[int, tuple[IntArray | slice, FloatArray]] | None = None
+        self.sampled: tuple[IntArray | slice, FloatArray] | None = None
+        """The rows that stand for all in a certificate, and their shares of the mean; kept once they are chosen."""
         self._cut(max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS)))
 
     def _cut(self, chunk: int) -> None:
