@@ -325,6 +325,8 @@ class Watch:
         return loss
 
     def _loss(self, parameters: FloatArray, num_rows: int | None) -> float:
+        if self.limits.certify and num_rows is None and (self._rows or not self.phase.batch_size):
+            return self.engine.mean_loss(parameters, gradient_follows=True)
         return self.engine.mean_loss(parameters, num_rows)
 
     def _validation_loss(self, parameters: FloatArray) -> float | None:

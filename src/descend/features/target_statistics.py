@@ -12,7 +12,7 @@ from descend.errors import ColumnError, shorten
 from descend.features.levels import MAX_LEVELS, Levels
 from descend.features.moments import Moments
 from descend.features.row_numbers import RowNumbers
-from descend.features.target_values import as_values, coded, first_places
+from descend.features.target_values import are_near, as_values, coded, first_places
 from descend.types import Task
 
 MAX_NUMBERS = 10_000
@@ -124,7 +124,7 @@ class TargetStatistics:
 
     def _add_counts(self, values: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
         # Few numbers are counted at once: to look at them first is to sort them twice.
-        many = self.kind == "numbers" and len(values) > MAX_NUMBERS
+        many = self.kind == "numbers" and len(values) > MAX_NUMBERS and not are_near(values)
         if many and len(np.unique(values[: 4 * MAX_NUMBERS])) > MAX_NUMBERS:
             self._overflow()  # of a measured target nearly every number differs: they need not all be told apart
             return

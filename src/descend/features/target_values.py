@@ -120,6 +120,11 @@ def first_places(codes: NDArray[np.intp], count: int) -> NDArray[np.intp]:
     return first
 
 
+def are_near(values: NDArray[Any]) -> bool:
+    """Whether these are whole numbers near one another, which ``coded`` counts in a table."""
+    return _span(values)[1] > 0
+
+
 def labels_of(values: NDArray[Any]) -> NDArray[Any]:
     """``np.unique(values)``, and quicker where ``coded`` is.
 
