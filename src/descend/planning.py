@@ -103,6 +103,21 @@ def is_untuned(settings: Settings) -> bool:
     ) or settings.optimizer in ("saga", *WHOLE)
 
 
+def is_solved_at_once(settings: Settings, num_columns: int) -> bool:
+    """Whether regression on so many columns is squared error's, solved from the covariance."""
+    from descend.engines.preconditioner import MOST_COLUMNS
+
+    return (
+        settings.loss in (None, "squared_error")
+        and settings.penalty in (None, "l2")
+        and settings.optimizer == "auto"
+        and is_untuned(settings)
+        and settings.batch_size in ("auto", "full")
+        and settings.epochs is None
+        and num_columns <= MOST_COLUMNS
+    )
+
+
 def _plan_of_one(
     data: Dataset,
     settings: Settings,

@@ -120,7 +120,10 @@ def block_inverse(
     k, columns = parameters.shape
     if loss.code != SOFTMAX or k * columns**2 * max(columns, BLOCK_ROWS) > MOST_BLOCK_WORK or data.is_sparse:
         return None
-    rows, weights = np.arange(data.num_rows)[chosen[0]][-BLOCK_ROWS:], chosen[1][-BLOCK_ROWS:]  # no heavy ones
+    rows, weights = (
+        np.arange(data.num_rows)[chosen[0]][-BLOCK_ROWS:],
+        chosen[1][-BLOCK_ROWS:],
+    )  # no heavy ones
     X, scores = _scores(data, parameters, rows)
     p = softmax(scores)
     bends = (p * (1.0 - p) * (weights / weights.sum())[:, None]).astype(X.dtype)
@@ -190,7 +193,9 @@ def sample(data: Dataset, most: int | None = None) -> Sample:
         return slice(n), np.full(n, 1.0 / n) if data.weights is None else data.weights / n
     heavy = heavy_rows(data)
     first = np.arange(min(n, enough + len(heavy)))
-    others = first[~np.isin(first, heavy, assume_unique=True)][:enough]
+    light = np.ones(len(first), dtype=np.bool_)
+    light[heavy[heavy < len(first)]] = False
+    others = first[light][:enough]
     rows = np.concatenate([heavy, others])
     share = np.full(len(rows), 1.0 / n)
     share[-len(others) :] *= (n - len(heavy)) / len(others)

@@ -1,20 +1,22 @@
 """Columns of numbers, compiled: what a pass over the rows finds out about them, and their scaling into place.
 
-Both take some rows as ``columns`` (m, r), a column after the other: of an array that lies so already that is a plain
-copy, and of one that lies row by row the copy is made while the rows are near.
+Both take some rows as ``columns`` (m, r), a column after the other, of which the first ``num_rows`` count: of an array
+that lies so already that is a plain copy, and of one that lies row by row the copy is made while the rows are near.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from descend.engines.compiled import exact_kernel, kernel
 from descend.types import FloatArray, IntArray
 
-NEAR_NUMBERS = 2**18
-"""Numbers worked on at a time: 1 MB of float32, half of a usual second-level cache."""
+NEAR_NUMBERS = 2**16
+"""Numbers worked on at a time: a quarter of a megabyte of float32."""
 LANES = 64
 RUN = 64
 """Rows that are scaled before they are written: of 16 an array of 105 columns took 1.7 times as long."""
@@ -26,25 +28,32 @@ def near_rows(num_columns: int) -> int:
 
 
 @kernel
-def moments_of(
-    columns: FloatArray, mean: FloatArray, M2: FloatArray, minimum: FloatArray, maximum: FloatArray
+def add_moments(
+    columns: FloatArray,
+    num_rows: int,
+    count: int,
+    mean: FloatArray,
+    M2: FloatArray,
+    minimum: FloatArray,
+    maximum: FloatArray,
 ) -> None:
-    """Overwrites the four (m,) float64: mean, sum of squared deviations, least and most of each column.
+    """Adds rows to what ``count`` rows before them came to: mean, sum of squared deviations, least and most, (m,) each.
 
     A mean that is no finite number says that a column has gaps or is infinite; the rest then means nothing.
     """
-    num_rows = columns.shape[1]
     low, high = np.empty(LANES, dtype=columns.dtype), np.empty(LANES, dtype=columns.dtype)
     for j in range(columns.shape[0]):
         total = 0.0
         for i in range(num_rows):
             total += np.float64(columns[j, i])
-        mean[j] = center = total / num_rows
+        center = total / num_rows
         squares = 0.0
         for i in range(num_rows):
             away = np.float64(columns[j, i]) - center
             squares += away * away
-        M2[j] = squares
+        apart = center - mean[j]
+        mean[j] += apart * num_rows / (count + num_rows)
+        M2[j] += squares + apart * apart * count * num_rows / (count + num_rows)
         # A single lowest number would wait for itself: where NaN keeps its meaning such a loop is not vectorised.
         low[:] = columns[j, 0]
         high[:] = columns[j, 0]
@@ -57,19 +66,27 @@ def moments_of(
         for i in range(whole, num_rows):
             low[0] = min(low[0], columns[j, i])
             high[0] = max(high[0], columns[j, i])
-        minimum[j], maximum[j] = low.min(), high.max()
+        for lane in range(LANES):
+            minimum[j] = min(minimum[j], low[lane])
+            maximum[j] = max(maximum[j], high[lane])
 
 
 @exact_kernel
 def scale_into(
-    columns: FloatArray, inputs: IntArray, mean: FloatArray, scale: FloatArray, places: IntArray, out: FloatArray
+    columns: FloatArray,
+    num_rows: int,
+    inputs: IntArray,
+    mean: FloatArray,
+    scale: FloatArray,
+    places: IntArray,
+    out: FloatArray,
 ) -> bool:
     """Writes (x − mean) / scale of columns[inputs] into the rows ``places`` (r,) of ``out``; whether all are finite.
 
     To the last bit what NumPy makes of float64 numbers. Some rows at a time go through all columns, so that each
     row of ``out`` is written whole.
     """
-    num_rows, infinite = columns.shape[1], 0
+    infinite = 0
     room = np.empty((len(inputs), RUN), dtype=out.dtype)
     for start in range(0, num_rows, RUN):
         count = min(RUN, num_rows - start)
@@ -86,6 +103,14 @@ def scale_into(
     return infinite == 0
 
 
-def as_columns(rows: Any) -> Any:
-    """Some rows (r, m) as columns (m, r), one after the other."""
-    return np.ascontiguousarray(rows.T)
+def by_column(X: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Some rows of ``X`` (n, m) at a time: which, and an array (m, r) that begins with them.
+
+    It is the same array each time, overwritten.
+    """
+    step = near_rows(X.shape[1])
+    room = np.empty((X.shape[1], min(step, len(X))), dtype=X.dtype)
+    for start in range(0, len(X), step):
+        rows = slice(start, min(start + step, len(X)))
+        room[:, : rows.stop - start] = X[rows].T
+        yield rows, room

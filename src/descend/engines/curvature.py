@@ -88,7 +88,9 @@ def split_heavy_rows(norms: FloatArray, seed: int) -> Visits:
     num_visits = n + len(extra)
     # The first visit of a row stays in its place in memory; the others fall anywhere.
     place = np.random.default_rng([seed, 2]).integers(n, size=len(extra))
-    keys = place * len(extra) + np.arange(len(extra))  # all differ: any way to sort them is stable, and the quickest
+    keys = place * len(extra) + np.arange(
+        len(extra)
+    )  # all differ: any way to sort them is stable, and the quickest
     keys.sort()
     by_place = keys % len(extra)
     at = place[by_place] + np.arange(1, len(extra) + 1)

@@ -25,7 +25,7 @@ from descend.engines.proximal import (
     remembered,
 )
 from descend.objectives.losses import SOFTMAX, SQUARED_ERROR
-from descend.types import FloatArray, IntArray
+from descend.types import FloatArray
 from descend.updates import NEWTON
 
 CAREFUL = 0.2

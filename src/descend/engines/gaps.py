@@ -206,7 +206,9 @@ class Certified(CurvedSteps):
     def _place_quickly(
         self, at: FloatArray, toward: tuple[FloatArray, FloatArray], enough: float
     ) -> Place | None:
-        bend = intercept_bend(self.data, self.smooth, at - toward[1], self.sample())
+        bend: FloatArray = np.eye(len(at))
+        if self.loss.code != SQUARED_ERROR:
+            bend = intercept_bend(self.data, self.smooth, at - toward[1], self.sample())
         top = self.mean_curvature if self.preconditioner is None else self.preconditioner.bend
         return settle_quickly(self.objective, self.penalty.alpha, at, toward, bend, top, enough)
 
@@ -219,7 +221,11 @@ class Certified(CurvedSteps):
             memory.learn(place.parameters - memory.point, place.gradient - memory.gradient)
             memory.stuck = memory.stuck and not place.value < memory.value
             memory.point, memory.value, memory.gradient = place.parameters, place.value, place.gradient
-            first = (self.by_class or self._first) if memory.moves.maxlen else partial(self._newton_direction, memory)
+            first = (
+                (self.by_class or self._first)
+                if memory.moves.maxlen
+                else partial(self._newton_direction, memory)
+            )
             aim(memory, first)
 
     def gap_bound(self, parameters: FloatArray) -> float | None:

@@ -136,14 +136,19 @@ class Features:
         return out
 
     def encode_at(
-        self, columns: pa.RecordBatch | NDArray[Any], out: NDArray[Any], places: NDArray[np.integer[Any]]
+        self,
+        columns: pa.RecordBatch | NDArray[Any],
+        out: NDArray[Any],
+        places: slice | NDArray[np.integer[Any]],
     ) -> None:
-        """Rows as numbers into the rows ``places`` (r,) of ``out``."""
-        if not (
-            isinstance(columns, np.ndarray)
-            and are_many(columns)
-            and self._encoder_of(columns).write_at(columns, out, places)
-        ):
+        """Rows as numbers into the rows ``places`` of ``out``; of many floats in one compiled pass."""
+        if isinstance(columns, np.ndarray) and are_many(columns):
+            at = np.arange(places.start, places.stop) if isinstance(places, slice) else places
+            if self._encoder_of(columns).write_at(columns, out, at):
+                return
+        if isinstance(places, slice):
+            self.encode(columns, out=out[places])
+        else:
             out[places] = self.encode(columns, dtype=out.dtype)
 
     def to_json(self) -> dict[str, Any]:

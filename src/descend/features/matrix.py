@@ -47,9 +47,9 @@ class MatrixEncoder:
             self._write(X[start : start + step], out[start : start + step], start)
 
     def write_at(self, X: NDArray[Any], out: NDArray[Any], places: NDArray[np.integer[Any]]) -> bool:
-        """The same numbers into the rows ``places`` (r,) of ``out``, compiled; False where they are left to ``write``.
+        """``write`` into the rows ``places`` (r,) of ``out``, compiled; False where it is left to ``write`` itself.
 
-        That is where numbers are few, are no floats, have gaps, or are infinite.
+        That is where columns were left out, have gaps, or are infinite.
         """
         from descend.engines import columns  # compiled: costs a second, which a small table need not pay
 
@@ -57,11 +57,9 @@ class MatrixEncoder:
         if not (whole and out.flags.c_contiguous and X.shape[1]):
             return False
         inputs = np.arange(X.shape[1])[self._inputs]
-        step = columns.near_rows(X.shape[1])
-        for start in range(0, len(X), step):
-            rows = slice(start, start + step)
-            some = columns.as_columns(X[rows])
-            if not columns.scale_into(some, inputs, self._mean, self._scale, places[rows], out):
+        for rows, some in columns.by_column(X):
+            count = rows.stop - rows.start
+            if not columns.scale_into(some, count, inputs, self._mean, self._scale, places[rows], out):
                 return False
         return True
 

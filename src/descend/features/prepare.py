@@ -316,10 +316,8 @@ class _Filler:
             at = slice(span.start + start, min(span.start + start + step, span.stop))
             if self._stored is not None:
                 self._X[at if self._order is None else self._order[at]] = piece[:, self._features.origin]
-            elif self._order is None:
-                self._features.encode(piece, out=self._X[at])
             else:
-                self._features.encode_at(piece, self._X, self._order[at])
+                self._features.encode_at(piece, self._X, at if self._order is None else self._order[at])
 
     @property
     def is_complete(self) -> bool:

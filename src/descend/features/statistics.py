@@ -169,19 +169,25 @@ class Statistics:
             self._refuse_infinity(X, list(self.names))
 
     def _add_many(self, X: NDArray[Any]) -> None:
-        """Adds rows in compiled passes; those of a chunk with gaps by NumPy."""
+        """Adds rows in compiled passes; with gaps by NumPy."""
         from descend.engines import columns  # compiled: costs a second, which a small table need not pay
 
-        step = columns.near_rows(X.shape[1])
-        for start in range(0, len(X), step):
-            some = columns.as_columns(X[start : start + step])
-            found = Moments(X.shape[1])
-            columns.moments_of(some, found.mean, found.M2, found.minimum, found.maximum)
-            found.count[:] = some.shape[1]
-            if np.isfinite(found.mean).all():
-                self.moments.merge(found)
-            else:
-                self._add(X[start : start + step], None)
+        found = Moments(X.shape[1])
+        for rows, some in columns.by_column(X):
+            columns.add_moments(
+                some,
+                rows.stop - rows.start,
+                rows.start,
+                found.mean,
+                found.M2,
+                found.minimum,
+                found.maximum,
+            )
+        found.count[:] = len(X)
+        if np.isfinite(found.mean).all():
+            self.moments.merge(found)
+        else:
+            self._add(X, None)
 
     def _add(self, X: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
         step = chunk_rows(X.shape[1])
