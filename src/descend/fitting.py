@@ -127,6 +127,7 @@ def fit(
             early_stopping=settings.early_stopping and validation is not None,
             certify=plan.untuned,
             close=settings.optimizer == "auto",
+            by_batches=plan.by_batches,
             constant=constant_loss(plan.loss, data, outputs, shares)
             if plan.untuned and settings.fit_intercept and tol is not None
             else None,

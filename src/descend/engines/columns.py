@@ -1,7 +1,7 @@
 """Columns of numbers, compiled: what a pass over the rows finds out about them, and their scaling into place.
 
-Both take some rows as ``columns`` (m, r), a column after the other, of which the first ``num_rows`` count: of an array
-that lies so already that is a plain copy, and of one that lies row by row the copy is made while the rows are near.
+Both take some rows as ``columns`` (m, r), a column after the other, of which the first ``num_rows`` count. Of an
+array that lies so already that is a plain copy; of one that lies row by row it is made while the rows are near.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def add_moments(
     minimum: FloatArray,
     maximum: FloatArray,
 ) -> None:
-    """Adds rows to what ``count`` rows before them came to: mean, sum of squared deviations, least and most, (m,) each.
+    """Adds rows to what ``count`` before them came to, (m,) each: mean, squared deviations, least and most.
 
     A mean that is no finite number says that a column has gaps or is infinite; the rest then means nothing.
     """

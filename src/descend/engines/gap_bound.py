@@ -96,9 +96,9 @@ def settle_quickly(
     top: float,
     enough: float,
 ) -> Place | None:
-    """``settle`` by the kernels of training, where what may be left is far above their rounding; None: it has to be
-    done thoroughly.
+    """``settle`` by the kernels of training; None where it has to be done thoroughly.
 
+    What may be left has to be far above their rounding.
     The intercept goes near its lowest, by its curvature ``bend`` (k, k) on a sample of rows. At a distance t from
     there, with slope s, the bound holds for a gradient that is longer by the Hessian's leak, which Cauchy and Schwarz
     put below √(top · tᵀ bend t), ``top`` being what the objective bends at the most; and the intercept itself has no
