@@ -155,7 +155,7 @@ def _watched(workload: Workload, curve: Curve, controlled: bool) -> Iterator[Non
                 if liking < getattr(self, "lowest", inf):
                     self.lowest, self.liked = liking, parameters.copy()
             looks = len(self.tuner.verdicts) if isinstance(self.tuner, Controller) else 0
-            rungs.append(len(self.history))
+            rungs.append(len(self.history) - 1)
             rows = state.visits + EVALUATION * LOOK_ROWS * (2 * looks + rungs[0])
             liked = getattr(self, "liked", state.parameters)
             curve.add(rows, workload.target.mean_loss(liked), self.seconds)

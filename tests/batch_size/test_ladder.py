@@ -66,6 +66,13 @@ def test_momentum_gets_its_share():
     assert slow.rate == pytest.approx((1 - rule("momentum").momentum) * plain.rate)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+def test_the_rate_may_rise_to_the_edge_of_plain_steps(optimizer):
+    """What noise does to momentum is no bound for later, when there may be none: only the edge is, over 1.9."""
+    ladder = ladder_of(optimizer=optimizer)[0]
+    assert ladder.highest == pytest.approx(ladder.edge / 1.9)
+
+
 def test_rungs_are_rows_of_the_history():
     """The start and each rung have their seconds, rows, steps and rate, in the order of time."""
     ladder = ladder_of()[0]

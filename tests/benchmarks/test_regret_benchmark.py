@@ -50,7 +50,7 @@ def test_a_rate_that_falls_to_zero_ends_lower_than_one_that_does_not(workload):
 
 
 def test_our_run_counts_what_it_evaluates_and_leaves_the_package_as_it_was(workload):
-    """Rows on the clock are more than those visited where a controller looks; ``Watch`` is itself again afterwards."""
+    """What ladder and controller evaluate is on the clock; ``Watch`` is itself again afterwards."""
     curve, size, _ = our_run(workload, 0, batch_size=16)
     assert size == 16
     assert network_fitting.Watch is Watch

@@ -56,7 +56,8 @@ class Ladder:
     edge: float
     rungs: tuple[Rung, ...]
     highest: float = inf
-    """What the rate may rise to later."""
+    """What the rate may rise to later. With momentum, too, it is plain steps' edge and no share of it: curvature bounds
+    momentum's rate no lower, and where there is little noise it wants more than its share (kin40k)."""
 
     @property
     def seconds(self) -> float:
@@ -107,7 +108,7 @@ def climb(
     state.num_averaged = 0
     nothing_learnt = lowest >= before or len(rungs) <= 2
     rate = slower * min(best_rate, edge / (4.0 if nothing_learnt else 2.0))
-    return Ladder(rate, edge, tuple(rungs), max(rate, slower * edge / BELOW_EDGE))
+    return Ladder(rate, edge, tuple(rungs), max(rate, edge / BELOW_EDGE))
 
 
 def lowest_rate(data: Dataset, loss: Loss) -> float:
