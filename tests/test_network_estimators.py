@@ -47,11 +47,12 @@ def test_every_batch_size_learns(batch_size):
 
 
 def test_the_rate_falls_as_nothing_more_is_gained():
-    """The history's learning rates are the first one, a quarter and a sixteenth of it; the last row is the model."""
+    """From the rule's rate, which may double once, it falls to a quarter, twice; the last row is the model."""
     X, y = waves()
     model = MLPRegressor(random_state=0).fit(X, y)
     rates = list(dict.fromkeys(model.history_.columns["learning_rate"]))
-    np.testing.assert_allclose(rates, [3e-3, 7.5e-4, 1.875e-4])
+    np.testing.assert_allclose(rates, [3e-3, 6e-3, 1.5e-3, 3.75e-4])
+    assert "moved 1 times, between 1 and 2" in model.model_.summary["learning_rate_reason"]
     expected = 0.5 * np.mean((model.predict(X) - y) ** 2)
     penalty = 0.5e-4 * sum(np.sum(w**2) for w in model.coefs_) * np.var(y)
     assert model.history_.last["loss"] == pytest.approx(expected + penalty, rel=1e-6)
@@ -185,9 +186,9 @@ def test_warm_start_goes_on():
 
 @pytest.mark.parametrize("rows_at_once", [7, 40, 400])
 def test_learning_block_by_block(rows_at_once):
-    """So many epochs of blocks, of any size, explain nearly what a fit of as many epochs does."""
+    """So many epochs of blocks, of any size, explain nearly what a fit of as many epochs at one rate does."""
     X, y = waves(400)
-    whole = MLPRegressor(random_state=0, epochs=40).fit(X, y).score(X, y)
+    whole = MLPRegressor(random_state=0, epochs=40, learning_rate=3e-3).fit(X, y).score(X, y)
     model = MLPRegressor(random_state=0)
     for _ in range(40):
         for start in range(0, 400, rows_at_once):

@@ -7,6 +7,7 @@ import pytest
 from support import dataset, rule
 
 import descend.watching as watching
+from descend.averaging import TailAverage
 from descend.batches import Visits
 from descend.engines.base import State
 from descend.engines.linear import LinearEngine
@@ -177,6 +178,65 @@ def test_a_run_that_begins_at_the_optimum_may_hover():
     train(engine, state, [Phase("sgd", rule(), 10, 20)], Visits(1000), watch)
     assert watch.stopped == "converged"
     assert watch.history.last["loss"] == 10.0
+
+
+def test_what_training_rows_cannot_bear_is_not_the_best():
+    """Weights that validation likes best, but whose training loss has blown up, do not come back."""
+    epoch, watch = follow([10.0, 8.0, 1e9, 7.0], [5.0, 4.0, 1.0, 3.0], early_stopping=True, tol=None)
+    assert (epoch, watch.stopped) == (1, "diverged")
+
+
+class Timid:
+    """A tuner that takes back whatever went astray, as long as it has patience, and looks every 1,000 rows."""
+
+    def __init__(self, patience=9):
+        self.patience, self.next_visit, self.seen = patience, 1000, []
+
+    def refuses(self, state, loss):
+        return False
+
+    def begin(self, state):
+        self.next_visit = state.visits + 1000
+
+    def look(self, state, average, astray):
+        self.seen.append((float(state.parameters[0, 0]), astray))
+        self.next_visit = state.visits + 1000
+        self.patience -= astray
+        return astray and self.patience >= 0
+
+
+@pytest.mark.parametrize(("patience", "stopped"), [(9, "epochs"), (0, "diverged")])
+def test_a_tuner_may_take_back_what_went_astray(patience, stopped):
+    """A loss that blew up ends a run only where the tuner no longer goes on from the best."""
+    engine = Scripted([10.0, 6.0, 4.0, float("nan"), 3.0])
+    watch = Watch(engine, 1000, Limits(epochs=5, tol=None), tuner=Timid(patience))
+    phase = Phase("sgd", rule(), 10, 5, tuned=True)
+    parameters = train(engine, State(np.zeros((1, 2))), [phase], Visits(1000), watch)
+    assert watch.stopped == stopped
+    assert (2.0, True) in watch.tuner.seen
+    assert parameters[0, 0] == 2.0
+    assert watch.history.last["loss"] == 4.0
+
+
+def test_a_tuner_is_asked_in_its_own_phases_alone():
+    """A phase that is not tuned keeps its rate; one that is has its windows where the tuner wants them."""
+    for tuned in (False, True):
+        engine = Scripted(FALLING)
+        watch = Watch(engine, 1000, Limits(epochs=4, tol=None), tuner=Timid())
+        phase = Phase("sgd", rule(), 10, 4, tuned=tuned)
+        train(engine, State(np.zeros((1, 2))), [phase], Visits(1000), watch)
+        assert len(watch.tuner.seen) == (3 if tuned else 0)
+
+
+def test_an_average_that_is_no_number_is_not_returned():
+    """Where the last weights have a loss and their average has none, the last ones are what counts."""
+    data, loss, _ = dataset("log_loss", num_rows=100)
+    engine = LinearEngine(data, loss, Penalty(0.01), average_every=1)
+    state, tail = State(np.zeros((1, 6))), TailAverage()
+    watch = Watch(engine, 100, Limits(epochs=1, tol=None), tail=tail)
+    state.average[:], state.num_averaged = np.nan, 1
+    watch.start(state, Phase("sgd", rule(), 10, 1))
+    assert watch.history.last["loss"] == pytest.approx(np.log(2.0))
 
 
 def test_a_single_bad_epoch_is_not_divergence():

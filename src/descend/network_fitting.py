@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.batch_size.controller import Controller
 from descend.batch_size.ladder import LOOK_ROWS, climb, recorded
 from descend.batches import Visits, check_batch_size
 from descend.engines.base import Rule, State
@@ -39,6 +40,8 @@ from descend.watching import Callback, Limits, Watch
 if TYPE_CHECKING:
     from descend.features import Prepared, Target
 
+LOWEST_OF_LADDER, LOWEST_OF_RULE, HIGHEST_OF_RULE = 0.25, 1.0, 2.0
+"""What noise may lower a rate to, and a rule's may rise to, as shares of it."""
 NETWORK_ASKED = (*ASKED, "hidden", "activation", "weight_decay")
 
 
@@ -143,11 +146,16 @@ def fit_network(
         trail.add(state.parameters)
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
+        if plan.phases[0].tuned:
+            watch.tuner = controller_of(plan, engine, watch, state)
         if plan.by_ladder:
             plan = up_the_ladder(plan, engine, state, data, settings.seed, watch)
         parameters = train(
             engine, state, plan.phases, Visits(data.num_rows), watch, settings.seed, not settings.shuffle
         )
+    if isinstance(watch.tuner, Controller) and watch.tuner.reason:
+        reason = f"{plan.rate.reason}; {watch.tuner.reason}"
+        plan = replace(plan, rate=replace(plan.rate, reason=reason))
     history = watch.history
     history.rule = history.stopped.replace("_", " ")
     if history.stopped == "converged":
@@ -240,10 +248,29 @@ def up_the_ladder(
     for row in recorded(told, before, data.num_rows, plan.batch_size, watch.unit):
         watch.history.append(row)
     watch.seconds = ladder.seconds
+    if isinstance(watch.tuner, Controller):
+        watch.tuner.limit(ladder.highest / ladder.rate)
     factor = ladder.rate / first.rule.rate
     phases = tuple(replace(p, rule=replace(p.rule, rate=p.rule.rate * factor)) for p in plan.phases)
     reason = ladder.reason + ("; a quarter, twice, as nothing more is gained" if first.when_flat else "")
     return replace(plan, phases=phases, rate=Rate(ladder.rate, ladder.edge, reason))
+
+
+def controller_of(plan: NetworkPlan, engine: Any, watch: Watch, state: State) -> Controller:
+    """What moves the rate. It looks at rows held out where they choose the parameters anyway, else at the first ones.
+
+    Rows held out for it alone would be lost for training, and those that a caller holds out to judge the model by
+    must not shape it. A rate by a rule may double once, and falls with the phases alone.
+    """
+    held_out = watch.validation if watch.limits.early_stopping and watch.validation is not None else engine
+    controller = Controller(
+        lambda parameters: held_out.mean_loss(parameters, LOOK_ROWS),
+        state,
+        lowest=LOWEST_OF_LADDER if plan.by_ladder else LOWEST_OF_RULE,
+        constant=watch.limits.constant,
+    )
+    controller.limit(min(HIGHEST_OF_RULE, plan.rate.bound / plan.rate.value))
+    return controller
 
 
 def network_objective(

@@ -48,8 +48,8 @@ def rule_rate(optimizer: Optimizer, network: Network, batch_size: int) -> Rate:
     if 1.0 / most_inputs < base:
         base, why = 1.0 / most_inputs, f"1 / {most_inputs} inputs"
     rows = min(batch_size or LARGEST_SIZE, LARGEST_SIZE)
-    value = base * sqrt(rows / BASE_SIZE) * optimizer.scale_free_rate / OPTIMIZERS["adam"].scale_free_rate
-    return Rate(value, float("inf"), f"a rule: {why}, times √({rows} rows / {BASE_SIZE})")
+    share = sqrt(rows / BASE_SIZE) * optimizer.scale_free_rate / OPTIMIZERS["adam"].scale_free_rate
+    return Rate(base * share, share / most_inputs, f"a rule: {why}, times √({rows} rows / {BASE_SIZE})")
 
 
 def falling_phases(rule: Rule, batch_size: int, epochs: int, asked: bool) -> tuple[Phase, ...]:
@@ -59,7 +59,9 @@ def falling_phases(rule: Rule, batch_size: int, epochs: int, asked: bool) -> tup
     for number in range(len(SHARES)):
         falling = replace(rule, rate=rule.rate * FALL**number)
         flat: Literal["next", "stop"] = "next" if number + 1 < len(SHARES) else "stop"
-        phases.append(Phase(name, falling, batch_size, epochs, when_flat=flat))
+        phases.append(
+            Phase(name, falling, batch_size, epochs, when_flat=flat, tuned=number == 0 and batch_size > 0)
+        )
     if not asked:
         return tuple(phases)
     return tuple(

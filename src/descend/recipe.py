@@ -47,6 +47,8 @@ class Phase:
     """Steps that go astray are taken back, and a method of every row goes on: one follows."""
     when_flat: Literal["", "next", "stop"] = ""
     """Of networks, when nothing more is gained: the next phase goes on from the best, or the run ends."""
+    tuned: bool = False
+    """A tuner moves the rate (``batch_size/controller.py``)."""
 
 
 def untuned_phases(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil, inf, isfinite
+from typing import Protocol
 
 from descend.averaging import TailAverage
 from descend.engines.base import Engine, State
@@ -40,6 +41,8 @@ TO_THE_LAST_DIGIT = 1e-12
 """Where so little may be left the step is one more, and not the one that arrives."""
 BLOW_UP = 100.0
 """A loss this many times the first is taken for divergence."""
+FAR_ABOVE = 2.0
+"""The same where a tuner can take it back."""
 CLEARLY_ABOVE = 0.1
 """A run that ends by this share above its first loss has diverged; less is what data without a signal do."""
 
@@ -95,6 +98,28 @@ class Observation:
 Callback = Callable[[Observation], object]
 
 
+class Tuner(Protocol):
+    """Moves a run's rate while it goes on (``batch_size/controller.py``); its time is the run's."""
+
+    next_visit: int
+    """After so many rows it wants to look."""
+
+    def refuses(self, state: State, loss: float) -> bool:
+        """Whether what was found before the first step is none: then it takes ``state`` back to where all began."""
+        ...
+
+    def begin(self, state: State) -> None:
+        """A phase begins where ``state`` is."""
+        ...
+
+    def look(self, state: State, average: FloatArray | None, astray: bool) -> bool:
+        """May change the rate's ``pace`` of ``state``; True: it took the parameters back, too.
+
+        ``astray``: it should, for the loss of other rows has blown up.
+        """
+        ...
+
+
 @dataclass(slots=True)
 class Kept:
     """Parameters, with what a whole evaluation said of them."""
@@ -116,6 +141,7 @@ class Watch:
     limits: Limits
     validation: Engine | None = None
     tail: TailAverage | None = None
+    tuner: Tuner | None = None
     unit: float = 1.0
     callbacks: Sequence[Callback] = ()
     snapshot: Callable[[FloatArray], object] | None = None
@@ -176,7 +202,10 @@ class Watch:
         if self.fresh is None:
             self.fresh = not state.parameters.any()
         self.sample_rows = max(SAMPLE_ROWS, SAMPLE_NUMBERS // state.parameters.size)
-        self._marks.append((0, self._observe(state, epoch=0, whole=True)))
+        loss = self._observe(state, epoch=0, whole=True)
+        if self.tuner is not None and self.tuner.refuses(state, loss):
+            loss = self._observe(state, epoch=0, whole=True)
+        self._marks.append((0, loss))
         self._resume()
 
     def enter(self, phase: Phase, call_seconds: float, state: State) -> None:
@@ -186,6 +215,8 @@ class Watch:
         self.phase, self.phase_is_over, self.call_seconds = phase, False, call_seconds
         self._phase_epochs = 0
         self._previous_gap = inf
+        if self.tuner is not None:
+            self.tuner.begin(state)
 
     def parts(self, rows: IntArray | None) -> Iterator[slice]:
         """An epoch of ``rows`` cut where somebody looks, always between two batches; the full batch is whole."""
@@ -221,10 +252,32 @@ class Watch:
             self._decide(state, loss, epoch, out_of_time, last)
             if self.limits.plateau:
                 self._slow_down_on_plateau(state, epoch)
-        elif self._look_is_due():
+        elif self._look_is_due() or self._tuner_is_due():
             self._observe(state, epoch, whole=False)
+        if self._tuner_is_due() and not self.stopped and not self.phase_is_over:
+            self._tune(state, epoch)
         self._resume()
         return bool(self.stopped)
+
+    def _tune(self, state: State, epoch: int, astray: bool = False) -> bool:
+        """Lets the tuner move the rate, on the clock; whether it took the parameters back as well.
+
+        Its looks are not those of the clock's time: these would make results depend on how busy a machine is.
+        """
+        if self.tuner is None:
+            return False
+        self._resume()
+        average = None if self.tail is None else self.tail.parameters(state)
+        if astray:
+            state.parameters[:] = self.best.parameters
+        taken_back = self.tuner.look(state, average, astray)
+        if taken_back:
+            self._flat_epoch = epoch  # a lower rate has yet to show what it gains
+            if self.tail is not None:
+                self.tail.begin_anew(state)
+        self._pause()
+        self._last_seconds = self.seconds
+        return taken_back
 
     def finish(self, state: State) -> FloatArray:
         """Ends the history with the parameters that are returned, and returns them."""
@@ -278,6 +331,8 @@ class Watch:
             visits = min(visits, 4096)  # before anything is known about the speed
         if self.limits.dense:
             visits = min(visits, max(1, self._next_dense - self._rows))
+        if self.tuner is not None and self.phase.tuned:
+            visits = min(visits, max(1, self.tuner.next_visit - self._rows))
         if (
             self.batch_size == 1
         ):  # single rows go through the engine in fours: cut apart, they round differently
@@ -291,6 +346,9 @@ class Watch:
         if self.limits.dense and self._rows >= self._next_dense:
             return True
         return self.seconds - self._last_look >= LOOK_SECONDS
+
+    def _tuner_is_due(self) -> bool:
+        return self.tuner is not None and self.phase.tuned and self._rows >= self.tuner.next_visit
 
     # --- observing -------------------------------------------------------------------------------
 
@@ -308,7 +366,7 @@ class Watch:
         average = self.tail.parameters(state) if self.tail is not None else None
         if average is not None:
             average_loss = self._loss(average, sample)
-            if not average_loss >= loss:  # also where the last loss is not a number
+            if average_loss < loss or not isfinite(loss):
                 parameters, loss = average, average_loss
         if sample is not None:
             # What the sample is off the whole hardly changes between two looks: take it away.
@@ -345,7 +403,7 @@ class Watch:
     ) -> None:
         score = loss if validation_loss is None or not self.limits.early_stopping else validation_loss
         self.latest = Kept(epoch, score, loss, last_loss, validation_loss, parameters.copy())
-        if not self._marks or score < self.best.score:
+        if not self._marks or (score < self.best.score and not self._has_blown_up(loss)):
             self.best = self.latest
 
     def _record(self, state: State, loss: float, last_loss: float, validation_loss: float | None) -> None:
@@ -405,7 +463,9 @@ class Watch:
         if self.phase.can_retreat and not loss <= self.best.loss + ASTRAY * max(0.0, first - self.best.loss):
             self._retreat(state)
             loss = self.best.loss
-        if not isfinite(loss) or loss > BLOW_UP * max(abs(first), 1e-300):
+        if self._has_blown_up(loss) and self._tune(state, epoch, astray=True):
+            loss = self._observe(state, epoch, whole=True)
+        if self._has_blown_up(loss):
             if self.phase.when_flat == "next" and not (self.stopped or last):
                 self._fall_back(state, epoch)
                 self.stopped = "time" if out_of_time else ""
@@ -431,6 +491,12 @@ class Watch:
             self.stopped = "converged"
         elif last:
             self.stopped = "epochs"
+
+    def _has_blown_up(self, loss: float) -> bool:
+        first = abs(self._marks[0][1])
+        if self.tuner is None:
+            return not isfinite(loss) or loss > BLOW_UP * max(first, 1e-300)
+        return not isfinite(loss) or loss > FAR_ABOVE * max(first, abs(self.limits.constant or 0.0))
 
     def _is_certified(self, state: State, first: float, epoch: int) -> bool:
         """Whether what is left to gain is small enough; also tells whether the phase still pays.

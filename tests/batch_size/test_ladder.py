@@ -14,12 +14,12 @@ from descend.objectives.activations import ACTIVATIONS
 from descend.objectives.penalties import Penalty
 
 
-def ladder_of(shape="softmax", batch_size=16, optimizer="sgd", scale=1.0):
+def ladder_of(shape="softmax", batch_size=16, optimizer="sgd", scale=1.0, average_every=0):
     data, loss, outputs = dataset(shape, 600, 8)
     data.X[:] *= scale
     network = Network((8, 20, outputs), ACTIVATIONS["relu"])
     engine, state = (
-        NetworkEngine(data, loss, Penalty(1e-4), network),
+        NetworkEngine(data, loss, Penalty(1e-4), network, average_every=average_every),
         State(initialise(network, 0, np.float64)),
     )
     before = engine.mean_loss(state.parameters)
@@ -44,6 +44,13 @@ def test_the_rungs_double_up_to_an_edge_and_have_trained(shape, batch_size):
     assert ladder.rate <= ladder.edge / 2
 
 
+def test_nothing_of_the_rates_that_were_too_high_is_left_in_the_average():
+    """An average that steps have blown up during the ladder does not outlive it."""
+    *_, state = ladder_of("squared_error", average_every=1)
+    assert state.num_averaged == 0
+    assert not state.average.any()
+
+
 def test_columns_a_thousand_times_as_large_only_lower_the_rates():
     """Where the ladder starts follows the curvature, so that large columns do not begin too high."""
     assert ladder_of(scale=1000.0)[0].rungs[0].loss < 1.3 * ladder_of(scale=1000.0)[1]
@@ -57,6 +64,13 @@ def test_momentum_gets_its_share():
     """What momentum multiplies is divided out: 1 − β of the rate of plain steps."""
     plain, slow = ladder_of()[0], ladder_of(optimizer="momentum")[0]
     assert slow.rate == pytest.approx((1 - rule("momentum").momentum) * plain.rate)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+def test_the_rate_may_rise_to_the_edge_of_plain_steps(optimizer):
+    """What noise does to momentum is no bound for later, when there may be none: only the edge is, over 1.9."""
+    ladder = ladder_of(optimizer=optimizer)[0]
+    assert ladder.highest == pytest.approx(ladder.edge / 1.9)
 
 
 def test_rungs_are_rows_of_the_history():

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from descend.batch_size.controller import BELOW_EDGE
 from descend.batches import Visits, shuffle
 from descend.engines.base import Rule, State
 from descend.objectives.losses import Loss
@@ -54,6 +55,11 @@ class Ladder:
     rate: float
     edge: float
     rungs: tuple[Rung, ...]
+    highest: float = inf
+    """What the rate may rise to later. With momentum, too, it is plain steps' edge and no share of it.
+
+    Curvature bounds momentum's rate no lower, and where there is little noise it wants more than its share (kin40k).
+    """
 
     @property
     def seconds(self) -> float:
@@ -100,8 +106,11 @@ def climb(
             lowest, best, best_rate = now, good, rate
         rate *= 2.0
     state.parameters[:] = best
+    state.average[:] = 0.0  # the steps of rates that were too high are in it
+    state.num_averaged = 0
     nothing_learnt = lowest >= before or len(rungs) <= 2
-    return Ladder(slower * min(best_rate, edge / (4.0 if nothing_learnt else 2.0)), edge, tuple(rungs))
+    rate = slower * min(best_rate, edge / (4.0 if nothing_learnt else 2.0))
+    return Ladder(rate, edge, tuple(rungs), max(rate, edge / BELOW_EDGE))
 
 
 def lowest_rate(data: Dataset, loss: Loss) -> float:

@@ -1,0 +1,159 @@
+"""The learning rate while training goes on: what the last weights and their average say of it.
+
+    train a window: a third of all rows that were visited before it
+    noise    = loss of the last weights − loss of their average
+    progress = the lowest loss before − the lower of the two
+        gone astray                     back to where the window began, half the rate, and never that high again
+        noise > 8 · progress            half the rate: single steps are noisier than what is gained
+        noise < progress / 10, gaining  twice the rate: it is curvature or caution that holds steps back
+        else                            the rate stays
+
+``decide`` is numbers in, decision out, for whoever can evaluate two sets of weights. ``Controller`` does so for a
+``State``, whose ``pace`` it moves. ``docs/networks.md`` has what was measured, and what the constants were chosen on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import inf, isfinite
+from typing import Literal
+
+from descend.engines.base import State
+from descend.types import FloatArray
+
+FEWEST_ROWS = 3000
+SHARE = 0.35
+"""A window takes this share of all rows visited before it."""
+NOISY = 8.0
+CALM = 0.1
+BELOW_EDGE = 1.9
+ASTRAY = 0.5
+"""A loss has gone astray that is above the lowest by this share of what was gained."""
+SWING = 0.1
+"""An average that is above it by this share has seen steps swing out, even if they have come back since."""
+FAR_ABOVE = 2.0
+UNMOVED = 0.05
+"""No better than a constant by this share: on the plateau where many networks begin. There nothing is gained whatever
+the rate, and it is the noise that leads away: with a rate that falls there, tanh stayed for good."""
+MOST_TAKEN_BACK = 30
+
+Verdict = Literal["astray", "noisy", "calm", "stay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is remembered from window to window. Rates are shares of the one that training began with.
+
+    ``first`` is the loss before the first step of all, ``lowest`` the lowest since. Noise alone takes the rate no
+    lower than ``lowest_rate``, and nothing higher than ``highest_rate``. ``constant`` is the loss of the best
+    constant model.
+    """
+
+    first: float
+    lowest: float
+    highest_rate: float = inf
+    lowest_rate: float = 0.25
+    rate: float = 1.0
+    constant: float | None = None
+
+    def has_moved(self, loss: float) -> bool:
+        """Whether this is clearly less than what a constant has."""
+        return self.constant is None or loss < self.constant - UNMOVED * abs(self.constant)
+
+
+def decide(course: Course, last: float, average: float | None) -> tuple[Course, Verdict]:
+    """The course after a window that ended at these losses of the last weights and of their average.
+
+    Without an average noise is not known, and the rate falls only when steps go astray. A rate rises only while
+    something is gained: a loss that got worse, with an average that got worse still, looks like one without noise.
+
+    >>> course = Course(first=1.0, lowest=0.5)
+    >>> [decide(course, last, average)[1] for last, average in ((0.52, 0.49), (0.4, 0.4), (0.45, 0.42), (0.9, 0.8))]
+    ['noisy', 'calm', 'stay', 'astray']
+    """
+    loss = last if average is None or not average < last else average
+    scale = max(course.first - course.lowest, 0.2 * abs(course.lowest))
+    if not isfinite(last) or loss > course.lowest + ASTRAY * scale:
+        highest = min(course.highest_rate, course.rate / BELOW_EDGE)
+        return replace(course, rate=course.rate / 2.0, highest_rate=highest), "astray"
+    before, course = course.lowest, replace(course, lowest=min(course.lowest, loss))
+    if average is None or not course.has_moved(loss):
+        return course, "stay"
+    noise, progress = last - average, before - loss
+    swung = average > before + SWING * scale
+    if swung or noise > NOISY * max(progress, 0.0):
+        return replace(course, rate=max(course.rate / 2.0, min(course.rate, course.lowest_rate))), "noisy"
+    if progress > 0.0 and noise < CALM * progress and 2.0 * course.rate <= course.highest_rate:
+        return replace(course, rate=2.0 * course.rate), "calm"
+    return course, "stay"
+
+
+class Controller:
+    """Moves ``State.pace`` after each window. ``loss`` (parameters → loss) is of rows that stay the same."""
+
+    def __init__(
+        self,
+        loss: Callable[[FloatArray], float],
+        state: State,
+        lowest: float,
+        constant: float | None = None,
+    ) -> None:
+        """``state`` stands before the first step of all; the others are the course's."""
+        self._loss = loss
+        first = loss(state.parameters)
+        self._course = Course(first, first, lowest_rate=lowest, constant=constant)
+        self._begun_at = state.parameters.copy()
+        self.next_visit = self.num_taken_back = 0
+        self.verdicts: list[Verdict] = []
+        self.paces = [1.0]
+
+    @property
+    def reason(self) -> str:
+        """What it did, in words; empty where the rate stayed."""
+        if len(set(self.paces)) == 1:
+            return ""
+        moves = sum(one != other for one, other in pairwise(self.paces))
+        back = f", {self.num_taken_back} times after steps went astray" if self.num_taken_back else ""
+        return f"moved {moves} times, between {min(self.paces):g} and {max(self.paces):g} times that{back}"
+
+    def limit(self, highest_rate: float) -> None:
+        """The rate may rise to so many times the one that training begins with."""
+        self._course = replace(self._course, highest_rate=highest_rate)
+
+    def refuses(self, state: State, loss: float) -> bool:
+        """Takes back what a ladder did whose few rows hid that others went astray; ``loss``: of all rows."""
+        if loss <= FAR_ABOVE * self._course.first:
+            return False
+        state.parameters[:] = self._begun_at
+        return True
+
+    def begin(self, state: State) -> None:
+        """A window begins where ``state`` is."""
+        self._course = replace(self._course, lowest=min(self._course.lowest, self._loss(state.parameters)))
+        self._begin_window(state)
+
+    def look(self, state: State, average: FloatArray | None, astray: bool = False) -> bool:
+        """The end of a window: moves the rate; True: the parameters are not those that it ended with.
+
+        ``astray``: the loss of other rows has blown up, and ``state`` stands where it had not yet.
+        """
+        last = inf if astray else self._loss(state.parameters)
+        averaged = None if average is None or astray else self._loss(average)
+        self._course, verdict = decide(self._course, last, averaged)
+        taken_back = verdict == "astray" and self.num_taken_back < MOST_TAKEN_BACK
+        if taken_back:
+            self.num_taken_back += 1
+            if not astray:
+                state.parameters[:] = self._begun_at
+            state.first[:] = 0.0
+        state.pace = self._course.rate
+        self.verdicts.append(verdict)
+        self.paces.append(state.pace)
+        self._begin_window(state)
+        return taken_back
+
+    def _begin_window(self, state: State) -> None:
+        self._begun_at = state.parameters.copy()
+        self.next_visit = state.visits + max(FEWEST_ROWS, int(SHARE * state.visits))
