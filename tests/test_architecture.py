@@ -54,8 +54,8 @@ ONLY = {"report": {"errors", "types", "files", "history"}, "history": {"errors",
 # when rows are first ordered or such a file is first opened.
 LAZY_EXCEPTIONS = {("batches", "engines"), ("sources", "engines")}
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
-OPTIONAL = {"pandas", "llvmlite", "markupsafe"}
-"""What an answer may be asked for in, and what Numba and Jinja2 are made of."""
+OPTIONAL = {"pandas", "llvmlite", "markupsafe", "torch"}
+"""What an answer may be asked for in, what Numba and Jinja2 are made of, and an extra."""
 HEAVY = ("sklearn", "numba", "pyarrow", "rich", "scipy", "pandas", "plotly", "torch")
 
 

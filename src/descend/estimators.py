@@ -152,6 +152,11 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return Path(self.model_.save(path, force=force))
 
+    def to_torch(self, encoded: bool = False) -> Any:
+        """The trained model as a PyTorch module of its own, for the same X; see ``descend.models.model.Model``."""
+        check_is_fitted(self)
+        return self.model_.to_torch(encoded)
+
     # --- before training -------------------------------------------------------------------------
 
     def _settings(self) -> Settings:

@@ -89,15 +89,14 @@ def fit_network(
     ``initial`` (P,): start there instead of at random weights. ``multilabel``: the target's columns are labels,
     each 0 or 1. Raises ``InputError`` naming a setting that does not go with networks or with the data.
     """
-    from descend.engines.mlp import NetworkEngine
+    from descend.engines.choose import make_network_engine
 
     settings = settings.checked()
-    prepared = decoded(prepared)
     data = prepared.train
     epochs = settings.epochs or most_epochs(data.num_rows)
     plan = resolve_network(data, prepared.target, settings, epochs, multilabel)
     threads = num_threads(settings.threads)
-    engine = NetworkEngine(
+    engine = make_network_engine(
         data,
         plan.loss,
         plan.penalty,
@@ -108,7 +107,7 @@ def fit_network(
     )
     validation = None
     if prepared.validation is not None:
-        validation = NetworkEngine(
+        validation = make_network_engine(
             prepared.validation, plan.loss, plan.penalty, plan.network, threads=threads
         )
     watch = Watch(
@@ -167,16 +166,6 @@ def fit_network(
     )
     model.summary = summarise(prepared, plan, settings, history) | network_summary(settings)
     return NetworkRun(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history)
-
-
-def decoded(prepared: Prepared) -> Prepared:
-    """Rows that are kept in small numbers as float32: the first layer takes them where they lie."""
-
-    def whole(data: Dataset) -> Dataset:
-        return replace(data, X=data.X[:]) if data.is_coded else data
-
-    held_out = None if prepared.validation is None else whole(prepared.validation)
-    return replace(prepared, train=whole(prepared.train), validation=held_out)
 
 
 def resolve_network(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from descend.engines.linear import LinearEngine
+from descend.models.network import Network
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset
+
+if TYPE_CHECKING:
+    from descend.engines.mlp import NetworkEngine
 
 
 def make_engine(data: Dataset, loss: Loss, penalty: Penalty, **options: Any) -> LinearEngine:
@@ -21,3 +25,16 @@ def make_engine(data: Dataset, loss: Loss, penalty: Penalty, **options: Any) -> 
     from descend.engines.sparse import SparseEngine
 
     return SparseEngine(data, loss, penalty, **options)
+
+
+def make_network_engine(
+    data: Dataset, loss: Loss, penalty: Penalty, network: Network, **options: Any
+) -> NetworkEngine:
+    """A compiled engine for a network; ``options`` are those of ``NetworkEngine``."""
+    if data.is_coded:
+        from descend.engines.coded_mlp import CodedNetworkEngine
+
+        return CodedNetworkEngine(data, loss, penalty, network, **options)
+    from descend.engines.mlp import NetworkEngine
+
+    return NetworkEngine(data, loss, penalty, network, **options)

@@ -60,10 +60,16 @@ class NetworkEngine:
         self.threads = threads
         self.layers = layer_table(network)
         self.rows = kernel_rows(data.X)
-        chunk = max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS))
-        starts = range(0, data.num_rows, chunk)
-        self.chunks = [slice(start, min(start + chunk, data.num_rows)) for start in starts]
-        self.pool = ThreadPoolExecutor(threads) if threads > 1 and data.num_rows > SMALLEST_SHARE else None
+        self.large = LARGE
+        self._cut()
+
+    def _cut(self) -> None:
+        """The full batch's chunks, which threads may share."""
+        chunk = max(SMALLEST_CHUNK, -(-self.num_rows // CHUNKS))
+        starts = range(0, self.num_rows, chunk)
+        self.chunks = [slice(start, min(start + chunk, self.num_rows)) for start in starts]
+        several = self.threads > 1 and self.num_rows > SMALLEST_SHARE
+        self.pool = ThreadPoolExecutor(self.threads) if several else None
 
     def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
         X: Any = self.data.X[rows]
@@ -86,7 +92,7 @@ class NetworkEngine:
         if order is None:
             self._shared_step(state, rule, self.chunks, NO_ORDER, self.weights)
             return
-        if batch_size >= LARGE:
+        if batch_size >= self.large:
             self._large_batches(state, rule, order, batch_size)
             return
         state.steps, state.num_averaged = mlp_kernels.run_network_steps(
@@ -137,7 +143,7 @@ class NetworkEngine:
 
         def gradient_of(chunk: slice) -> FloatArray:
             part = np.zeros(state.parameters.shape, dtype=state.parameters.dtype)
-            self._sums(self.rows, self.data.y, weights, order, chunk, state.parameters, part, False)
+            self._sums_of(order, chunk, weights, state.parameters, part, False)
             return part
 
         for part in self._map(gradient_of, chunks):
@@ -169,7 +175,7 @@ class NetworkEngine:
 
         def losses_of(chunk: slice) -> tuple[float, float]:
             part = slice(chunk.start, max(chunk.start, min(chunk.stop, end)))
-            return self._sums(self.rows, self.data.y, self.weights, NO_ORDER, part, parameters, none, True)
+            return self._sums_of(NO_ORDER, part, self.weights, parameters, none, True)
 
         total = total_weight = 0.0
         for loss, weight in self._map(losses_of, self.chunks):
@@ -180,6 +186,18 @@ class NetworkEngine:
     def penalty_of(self, parameters: FloatArray) -> float:
         """The penalty of all weights; intercepts are free."""
         return sum(self.penalty.of(weights) for weights, _ in self.network.parts(parameters))
+
+    def _sums_of(
+        self,
+        order: IntArray,
+        part: slice,
+        weights: FloatArray,
+        parameters: FloatArray,
+        gradient: FloatArray,
+        with_loss: bool,
+    ) -> tuple[float, float]:
+        """Adds the gradient of rows order[part], or of rows ``part``; returns the sums of loss and weights."""
+        return self._sums(self.rows, self.data.y, weights, order, part, parameters, gradient, with_loss)
 
     def _sums(
         self,

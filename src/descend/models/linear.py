@@ -35,6 +35,10 @@ class LinearModel(Model):
             return np.asarray(columns @ weights.T + intercept, dtype=np.float64)
         return Model.scores(self, columns)
 
+    def layers(self) -> list[tuple[FloatArray, FloatArray]]:
+        """The one layer: weights (d, k) and intercepts (k,); views."""
+        return [(self.parameters[:, :-1].T, self.parameters[:, -1])]
+
     def in_deviations(self) -> FloatArray:
         """Weights for standardised columns: what one deviation of a column adds to the score, shapes as ``in_units``.
 

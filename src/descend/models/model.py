@@ -106,6 +106,31 @@ class Model:
         }
         return write_model(path, self.arrays(), header | self.more_header(), force=force)
 
+    def to_torch(self, encoded: bool = False) -> Any:
+        """The model as a ``torch.nn.Sequential`` of its own: X (n, columns), as ``predict`` takes it, to ``scores``.
+
+        The scores (n, k) are those of ``decision_function`` (log-odds or margins; the class is the largest, of two
+        classes score > 0) or numbers in the target's units (of poisson their logarithm). A missing value is ``nan``.
+        ``encoded``: it takes what ``features.encode`` makes of rows, as tables with texts or dates need it.
+
+        Raises ``InputError`` without PyTorch (``pip install "descend[torch]"``), or for a column that is no number.
+        """
+        try:
+            from descend.models.torch_export import as_module
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise InputError(
+                'to_torch() needs PyTorch, which is not installed: pip install "descend[torch]"'
+            ) from None
+        return as_module(
+            self.features, self.target, self.layers(), getattr(self, "activation", "identity"), encoded
+        )
+
+    def layers(self) -> list[tuple[FloatArray, FloatArray]]:
+        """Weights (inputs, units) and intercepts (units,) of each layer."""
+        raise NotImplementedError
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What of the model is numbers, by name."""
         return {"parameters": self.parameters}
