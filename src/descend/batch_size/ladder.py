@@ -56,8 +56,8 @@ class Ladder:
     edge: float
     rungs: tuple[Rung, ...]
     highest: float = inf
-    """What the rate may rise to later. With momentum, too, it is the edge of plain steps and no share of it: curvature
-    sets momentum no lower bound, and where there is little noise it wants more than its share (kin40k)."""
+    """What the rate may rise to later. With momentum, too, it is the edge of plain steps and no share of it: by
+    curvature alone momentum's is no lower, and where there is little noise it wants more than its share (kin40k)."""
 
     @property
     def seconds(self) -> float:
