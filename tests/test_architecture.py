@@ -1,6 +1,7 @@
 """The order of the package, read out of its source: imports point one way along it."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ ORDER: list[set[str]] = [
     {"errors"},
     {"coded_rows"},
     {"types", "files", "machine", "claims"},
-    {"model_file", "history", "metrics"},
+    {"model_file", "history", "metrics", "valley_claims"},
     {"report"},
     {"sources"},
     {"features"},
@@ -34,11 +35,14 @@ ORDER: list[set[str]] = [
     {"watching"},
     {"training"},
     {"fitting"},
-    {"surface", "stream", "network_recipe"},
-    {"incremental", "batch_size"},
+    {"surface", "stream", "network_recipe", "trail", "sharpness", "valleys", "network_hessian"},
+    {"incremental", "batch_size", "plane"},
     {"network_fitting"},
-    {"comparison", "network_incremental", "table_trainer"},
+    {"network_valleys", "network_incremental", "table_trainer"},
+    {"compared"},
+    {"comparison"},
     {"configuring"},
+    {"torch"},
     {"run_record", "estimator_checks"},
     {"estimator_blocks"},
     {"estimators"},
@@ -123,6 +127,15 @@ def test_imports_point_one_way(path: Path) -> None:
             continue
         assert RANK[target] < RANK[part], f"{path}:{line}: {part} imports {target}, which stands after it"
         assert target in ONLY.get(part, RANK), f"{path}:{line}: {part} must not import {target}"
+
+
+def test_the_extra_is_named_where_pytorch_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PyTorch, importing descend.torch says which extra to install."""
+    for name in [name for name in sys.modules if name.startswith("descend.torch")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"pip install 'descend\[torch\]'"):
+        importlib.import_module("descend.torch")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ MODULES = sorted(
 @pytest.mark.parametrize("name", ["descend", *MODULES])
 def test_examples_in_docstrings_give_what_they_say(name: str) -> None:
     """Every example of a module's docstrings prints what stands under it."""
+    if name.startswith("descend.torch"):
+        pytest.importorskip("torch")
     failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0
 
@@ -29,6 +31,9 @@ def test_there_are_examples() -> None:
     """The modules are found, and many have examples: an empty run would pass too."""
     finder = doctest.DocTestFinder(exclude_empty=True)
     examples = sum(
-        len(test.examples) for name in MODULES for test in finder.find(importlib.import_module(name))
+        len(test.examples)
+        for name in MODULES
+        if not name.startswith("descend.torch")
+        for test in finder.find(importlib.import_module(name))
     )
     assert examples > 50

@@ -115,6 +115,44 @@ def test_numbers_that_leave_the_range_are_divergence(blown):
     assert shown is None if not np.isfinite(blown) else shown == blown
 
 
+class Cliff(Scripted):
+    """Its loss falls with the parameters up to 2.9 and is gone beyond; an epoch moves them by the rate."""
+
+    def __init__(self, blown, delay=0.0):
+        super().__init__([])
+        self.blown, self.delay = blown, delay
+
+    def run(self, state, rule, order, batch_size):
+        before = float(state.parameters[0, 0])
+        super().run(state, rule, order, batch_size)
+        state.parameters[:] = before + (float(state.parameters[0, 0]) - before) * rule.rate
+        time.sleep(self.delay if state.parameters[0, 0] > 2.9 and order is None else 0.0)
+
+    def mean_loss(self, parameters, num_rows=None):
+        return 10.0 - parameters[0, 0] if parameters[0, 0] < 2.9 else self.blown
+
+
+def over_the_cliff(blown, rates, delay=0.0, **limits):
+    """Phases of these rates, each of 5 epochs; returns where it came to, and the watch."""
+    engine = Cliff(blown, delay)
+    watch = Watch(engine, 1000, Limits(epochs=5 * len(rates), tol=None, **limits))
+    phases = [
+        Phase("sgd", rule(rate=rate), 0, 5, when_flat="stop" if rate == rates[-1] else "next")
+        for rate in rates
+    ]
+    parameters = train(engine, State(np.zeros((1, 2))), phases, Visits(1000), watch)
+    return float(parameters[0, 0]), watch.stopped
+
+
+@pytest.mark.parametrize("blown", [float("nan"), 10.0 * BLOW_UP * 1.01])
+def test_a_phase_that_blows_up_gives_way_to_the_next(blown):
+    """Where a lower rate is next, the run goes on from its best place; in the last phase it has diverged."""
+    assert over_the_cliff(blown, [1.0, 0.1]) == (pytest.approx(2.5), "epochs")
+    assert over_the_cliff(blown, [1.0]) == (2.0, "diverged")
+    assert over_the_cliff(blown, [1.0, 0.5]) == (2.5, "diverged")
+    assert over_the_cliff(blown, [1.0, 0.1], delay=0.3, seconds=0.2) == (2.0, "time")
+
+
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("tol", [None, 1e-3])
 def test_never_below_the_start_is_divergence(exact, tol):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from descend.compared import MODELS
 from descend.comparison import Comparison, Progress, compare_prepared
 from descend.errors import InputError, one_of
 from descend.features import prepare
@@ -25,6 +26,10 @@ def compare(
     X: Any,
     y: Any = None,
     *,
+    model: str = "linear",
+    hidden_layer_sizes: int | Sequence[int] | None = None,
+    activation: str | None = None,
+    weight_decay: float | None = None,
     batch_sizes: Sequence[int | str] = (1, 32, "full"),
     seeds: int = 3,
     target: str | None = None,
@@ -57,10 +62,15 @@ def compare(
     ``seeds`` seeds until nothing is gained, or until ``seconds`` or ``epochs`` are over. The target is
     ``target_loss``, or 1 % of the gap between the first and the best loss.
 
+    Networks get the rate that their own ladder finds. There a seed moves the starting point as well as the order of
+    the rows, and all kinds start at the same place with the same seed.
+
     Parameters
     ----------
-    X : array (n, d), table (pandas, polars, PyArrow), or what the command line takes: a path or ``sklearn:NAME``
+    X : array (n, d), CSR or CSC matrix, table (pandas, polars, PyArrow), or what the command line takes: a path or
+        ``sklearn:NAME``
     y : array (n,); or None, and ``target`` names a column of ``X``
+    model : "linear" or "mlp"; with "mlp": ``hidden_layer_sizes`` (100,), ``activation`` "relu", ``weight_decay`` 0
     clip : the longest gradient of a batch, penalty apart; None: any
 
     Raises ``InputError`` (a ``ValueError``) naming what cannot be used.
@@ -73,6 +83,7 @@ def compare(
     ['stochastic', 'batch']
     """
     settings = Settings(
+        **_network(model, hidden=hidden_layer_sizes, activation=activation, weight_decay=weight_decay),
         loss=loss,
         penalty=penalty,
         alpha=alpha,
@@ -109,6 +120,7 @@ def compare(
         target_loss=target_loss,
         data_name=source.name,
         progress=progress,
+        model=model,
     )
 
 
@@ -217,6 +229,19 @@ def load(path: str | Path) -> LinearClassifier | LinearRegressor | MLPClassifier
     return (MLPClassifier if tells_classes else MLPRegressor)._of(model)
 
 
+def _network(model: str, **given: Any) -> dict[str, Any]:
+    """What was said of a network's shape; it goes with ``model="mlp"`` alone."""
+    if model not in MODELS:
+        raise one_of("model", model, list(MODELS))
+    said = {name: value for name, value in given.items() if value is not None}
+    if said and model != "mlp":
+        name = next(iter(said)).replace("hidden", "hidden_layer_sizes")
+        raise InputError(f'{name} describes a network: give model="mlp" with it, or leave it out')
+    if "hidden" in said:
+        said["hidden"] = check_hidden(said["hidden"])
+    return said
+
+
 def _source(X: Any, y: Any, target: str | None, sample_weight: Any) -> Source:
     if isinstance(X, (str, Path)):
         return open_source(X, target=target)
@@ -226,4 +251,5 @@ def _source(X: Any, y: Any, target: str | None, sample_weight: Any) -> Source:
         raise InputError("y is missing: give one target a row, or a table and the name of its target column")
     import numpy as np
 
-    return array_source(np.asarray(X), np.asarray(y), sample_weight)
+    rows = X if hasattr(X, "tocsr") else np.asarray(X)
+    return array_source(rows, np.asarray(y), sample_weight)

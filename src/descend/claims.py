@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,13 +50,21 @@ class Kind:
     def columns(self) -> list[dict[str, list[Any]]]:
         return [history["columns"] for history in self.summary["histories"]]
 
+    def final_losses(self) -> list[float]:
+        """The last loss of each seed's history; infinite where there is none."""
+        lasts = [c["loss"][-1] for c in self.columns()]
+        return [float("inf") if loss is None else float(loss) for loss in lasts]
+
     def seconds_to_share(self, share: float) -> float | None:
         """Median seconds until ``share`` of the gap is closed; None where a seed never got there."""
-        target = self.first_loss - share * self.gap
-        found = [
-            next((s for s, loss in _pairs(c, "seconds", "loss") if loss <= target), None)
-            for c in self.columns()
-        ]
+        found = []
+        for c in self.columns():
+            start = (
+                self.first_loss if c["loss"][0] is None else c["loss"][0]
+            )  # another seed may start elsewhere
+            target = start - share * (start - self.best_loss)
+            pairs = _pairs(c, "seconds", "loss")
+            found.append(next((s for s, loss in pairs if loss <= target), None))
         times = [seconds for seconds in found if seconds is not None]
         return float(np.median(times)) if len(times) == len(found) else None
 
@@ -102,13 +110,14 @@ def _last_third(columns: dict[str, list[Any]]) -> list[float]:
     return [loss for rows, loss in pairs if rows >= end * 2 / 3] or [pairs[-1][1]]
 
 
-def _find(kinds: list[Kind], name: str) -> Kind | None:
+def find_kind(kinds: list[Kind], name: str) -> Kind | None:
     """The kind of that name; of several mini-batch sizes the one that reached the target first."""
     named = [kind for kind in kinds if kind.name == name]
     return min(named, key=lambda kind: kind.seconds_to_target() or float("inf"), default=None)
 
 
-def _listing(kinds: list[Kind], text: Callable[[Kind], str]) -> str:
+def listing(kinds: list[Kind], text: Callable[[Kind], str]) -> str:
+    """A figure for each kind, as in: stochastic 1 s, batch 2 s."""
     return ", ".join(f"{kind.label} {text(kind)}" for kind in kinds)
 
 
@@ -173,7 +182,7 @@ Answer = tuple[bool | None, str]
 
 def shows_progress_first(mine: Kind, kinds: list[Kind]) -> Answer:
     times = {kind.label: kind.seconds_to_share(PROGRESS_SHARE) for kind in kinds}
-    evidence = "a tenth of the way down after " + _listing(kinds, lambda k: seconds_text(times[k.label]))
+    evidence = "a tenth of the way down after " + listing(kinds, lambda k: seconds_text(times[k.label]))
     if times[mine.label] is None:
         return False, evidence
     others = [t if t is not None else np.inf for label, t in times.items() if label != mine.label]
@@ -193,9 +202,9 @@ def learns_fastest_at_the_start(mine: Kind, kinds: list[Kind]) -> Answer:
     at_once = {kind.label: kind.loss_after("seconds", moment) for kind in kinds}
     evidence = (
         "left of the gap after one epoch: "
-        + _listing(kinds, lambda k: percent(one_epoch[k.label]))
+        + listing(kinds, lambda k: percent(one_epoch[k.label]))
         + f"; after {seconds_text(moment)}: "
-        + _listing(kinds, lambda k: percent(at_once[k.label]))
+        + listing(kinds, lambda k: percent(at_once[k.label]))
     )
     least = [
         _clearly_less(shares[mine.label], [share for label, share in shares.items() if label != mine.label])
@@ -211,7 +220,7 @@ def _seconds_of_an_epoch(kind: Kind) -> float:
 def updates_are_noisy(mine: Kind, kinds: list[Kind]) -> Answer:
     evidence = (
         "the loss jumps from look to look by "
-        + _listing(kinds, lambda k: percent(k.wobble()))
+        + listing(kinds, lambda k: percent(k.wobble()))
         + (" of the gap (standard deviation, last third of the run)")
     )
     wobbles = {kind.label: kind.wobble() for kind in kinds}
@@ -246,18 +255,18 @@ def cheaper_per_row(mine: Kind, kinds: list[Kind]) -> Answer:
 
 
 def _speeds(kinds: list[Kind]) -> str:
-    return "million rows a second: " + _listing(
+    return "million rows a second: " + listing(
         kinds, lambda k: two_digits(k.summary["rows_per_second"] / 1e6)
     )
 
 
 def updates_less_often(mine: Kind, kinds: list[Kind]) -> Answer:
-    evidence = "updates in an epoch: " + _listing(kinds, lambda k: f"{np.ceil(k.updates_an_epoch()):,.0f}")
+    evidence = "updates in an epoch: " + listing(kinds, lambda k: f"{np.ceil(k.updates_an_epoch()):,.0f}")
     return mine.updates_an_epoch() < min(k.updates_an_epoch() for k in kinds if k is not mine), evidence
 
 
 def gradient_is_stable(mine: Kind, kinds: list[Kind]) -> Answer:
-    evidence = "at the start a batch's gradient strays from the whole one by " + _listing(
+    evidence = "at the start a batch's gradient strays from the whole one by " + listing(
         kinds, lambda k: percent(k.noise.relative) if k.noise.relative else "nothing"
     )
     return mine.noise.relative < min(k.noise.relative for k in kinds if k is not mine), evidence
@@ -277,7 +286,7 @@ def settles_in_a_worse_place(mine: Kind, kinds: list[Kind]) -> Answer:
 def needs_every_row(mine: Kind, kinds: list[Kind]) -> Answer:
     return True, (
         "one update reads "
-        + _listing(kinds, lambda k: bytes_text(k.summary["working_bytes"]))
+        + listing(kinds, lambda k: bytes_text(k.summary["working_bytes"]))
         + "; the sum could be streamed from disk, at a pass over all rows for each update"
     )
 
@@ -287,12 +296,12 @@ def slows_on_large_data(mine: Kind, kinds: list[Kind]) -> Answer:
     slower = mine.seconds_an_update() / min(kind.seconds_an_update() for kind in others)
     evidence = (
         "seconds an update: "
-        + _listing(kinds, lambda k: seconds_text(k.seconds_an_update()))
+        + listing(kinds, lambda k: seconds_text(k.seconds_an_update()))
         + f"; only batch's grows with the number of rows ({mine.num_rows:,} here)"
     )
     mine_time, rest = mine.seconds_to_target(), [kind.seconds_to_target() for kind in others]
     reached = [time for time in rest if time is not None]
-    evidence += f"; to the target {_listing(kinds, lambda k: seconds_text(k.seconds_to_target()))}"
+    evidence += f"; to the target {listing(kinds, lambda k: seconds_text(k.seconds_to_target()))}"
     if not reached:
         return None, evidence
     if mine_time is None:
@@ -302,7 +311,7 @@ def slows_on_large_data(mine: Kind, kinds: list[Kind]) -> Answer:
 
 
 def updates_more_often_than_batch(mine: Kind, kinds: list[Kind]) -> Answer:
-    batch = _find(kinds, "batch")
+    batch = find_kind(kinds, "batch")
     if batch is None:
         return None, "batch gradient descent was not among the runs"
     evidence = f"{np.ceil(mine.updates_an_epoch()):,.0f} updates in an epoch against 1"
@@ -310,7 +319,7 @@ def updates_more_often_than_batch(mine: Kind, kinds: list[Kind]) -> Answer:
 
 
 def cheaper_than_stochastic(mine: Kind, kinds: list[Kind]) -> Answer:
-    stochastic = _find(kinds, "stochastic")
+    stochastic = find_kind(kinds, "stochastic")
     if stochastic is None:
         return None, "stochastic gradient descent was not among the runs"
     ratio = mine.summary["rows_per_second"] / stochastic.summary["rows_per_second"]
@@ -329,14 +338,16 @@ def needs_only_a_batch(mine: Kind, kinds: list[Kind]) -> Answer:
 def asks_for_one_more_number(mine: Kind, kinds: list[Kind]) -> Answer:
     sizes = [kind for kind in kinds if kind.name == "mini-batch"]
     if len(sizes) > 1:
-        return True, "to the target: " + _listing(sizes, lambda k: seconds_text(k.seconds_to_target()))
+        return True, "to the target: " + listing(sizes, lambda k: seconds_text(k.seconds_to_target()))
     return True, (
-        f"the batch size, {mine.summary['batch_size']:,} here; its learning rate came from curvature, as for "
-        "the other kinds"
+        f"the batch size, {mine.summary['batch_size']:,} here; its learning rate was found as for the other kinds"
     )
 
 
-CLAIMS: tuple[tuple[str, str, Callable[[Kind, list[Kind]], Answer]], ...] = (
+Question = Callable[[Kind, list[Kind]], Answer]
+"""Takes the kind that is asked about, and all of them."""
+
+CLAIMS: tuple[tuple[str, str, Question], ...] = (
     ("stochastic", "It shows progress first", shows_progress_first),
     ("stochastic", "It is the simplest", is_the_simplest),
     ("stochastic", "It learns fastest at the start", learns_fastest_at_the_start),
@@ -356,11 +367,13 @@ CLAIMS: tuple[tuple[str, str, Callable[[Kind, list[Kind]], Answer]], ...] = (
 )
 
 
-def answer_claims(kinds: list[Kind]) -> list[dict[str, Any]]:
+def answer_claims(
+    kinds: list[Kind], claims: Sequence[tuple[str, str, Question]] = CLAIMS
+) -> list[dict[str, Any]]:
     """Every claim with ``claim``, ``kind``, ``holds`` and ``evidence``, JSON-able."""
     answers = []
-    for name, claim, question in CLAIMS:
-        mine = _find(kinds, name)
+    for name, claim, question in claims:
+        mine = find_kind(kinds, name)
         holds: bool | None = None
         evidence = f"{name} gradient descent was not among the runs"
         if mine is not None and len(kinds) < 2:

@@ -14,12 +14,10 @@ import psutil
 
 from descend.batches import check_batch_size, kind_of
 from descend.claims import GradientNoise, Kind, answer_claims, verdict
+from descend.compared import AnyRun, Compared, find_compared
 from descend.errors import InputError
-from descend.fitting import Run, fit
 from descend.machine import describe_machine
 from descend.settings import Settings
-from descend.surface import loss_surface
-from descend.target_objective import find_objective, loss_unit
 from descend.watching import Observation
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 FORMAT = "descend.comparison"
 VERSION = 1
 TARGET_SHARE = 0.01
-MOST_EPOCHS = 1_000_000
 REPEAT_SECONDS = 2.0
 NOISE_BATCHES = 64
 
@@ -70,7 +67,7 @@ class Comparison:
             {
                 name: value["median"] if isinstance(value, dict) else value
                 for name, value in run.items()
-                if name not in ("histories", "stopped")
+                if not isinstance(value, list) and name != "excursions"
             }
             for run in self.runs
         ]
@@ -110,15 +107,17 @@ class _KindRuns:
 
     kind: str
     batch_size: int
-    runs: list[Run] = field(default_factory=list)
+    runs: list[AnyRun] = field(default_factory=list)
     peak_bytes: int = 0
+    has_chance: bool = False
+    """Whether a seed changes something of the full batch too: where it starts."""
 
     @property
     def stands_for_all_seeds(self) -> bool:
         """The full batch has no order, so no randomness: a long run is not repeated only to be timed again."""
-        return (
-            self.kind == "batch" and bool(self.runs) and self.runs[0].history.last["seconds"] > REPEAT_SECONDS
-        )
+        if self.has_chance or self.kind != "batch" or not self.runs:
+            return False
+        return bool(self.runs[0].history.last["seconds"] > REPEAT_SECONDS)
 
 
 def check_batch_sizes(batch_sizes: Sequence[int | str], num_rows: int) -> list[int]:
@@ -143,8 +142,14 @@ def compare_prepared(
     data_name: str = "X",
     command: str | None = None,
     progress: Progress | None = None,
+    model: str = "linear",
+    on_measuring: Callable[[], object] | None = None,
 ) -> Comparison:
-    """Runs every batch size with every seed and measures; see ``descend.compare`` for arrays and tables."""
+    """Runs every batch size with every seed and measures; see ``descend.compare`` for arrays and tables.
+
+    ``on_measuring`` is called when the runs are over and what takes long after them begins.
+    """
+    compared = find_compared(model)
     num_rows = prepared.train.num_rows
     sizes = check_batch_sizes(batch_sizes, num_rows)
     settings = replace(
@@ -155,31 +160,39 @@ def compare_prepared(
     ).checked()
     budget = settings.seconds
     if budget is None and settings.epochs is None:
-        budget = default_budget(prepared)
+        budget = default_budget(prepared, settings, model)
         settings = replace(settings, seconds=budget)
-    kinds = [_KindRuns(kind_of(size, num_rows), size) for size in sizes]
+    kinds = [
+        _KindRuns(kind_of(size, num_rows), size, has_chance=compared.seeds_move_the_start) for size in sizes
+    ]
     for seed in range(seeds):
         for kind in kinds:  # interleaved: a busy minute of the machine hits all kinds
             kind.runs.append(
                 kind.runs[0]
                 if kind.stands_for_all_seeds
-                else _one_run(prepared, settings, kind, settings.seed + seed, progress)
+                else _one_run(compared, prepared, settings, kind, settings.seed + seed, progress)
             )
-    return _measure(prepared, settings, kinds, seeds, budget, target_loss, data_name, command)
+    if on_measuring is not None:
+        on_measuring()
+    return _measure(prepared, settings, kinds, seeds, budget, target_loss, data_name, command, model)
 
 
-def default_budget(prepared: Prepared) -> float:
+def default_budget(prepared: Prepared, settings: Settings | None = None, model: str = "linear") -> float:
     """Seconds of training for each run: what some thousand passes over the rows take, from 1 to 30 seconds.
 
     Where a run stops gaining it ends earlier.
     """
-    numbers = prepared.train.num_rows * (prepared.train.num_columns + 4) * prepared.target.num_outputs
-    return float(np.clip(2000 * numbers * 1e-9, 1.0, 30.0))
+    return find_compared(model).budget(prepared, settings or Settings())
 
 
 def _one_run(
-    prepared: Prepared, settings: Settings, kind: _KindRuns, seed: int, progress: Progress | None
-) -> Run:
+    compared: Compared,
+    prepared: Prepared,
+    settings: Settings,
+    kind: _KindRuns,
+    seed: int,
+    progress: Progress | None,
+) -> AnyRun:
     callbacks = []
     if progress is not None:
 
@@ -195,8 +208,7 @@ def _one_run(
 
     callbacks.append(measure_memory)
     own = replace(settings, batch_size=kind.batch_size, seed=seed)
-    first = not kind.runs
-    return fit(prepared, own, callbacks=callbacks, keep_path=first, give_up_after=MOST_EPOCHS)
+    return compared.run(prepared, own, callbacks, keep_path=not kind.runs)
 
 
 def _measure(
@@ -208,19 +220,24 @@ def _measure(
     target_loss: float | None,
     data_name: str,
     command: str | None,
+    model: str,
 ) -> Comparison:
-    first_loss = kinds[0].runs[0].history["loss"][0]
-    assert first_loss is not None
+    compared = find_compared(model)
+    first_loss = float(np.median([run.history["loss"][0] for run in kinds[0].runs]))
     # The last row of a history is evaluated on all rows; looks inside an epoch may be on a sample.
     best_loss = min(run.history.last["loss"] for kind in kinds for run in kind.runs)
     target = best_loss + TARGET_SHARE * (first_loss - best_loss) if target_loss is None else target_loss
-    summaries = [_summarise(kind, prepared, target, first_loss) for kind in kinds]
-    noise = [gradient_noise(prepared, settings, kind.batch_size) for kind in kinds]
+    runs = {kind.batch_size: kind.runs for kind in kinds}
+    measured = compared.measure(prepared, settings, runs, first_loss - best_loss)
+    summaries = [
+        _summarise(kind, prepared, target, first_loss) | measured.by_size.get(kind.batch_size, {})
+        for kind in kinds
+    ]
+    noise = [gradient_noise(prepared, settings, kind.batch_size, model) for kind in kinds]
     facts = [
         Kind(summary, first_loss, best_loss, spread, prepared.train.num_rows)
         for summary, spread in zip(summaries, noise, strict=True)
     ]
-    paths = {kind.batch_size: kind.runs[0].path for kind in kinds}
     record = {
         "format": FORMAT,
         "version": VERSION,
@@ -238,17 +255,31 @@ def _measure(
             "seeds": [settings.seed + seed for seed in range(seeds)],
             "reduction": settings.reduction,
             "command": command,
-        },
+        }
+        | _network_settings(settings, model),
         "machine": describe_machine(),
         "first_loss": first_loss,
         "best_loss": best_loss,
         "target_loss": target,
         "runs": summaries,
-        "surface": loss_surface(prepared, kinds[0].runs[0], paths, loss_unit(prepared.target, settings.loss)),
-        "claims": answer_claims(facts),
+        "surface": measured.surface,
+        "claims": answer_claims(facts, compared.claims),
         "verdict": verdict(facts),
     }
+    if measured.valleys is not None:
+        record["valleys"] = measured.valleys
     return Comparison(record)
+
+
+def _network_settings(settings: Settings, model: str) -> dict[str, Any]:
+    if model != "mlp":
+        return {}
+    return {
+        "model": model,
+        "hidden": list(settings.hidden),
+        "activation": settings.activation,
+        "weight_decay": settings.weight_decay,
+    }
 
 
 def _summarise(kind: _KindRuns, prepared: Prepared, target: float, first_loss: float) -> dict[str, Any]:
@@ -321,14 +352,12 @@ def spread_of(values: Sequence[float]) -> dict[str, float] | None:
     return {"median": float(np.median(values)), "low": float(min(values)), "high": float(max(values))}
 
 
-def gradient_noise(prepared: Prepared, settings: Settings, batch_size: int) -> GradientNoise:
+def gradient_noise(
+    prepared: Prepared, settings: Settings, batch_size: int, model: str = "linear"
+) -> GradientNoise:
     """How far the gradient of a batch strays from that of all rows, at the start: measured on random batches."""
-    from descend.engines.choose import make_engine
-    from descend.models.linear import initialise
-
-    data, target = prepared.train, prepared.target
-    engine = make_engine(data, *find_objective(prepared.train, prepared.target, settings))
-    parameters = initialise(target.num_outputs, data.num_columns, data.X.dtype)
+    data = prepared.train
+    engine, parameters = find_compared(model).start(prepared, settings)
     few = min(data.num_rows, 20_000)  # rows lie in random order: the first ones stand for all
     whole = engine.loss_and_gradient(parameters, slice(few)).gradient / few
     length = float(np.linalg.norm(whole))

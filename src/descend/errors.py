@@ -5,7 +5,8 @@
     │   ├── SourceError       data that cannot be read
     │   ├── ColumnError       columns or values that cannot be used
     │   └── ModelFileError    a model or run file that is damaged or not one
-    └── DivergenceError       training that left the numbers; also an ArithmeticError
+    ├── DivergenceError       training that left the numbers; also an ArithmeticError
+    └── TrainingError         a step that the caller's own module, loss or data could not take; also a RuntimeError
 
 A message names what is wrong, the value received, what is accepted, and what to try.
 The command line prints it as one line and leaves with status 2 (1 for a run that failed).
@@ -34,6 +35,27 @@ class ModelFileError(InputError):
 
 class DivergenceError(DescendError, ArithmeticError):
     """Training left the range of the numbers; raised only where a caller asks for it."""
+
+
+class TrainingError(DescendError, RuntimeError):
+    """A step that the caller's own module, loss, data or optimizer could not take, or whose loss is no number.
+
+    ``step`` counts updates from 1, ``epoch`` from 1, ``batch`` from 1 inside its epoch; ``rows`` are the row numbers
+    in the caller's data, of the whole batch or of what is at fault; ``history`` is what was recorded until then.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: int = 0,
+        epoch: int = 0,
+        batch: int = 0,
+        rows: tuple[int, ...] = (),
+        history: object = None,
+    ) -> None:
+        super().__init__(message)
+        self.step, self.epoch, self.batch, self.rows, self.history = step, epoch, batch, rows, history
 
 
 def one_of(name: str, value: object, accepted: object) -> InputError:

@@ -7,7 +7,7 @@ certificate, of which a network has neither.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from descend.objectives.penalties import Penalty
 from descend.recipe import Phase
 from descend.settings import Settings, default_batch_size, most_epochs
 from descend.target_objective import constant_loss, find_objective, first_intercept, loss_unit
+from descend.trail import Trail
 from descend.training import train
 from descend.types import Dataset, FloatArray
 from descend.updates import OPTIMIZERS, find_optimizer
@@ -51,6 +52,8 @@ class NetworkRun:
     optimizer: str
     rate: Rate
     history: History
+    path: list[FloatArray] = field(default_factory=list)
+    """Some of the parameters on the way, where asked for."""
 
     @property
     def stopped(self) -> str:
@@ -80,17 +83,21 @@ def fit_network(
     callbacks: Sequence[Callback] = (),
     initial: FloatArray | None = None,
     multilabel: bool = False,
+    keep_path: bool = False,
+    give_up_after: int | None = None,
 ) -> NetworkRun:
     """Trains a network.
 
     ``initial`` (P,): start there instead of at random weights. ``multilabel``: the target's columns are labels,
-    each 0 or 1. Raises ``InputError`` naming a setting that does not go with networks or with the data.
+    each 0 or 1. ``give_up_after`` epochs a run ends that has neither ``epochs`` nor stops by itself.
+
+    Raises ``InputError`` naming a setting that does not go with networks or with the data.
     """
     from descend.engines.choose import make_network_engine
 
     settings = settings.checked()
     data = prepared.train
-    epochs = settings.epochs or most_epochs(data.num_rows)
+    epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
     plan = resolve_network(data, prepared.target, settings, epochs, multilabel)
     threads = num_threads(settings.threads)
     engine = make_network_engine(
@@ -107,6 +114,7 @@ def fit_network(
         validation = make_network_engine(
             prepared.validation, plan.loss, plan.penalty, plan.network, threads=threads
         )
+    trail = Trail()
     watch = Watch(
         engine,
         data.num_rows,
@@ -127,9 +135,12 @@ def fit_network(
         tail=average_of(settings) if plan.average else None,
         unit=loss_unit(prepared.target, plan.loss.name),
         callbacks=callbacks,
+        snapshot=trail.add if keep_path else None,
         fresh=initial is None,
     )
     state = first_state(plan, prepared, settings, initial, multilabel)
+    if keep_path:
+        trail.add(state.parameters)
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
         if plan.by_ladder:
@@ -142,9 +153,11 @@ def fit_network(
     if history.stopped == "converged":
         history.rule = "nothing gained"
     if history.stopped == "diverged":
+        remedies = [] if settings.learning_rate == "auto" else ['learning_rate="auto"']
+        remedies += [] if settings.standardize else ["standardised columns"]
         history.notes.append(
-            f"diverged: learning rate {plan.rate.value:.3g} of {plan.optimizer}; take a lower rate or "
-            'learning_rate="auto"' + ("" if settings.standardize else ", or standardise the columns")
+            f"diverged: learning rate {plan.rate.value:.3g} of {plan.optimizer}; take "
+            + ", or ".join(["a lower rate", *remedies])
         )
     model = MLPModel(
         prepared.features,
@@ -157,7 +170,9 @@ def fit_network(
         labels=prepared.target.num_outputs if multilabel else 0,
     )
     model.summary = summarise(prepared, plan, settings, history) | network_summary(settings)
-    return NetworkRun(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history)
+    return NetworkRun(
+        model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, trail.path
+    )
 
 
 def resolve_network(
@@ -215,14 +230,18 @@ def up_the_ladder(
 ) -> NetworkPlan:
     """The plan at the rate that the ladder found; its time is on the watch, its rungs are in the history."""
     first, size = plan.phases[0], plan.phases[0].batch_size
-    before = engine.mean_loss(state.parameters, LOOK_ROWS)
+    before, sample = engine.mean_loss(state.parameters), engine.mean_loss(state.parameters, LOOK_ROWS)
+    watch.tell_beginning(before)
     with np.errstate(over="ignore", invalid="ignore"):
         ladder = climb(engine, state, first.rule, size, plan.loss, data, seed)
-    for row in recorded(ladder, before, data.num_rows, plan.batch_size, watch.unit):
+    # Rungs look at the first rows alone: told of all rows, they stand as high over those as the start did.
+    share = before / sample if before > 0.0 < sample else 1.0
+    told = replace(ladder, rungs=tuple(replace(rung, loss=rung.loss * share) for rung in ladder.rungs))
+    for row in recorded(told, before, data.num_rows, plan.batch_size, watch.unit):
         watch.history.append(row)
     watch.seconds = ladder.seconds
-    share = ladder.rate / first.rule.rate
-    phases = tuple(replace(p, rule=replace(p.rule, rate=p.rule.rate * share)) for p in plan.phases)
+    factor = ladder.rate / first.rule.rate
+    phases = tuple(replace(p, rule=replace(p.rule, rate=p.rule.rate * factor)) for p in plan.phases)
     reason = ladder.reason + ("; a quarter, twice, as nothing more is gained" if first.when_flat else "")
     return replace(plan, phases=phases, rate=Rate(ladder.rate, ladder.edge, reason))
 

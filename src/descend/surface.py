@@ -30,8 +30,8 @@ def loss_surface(
     from descend.settings import Settings
     from descend.target_objective import find_objective
 
-    thinned = {size: _thin(path) for size, path in paths.items()}
-    points = np.array([p.ravel() for path in thinned.values() for p in path], dtype=np.float64)
+    kept = {size: thinned(path) for size, path in paths.items()}
+    points = np.array([p.ravel() for path in kept.values() for p in path], dtype=np.float64)
     if len(points) < 3 or not np.isfinite(points).all():
         return None
     centre = points.mean(axis=0)
@@ -43,14 +43,14 @@ def loss_surface(
     shape = run.model.parameters.shape
     asked = Settings(**run.model.summary["asked"])
     engine = make_engine(prepared.train, *find_objective(prepared.train, prepared.target, asked))
-    xs, ys = (_axis(places[:, i]) for i in (0, 1))
+    xs, ys = (axis_over(places[:, i]) for i in (0, 1))
 
     def loss_at(x: float, y: float) -> float | None:
         parameters = (centre + x * axes[0] + y * axes[1]).reshape(shape).astype(prepared.train.X.dtype)
         value = engine.mean_loss(parameters, SAMPLE_ROWS) * unit
         return float(value) if np.isfinite(value) else None
 
-    ends = np.cumsum([len(path) for path in thinned.values()])
+    ends = np.cumsum([len(path) for path in kept.values()])
     return {
         "x": xs.tolist(),
         "y": ys.tolist(),
@@ -63,17 +63,19 @@ def loss_surface(
                 "x": part[:, 0].tolist(),
                 "y": part[:, 1].tolist(),
             }
-            for size, part in zip(thinned, np.split(places, ends[:-1]), strict=True)
+            for size, part in zip(kept, np.split(places, ends[:-1]), strict=True)
         ],
     }
 
 
-def _thin(path: list[FloatArray]) -> list[FloatArray]:
+def thinned(path: list[FloatArray]) -> list[FloatArray]:
+    """At most 120 of the points, the first and the last among them."""
     keep = np.unique(np.linspace(0, len(path) - 1, min(len(path), MOST_POINTS)).astype(int))
     return [path[i] for i in keep]
 
 
-def _axis(places: FloatArray) -> FloatArray:
+def axis_over(places: FloatArray, at_least: float = 0.0) -> FloatArray:
+    """Grid points (GRID,) along one axis: over all places, with a margin, and no shorter than ``at_least``."""
     low, high = float(places.min()), float(places.max())
-    margin = 0.15 * (high - low) or 1.0
+    margin = max(0.15 * (high - low), 0.5 * (at_least - (high - low))) or 1.0
     return np.linspace(low - margin, high + margin, GRID)

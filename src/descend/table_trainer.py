@@ -46,6 +46,9 @@ class TableTrainer:
         self._place = 0
         self._order = shuffle(Visits(self.num_rows), settings.seed, 0)
 
+    def possible(self, batch_size: int) -> bool:
+        return True
+
     def first_rate(self, batch_size: int) -> float:
         """A rate to begin with, the same each time it is asked for."""
         if batch_size not in self.rates:

@@ -360,6 +360,10 @@ class Watch:
             }
         )
 
+    def tell_beginning(self, loss: float) -> None:
+        """Tells callbacks of the loss before the first step, where steps are taken before ``start``."""
+        self._tell(loss, None, 0)
+
     def _tell(self, loss: float, validation_loss: float | None, steps: int) -> None:
         if self.stopped:  # the last look of an interrupted run: who ended it is not asked again
             return
@@ -397,7 +401,11 @@ class Watch:
             self._retreat(state)
             loss = self.best.loss
         if not isfinite(loss) or loss > BLOW_UP * max(abs(first), 1e-300):
-            self.stopped = "diverged"
+            if self.phase.when_flat == "next" and not (self.stopped or last):
+                self._fall_back(state, epoch)
+                self.stopped = "time" if out_of_time else ""
+            else:
+                self.stopped = "diverged"
             return
         self._marks.append((epoch, loss))
         if self.stopped:  # a callback asked for it
@@ -519,6 +527,12 @@ class Watch:
                 self.phase_is_over = True
             self._flat_epoch = epoch
             self._go_on_from_best(state)
+
+    def _fall_back(self, state: State, epoch: int) -> None:
+        """Where a rate that was found by trying proves too high later on: a lower one is next anyway."""
+        self.phase_is_over, self._flat_epoch = True, epoch
+        self._go_on_from_best(state)
+        state.second[:] = 0.0
 
     def _go_on_from_best(self, state: State) -> None:
         state.parameters[:] = self.best.parameters

@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 
 import descend
-from descend.batch_size.memory import Line, Room, find_ceiling, find_room, is_about_memory, peak_of
+from descend.batch_size.memory import Line, Room, find_room, in_children, is_about_memory, peak_of
+from descend.batch_size.memory import find_ceiling as find
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peaks from /proc")
 MEGA = 2**20
+
+
+def find_ceiling(step, num_rows, room):
+    return find(in_children(step, room), num_rows, room)
 
 
 def step(batch_size):
@@ -31,10 +36,13 @@ def test_the_line_is_what_a_step_allocates():
 
 
 def test_no_more_rows_than_there_are():
-    """Where everything fits, the ceiling is every row, and that was run."""
-    ceiling = find_ceiling(step, 100, Room(4000 * MEGA, "a test"))
-    assert ceiling.rows == 100
-    assert 100 in ceiling.peaks
+    """Where everything fits, the ceiling is every row: run where that is near the room, by the line where far."""
+    near = find_ceiling(step, 200, Room(200 * MEGA, "a test"))
+    assert near.rows == 200
+    assert 200 in near.peaks
+    far = find_ceiling(step, 200, Room(4000 * MEGA, "a test"))
+    assert far.rows == 200
+    assert 200 not in far.peaks
 
 
 def test_a_step_that_grows_faster_than_its_line_is_run_before_it_is_believed():
@@ -130,3 +138,54 @@ def test_a_given_limit_is_for_the_whole_process():
 def test_a_line_without_slope_has_no_end():
     """Steps whose memory does not depend on their rows have no ceiling."""
     assert Line(10.0, 0.0).most_rows(100.0) == sys.maxsize
+
+
+# --- what other tuners are known to get wrong ---------------------------------------------------------
+
+
+def fitting(most, bytes_of_row=10**6):
+    """A measure of a machine on which steps of up to ``most`` rows fit, and the sizes that were tried on it."""
+    tried = []
+
+    def measure(batch_size, end):
+        tried.append(batch_size)
+        return 10**7 + bytes_of_row * batch_size if batch_size <= most else None
+
+    return measure, tried
+
+
+def test_a_size_that_was_not_tried_is_never_the_answer():
+    """Where 5,000 rows fit and the room seems to allow far more, the answer was run, and is no doubling of it."""
+    measure, tried = fitting(5000)
+    ceiling = find(measure, 8200, Room(10**10, "a test"))
+    assert ceiling.rows in tried
+    assert 4400 <= ceiling.rows <= 5000
+
+
+def test_the_search_ends_where_every_row_is_too_many():
+    """The whole table does not fit: the search ends after a few sizes, with one that does."""
+    measure, tried = fitting(90)
+    ceiling = find(measure, 100, Room(120_000_000, "a test"))
+    assert ceiling.rows in tried
+    assert 80 <= ceiling.rows <= 90
+    assert len(tried) < 20
+
+
+def test_no_more_rows_are_asked_for_than_there_are():
+    """A table of 40 rows is not asked for 64."""
+    measure, tried = fitting(10**6)
+    assert find(measure, 40, Room(10**10, "a test")).rows == 40
+    assert max(tried) <= 40
+
+
+def test_a_step_that_fits_only_at_times_does_not_hang():
+    """A machine on which every second try fails: an answer that did fit, after a bounded number of tries."""
+    tried = []
+
+    def measure(batch_size, end):
+        tried.append(batch_size)
+        return 10**6 * batch_size if len(tried) % 2 else None
+
+    ceiling = find(measure, 10**6, Room(10**9, "a test"))
+    assert ceiling.rows in tried
+    assert len(tried) <= 16

@@ -26,6 +26,9 @@ class LawTrainer:
         self.runs = 0
         self.target = 0.01
 
+    def possible(self, batch_size: int) -> bool:
+        return True
+
     def time_steps(self, batch_size: int, count: int) -> float:
         return count * (self.step + self.row * batch_size)
 

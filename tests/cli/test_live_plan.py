@@ -31,6 +31,9 @@ class Rows:
 
     num_rows = 1 << 15
 
+    def possible(self, batch_size: int) -> bool:
+        return True
+
 
 def branch(size: int, rate: float, outcome: str, updates: int) -> Branch:
     step = 1e-6 * (10 + size)

@@ -75,8 +75,36 @@ def test_what_does_not_fit_is_one_line(
     assert not Path("table.descend").exists()
 
 
-def test_compare_has_no_networks_yet(descend: Command, table: Path) -> None:
-    """The comparison says which models it takes."""
-    result = descend("compare", table, "--target", "answer", "--model", "mlp")
+def test_compare_trains_networks(descend: Command, table: Path) -> None:
+    """``compare --model mlp`` prints the three kinds, their ends and the claims, and leaves a page and a run."""
+    words = ("--model", "mlp", "--hidden", "6", "--activation", "tanh", "--seeds", 1, "--epochs", 30)
+    found = descend("compare", table, "--target", "answer", *words, "--json")
+    assert found.status == 0, found.err
+    assert [run["kind"] for run in found.json["runs"]] == ["stochastic", "mini-batch", "batch"]
+    for run in found.json["runs"]:
+        assert set(run["sharpness"]) == {"median", "low", "high"}
+    assert {claim["claim"] for claim in found.json["claims"]} >= {"Its noise lets it leave local minima"}
+    page = Path("table-compare.html").read_text(encoding="utf-8")
+    assert "Where they ended" in page
+    assert "Hidden layers" in page
+    again = descend("report", "table-compare.json", "-o", "again.html")
+    assert "Where they ended" in again.out
+    assert Path("again.html").read_text(encoding="utf-8") == page
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--hidden", "12"), "--hidden describes a network: give --model mlp"),
+        (("--model", "mlp", "--optimizer", "saga"), "optimizer is 'saga', which networks do not take"),
+    ],
+)
+def test_compare_refuses_in_one_line(
+    descend: Command, table: Path, words: tuple[str, ...], told: str
+) -> None:
+    """What does not go with the model is one line that names the option, and nothing is written."""
+    result = descend("compare", table, "--target", "answer", *words, "--quiet")
     assert result.status == 2
-    assert "choose one of: linear" in result.err
+    assert told in result.err
+    assert len(result.err.strip().splitlines()) == 1
+    assert not list(Path().glob("table-compare*"))

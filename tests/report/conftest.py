@@ -167,6 +167,41 @@ def comparison(_comparison: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
+def networks(comparison: dict[str, Any]) -> dict[str, Any]:
+    """The same comparison as if it were one of networks: with what is measured of where they ended."""
+    for place, run in enumerate(comparison["runs"]):
+        values = [0.1 * 3**place * (1 + 0.1 * seed) for seed in range(3)]
+        run["sharpness"] = {"median": values[1], "low": values[0], "high": values[2]}
+        run["sharpness_found"] = [
+            {"value": value, "within": 1e-4, "iterations": 20 + seed, "arrived": True}
+            for seed, value in enumerate(values)
+        ]
+        found = [
+            {
+                "moved": 0.12,
+                "change": change,
+                "back_change": change,
+                "back_distance": 0.1,
+                "wall": wall,
+                "left": left,
+            }
+            for change, wall, left in ((-0.002, 0.0, False), (0.0005, 0.03, True if place == 0 else None))
+        ]
+        run["excursions"] = {"reason": "", "passes": 40, "found": found, "diverged": 0}
+    sizes = [run["batch_size"] for run in comparison["runs"]]
+    walls = [
+        {"between": [sizes[0], sizes[1]], "height": 0.0, "at": 0.0},
+        {"between": [sizes[0], sizes[2]], "height": 0.034, "at": 0.5},
+        {"between": [sizes[1], sizes[2]], "height": None, "at": None},
+    ]
+    surface = _surface() | {"through": "ends", "random_directions": 0, "explained": None}
+    for path in surface["paths"]:
+        path["off"] = [4.2, 0.0]
+    valleys = {"rows": 2000, "passes": 40, "gained": [0.0001], "reason": "", "walls": walls}
+    return comparison | {"surface": surface, "valleys": valleys}
+
+
+@pytest.fixture
 def fit() -> dict[str, Any]:
     """One training."""
     history = _history(256, 0, 12)

@@ -130,7 +130,7 @@ def pieces(num_rows: int, batch_size: int, seed: int) -> Iterator[list[IntArray 
 def recorded(
     ladder: Ladder, first_loss: float, num_rows: int, batch_size: int, unit: float
 ) -> list[dict[str, Any]]:
-    """Rows of the history: the start, and each rung; the loss is that of the first rows."""
+    """Rows of the history: the start, and each rung."""
     start = Rung(ladder.rungs[0].rate, first_loss, 0.0, 0, 0)
     return [
         {

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,18 @@ SAFE_SHARE = 0.85
 PROBE_SIZES = (1, 4, 16, 32, 64)
 PROBE_SECONDS = 20.0
 FEWER = 0.9
+CLOSE = 1.12
+"""A size that fits is good enough where one so many times larger does not."""
+UNTRIED = 0.8
+FAR = 4
+"""Where four times the rows that there are would fit by the line, all of them are not tried."""
 MOST_TRIES = 8
 STATUS = Path("/proc/self/status")
 WORDS = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate memory", "bad_alloc")
 """What allocators say that raise no error of their own kind."""
+
+Measure = Callable[[int, float], "int | None"]
+"""Peak bytes of steps of so many rows; None where they do not fit, or the moment (``time.monotonic``) has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,46 +114,58 @@ def _shell_limits() -> list[Room]:
     return rooms
 
 
-def find_ceiling(
-    step: Callable[[int], object], num_rows: int, room: Room, seconds: float = PROBE_SECONDS
-) -> Ceiling:
-    """The most rows, up to ``num_rows``, that ``step`` runs on within 85 % of the room.
+def can_be_measured() -> bool:
+    """Whether this system forks processes and tells their peaks."""
+    return hasattr(os, "fork") and STATUS.exists()
 
-    ``step(batch_size)`` is called in children, twice for each size. Nothing is measured where a process cannot be
-    forked or its peak not be read (other systems than Linux): ``rows`` is None then.
+
+def find_ceiling(
+    measure: Measure, num_rows: int, room: Room, seconds: float = PROBE_SECONDS, smallest: int = 1
+) -> Ceiling:
+    """The most rows, up to ``num_rows``, whose steps run within 85 % of the room; ``measure`` as ``peak_of`` does.
+
+    ``rows`` is None where the time ended before anything was measured, 0 where not one row fits.
     """
-    if not hasattr(os, "fork") or not STATUS.exists():
-        return Ceiling(None, {}, None, room)
+    if room.bytes <= 0:
+        return Ceiling(0, {}, None, room)
     end = time.monotonic() + seconds
     allowed = SAFE_SHARE * room.bytes
     peaks: dict[int, int] = {}
-    for size in sorted({min(size, num_rows) for size in PROBE_SIZES}):
-        peak = peak_of(step, size, room.bytes, end)
+    for size in sorted({min(max(size, smallest), num_rows) for size in PROBE_SIZES}):
+        peak = measure(size, end)
         if peak is None:
             break
         peaks[size] = peak
-    if not peaks:
-        return Ceiling(0 if time.monotonic() < end else None, {}, None, room)
+    out_of_time = time.monotonic() >= end
+    if not peaks or (out_of_time and len(peaks) < 2):
+        return Ceiling(None if out_of_time else 0, peaks, None, room)
     line = fit_line(peaks)
     rows = min(num_rows, line.most_rows(allowed))
-    largest, failed = max(peaks), False
-    for _ in range(MOST_TRIES):
-        if rows <= largest:
+    if line.at(FAR * num_rows) <= allowed:
+        return Ceiling(num_rows, peaks, line, room)
+    low, high = max((size for size, peak in peaks.items() if peak <= allowed), default=0), inf
+    for number in range(MOST_TRIES):
+        if rows <= low or time.monotonic() >= end:
             break
-        peak = peak_of(step, rows, room.bytes, end)
+        peak = measure(rows, end)
+        if peak is None and time.monotonic() >= end:
+            break
         if peak is not None:
             peaks[rows] = peak
             line = fit_line(peaks)
-            if peak <= allowed or rows == 1:
+        if peak is not None and peak <= allowed:
+            low = rows
+            if number == 0 or high <= CLOSE * low:
                 return Ceiling(rows, peaks, line, room)
-            rows = min(int(FEWER * rows), max(1, line.most_rows(allowed)))
-        elif time.monotonic() >= end:
-            break
         else:
-            rows = int(min(FEWER * rows, sqrt(rows * max(peaks)) if failed else inf))
-            failed = True
-    fitting = [size for size, peak in peaks.items() if peak <= allowed]
-    return Ceiling(max(fitting, default=0), peaks, line, room)
+            high = rows
+        # A little fewer first: mostly the line was nearly right. Then half way, in ratios.
+        rows = int(max(1.0, FEWER * high if number == 0 else sqrt(max(low, 1) * high)))
+    if time.monotonic() >= end and not isfinite(
+        high
+    ):  # not run: the line is believed, with something taken off
+        low = max(low, int(UNTRIED * rows))
+    return Ceiling(low, peaks, line, room)
 
 
 def fit_line(peaks: Mapping[int, int]) -> Line:
@@ -163,6 +183,11 @@ def fit_line(peaks: Mapping[int, int]) -> Line:
     across = sum(size * (size - mean_size) * (peak - mean_peak) for size, peak in peaks.items())
     each = max(0.0, across / sum(size * (size - mean_size) ** 2 for size in peaks))
     return Line(round(max(0.0, mean_peak - each * mean_size), 6), round(each, 6))
+
+
+def in_children(step: Callable[[int], object], room: Room) -> Measure:
+    """Measures ``step(batch_size)`` by ``peak_of``."""
+    return lambda batch_size, end: peak_of(step, batch_size, room.bytes, end)
 
 
 def peak_of(step: Callable[[int], object], batch_size: int, room: int, end: float) -> int | None:

@@ -71,6 +71,11 @@ class Findings:
     """The run that goes on."""
 
     @property
+    def sizes(self) -> list[int]:
+        """The sizes that come into question."""
+        return [size for size in grid(self.trainer.num_rows, self.ceiling) if self.trainer.possible(size)]
+
+    @property
     def best_of_sizes(self) -> dict[int, Branch]:
         """The fastest branch of each size that reached the target."""
         best: dict[int, Branch] = {}
@@ -96,7 +101,7 @@ class Findings:
         longer = self.longer
         return {
             size: longer * (best[size].score if size in best else self._by_law(law, size))
-            for size in grid(self.trainer.num_rows, self.ceiling)
+            for size in self.sizes
         }
 
     def _by_law(self, law: StepsLaw, size: int) -> float:
@@ -188,10 +193,8 @@ def search(
         tell("timing steps")
 
     tell("timing steps")
-    found.times = measure_times(
-        trainer, grid(trainer.num_rows, ceiling), TIMING_SHARE * budget, on_round=take_times
-    )
-    found.prior = prior_size(found.times, trainer.num_rows, ceiling)
+    found.times = measure_times(trainer, found.sizes, TIMING_SHARE * budget, on_round=take_times)
+    found.prior = max(found.sizes[0], prior_size(found.times, trainer.num_rows, ceiling))
     race = Race(
         trainer,
         found.times,
@@ -226,22 +229,22 @@ def search(
 
 def _first(race: Race, found: Findings) -> Branch | None:
     """A first branch that reaches the target: at the size that the machine suggests, or else eight times away."""
-    for size in dict.fromkeys((found.prior, *_apart(race, found))):
+    for size in dict.fromkeys((found.prior, *_apart(found))):
         first = race.climb(size, race.trainer.first_rate(size), FIRST_SHARE)
         if first is not None or race.seconds_left <= 0:
             return first
     return None
 
 
-def _apart(race: Race, found: Findings) -> tuple[int, int, int]:
+def _apart(found: Findings) -> tuple[int, ...]:
     """Eight times more rows than the machine suggests, eight times fewer, and every row that there is room for."""
-    most = race.trainer.num_rows if found.ceiling is None else min(found.ceiling, race.trainer.num_rows)
-    return min(found.prior * APART, most), max(1, found.prior // APART), most
+    smallest, largest = found.sizes[0], found.sizes[-1]
+    return min(found.prior * APART, largest), max(smallest, found.prior // APART), largest
 
 
 def _try_neighbours(race: Race, found: Findings) -> None:
     """Eight times more rows and eight times fewer, then every row at once."""
-    for size in dict.fromkeys(_apart(race, found)):
+    for size in dict.fromkeys(_apart(found)):
         if (
             size not in found.best_of_sizes
             and race.seconds_left > 0

@@ -22,6 +22,10 @@ class Trainer(Protocol):
 
     num_rows: int
 
+    def possible(self, batch_size: int) -> bool:
+        """Whether steps of so many rows can be taken at all, the last of an epoch among them."""
+        ...
+
     def time_steps(self, batch_size: int, count: int) -> float:
         """Seconds that ``count`` steps take now, through the path that data really take."""
         ...

@@ -99,9 +99,8 @@ def settings(options: dict[str, Any], **more: Any) -> Settings:
     """Checked settings of a run; errors name the options as they are typed."""
     from descend.settings import Settings
 
-    known = MODELS if "hidden" in options else MODELS[:1]
-    if options["model"] not in known:
-        raise one_of("--model", options["model"], known)
+    if options["model"] not in MODELS:
+        raise one_of("--model", options["model"], MODELS)
     more |= network(options)
     chosen = {
         name: options[name]

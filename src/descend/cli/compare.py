@@ -27,6 +27,7 @@ MOST_SEEDS = 1000
 @options.data_argument
 @options.selection
 @options.objective
+@options.network
 @option(
     "Training",
     "--batch-sizes",
@@ -84,6 +85,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
             target_loss,
             name,
             arguments.shown_command(ctx.find_root().obj),
+            given["model"],
         )
         interrupts.gentle = True  # what is complete is saved as a whole
         comparison.save(run_path, force=given["force"])
@@ -132,6 +134,7 @@ def _compare(
     target_loss: float | None,
     name: str,
     command_line: str,
+    model: str,
 ) -> Comparison:
     from descend.cli.live import make_display
     from descend.comparison import check_batch_sizes, compare_prepared
@@ -141,7 +144,16 @@ def _compare(
         interrupts.error = StopComparing
         try:
             return compare_prepared(
-                prepared, settings, sizes, seeds, target_loss, name, command_line, progress=display.update
+                prepared,
+                settings,
+                sizes,
+                seeds,
+                target_loss,
+                name,
+                command_line,
+                progress=display.update,
+                model=model,
+                on_measuring=display.measuring,
             )
         except (KeyboardInterrupt, StopComparing):
             raise InterruptedRunError(
@@ -162,7 +174,7 @@ def _tell(talk: Talk, comparison: Comparison, run_path: Path, page: Path | None)
     if page is not None:
         talk.note("page", str(page))
     talk.note("run", str(run_path))
-    hidden = ("histories", "working_bytes")
+    hidden = ("histories", "working_bytes", "sharpness_found", "excursions")
     talk.json(
         {
             "runs": [{k: v for k, v in run.items() if k not in hidden} for run in comparison.runs],

@@ -83,6 +83,9 @@ class Display:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + self.draw(lane)
 
+    def measuring(self) -> None:
+        """The runs are over; what is measured of them may take a moment."""
+
     def draw(self, lane: Lane) -> float:
         """Shows the state; returns the seconds until it may be called again."""
         return math.inf
@@ -106,6 +109,10 @@ class PlainDisplay(Display):
             return PLAIN_SECONDS
         return 0.0
 
+    def measuring(self) -> None:
+        if time.monotonic() - self._started > PLAIN_SECONDS:
+            print("the runs are over: measuring where they ended", file=sys.stderr, flush=True)
+
 
 class LiveDisplay(Display):
     """A table that replaces itself; drawn by the callback, so nothing competes with training."""
@@ -113,6 +120,12 @@ class LiveDisplay(Display):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._live: Any = None
+        self._doing = "comparing"
+
+    def measuring(self) -> None:
+        self._doing = "measuring where runs ended"
+        if self._live is not None:
+            self._live.update(self.table(), refresh=True)
 
     def draw(self, lane: Lane) -> float:
         if self._live is None:
@@ -144,7 +157,7 @@ class LiveDisplay(Display):
         table = Table(
             box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", header_style="dim"
         )
-        table.title = Text(f"comparing on {formatting.prose(self.name, 40)} · {seconds}", style="dim")
+        table.title = Text(f"{self._doing} on {formatting.prose(self.name, 40)} · {seconds}", style="dim")
         for title in ("", "batch", "run", "loss", "its gap to the lowest", "epochs", "rows/s"):
             right = title in ("batch", "loss", "epochs", "rows/s")
             table.add_column(title, justify="right" if right else "left", no_wrap=True)

@@ -50,7 +50,7 @@ selection = together(
 )  # fmt: skip
 
 objective = together(
-    option("Training", "--model", metavar="KIND", default="linear", help="linear, or for fit mlp: a network."),
+    option("Training", "--model", metavar="KIND", default="linear", help="linear, or mlp: a network."),
     option("Training", "--loss", metavar="LOSS",
            help="log_loss, hinge, squared_hinge, modified_huber; squared_error, huber, epsilon_insensitive, "
                 "quantile, poisson. Default: log_loss or squared_error, as fits the task."),
@@ -84,7 +84,7 @@ def stepping(optimizer_default: str) -> Decorator[Any]:
         option("Training", "--optimizer", metavar="NAME", default=optimizer_default, show_default=True,
                help="auto, sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, saga, lbfgs or newton."),
         option("Training", "--learning-rate", metavar="RATE", default="auto", show_default=True,
-               help="A number, or auto: from curvature, in closed form."),
+               help="A number, or auto: from curvature, in closed form; networks: by a rule or a ladder."),
         option("Training", "--schedule", metavar="NAME", default="constant", show_default=True,
                help="Learning rate over time: constant, inverse-scaling, plateau; or, with --epochs, linear, cosine, "
                     "step."),

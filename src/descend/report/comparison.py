@@ -7,6 +7,8 @@ from typing import Any
 from descend.report import facts, formatting
 from descend.report.curve_axes import AXES
 from descend.report.curve_figures import LOSSES, comparison_views
+from descend.report.ends import ends_measures, has_ends, walls_text, why_not_tried
+from descend.report.ends_figures import ends_figures
 from descend.report.measures import measures, seeds_words
 from descend.report.numbers_tables import comparison_tables
 from descend.report.schema import Run
@@ -25,6 +27,8 @@ def comparison_context(run: Run) -> dict[str, Any]:
     charts: dict[str, Any] = {"curves": {"views": views}}
     if surface and surface["paths"]:
         charts["surface"] = {"figure": surface_figure(run, shown)}
+    if has_ends(run):
+        charts |= {name: {"figure": figure} for name, figure in ends_figures(run, shown).items()}
     return {
         "series": shown,
         "legend": [(series.label, series.colour, series.glyph) for series in shown],
@@ -36,7 +40,8 @@ def comparison_context(run: Run) -> dict[str, Any]:
         ],
         "losses": [(key, word) for key, word, _ in LOSSES if any(view.endswith(f" {key}") for view in views)],
         "numbers": comparison_tables(run, shown),
-        "explained": _explained(surface) if "surface" in charts else "",
+        "surface_words": surface_words(run, shown) if "surface" in charts else {},
+        "ends": ends_context(run, shown) if has_ends(run) else None,
         "path_ends": _path_ends(surface, shown) if "surface" in charts else [],
         "measures": measures(run, shown),
         "notes": [(s.label, str(s.run["note"])) for s in shown if s.run.get("note")],
@@ -86,9 +91,52 @@ def claim_tally(run: Run) -> str:
     return f"Of {len(answers)} claims {', '.join(parts)}."
 
 
-def _explained(surface: Any) -> str:
+def ends_context(run: Run, shown: list[Series]) -> dict[str, Any]:
+    """Table and words about where a network's runs ended."""
+    rows = formatting.count(run["valleys"]["rows"])
+    return {
+        "measures": ends_measures(run, shown),
+        "words": (
+            f"Medians over the seeds, the range below. Eigenvalues and walls are those of the objective on {rows} "
+            "rows; a wall is what the loss on the straight line rises above the higher of its ends."
+        ),
+        "why_not": why_not_tried(run),
+    }
+
+
+def surface_words(run: Run, shown: list[Series]) -> dict[str, str]:
+    """What is said above and below the loss surface."""
+    surface = run["surface"]
+    if surface.get("through") == "ends":
+        return _words_of_ends(run, shown)
     shares = [f"{100 * share:.0f} %" for share in surface.get("explained") or () if share is not None]
-    return f", with {' and '.join(shares)} of the movement" if len(shares) == 2 else ""
+    explained = f", with {' and '.join(shares)} of the movement" if len(shares) == 2 else ""
+    return {
+        "lead": "The loss over the plane in which the runs moved most, and the way each of them took from the "
+        "common start, the dot without a colour.",
+        "caption": f"The two directions are the principal ones of all paths together{explained}. A path may leave "
+        "the plane, so it can seem to cross a line upwards.",
+    }
+
+
+SPANNED = (
+    "The plane goes through three of the ends",
+    "The plane goes through both ends and along a random direction whose units have the weights' lengths",
+    "The plane goes through the end and along two random directions",
+)
+"""By the number of random directions."""
+
+
+def _words_of_ends(run: Run, shown: list[Series]) -> dict[str, str]:
+    random = int(run["surface"].get("random_directions") or 0)
+    others = "; other ends lie off it" if len(shown) > 3 else ""
+    walls = walls_text(run, shown) if has_ends(run) else ""
+    return {
+        "lead": "The loss over the plane through the places where the runs of the first seed ended. The ways from "
+        "the common start, the dot without a colour, are seen from above.",
+        "caption": f"{SPANNED[min(max(random, 0), 2)]}{others}. The ways begin off the plane, so they seem to cross "
+        f"lines. {walls}",
+    }
 
 
 def _path_ends(surface: Any, shown: list[Series]) -> list[list[str]]:
@@ -103,6 +151,7 @@ def _path_ends(surface: Any, shown: list[Series]) -> list[list[str]]:
             labels.get((path["kind"], path["batch_size"]), formatting.prose(path["kind"], 20)),
             place(path, 0),
             place(path, -1),
+            *([formatting.number(path["off"][0], 3)] if path.get("off") else []),
         ]
         for path in surface["paths"]
         if path["x"]

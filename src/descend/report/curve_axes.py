@@ -50,7 +50,7 @@ def log_x(lines: Sequence[Line], x: Axis) -> Figure:
     low = low / 1.1 if low < high else low / 2
     return (
         {"type": "log", "range": [math.log10(low), math.log10(high * 1.1)]}
-        | _ticks(low, high * 1.1, x.show)
+        | log_ticks(low, high * 1.1, x.show)
         | {"tickangle": 0}
     )
 
@@ -89,7 +89,7 @@ def log_y(lines: Sequence[Line], offset: float, target: float | None) -> Figure:
     elif offset:
         low = max(low, 1e-4 * high)
     high = max(high, low * 2)
-    return {"type": "log", "range": [math.log10(low), math.log10(high)]} | _ticks(
+    return {"type": "log", "range": [math.log10(low), math.log10(high)]} | log_ticks(
         low, high, formatting.number
     )
 
@@ -103,7 +103,8 @@ def linear_y(lines: Sequence[Line], best: float | None, top: float | None) -> Fi
     return {"range": [low - room, high + room], "nticks": 6}
 
 
-def _ticks(low: float, high: float, show: Callable[[float | None], str]) -> Figure:
+def log_ticks(low: float, high: float, show: Callable[[float | None], str]) -> Figure:
+    """A few round values on a logarithmic axis, in words."""
     values = curves.nice_values(low, high, limit=6)
     if len(values) < 2:
         return {"nticks": 5}

@@ -9,6 +9,8 @@ from descend.report import embed
 from descend.report.coefficient_figure import coefficient_figure
 from descend.report.curve_figures import comparison_views, fit_views
 from descend.report.drawing import Figure
+from descend.report.ends import has_ends
+from descend.report.ends_figures import ends_figures
 from descend.report.plan_figures import plan_figures
 from descend.report.schema import check_run
 from descend.report.series import comparison_series
@@ -18,9 +20,10 @@ from descend.report.surface_figure import surface_figure
 def figures(run: dict[str, Any]) -> dict[str, Figure]:
     """Figures by name, ``{"data": [...], "layout": {...}}``, in the light colours and with a legend.
 
-    A comparison has ``curves`` (training loss against seconds) and mostly ``surface``; a fit has ``curves``
-    and ``coefficients``; a plan has ``seconds-to-target``, ``steps-to-target``, ``step-seconds``, ``row-seconds``,
-    ``learning-rates`` and ``memory``, those that there are numbers for.
+    A comparison has ``curves`` (training loss against seconds) and mostly ``surface``, that of networks ``spread``
+    and ``sharpness`` of their ends too; a fit has ``curves`` and ``coefficients``; a plan has ``seconds-to-target``,
+    ``steps-to-target``, ``step-seconds``, ``row-seconds``, ``learning-rates`` and ``memory``, those that there are
+    numbers for.
     """
     checked = check_run(run)
     if checked["format"] == "descend.plan":
@@ -31,6 +34,8 @@ def figures(run: dict[str, Any]) -> dict[str, Figure]:
         views = comparison_views(checked, shown)
         if checked.get("surface"):
             drawn["surface"] = surface_figure(checked, shown)
+        if has_ends(checked):
+            drawn |= ends_figures(checked, shown)
     else:
         views = fit_views(checked)
         if checked.get("coefficients"):

@@ -103,6 +103,19 @@ def size(num_bytes: float | None) -> str:
     return f"{num_bytes:.0f} B"
 
 
+def share(value: float | None) -> str:
+    """A share as per cent, with two digits; next to nothing is not told from nothing.
+
+    >>> share(0.0123), share(0.00001), share(0), share(1.5)
+    ('1.2 %', '< 0.01 %', '0 %', '150 %')
+    """
+    if value is None:
+        return NOTHING
+    if 0 < abs(value) < 1e-4:
+        return "< 0.01 %"
+    return f"{number(100 * value, 2 if abs(value) < 0.1 else 3)} %"
+
+
 def batch_size(value: object) -> str:
     """A batch size as a run names it: rows, or ``full``.
 

@@ -33,13 +33,16 @@ class Measure:
 def measures(run: Run, shown: list[Series]) -> list[tuple[str, list[Measure]]]:
     """The rows of the table in groups."""
     return [
-        ("Set-up", [_plain("Batch size", shown, _batch_size), _plain("Learning rate", shown, _rate)]),
+        (
+            "Set-up",
+            [plain_measure("Batch size", shown, _batch_size), plain_measure("Learning rate", shown, _rate)],
+        ),
         (f"To the target loss, {formatting.number(run.get('target_loss'))}", _to_target(shown)),
         (
             "At the end",
             [
                 _ranked("Final loss", shown, "final_loss", formatting.loss, min),
-                _plain("Stopped by", shown, lambda s: Cell(stopped_words(s.run.get("stopped") or ()))),
+                plain_measure("Stopped by", shown, lambda s: Cell(stopped_words(s.run.get("stopped") or ()))),
             ],
         ),
         (
@@ -81,12 +84,13 @@ def _rate(series: Series) -> Cell:
     return Cell(formatting.number(series.run.get("learning_rate"), 3))
 
 
-def _plain(name: str, shown: list[Series], cell: Callable[[Series], Cell]) -> Measure:
+def plain_measure(name: str, shown: list[Series], cell: Callable[[Series], Cell]) -> Measure:
+    """A row that names no best."""
     return Measure(name, [cell(series) for series in shown])
 
 
 def _to_target(shown: list[Series]) -> list[Measure]:
-    rows = [_plain("Reached it", shown, lambda series: Cell(seeds_words(series.run)))]
+    rows = [plain_measure("Reached it", shown, lambda series: Cell(seeds_words(series.run)))]
     for x in AXES:
         name = "Time" if x.column == "seconds" else x.choice
         best = _best([_median(series, x.to_target) if series.reached else None for series in shown], min)

@@ -26,6 +26,9 @@ _SPREAD = {"median": NUMBER, "low": NUMBER, "high": NUMBER}
 _MEASURED = ("seconds?", "epoch?", "rows?", "updates?", "last_loss?", "validation_loss?")
 _HISTORY = {"columns": {"loss": [NUMBER]} | {name: [NUMBER] for name in _MEASURED}}
 _NOISE = {"simple?": NUMBER, "interval?": [NUMBER]}
+_SHARPNESS = {"value?": NUMBER, "within?": NUMBER, "iterations": NUMBER}
+_EXCURSIONS = {"found": [{"moved": NUMBER, "change": NUMBER, "back_change": NUMBER, "back_distance": NUMBER,
+                          "wall": NUMBER, "left?": (bool,)}]}  # fmt: skip
 _COMMON = {
     "verdict": str,
     "created?": TEXT,
@@ -45,9 +48,14 @@ SCHEMAS: dict[str, Any] = {
                   "num_seeds?": NUMBER, "seconds_to_target?": _SPREAD, "epochs_to_target?": _SPREAD,
                   "rows_to_target?": _SPREAD, "updates_to_target?": _SPREAD, "final_loss?": NUMBER,
                   "rows_per_second?": NUMBER, "peak_bytes?": NUMBER, "working_bytes?": NUMBER,
+                  "sharpness?": _SPREAD, "sharpness_found?": [_SHARPNESS], "excursions?": _EXCURSIONS,
                   "stopped?": [TEXT], "note?": TEXT, "histories": [_HISTORY]}],
-        "surface?": {"x": [NUMBER], "y": [NUMBER], "loss": [[NUMBER]], "explained?": [NUMBER],
-                     "paths": [{"kind": str, "batch_size": (int, str), "x": [NUMBER], "y": [NUMBER]}]},
+        "surface?": {"x": [NUMBER], "y": [NUMBER], "loss": [[NUMBER]], "explained?": [NUMBER], "through?": TEXT,
+                     "random_directions?": NUMBER,
+                     "paths": [{"kind": str, "batch_size": (int, str), "x": [NUMBER], "y": [NUMBER],
+                                "off?": [NUMBER]}]},
+        "valleys?": {"rows": NUMBER, "passes": NUMBER, "reason": str,
+                     "walls": [{"between": [(int, str)], "height?": NUMBER, "at?": NUMBER}]},
         "claims": [{"claim": str, "kind": str, "holds": (bool, type(None)), "evidence": str}],
     },
     "descend.model": _COMMON | {

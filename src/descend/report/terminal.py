@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from descend.report import formatting, plan_evidence
 from descend.report.comparison import ANSWERS, claim_groups, claim_tally
+from descend.report.ends import ends_measures, has_ends, walls_text, why_not_tried
 from descend.report.fit import fit_glance, metric_rows
 from descend.report.measures import seeds_words
 from descend.report.plan import plan_glance
@@ -37,7 +38,9 @@ def comparison_table(run: dict[str, Any]) -> Group:
     ]
     target = f"target: loss {formatting.number(checked.get('target_loss'))}"
     heading = Text(f"{formatting.prose(checked['data']['name'], 60)}, {target}", style="dim")
-    return _group(Group, [heading, _runs(shown), *notes], _verdict(checked), _claims(checked))
+    return _group(
+        Group, [heading, _runs(shown), *notes], _verdict(checked), _ends(checked, shown), _claims(checked)
+    )
 
 
 def comparison_text(run: dict[str, Any], width: int = 100) -> str:
@@ -141,6 +144,26 @@ def _runs(shown: list[Series]) -> Table:
         ]
         table.add_row(Text(series.label, style=_STYLES.get(one["kind"], "")), *texts)
     return table
+
+
+def _ends(run: Any, shown: list[Series]) -> list[RenderableType]:
+    """Where a network's runs ended: measures down, runs across; and the walls between."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not has_ends(run):
+        return []
+    table = _frame(Table)
+    table.add_column("Where they ended")
+    for series in shown:
+        table.add_column(Text(series.label, style=_STYLES.get(series.run["kind"], "")), justify="right")
+    for number, (group, rows) in enumerate(ends_measures(run, shown)):
+        if number:
+            table.add_row(Text(group, style="bold"))
+        for measure in rows:
+            table.add_row(Text(measure.name), *(Text(cell.detail or cell.text) for cell in measure.cells))
+    lines = [line for line in (walls_text(run, shown), why_not_tried(run)) if line]
+    return [table, *(Text(line, style="dim") for line in lines)]
 
 
 def _median(measure: Any) -> str:

@@ -1,0 +1,48 @@
+"""A ladder of rates for anything that trains: ever higher ones, until the loss says too high (``ladder.py``)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import inf, isfinite
+from typing import Any
+
+MOST_RUNGS = 30
+WORSE = 1.3
+"""A loss this many times the lowest so far is too high."""
+
+
+def climb_rungs(
+    run: Callable[[float], float],
+    keep: Callable[[], Any],
+    put_back: Callable[[Any], object],
+    rate: float,
+    before: float,
+    seconds: float = inf,
+) -> float:
+    """The rate of the lowest rung, but no higher than half of the first that is too high twice.
+
+    ``run(rate)`` takes some steps at a rate and returns the loss then, which was ``before`` at the start; ``keep``
+    and ``put_back`` copy what steps change and restore it. After ``seconds`` no further rung is tried.
+    """
+    end = time.perf_counter() + seconds
+    lowest, best_rate, edge, failed, rungs = before, rate, inf, False, 0
+    good = keep()
+    for _ in range(MOST_RUNGS):
+        if time.perf_counter() > end:
+            break
+        now = run(rate)
+        rungs += 1
+        if not isfinite(now) or now > WORSE * lowest:
+            put_back(good)
+            if failed:
+                edge = rate
+                break
+            failed = True
+            continue
+        failed, good = False, keep()
+        if now < lowest:
+            lowest, best_rate = now, rate
+        rate *= 2.0
+    nothing_learnt = lowest >= before or rungs <= 2
+    return min(best_rate, edge / (4.0 if nothing_learnt else 2.0))

@@ -1,0 +1,153 @@
+"""The models that ``compare`` trains: how each is run, where it starts, and what is measured of its ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+
+from descend.claims import CLAIMS, Question
+from descend.errors import one_of
+from descend.fitting import Run, fit, num_threads
+from descend.settings import Settings
+from descend.surface import loss_surface
+from descend.target_objective import find_objective, loss_unit
+from descend.types import FloatArray
+from descend.watching import Callback
+
+if TYPE_CHECKING:
+    from descend.features import Prepared
+    from descend.network_fitting import NetworkRun
+
+AnyRun: TypeAlias = "Run | NetworkRun"
+MOST_EPOCHS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured after the runs, for the record."""
+
+    surface: dict[str, Any] | None
+    valleys: dict[str, Any] | None = None
+    by_size: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """What the summary of each batch size holds besides."""
+
+
+class Compared(Protocol):
+    """What the comparison asks of a model."""
+
+    seeds_move_the_start: bool
+    """Whether another seed is another starting point, and not only another order of the rows."""
+
+    @property
+    def claims(self) -> Sequence[tuple[str, str, Question]]:
+        """What is answered of its runs."""
+        ...
+
+    def run(
+        self, prepared: Prepared, settings: Settings, callbacks: Sequence[Callback], keep_path: bool
+    ) -> AnyRun:
+        """One run."""
+        ...
+
+    def start(self, prepared: Prepared, settings: Settings) -> tuple[Any, FloatArray]:
+        """An engine over the training rows, and the parameters that runs of the settings' seed start from."""
+        ...
+
+    def budget(self, prepared: Prepared, settings: Settings) -> float:
+        """Seconds of training for each run where nothing was asked for."""
+        ...
+
+    def measure(
+        self, prepared: Prepared, settings: Settings, runs: dict[int, list[AnyRun]], gap: float
+    ) -> Measured:
+        """What is measured after all runs; ``runs`` by batch size, one for each seed, ``gap`` in the user's unit."""
+        ...
+
+
+class Lines:
+    """Linear models: they start at nothing, and their objective has one lowest place."""
+
+    seeds_move_the_start = False
+    claims = CLAIMS
+
+    def run(
+        self, prepared: Prepared, settings: Settings, callbacks: Sequence[Callback], keep_path: bool
+    ) -> AnyRun:
+        return fit(prepared, settings, callbacks=callbacks, keep_path=keep_path, give_up_after=MOST_EPOCHS)
+
+    def start(self, prepared: Prepared, settings: Settings) -> tuple[Any, FloatArray]:
+        from descend.engines.choose import make_engine
+        from descend.models.linear import initialise
+
+        data, target = prepared.train, prepared.target
+        engine = make_engine(data, *find_objective(data, target, settings))
+        return engine, initialise(target.num_outputs, data.num_columns, data.X.dtype)
+
+    def budget(self, prepared: Prepared, settings: Settings) -> float:
+        numbers = prepared.train.num_rows * (prepared.train.num_columns + 4) * prepared.target.num_outputs
+        return float(np.clip(2000 * numbers * 1e-9, 1.0, 30.0))
+
+    def measure(
+        self, prepared: Prepared, settings: Settings, runs: dict[int, list[AnyRun]], gap: float
+    ) -> Measured:
+        paths = {size: group[0].path for size, group in runs.items()}
+        run = next(iter(runs.values()))[0]
+        assert isinstance(run, Run)
+        return Measured(loss_surface(prepared, run, paths, loss_unit(prepared.target, settings.loss)))
+
+
+class Networks:
+    """Networks: a seed moves the start and the order, and all kinds start at the same place with the same seed."""
+
+    seeds_move_the_start = True
+
+    @property
+    def claims(self) -> Sequence[tuple[str, str, Question]]:
+        from descend.valley_claims import network_claims
+
+        return network_claims()
+
+    def run(
+        self, prepared: Prepared, settings: Settings, callbacks: Sequence[Callback], keep_path: bool
+    ) -> AnyRun:
+        from descend.network_fitting import fit_network
+
+        return fit_network(
+            prepared, settings, callbacks=callbacks, keep_path=keep_path, give_up_after=MOST_EPOCHS
+        )
+
+    def start(self, prepared: Prepared, settings: Settings) -> tuple[Any, FloatArray]:
+        from descend.engines.choose import make_network_engine
+        from descend.network_fitting import first_state, resolve_network
+
+        plan = resolve_network(prepared.train, prepared.target, settings, epochs=1)
+        engine = make_network_engine(
+            prepared.train, plan.loss, plan.penalty, plan.network, threads=num_threads(settings.threads)
+        )
+        return engine, first_state(plan, prepared, settings, None, False).parameters
+
+    def budget(self, prepared: Prepared, settings: Settings) -> float:
+        sizes = (prepared.train.num_columns, *settings.hidden, prepared.target.num_outputs)
+        weights = sum(a * b for a, b in pairwise(sizes))
+        return float(np.clip(3000 * prepared.train.num_rows * weights * 6e-11, 1.0, 30.0))
+
+    def measure(
+        self, prepared: Prepared, settings: Settings, runs: dict[int, list[AnyRun]], gap: float
+    ) -> Measured:
+        from descend.network_valleys import measure_ends
+
+        return Measured(*measure_ends(prepared, settings, runs, gap))
+
+
+def find_compared(model: str) -> Compared:
+    """What is compared under the name ``linear`` or ``mlp``."""
+    if model not in MODELS:
+        raise one_of("model", model, list(MODELS))
+    return MODELS[model]()
+
+
+MODELS: dict[str, Callable[[], Compared]] = {"linear": Lines, "mlp": Networks}

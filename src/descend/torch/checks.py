@@ -1,0 +1,69 @@
+"""What ``fit`` is given, checked before anything is trained; which rows are held out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from descend.errors import InputError
+
+HELD_OUT = 0.1
+WHOLE = ("epochs", "n_iter_no_change", "microbatch", "evaluation_batch_size")
+
+
+def check_module(module: Any) -> None:
+    """Raises ``InputError`` for what is no module."""
+    if not isinstance(module, torch.nn.Module):
+        hint = f"; make one of it: {module.__name__}(…)" if isinstance(module, type) else ""
+        raise InputError(f"module is {module!r}; a torch.nn.Module is needed{hint}")
+
+
+def check_numbers(**values: Any) -> None:
+    """Raises ``InputError`` naming what is not a number above 0, or not a whole one where one is needed."""
+    for name, value in values.items():
+        if value is None:
+            continue
+        kinds = (int, np.integer) if name in WHOLE else (int, float, np.number)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
+            wanted = "a whole number from 1 on" if name in WHOLE else "a number above 0"
+            raise InputError(f"{name} is {value!r}; {wanted} is needed")
+
+
+def asks_early_stopping(early_stopping: Any, endless: bool) -> bool:
+    """Whether validation ends the run: where it is asked for, or nothing else does (``endless``)."""
+    if early_stopping not in (True, False, "auto"):
+        raise InputError(f'early_stopping is {early_stopping!r}; True, False or "auto" is needed')
+    return endless if early_stopping == "auto" else bool(early_stopping)
+
+
+def float_type(module: Any) -> torch.dtype | None:
+    """The type of the module's numbers, which arrays are given; None where it has none."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+
+
+def split(num_rows: int, held: Any, fraction: Any, stops_early: bool, seed: int) -> tuple[Any, Any]:
+    """Numbers of the rows that train and of those held out, each ascending; None: all of them, none.
+
+    ``held``: rows to validate on that were given, or None.
+    """
+    number = isinstance(fraction, (int, float)) and not isinstance(fraction, bool)
+    if fraction is not None and not (number and 0 <= fraction < 1):
+        raise InputError(f"validation_fraction is {fraction!r}; a number from 0 on and below 1 is needed")
+    if held is not None and fraction:
+        raise InputError("validation and validation_fraction are both given; pass one of them")
+    share = fraction if fraction is not None else HELD_OUT if stops_early else 0.0
+    if held is not None or not share:
+        if held is None and stops_early:
+            raise InputError(
+                "early_stopping needs rows to see it on; pass validation, or a validation_fraction above 0"
+            )
+        return None, None
+    count = max(1, round(share * num_rows))
+    if count >= num_rows:
+        raise InputError(
+            f"validation_fraction {share:g} of {num_rows} rows leaves none to train on; pass validation=(X, y)"
+        )
+    order = np.random.Generator(np.random.PCG64([seed, 0])).permutation(num_rows)
+    return np.sort(order[count:]), np.sort(order[:count])

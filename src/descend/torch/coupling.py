@@ -1,0 +1,126 @@
+"""Whether the rows of a batch go through a module independently of one another.
+
+Where they do not, as in batch normalisation, a batch in parts is not the batch: its gradient cannot be put together,
+and that is said, with the layer's name.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from descend.errors import InputError
+from descend.torch.rows import mapped, tensors_of
+
+TOLERANCE = 1e-4
+"""Rows alone and among others may differ by so much of the largest number, by rounding."""
+
+
+def refuse_coupled(module: Any, X: Any, call: Callable[[Any, Any], Any]) -> None:
+    """Raises ``InputError`` naming the first layer in which rows of the batch ``X`` depend on one another.
+
+    Layers of batch normalisation are known by their type; others are found by sending ``X`` through whole and in two
+    parts, dropout turned off. What the module keeps in buffers is put back. ``call(module, X)`` calls the module.
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training:
+            raise _refusal(f"layer {name or 'the module'!r} ({type(layer).__name__}) normalises by the batch")
+    rows = len(tensors_of(X)[0])
+    if rows < 2:
+        return
+    half = rows // 2
+    with Trial(module) as trial:
+        whole = trial.outputs(X, call)
+        if not _alike(whole, trial.outputs(X, call), slice(None)):
+            return  # it draws random numbers of its own: nothing can be told
+        first = trial.outputs(mapped(lambda part: part[:half], X), call)
+        if len(first) != len(whole) or _alike(whole[-1:], first[-1:], slice(half)):
+            return
+        for (name, kind, output), (_, _, part) in zip(whole, first, strict=True):
+            if not _alike([(name, kind, output)], [(name, kind, part)], slice(half)):
+                raise _refusal(
+                    f"in layer {name or 'the module'!r} ({kind}) the rows of a batch depend on one another"
+                )
+
+
+def _refusal(what: str) -> InputError:
+    return InputError(
+        f"microbatch: {what}, so the gradient of a batch cannot be put together from parts; pass microbatch=None, "
+        "take a smaller batch_size, or a layer that sees each row alone (GroupNorm, LayerNorm), or freeze it "
+        "(layer.eval() in a module that is in training mode)"
+    )
+
+
+Seen = list[tuple[str, str, Any]]
+
+
+class Trial:
+    """The module with dropout off, if wanted; its buffers and random numbers are put back at the end."""
+
+    def __init__(self, module: Any, without_dropout: bool = True) -> None:
+        self.module = module
+        self.buffers = {name: copy.deepcopy(buffer) for name, buffer in module.named_buffers()}
+        self.dropouts = [
+            layer
+            for layer in module.modules()
+            if without_dropout and isinstance(layer, nn.modules.dropout._DropoutNd) and layer.training
+        ]
+
+    def __enter__(self) -> Trial:
+        self.random = torch.get_rng_state()
+        for layer in self.dropouts:
+            layer.training = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_rng_state(self.random)
+        for layer in self.dropouts:
+            layer.training = True
+        self._put_back()
+
+    def _put_back(self) -> None:
+        with torch.no_grad():
+            for name, buffer in self.module.named_buffers():
+                if name in self.buffers:
+                    buffer.copy_(self.buffers[name])
+
+    def outputs(self, X: Any, call: Callable[[Any, Any], Any]) -> Seen:
+        """Output of every layer that has no layers of its own, in the order they were called, then the module's."""
+        seen: Seen = []
+
+        def note(name: str, kind: str) -> Callable[..., None]:
+            return lambda layer, given, output: seen.append((name, kind, output))
+
+        hooks = [
+            layer.register_forward_hook(note(name, type(layer).__name__))
+            for name, layer in self.module.named_modules()
+            if name and next(layer.children(), None) is None
+        ]
+        try:
+            with torch.no_grad():
+                output = call(self.module, X)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self._put_back()
+        return [*seen, ("", type(self.module).__name__, output)]
+
+
+def _alike(whole: Seen, part: Seen, rows: slice) -> bool:
+    for (_, _, one), (_, _, other) in zip(whole, part, strict=True):
+        if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+            cut = one[rows] if one.dim() else one
+            if cut.shape != other.shape or not _close(cut, other):
+                return False
+    return True
+
+
+def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if not one.is_floating_point():
+        return bool((one == other).all())
+    largest = torch.nan_to_num(one.abs()).max() if one.numel() else 0.0
+    return bool((torch.nan_to_num(one - other).abs() <= TOLERANCE * largest).all())

@@ -1,0 +1,39 @@
+"""The mean loss over rows that are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from descend.torch.batches import Batches
+from descend.torch.criterion import Criterion
+from descend.torch.modes import modes_kept
+
+
+def evaluate(module: Any, call: Callable[[Any], Any], criterion: Criterion, batches: Batches) -> float:
+    """The mean loss over rows as they lie, in evaluation mode and without gradients.
+
+    Of a loss that is not known it is the mean of the batches' losses, each by its rows.
+    """
+    total: Any = 0.0
+    count: Any = 0.0
+    batches.set_epoch(1)
+    with modes_kept(module), torch.no_grad():
+        module.eval()
+        for batch in batches:
+            y, weights = batch[1], batch[2] if len(batch) == 3 else None
+            output = call(batch[0])
+            if criterion.adds_up:
+                total = total + criterion.part(output, y, weights, 1.0).double()
+                sums = criterion.reduction == "sum"
+                count = count + (_rows(y, weights) if sums else criterion.divisor(y, weights))
+            else:
+                total = total + criterion(output, y, weights).double() * len(y)
+                count = count + len(y)
+    return float(total / count)
+
+
+def _rows(y: Any, weights: Any) -> Any:
+    return float(len(y)) if weights is None else weights.sum()

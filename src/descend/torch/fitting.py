@@ -1,0 +1,314 @@
+"""``fit``: one training run of the caller's module, put together."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from descend.batch_size.prior import prior_size
+from descend.batch_size.timing import grid, measure_times
+from descend.errors import InputError, TrainingError
+from descend.history import History
+from descend.settings import most_epochs
+from descend.torch.batches import Batches
+from descend.torch.checkpoint import Checkpoint
+from descend.torch.checks import asks_early_stopping, check_module, check_numbers, float_type, split
+from descend.torch.coupling import refuse_coupled
+from descend.torch.criterion import Criterion, as_criterion
+from descend.torch.devices import (
+    choose_call,
+    choose_device,
+    choose_precision,
+    in_precision,
+    move_state,
+    moved,
+    spread,
+)
+from descend.torch.evaluating import evaluate
+from descend.torch.examine import Examiner
+from descend.torch.faults import fall_back, fault_of, put_back
+from descend.torch.interrupts import interrupts_wait
+from descend.torch.modes import random_numbers, training_mode
+from descend.torch.optimizers import Schedule, make_optimizer
+from descend.torch.progress import Progress
+from descend.torch.rows import TensorRows, as_rows, mapped
+from descend.torch.steps import CALLBACK, UPDATE, NotFiniteError, Pieces, Place, make_step, unique
+from descend.torch.training import train
+from descend.torch.watching import Watch
+from descend.watching import Callback
+
+TRIED_ROWS = 64
+TIMING_SECONDS = 0.5
+"""What timing steps for ``batch_size="auto"`` may take."""
+FOR_EVER = 10**9
+"""Epochs, where seconds end the run."""
+EVALUATED_ROWS = (256, 4096)
+"""Rows that are evaluated at once: those of a batch, but no fewer and no more than these."""
+
+
+def fit(
+    module: Any,
+    loss: Any,
+    data: Any,
+    optimizer: Any = None,
+    batch_size: int | str = 32,
+    *,
+    learning_rate: float | None = None,
+    optimizer_options: Mapping[str, Any] | None = None,
+    parameter_groups: Any = None,
+    weights: Any = None,
+    epochs: int | None = None,
+    seconds: float | None = None,
+    validation: Any = None,
+    validation_fraction: float | None = None,
+    early_stopping: bool | str = "auto",
+    n_iter_no_change: int = 5,
+    microbatch: int | None = None,
+    evaluation_batch_size: int | None = None,
+    reduction: str | None = None,
+    schedule: Any = None,
+    schedule_every: str = "epoch",
+    clip: float | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+    device: Any = "auto",
+    precision: str = "float32",
+    compile: bool | str = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    verbose: int = 0,
+) -> History:
+    """Trains ``module`` in place and returns the history of the run.
+
+    ``loss``: a callable of (output, y), of ``torch.nn``, ``torch.nn.functional`` or anyone's. ``data``: (X, y), or
+    (X, y, weights), of tensors or arrays with n rows, or a map-style dataset of such pairs; an X that is a tuple is a
+    module's several inputs. Arrays' floats get the module's type; tensors are taken as they are. ``weights`` (n,):
+    weight 2 counts like the row twice.
+
+    ``optimizer``: a class of ``torch.optim`` (Adam if none is named), with ``learning_rate``, ``optimizer_options``
+    and ``parameter_groups`` (PyTorch's, or a callable of the module); a callable of parameters; or an instance.
+    ``schedule``: a callable of the optimizer that returns a scheduler of PyTorch, moved each ``schedule_every``
+    (``epoch`` or ``step``), or the name of one of descend's. ``clip``: the gradient's largest norm.
+
+    ``epochs`` and ``seconds`` end the run. Where neither is given, it ends when a tenth of the rows, held out, has
+    not been predicted better for ``n_iter_no_change`` epochs (and 50 steps, and a 25th of the run), and the best
+    module is put back: ``early_stopping``. ``validation``: rows to see that on, (X, y) or a dataset;
+    ``validation_fraction``: held out of ``data``.
+
+    ``batch_size``: rows for each update, ``"full"``, or ``"auto"``: what the times of some steps on a copy of the
+    module suggest, in half a second at the most.
+
+    ``microbatch``: rows that go through the module at once; larger batches go in parts, and the gradient is the
+    batch's. A module in which rows of a batch depend on one another is refused then. Of a loss that is not PyTorch's
+    nothing is assumed, at the price of a second pass; ``reduction`` (``mean`` or ``sum`` over rows) saves that.
+
+    ``device``: ``auto``, or one of PyTorch's. ``precision``: ``float32`` (as the module is), ``bf16``, ``fp16``.
+    ``compile``: through ``torch.compile``; ``auto`` on GPUs alone. What cannot be had and is not insisted upon
+    becomes a line of ``history.notes``.
+
+    ``checkpoint``: a folder, written every ``checkpoint_seconds`` and when the run ends; ``resume`` goes on from it,
+    to the batch. ``seed``: the order of rows and PyTorch's random numbers while it trains; the caller's stay as they
+    were. A module that is in evaluation mode is trained in training mode; layers of a module in training mode that
+    are not are left so (frozen). Modes are put back.
+
+    The history's ``loss`` is the mean over the batches of the epoch so far, each before its step. Raises
+    ``InputError`` before anything is trained, ``TrainingError`` where a step fails: it has the step, the rows, and
+    the history; the module is left as it was before that step, or where that cannot be, as the last copy. Ctrl-C
+    waits for the step, writes the checkpoint, and goes on as ``KeyboardInterrupt``.
+    """
+    check_module(module)
+    check_numbers(
+        epochs=epochs,
+        n_iter_no_change=n_iter_no_change,
+        microbatch=microbatch,
+        evaluation_batch_size=evaluation_batch_size,
+        seconds=seconds,
+        clip=clip,
+    )
+    if resume and checkpoint is None:
+        raise InputError("resume=True needs checkpoint, the folder to go on from")
+    notes: list[str] = []
+    device = choose_device(device, module, notes)
+    dtype = choose_precision(precision, device, notes)
+    criterion = as_criterion(loss, reduction)
+    numbers = float_type(module)
+    rows = as_rows(data, weights, numbers)
+    held = None if validation is None else as_rows(validation, None, numbers, "validation")
+    stops_early = asks_early_stopping(early_stopping, epochs is None and seconds is None)
+    trained, held_out = split(rows.num_rows, held, validation_fraction, stops_early, seed)
+    if batch_size == "auto":
+        batch_size = measured_size(
+            module, loss, rows, optimizer, optimizer_options, parameter_groups, reduction, device, seed, notes
+        )
+    batches = Batches(rows, None, batch_size, seed, shuffle=shuffle, device=elsewhere(device), rows=trained)
+    with random_numbers(seed, device), training_mode(module), moved(module, loss, device):
+        made = make_optimizer(module, optimizer, learning_rate, optimizer_options, parameter_groups)
+        move_state(made, device)
+        schedules = Schedule(made, schedule, schedule_every, epochs and epochs * len(batches))
+        if microbatch is not None and microbatch < batches.batch_size:
+            few = first_rows(batches, trained, min(microbatch, TRIED_ROWS), device)
+            refuse_coupled(module, few, lambda layers, X: spread(layers)(X))
+        sizes = piece_sizes(batches.num_rows, batches.batch_size, microbatch)
+        tried = (first_rows(batches, trained, size, device) for size in sizes)
+        called = choose_call(module, compile, device, tried, notes)
+        call = in_precision(spread(called) if may_be_several(rows) else called, device, dtype)
+        judge = in_the_same(criterion, device, dtype)
+        watch = Watch(
+            module,
+            made,
+            Place(),
+            batches.num_rows,
+            batches.batch_size,
+            epochs or (most_epochs(batches.num_rows) if seconds is None else FOR_EVER),
+            seconds_allowed=seconds,
+            early_stopping=stops_early,
+            patience=n_iter_no_change,
+            sum_rows=criterion.reduction == "sum",
+            callbacks=[*callbacks, *([Progress()] if verbose else [])],
+            save_seconds=checkpoint_seconds,
+        )
+        watch.history.notes = notes
+        if held is not None or held_out is not None:
+            size = evaluation_batch_size or at_once(microbatch or batches.batch_size)
+            ahead = Batches(held or rows, None, size, shuffle=False, device=elsewhere(device), rows=held_out)
+            watch.evaluate = lambda: evaluate(module, call, judge, ahead)
+        pieces = Pieces(
+            call,
+            judge,
+            made,
+            with_gradients(module, made),
+            watch.place,
+            Examiner(judge, rows),
+            clip=clip,
+            scaler=torch.amp.GradScaler(device.type) if dtype is torch.float16 else None,
+            on_cpu=device.type == "cpu",
+            microbatch=microbatch,
+        )
+        if checkpoint is not None:
+            saved = Checkpoint(checkpoint, module, made, schedules, pieces.scaler, batches)
+            saved.prepare(resume)
+            if resume:
+                saved.load(watch)
+            watch.save = saved.save
+        run(pieces, batches, schedules, watch)
+    return watch.history
+
+
+def measured_size(
+    module: Any,
+    loss: Any,
+    rows: Any,
+    optimizer: Any,
+    options: Mapping[str, Any] | None,
+    groups: Any,
+    reduction: str | None,
+    device: torch.device,
+    seed: int,
+    notes: list[str],
+) -> int:
+    """The size that this machine's step times suggest, with a note of it; no run is tried."""
+    from descend.torch.module_trainer import ModuleTrainer
+
+    kind = type(optimizer) if hasattr(optimizer, "param_groups") else optimizer
+    trainer = ModuleTrainer(module, loss, rows, kind, options, groups, None, None, reduction, device, seed)
+    began = time.perf_counter()
+    times = measure_times(trainer, timed_sizes(trainer), TIMING_SECONDS)
+    size = prior_size(times, trainer.num_rows)
+    notes.append(
+        f"batch size {size}: from step times alone, measured in {time.perf_counter() - began:.2g} s (knee "
+        f"{times.knee:.3g} rows); configure_batch_size measures what it does to the loss"
+    )
+    return size
+
+
+def timed_sizes(trainer: Any) -> list[int]:
+    """Few sizes that tell the knee."""
+    return [size for size in grid(trainer.num_rows, ceiling=512)[::3] if trainer.possible(size)]
+
+
+def run(pieces: Pieces, batches: Batches, schedules: Schedule, watch: Watch) -> None:
+    """Trains; whatever goes wrong leaves a whole module behind, and is told with step, batch and rows."""
+    place = watch.place
+    try:
+        with interrupts_wait(watch):
+            watch.start()
+            train(make_step(pieces), batches, schedules, watch)
+        watch.finish()
+    except Exception as error:
+        kept = fall_back(error, watch, pieces.on_cpu)
+        fault = fault_of(error, place, batches, pieces.criterion, pieces.examine.classes, kept)
+        watch.history.stopped = "diverged" if isinstance(error, NotFiniteError) else "fault"
+        if fault is error:
+            raise
+        if isinstance(fault, TrainingError):
+            fault.history = watch.history
+        raise fault from error
+    except KeyboardInterrupt:
+        if place.doing == UPDATE:
+            put_back(watch)
+        if place.doing == CALLBACK and watch.save is not None and place.batch < len(batches):
+            watch.save(watch)
+        watch.history.stopped = "interrupted"
+        raise
+    if watch.interrupt:
+        raise KeyboardInterrupt
+
+
+def at_once(rows: int) -> int:
+    """Rows that are evaluated together: those that are trained on together, within bounds."""
+    least, most = EVALUATED_ROWS
+    return min(max(rows, least), most)
+
+
+def with_gradients(module: Any, optimizer: Any) -> tuple[Any, ...]:
+    """Every parameter whose gradient a step starts from nothing: the optimizer's, and the module's others."""
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    return unique((*held, *(p for p in module.parameters() if p.requires_grad)))
+
+
+def first_rows(batches: Batches, rows: Any, count: int, device: torch.device) -> Any:
+    """X of the first ``count`` rows that train, on the device: to try the module on."""
+    few = range(batches.source.num_rows) if rows is None else rows
+    X = batches.fetch(few[:count])[0]
+    return mapped(lambda part: part.to(device), X)
+
+
+def piece_sizes(num_rows: int, batch_size: int, microbatch: int | None) -> list[int]:
+    """How many rows go through the module together, every number that an epoch has, the largest first.
+
+    >>> piece_sizes(1000, 64, None), piece_sizes(1000, 64, 48)
+    ([64, 40], [48, 40, 16])
+    """
+    limit = min(microbatch or batch_size, batch_size)
+    last = num_rows % batch_size
+    sizes = {limit, batch_size % limit, min(limit, last), last % limit}
+    return sorted(sizes - {0}, reverse=True)
+
+
+def may_be_several(rows: Any) -> bool:
+    """Whether X can be a tuple of inputs; what a dataset's items are is not known yet."""
+    return not isinstance(rows, TensorRows) or isinstance(rows.parts[0], tuple)
+
+
+def elsewhere(device: torch.device) -> torch.device | None:
+    """Where batches are handed out: on the CPU they stay where they are."""
+    return None if device.type == "cpu" else device
+
+
+def in_the_same(criterion: Criterion, device: torch.device, dtype: torch.dtype | None) -> Criterion:
+    """The loss under autocast, as the module is."""
+    if dtype is None:
+        return criterion
+    of_rows = criterion.of_rows
+    return dataclasses.replace(
+        criterion,
+        call=in_precision(criterion.call, device, dtype),
+        of_rows=None if of_rows is None else in_precision(of_rows, device, dtype),
+    )

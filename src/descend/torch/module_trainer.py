@@ -1,0 +1,332 @@
+"""The caller's module as the configurator trains it: a copy of it, from the same start, again and again."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
+from math import inf, isfinite, sqrt
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from descend.batch_size.rungs import climb_rungs
+from descend.batch_size.trainer import Look
+from descend.errors import InputError, TrainingError
+from descend.torch.batches import Batches
+from descend.torch.checks import check_module, float_type, split
+from descend.torch.coupling import refuse_coupled
+from descend.torch.criterion import as_criterion
+from descend.torch.devices import choose_device, spread
+from descend.torch.evaluating import evaluate
+from descend.torch.examine import Examiner
+from descend.torch.fitting import at_once, elsewhere, fit, with_gradients
+from descend.torch.modes import random_numbers, training_mode
+from descend.torch.optimizers import make_optimizer
+from descend.torch.rows import as_rows, mapped, named
+from descend.torch.steps import Pieces, Place, make_step
+from descend.watching import Observation
+
+FOR_EVER = 10**9
+HELD_OUT = 0.1
+MOST_LOOKED_AT = 2000
+RULE_OPTIMIZERS = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Lion")
+"""Their steps do not follow the gradient's length: a rule is as good a start as a ladder."""
+RULE_RATE, RULE_SIZE, RULE_LARGEST = 1e-3, 32, 256
+LOWEST_RATE = 1e-5
+FEWEST_STEPS, ROWS_OF_RUNG = 6, 128
+LADDER_SHARE, LOOK_SHARE = 0.1, 0.005
+"""Of the budget: what a ladder may take, and what a look at the held-out rows."""
+FEWEST_LOOKED_AT = 32
+THREAD_ROUNDS, THREAD_SIZE = 5, 64
+
+
+class ModuleTrainer:
+    """Trains a copy of ``module``; the caller's module, random numbers and data are as they were afterwards.
+
+    The losses that are looked at are those of held-out rows. Batches of more rows than ``microbatch`` go in parts,
+    whose gradients add up to the batch's exactly; where layers couple rows (``coupled``) none may.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        loss: Any,
+        data: Any,
+        optimizer: Any,
+        options: Mapping[str, Any] | None = None,
+        groups: Any = None,
+        weights: Any = None,
+        validation: Any = None,
+        reduction: str | None = None,
+        device: Any = "auto",
+        seed: int = 0,
+        budget: float = 30.0,
+    ) -> None:
+        check_module(module)
+        self.budget = budget
+        if hasattr(optimizer, "param_groups"):
+            raise InputError(
+                "optimizer is an instance, which goes with one module; pass its class (and optimizer_options), for "
+                "each run starts with a fresh one"
+            )
+        self.notes: list[str] = []
+        self.device = choose_device(device, module, self.notes)
+        self.module = copied(module).to(self.device)
+        self.loss, self.optimizer, self.groups, self.seed = loss, optimizer, groups, seed
+        self.options = dict(options or {})
+        self.own_rate = self.options.pop("lr", None)
+        self.criterion = as_criterion(loss, reduction)
+        self.reduction = reduction
+        self.rows = as_rows(data, weights, float_type(module))
+        held = None if validation is None else as_rows(validation, None, float_type(module), "validation")
+        fraction = None if held is not None else held_out_share(self.rows.num_rows)
+        self.trained, held_out = split(self.rows.num_rows, held, fraction, False, seed)
+        self.num_rows = self.rows.num_rows if self.trained is None else len(self.trained)
+        self._look_rows = held or self.rows
+        count = self._look_rows.num_rows if held_out is None else len(held_out)
+        mixed = np.random.default_rng([seed, 4]).permutation(count)[:MOST_LOOKED_AT]
+        self._look_places = mixed if held_out is None else held_out[mixed]
+        self.look_at(len(mixed), at_once(1))
+        self.start = self._state()
+        self.microbatch: int | None = None
+        self.coupled = self._coupling()
+        """Why rows of a batch cannot go in parts, or None: they can."""
+        self.rates: dict[int, float] = {}
+        self._steppers: dict[int, Stepper] = {}
+        make_optimizer(
+            self.module, optimizer, self._rate(RULE_RATE), self.options, groups
+        )  # refused before any step
+
+    @property
+    def optimizer_name(self) -> str:
+        kind = getattr(self.optimizer, "func", self.optimizer)
+        return "Adam" if kind is None else str(getattr(kind, "__name__", kind))
+
+    def choose_threads(self) -> int:
+        """One thread or as many as there are, by what steps take; PyTorch is left with those that are faster."""
+        most = int(torch.get_num_threads())
+        if most == 1 or self.device.type != "cpu":
+            return most
+        seconds: dict[int, list[float]] = {1: [], most: []}
+        for _ in range(THREAD_ROUNDS):
+            for threads, times in seconds.items():
+                torch.set_num_threads(threads)
+                times.append(self.time_steps(min(THREAD_SIZE, self.num_rows), 2))
+        best = min(seconds, key=lambda threads: median(seconds[threads]))
+        torch.set_num_threads(best)
+        return best
+
+    def possible(self, batch_size: int) -> bool:
+        """Not single rows where rows are normalised by their batch, and no size that leaves one over."""
+        return self.coupled is None or (batch_size > 1 and self.num_rows % batch_size != 1)
+
+    def _coupling(self) -> str | None:
+        few = Batches(self.rows, None, min(8, self.num_rows), shuffle=False, device=elsewhere(self.device))
+        X = mapped(lambda part: part.to(self.device), next(iter(few))[0])
+        try:
+            with training_mode(self.module), random_numbers(self.seed, self.device):
+                refuse_coupled(self.module, X, lambda layers, x: spread(layers)(x))
+        except InputError as error:
+            return str(error).removeprefix("microbatch: ").split("; ")[0]
+        return None
+
+    def time_steps(self, batch_size: int, count: int) -> float:
+        """Seconds of ``count`` steps, at a rate that moves nothing, batches made on the way."""
+        with random_numbers(self.seed, self.device), training_mode(self.module):
+            return self._stepper(batch_size).run(count)
+
+    def step(self, batch_size: int) -> None:
+        """A step as a run has it, for the memory that it takes; to evaluate as many rows takes less."""
+        with random_numbers(self.seed, self.device), training_mode(self.module), suppress(ArithmeticError):
+            Stepper(self, batch_size, 0.0).run(1)
+
+    def first_rate(self, batch_size: int) -> float:
+        """By a rule for Adam and its kin, for others from a ladder; the same each time."""
+        if batch_size not in self.rates:
+            if self.optimizer_name in RULE_OPTIMIZERS:
+                rows = min(batch_size, RULE_LARGEST)
+                self.rates[batch_size] = (self.own_rate or RULE_RATE) * sqrt(rows / RULE_SIZE)
+            else:
+                self.rates[batch_size] = self._ladder(batch_size)
+        return self.rates[batch_size]
+
+    def train(self, batch_size: int, rate: float, seed: int, look: Callable[[Look], bool]) -> None:
+        """From the start at this rate; a loss that is no number is shown as infinite."""
+        self.put_back(self.start)
+        last = Look(0.0, 0, 0, inf)
+
+        def follow(seen: Observation) -> bool:
+            nonlocal last
+            last = Look(seen.seconds, seen.rows, seen.updates, self.loss_now())
+            return look(last)
+
+        if look(Look(0.0, 0, 0, self.loss_now())):
+            return
+        try:
+            fit(
+                self.module,
+                self.loss,
+                self.rows,
+                self.optimizer,
+                batch_size,
+                learning_rate=rate,
+                optimizer_options=self.options,
+                parameter_groups=self.groups,
+                epochs=FOR_EVER,
+                early_stopping=False,
+                validation_fraction=0.0 if self.trained is None else held_out_share(self.rows.num_rows),
+                microbatch=self._parts(batch_size),
+                evaluation_batch_size=self.looked_at.batch_size,
+                reduction=self.reduction,
+                seed=seed,
+                device=self.device,
+                callbacks=[follow],
+            )
+        except TrainingError as fault:
+            if getattr(fault.history, "stopped", "") != "diverged":
+                raise
+            look(Look(last.seconds, last.rows, last.updates, inf))
+
+    def loss_now(self) -> float:
+        """The mean loss over the rows that are looked at."""
+        loss = evaluate(self.module, spread(self.module), self.criterion, self.looked_at)
+        return loss if isfinite(loss) else inf
+
+    def look_at(self, num_rows: int, rows_at_once: int) -> None:
+        """Looks are at so many of the held-out rows from here on."""
+        self.looked_at = Batches(
+            self._look_rows,
+            None,
+            rows_at_once,
+            shuffle=False,
+            device=elsewhere(self.device),
+            rows=self._look_places[:num_rows],
+        )
+
+    def look_at_fewer(self) -> None:
+        """Leaves out held-out rows where a look at all of them would take too much of the budget."""
+        count, size = self.looked_at.num_rows, self.looked_at.batch_size
+        few = min(FEWEST_LOOKED_AT, count)
+        self.look_at(few, size)
+        started = time.perf_counter()
+        self.loss_now()
+        seconds = (time.perf_counter() - started) / few
+        self.look_at(min(count, max(few, int(LOOK_SHARE * self.budget / max(seconds, 1e-9)))), size)
+
+    def put_back(self, state: dict[str, Any]) -> None:
+        """Parameters and buffers as they were."""
+        self.module.load_state_dict(state)
+
+    def _state(self) -> dict[str, Any]:
+        return {name: value.clone() for name, value in self.module.state_dict().items()}
+
+    def _rate(self, rate: float) -> float:
+        return rate if self.own_rate is None else float(self.own_rate)
+
+    def _parts(self, batch_size: int) -> int | None:
+        return self.microbatch if self.microbatch is not None and batch_size > self.microbatch else None
+
+    def _stepper(self, batch_size: int) -> Stepper:
+        if batch_size not in self._steppers:
+            self._steppers[batch_size] = Stepper(self, batch_size, 0.0)
+        return self._steppers[batch_size]
+
+    def _ladder(self, batch_size: int) -> float:
+        """The rate of the lowest rung; the module is as it was at the start afterwards."""
+        self.put_back(self.start)
+        steps = max(FEWEST_STEPS, -(-ROWS_OF_RUNG // batch_size))
+        with random_numbers(self.seed, self.device), training_mode(self.module):
+            stepper = Stepper(self, batch_size, LOWEST_RATE)
+
+            def run(rate: float) -> float:
+                try:
+                    stepper.run(steps, rate)
+                except ArithmeticError:
+                    return inf
+                return self.loss_now()
+
+            rate = climb_rungs(
+                run, self._state, self.put_back, LOWEST_RATE, self.loss_now(), LADDER_SHARE * self.budget
+            )
+        self.put_back(self.start)
+        return rate
+
+
+class Stepper:
+    """Takes steps of one size, epoch after epoch."""
+
+    def __init__(self, trainer: ModuleTrainer, batch_size: int, rate: float) -> None:
+        self.optimizer = make_optimizer(
+            trainer.module, trainer.optimizer, 1.0, trainer.options, trainer.groups
+        )
+        self.set_rate(rate)
+        self.batches = Batches(
+            trainer.rows,
+            None,
+            batch_size,
+            trainer.seed,
+            device=elsewhere(trainer.device),
+            rows=trainer.trained,
+        )
+        self.step = make_step(
+            Pieces(
+                spread(trainer.module),
+                trainer.criterion,
+                self.optimizer,
+                with_gradients(trainer.module, self.optimizer),
+                Place(),
+                Examiner(trainer.criterion, trainer.rows),
+                on_cpu=trainer.device.type == "cpu",
+                microbatch=trainer._parts(batch_size),
+            )
+        )
+        self.on_cuda = trainer.device.type == "cuda"
+        self.waiting: Iterator[Any] = iter(())
+
+    def set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def run(self, count: int, rate: float | None = None) -> float:
+        """Seconds that ``count`` steps take, a GPU waited for."""
+        if rate is not None:
+            self.set_rate(rate)
+        self._wait()
+        started = time.perf_counter()
+        done = 0
+        while done < count:
+            before = done
+            for batch in islice(self.waiting, count - done):
+                self.step(batch)
+                done += 1
+            if done < count:
+                if done == before and before:
+                    raise InputError("the data hand out no batches")
+                self.waiting = iter(self.batches)
+        self._wait()
+        return time.perf_counter() - started
+
+    def _wait(self) -> None:
+        if self.on_cuda:
+            torch.cuda.synchronize()
+
+
+def copied(module: Any) -> Any:
+    """A copy of the module, which runs may change."""
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:
+        raise InputError(
+            f"the module cannot be copied ({named(error)}), and runs must not change yours; pass one that "
+            "copy.deepcopy takes"
+        ) from error
+
+
+def held_out_share(num_rows: int) -> float:
+    """A tenth of the rows, but no more than 2,000."""
+    return min(HELD_OUT, MOST_LOOKED_AT / num_rows)

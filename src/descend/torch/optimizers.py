@@ -1,0 +1,178 @@
+"""The caller's optimizer and schedule, made or checked, and clipping's and the rate's place among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from descend.errors import InputError
+from descend.torch.rows import named
+from descend.updates.schedules import (
+    ENDING,
+    PLATEAU,
+    PLATEAU_EPOCHS,
+    PLATEAU_FACTOR,
+    PLATEAU_GAIN,
+    find_schedule,
+    rate_at,
+)
+
+EXAMPLES = "torch.optim.SGD, torch.optim.AdamW, functools.partial(torch.optim.SGD, momentum=0.9)"
+
+
+def make_optimizer(
+    module: Any,
+    optimizer: Any = None,
+    learning_rate: float | None = None,
+    options: Mapping[str, Any] | None = None,
+    groups: Any = None,
+) -> Any:
+    """An optimizer over the module's parameters.
+
+    ``optimizer``: a class, a callable that takes parameters, or an instance over the module's own; None is Adam.
+    ``groups``: parameter groups as PyTorch has them, or a callable of the module that returns them. Where the class
+    has a fused kernel it is taken, unless ``options`` say otherwise.
+    """
+    own = [p for p in module.parameters() if p.requires_grad]
+    if not own:
+        raise InputError("the module has no parameters that require a gradient: there is nothing to train")
+    optimizer = torch.optim.Adam if optimizer is None else optimizer
+    if hasattr(optimizer, "param_groups"):
+        return _checked_instance(optimizer, own, learning_rate, options, groups)
+    if isinstance(optimizer, type) and not hasattr(optimizer, "step"):
+        raise InputError(f"optimizer {optimizer.__name__} is no optimizer class; pass one such as {EXAMPLES}")
+    if not callable(optimizer):
+        raise InputError(
+            f"optimizer is {optimizer!r}; a class, an instance or a callable is needed: {EXAMPLES}"
+        )
+    if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.LBFGS):
+        raise InputError(
+            "optimizer LBFGS evaluates the loss several times a step, which batches do not allow; pass another"
+        )
+    settings = dict(options or {})
+    if learning_rate is not None:
+        if not learning_rate > 0:
+            raise InputError(f"learning_rate is {learning_rate!r}; a number above 0 is needed")
+        settings["lr"] = learning_rate
+    given = groups(module) if callable(groups) else groups
+    if given is not None:
+        given = [dict(group) if isinstance(group, Mapping) else group for group in given]
+    return _made(optimizer, own if given is None else given, settings)
+
+
+def _made(optimizer: Any, parameters: Sequence[Any], settings: dict[str, Any]) -> Any:
+    chosen = {"fused", "foreach", "capturable", "differentiable"} & set(settings)
+    if isinstance(optimizer, type) and optimizer.__module__.startswith("torch.optim") and not chosen:
+        try:
+            return optimizer(_copied(parameters), fused=True, **settings)
+        except (TypeError, RuntimeError, ValueError):
+            pass  # it has no fused kernel, or none for these parameters; or the settings are wrong: said below
+    try:
+        made = optimizer(parameters, **settings)
+    except Exception as error:
+        name = getattr(optimizer, "__name__", repr(optimizer))
+        told = ", ".join(f"{key}={value!r}" for key, value in settings.items()) or "no settings"
+        raise InputError(f"optimizer {name} could not be made with {told}: {named(error)}") from error
+    if not hasattr(made, "step") or not hasattr(made, "param_groups"):
+        raise InputError(
+            f"optimizer returned a {type(made).__name__}, which has no step and param_groups; pass one of {EXAMPLES}"
+        )
+    return made
+
+
+def _copied(parameters: Sequence[Any]) -> list[Any]:
+    """Groups are filled up by the optimizer that gets them, also by one that then fails."""
+    return [dict(group) if isinstance(group, dict) else group for group in parameters]
+
+
+def _checked_instance(
+    optimizer: Any, own: Sequence[Any], learning_rate: Any, options: Any, groups: Any
+) -> Any:
+    for name, value in (
+        ("learning_rate", learning_rate),
+        ("optimizer_options", options),
+        ("parameter_groups", groups),
+    ):
+        if value is not None:
+            raise InputError(
+                f"{name} goes with an optimizer class; this optimizer is made already: set it there"
+            )
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not held & {id(p) for p in own}:
+        raise InputError(
+            "the optimizer holds none of the module's parameters; make it from module.parameters(), or pass its class"
+        )
+    return optimizer
+
+
+class Schedule:
+    """How the rates of an optimizer move: after every step (``by_step``), or after every epoch.
+
+    A name of descend's schedules multiplies each group's rate by the schedule's factor. A callable gets the optimizer
+    and returns one of PyTorch's schedulers.
+    """
+
+    def __init__(self, optimizer: Any, schedule: Any, every: str, num_steps: int | None) -> None:
+        if every not in ("epoch", "step"):
+            raise InputError(f"schedule_every is {every!r}; choose one of: epoch, step")
+        self.optimizer = optimizer
+        self.scheduler: Any = None
+        self.code: int | None = None
+        self.num_steps = num_steps
+        self.by_step = every == "step"
+        self.first_rates = [group["lr"] for group in optimizer.param_groups]
+        if schedule is None:
+            self.by_step = False
+        elif isinstance(schedule, str):
+            self._by_name(schedule)
+        elif callable(schedule) and not hasattr(schedule, "state_dict"):
+            self.scheduler = schedule(optimizer)
+        else:
+            raise InputError(
+                "schedule has to be a callable of the optimizer, such as "
+                "lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 10), or a name of descend's schedules"
+            )
+        self.takes_loss = isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+
+    def _by_name(self, name: str) -> None:
+        code = find_schedule(name)
+        if code == PLATEAU:
+            self.by_step = False
+            self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                self.optimizer, factor=PLATEAU_FACTOR, patience=PLATEAU_EPOCHS - 1, threshold=PLATEAU_GAIN
+            )
+            return
+        if self.num_steps is None and name in ENDING:
+            raise InputError(f"schedule {name!r} has to know where the run ends; pass epochs")
+        self.by_step, self.code = True, code
+
+    def after_step(self, step: int) -> None:
+        """``step`` updates have been done."""
+        if self.code is None:
+            self.scheduler.step()
+            return
+        factor = rate_at(self.code, 1.0, step + 1, self.num_steps or 1)
+        for group, rate in zip(self.optimizer.param_groups, self.first_rates, strict=True):
+            group["lr"] = rate * factor
+
+    def after_epoch(self, loss: float) -> None:
+        if self.scheduler is not None and not self.by_step:
+            if self.takes_loss:
+                self.scheduler.step(loss)
+            else:
+                self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"first_rates": self.first_rates, "scheduler": self.scheduler and self.scheduler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.first_rates = list(state["first_rates"])
+        if self.scheduler is not None and state["scheduler"]:
+            self.scheduler.load_state_dict(state["scheduler"])
+
+
+def rate_of(optimizer: Any) -> float:
+    """The rate of the first group, as histories have one."""
+    return float(optimizer.param_groups[0].get("lr", float("nan")))
