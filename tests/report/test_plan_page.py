@@ -150,6 +150,7 @@ def test_only_failures_and_only_successes_have_a_figure(plan):
 def test_memory_is_drawn_where_it_was_measured_by_size(plan):
     """One figure for all sizes is the process's and is said, not drawn; a limit is a line across."""
     assert plan_figures(plan)["memory"]["layout"]["shapes"][-1]["y0"] == 250_000_000
+    assert "The line across is 250 MB, what there is room for, by ulimit -v." in Page(render_page(plan)).text
     plan["evidence"]["memory_bytes"] = dict.fromkeys(plan["evidence"]["memory_bytes"], 434_000_000)
     assert "memory" not in plan_figures(plan)
     assert "The process held 434 MB at the most" in Page(render_page(plan)).text

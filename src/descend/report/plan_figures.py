@@ -134,7 +134,7 @@ def memory_figure(run: Run) -> Figure | None:
     memory = plan_evidence.by_size(run, "memory_bytes")
     if len(memory) < FEWEST_POINTS or not plan_evidence.memory_is_told(run):
         return None
-    limit = run["evidence"].get("memory_limit_bytes")
+    limit = run["evidence"].get("room_bytes")
     words = {size: f"{_rows(size)}: {formatting.size(value)}" for size, value in memory.items()}
     shapes = [_chosen(run), *_ceiling(run)]
     heights = list(memory.values())
