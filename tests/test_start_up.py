@@ -51,6 +51,7 @@ for batch_size in (1, 32, "full"):
             LinearClassifier(batch_size=batch_size, optimizer=optimizer, epochs=2).fit(rows, y)
     LinearClassifier(batch_size=batch_size, shuffle=False).fit(X, np.arange(400) % 3, sample_weight=np.full(400, 2.0))
     LinearRegressor(batch_size=batch_size, loss="quantile", penalty="l1").fit(X, X[:, 1])
+LinearClassifier(batch_size=32).fit(np.tile(X, (66, 1)), np.tile(y, 66))
 stage.FEWEST_CODED = 0
 small = np.rint(10 * X).astype(np.int16)
 small[7] = 3000  # a row so heavy that it is visited several times

@@ -222,7 +222,7 @@ def plan_record(
         "told": best is not None,
         "target_loss": found.target,
         "predicted": {
-            "step_seconds": found.times.at(size) if best is None else best.seconds / best.updates,
+            "step_seconds": found.times.at(size),
             "peak_bytes": peak_bytes(),
             "seconds_to_target": None if times is None else times[0],
             "seconds_to_target_interval": None if times is None else [times[1], times[2]],

@@ -33,9 +33,11 @@ from descend.estimator_checks import (
 )
 from descend.features import prepare
 from descend.features.class_weights import read_weight, written_weight
+from descend.features.target_values import labels_of
 from descend.fitting import fit as run_fit
 from descend.models.linear import LinearModel
 from descend.models.scaling import parameters_for
+from descend.planning import is_solved_at_once
 from descend.settings import Settings
 from descend.sources import array_source, table_source
 from descend.sources.arrays import column_names, numbered
@@ -135,7 +137,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 standardize=self.standardize,
                 scale_target=self._scales_target(),
                 centre=self.fit_intercept,
-                shuffle=self.shuffle,
+                shuffle=self.shuffle and not self._is_solved_at_once(settings, source),
                 class_weight=getattr(self, "class_weight", None),
             )
             callbacks = [*self.callbacks, *([tell] if self.verbose else [])]
@@ -197,6 +199,10 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _stops_early(self, X: Any) -> bool:
         """Whether rows are held out, and training ends when these gain nothing."""
         return bool(self.early_stopping)
+
+    def _is_solved_at_once(self, settings: Settings, source: Source) -> bool:
+        """Whether every step goes by every row, so that their order is of no interest."""
+        return False
 
     def _target_task(self) -> Task:
         """What the target is prepared for."""
@@ -320,6 +326,10 @@ class _Linear(Estimator):
         if self.warm_start and hasattr(self, "model_"):  # the last fit's parameters in this fit's encoding
             initial = parameters_for(self.model_, prepared.features, prepared.target)
         return run_fit(prepared, settings, callbacks, initial=initial)
+
+    def _is_solved_at_once(self, settings: Settings, source: Source) -> bool:
+        regression = self._task == "regression" and not self._from_table
+        return regression and is_solved_at_once(settings, len(source.column_names))
 
     def _adopt(self, model: LinearModel) -> None:
         super()._adopt(model)
@@ -494,8 +504,10 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
 
     def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
         labels = column_or_1d(y, warn=True)
-        check_classification_targets(labels)
-        self.classes_ = np.unique(labels if weights is None else labels[weights > 0])
+        present = labels_of(labels)
+        if labels.dtype.kind not in "iub" or 2 * len(present) > len(labels):  # else it has nothing to say
+            check_classification_targets(labels)
+        self.classes_ = present if weights is None else labels_of(labels[weights > 0])
         return np.asarray(labels)
 
     def decision_function(self, X: Any) -> FloatArray:

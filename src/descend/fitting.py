@@ -18,7 +18,7 @@ from descend.models.linear import LinearModel, initialise
 from descend.planning import Plan, resolve
 from descend.recipe import WHOLE
 from descend.settings import SMALL_TABLE, Settings, most_epochs
-from descend.target_objective import constant_loss, first_intercept, loss_unit
+from descend.target_objective import class_shares, constant_loss, first_intercept, loss_unit
 from descend.training import train
 from descend.troubles import column_scales, troubles
 from descend.types import Dataset, FloatArray
@@ -107,6 +107,8 @@ def fit(
         mean_curvature=plan.curvature.mean + plan.penalty.alpha,
         fit_intercept=settings.fit_intercept,
     )
+    outputs = prepared.target.num_outputs
+    shares = class_shares(plan.loss, data, outputs) if plan.untuned and settings.fit_intercept else None
     validation = None
     if prepared.validation is not None:
         validation = make_engine(prepared.validation, plan.loss, plan.penalty, threads=threads)
@@ -125,7 +127,8 @@ def fit(
             early_stopping=settings.early_stopping and validation is not None,
             certify=plan.untuned,
             close=settings.optimizer == "auto",
-            constant=constant_loss(plan.loss, data, prepared.target.num_outputs)
+            by_batches=plan.by_batches,
+            constant=constant_loss(plan.loss, data, outputs, shares)
             if plan.untuned and settings.fit_intercept and tol is not None
             else None,
             plateau=settings.schedule == "plateau",
@@ -141,9 +144,9 @@ def fit(
         fresh=initial is None or not initial.any(),
     )
     if initial is None:
-        initial = initialise(prepared.target.num_outputs, data.num_columns, data.X.dtype)
+        initial = initialise(outputs, data.num_columns, data.X.dtype)
         if settings.fit_intercept and (plan.untuned or not plan.loss.has_bound):
-            initial[:, -1] = first_intercept(plan.loss, data, prepared.target.num_outputs)
+            initial[:, -1] = first_intercept(plan.loss, data, outputs, shares)
     state = State(np.array(initial, dtype=data.X.dtype))
     if settings.epochs is not None:
         state.most_visits = epochs * plan.visits.num_visits

@@ -49,6 +49,11 @@ class Plan:
         """Whether nothing was set: several phases, and an end that descend finds and certifies."""
         return not self.phases[-1].rule.optimizer.elementwise
 
+    @property
+    def by_batches(self) -> bool:
+        """Whether an epoch over batches is followed by others."""
+        return len(self.phases) > 1 and self.phases[1].batch_size > 0
+
 
 def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     """Settles every setting that was left to descend; raises ``InputError`` where one does not fit the data."""
@@ -101,6 +106,21 @@ def is_untuned(settings: Settings) -> bool:
         and settings.average == "auto"
         and settings.clip is None
     ) or settings.optimizer in ("saga", *WHOLE)
+
+
+def is_solved_at_once(settings: Settings, num_columns: int) -> bool:
+    """Whether regression on so many columns is squared error's, solved from the covariance."""
+    from descend.engines.preconditioner import MOST_COLUMNS
+
+    return (
+        settings.loss in (None, "squared_error")
+        and settings.penalty in (None, "l2")
+        and settings.optimizer == "auto"
+        and is_untuned(settings)
+        and settings.batch_size in ("auto", "full")
+        and settings.epochs is None
+        and num_columns <= MOST_COLUMNS
+    )
 
 
 def _plan_of_one(

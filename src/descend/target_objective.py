@@ -37,33 +37,41 @@ def find_objective(data: Dataset, target: Target, settings: Settings) -> tuple[L
     return loss, penalty
 
 
-def first_intercept(loss: Loss, data: Dataset, num_outputs: int) -> FloatArray | float:
+def first_intercept(
+    loss: Loss, data: Dataset, num_outputs: int, shares: FloatArray | None = None
+) -> FloatArray | float:
     """Where training starts: at the best constant model where a formula gives it, else at zero.
 
     From zero nearly all that log loss gains on a rare class would be the intercept's, and poisson's eˢ bends too much
-    between zero and the mean.
+    between zero and the mean. ``shares``: what ``class_shares`` has found, where it was asked.
     """
     if loss.code == POISSON:
         return np.log(_mean_counts(data))
     if loss.code not in (LOG_LOSS, SOFTMAX):
         return 0.0
-    logs = np.log(np.maximum(_class_shares(data, num_outputs), 0.5 / data.num_rows))
+    found = class_shares(loss, data, num_outputs) if shares is None else shares
+    assert found is not None
+    logs = np.log(np.maximum(found, 0.5 / data.num_rows))
     return np.asarray(logs[1:] - logs[:1] if loss.code == LOG_LOSS else logs - logs.mean())
 
 
-def constant_loss(loss: Loss, data: Dataset, num_outputs: int) -> float | None:
+def constant_loss(
+    loss: Loss, data: Dataset, num_outputs: int, shares: FloatArray | None = None
+) -> float | None:
     """The loss of the best constant model; None where no formula gives it."""
     if loss.code == SQUARED_ERROR:
         mean = np.average(data.y, axis=0, weights=data.weights)
         return 0.5 * float(np.average(np.square(data.y - mean), axis=0, weights=data.weights).sum())
-    if loss.code not in (LOG_LOSS, SOFTMAX):
+    shares = class_shares(loss, data, num_outputs) if shares is None else shares
+    if shares is None:
         return None
-    shares = _class_shares(data, num_outputs)
     return -float(np.sum(shares * np.log(np.maximum(shares, np.finfo(float).tiny))))
 
 
-def _class_shares(data: Dataset, num_outputs: int) -> FloatArray:
-    """The share of the weight that each class has."""
+def class_shares(loss: Loss, data: Dataset, num_outputs: int) -> FloatArray | None:
+    """The share of the weight that each class has; None for losses whose best constant they do not tell."""
+    if loss.code not in (LOG_LOSS, SOFTMAX):
+        return None
     codes = data.y[:, 0].astype(np.intp)
     sums = np.bincount(codes, weights=data.weights, minlength=max(2, num_outputs))
     return np.asarray(sums / sums.sum())

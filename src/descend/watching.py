@@ -29,8 +29,9 @@ LOOK_SECONDS = 0.2
 WORTHWHILE = 2.5
 ASTRAY = 0.02
 """Steps on batches have gone astray when they end an epoch above the best by this share of the gain."""
-CLOSE_FROM = 8.0
-"""The certificate's step is taken where it is estimated to gain no more than this many times what may be left."""
+CLOSE_FROM, CLOSE_SOON = 8.0, 40.0
+"""The certificate's step is taken where it is estimated to gain no more than so many times what may be left: sooner
+where another epoch over batches would follow, which takes longer than a few certificates."""
 HELD_OUT_FLOOR = 0.1
 UNMOVED = 0.95
 PLATEAU_UPDATES = 2000
@@ -61,6 +62,8 @@ class Limits:
     """``tol`` as it was asked for, where a smaller one is attempted."""
     close: bool = False
     """The certificate's own step may be taken as the last one."""
+    by_batches: bool = False
+    """An epoch over batches is followed by others."""
     constant: float | None = None
     """The loss of the best constant model, from which gains are counted; None: from where the run began."""
     rounding: float = 1e-7
@@ -325,6 +328,8 @@ class Watch:
         return loss
 
     def _loss(self, parameters: FloatArray, num_rows: int | None) -> float:
+        if self.limits.certify and num_rows is None and (self._rows or not self.phase.batch_size):
+            return self.engine.mean_loss(parameters, gradient_follows=True)
         return self.engine.mean_loss(parameters, num_rows)
 
     def _validation_loss(self, parameters: FloatArray) -> float | None:
@@ -438,7 +443,8 @@ class Watch:
         gain = (first if self.limits.constant is None else self.limits.constant) - lowest
         enough = 0.5 * max(self.limits.tol * gain, self.limits.rounding * abs(first))
         early = self.limits.close and self.limits.tol > TO_THE_LAST_DIGIT
-        worth_closing = CLOSE_FROM * enough if early else enough
+        by_batches = self.limits.by_batches and self.phase.batch_size > 0
+        worth_closing = (CLOSE_SOON if by_batches else CLOSE_FROM) * enough if early else enough
         self._previous_gap, self.gap = self.gap or inf, self.engine.estimate_gap(state, worth_closing)
         self.bound = None
         if self.retreated and self.phase.batch_size:

@@ -27,10 +27,10 @@ def step(batch_size):
 
 
 def test_the_line_is_what_a_step_allocates():
-    """Bytes of each row within 5 %, and the ceiling is where 85 % of the room is full."""
+    """Bytes of each row within a tenth, and the ceiling is where 85 % of the room is full."""
     ceiling = find_ceiling(step, 10**6, Room(400 * MEGA, "a test"))
     assert ceiling.line is not None
-    assert ceiling.line.each == pytest.approx(MEGA / 2, rel=0.05)
+    assert ceiling.line.each == pytest.approx(MEGA / 2, rel=0.1)
     assert ceiling.rows == pytest.approx((0.85 * 400 - 20) * 2, rel=0.05)
     assert max(ceiling.peaks.values()) <= 0.85 * 400 * MEGA
 

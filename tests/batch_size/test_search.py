@@ -8,6 +8,7 @@ from trainers import LawTrainer
 from descend.batch_size.explain import bound_by, explain
 from descend.batch_size.search import search, seconds_of
 from descend.batch_size.timing import grid
+from descend.batch_size.trainer import Look
 
 
 def fastest(trainer):
@@ -162,4 +163,24 @@ def test_luck_with_one_seed_is_no_plan():
     found = search(trainer, trainer.target, budget=20.0)
     assert found.best is not None
     assert found.best.rate <= 0.7 * trainer.best_rate_at(found.best.batch_size)
+    assert any(branch.outcome == "unreliable" for branch in found.branches)
+
+
+def test_a_rate_that_is_lost_again_behind_the_target_is_no_plan():
+    """A row that comes once an epoch undoes what high rates gained: they reached the target, and are not the plan."""
+
+    class Heavy(LawTrainer):
+        def train(self, batch_size, rate, seed, look):
+            high = rate > 0.6 * self.best_rate_at(batch_size)
+
+            def struck(seen):
+                lost = high and seen.rows > 1.5 * self.num_rows
+                return look(Look(seen.seconds, seen.rows, seen.updates, 1e6) if lost else seen)
+
+            super().train(batch_size, rate, seed, struck)
+
+    trainer = Heavy(row=1e-5)
+    found = search(trainer, trainer.target, budget=20.0)
+    assert found.best is not None
+    assert found.best.rate <= 0.6 * trainer.best_rate_at(found.best.batch_size)
     assert any(branch.outcome == "unreliable" for branch in found.branches)

@@ -25,6 +25,8 @@ STALLED = 2.0
 FEWEST_EPOCHS, FEWEST_UPDATES = 0.5, 50
 LONG_SHARE = 0.1
 """Of a run that may be called stalled, the last as a share of the steps it may take: first steps are flat too."""
+HOLD_EPOCHS, LOST = 3.0, 0.5
+"""A rate is believed that has kept half of the gain for three epochs."""
 MOST_RATES = 8
 STEP_OF_FAILURE = 4.0
 LEAST_GAIN = 0.02
@@ -87,14 +89,24 @@ class Race:
         return branch
 
     def try_seeds(
-        self, batch_size: int, rate: float, limit: float, end: float, seeds: Sequence[int]
+        self,
+        batch_size: int,
+        rate: float,
+        limit: float,
+        end: float,
+        seeds: Sequence[int],
+        hold: bool = False,
     ) -> Branch:
-        """The branch of these seeds; the first that misses the target ends it."""
+        """The branch of these seeds; the first that misses the target ends it. ``hold``: go on behind the target.
+
+        A rate can be fast and too high: the row that it cannot bear may come once an epoch.
+        """
         step, fewest_rows = self.times.at(batch_size), FEWEST_EPOCHS * self.trainer.num_rows
         ended: list[_Follower] = []
         for seed in seeds:
             left = max(0.0, end - time.perf_counter())
             follower = _Follower(self.target, limit / step, left / step, end, fewest_rows)
+            follower.hold_rows = HOLD_EPOCHS * self.trainer.num_rows if hold else 0.0
             self.trainer.train(batch_size, rate, seed, self._shown(batch_size, rate, follower.look))
             ended.append(follower)
             if follower.outcome != "reached":
@@ -102,8 +114,8 @@ class Race:
         outcome = ended[-1].outcome or "stalled"
         if outcome in ("diverged", "stalled") and len(ended) > 1:
             outcome = "unreliable"
-        ended.sort(key=lambda follower: follower.last.updates)
-        middle = ended[len(ended) // 2].last
+        ended.sort(key=lambda follower: follower.came_to.updates)
+        middle = ended[len(ended) // 2].came_to
         return Branch(
             batch_size,
             rate,
@@ -186,6 +198,14 @@ class _Follower:
         self.first = self.lowest = inf
         self.lowest_rows = self.num_looks = 0
         self.last = Look(0.0, 0, 0, inf)
+        self.arrived: Look | None = None
+        self.hold_rows = 0.0
+        """Rows that the run goes on for at least, when it has reached the target."""
+
+    @property
+    def came_to(self) -> Look:
+        """Where it reached the target, or ended."""
+        return self.last if self.arrived is None or self.outcome != "reached" else self.arrived
 
     def look(self, look: Look) -> bool:
         self.last = look
@@ -199,8 +219,10 @@ class _Follower:
             return "diverged"
         if self.num_looks == 1:
             self.first = self.lowest = look.loss
-        if look.loss <= self.target:
-            return "reached"
+        if look.loss <= self.target and self.arrived is None:
+            self.arrived = look
+        if self.arrived is not None:
+            return self._behind(self.arrived, look)
         if look.loss > self.first + WORSE * abs(self.first - self.target):
             return "diverged"
         # Only a gain that would matter counts: a creeping minimum of a noisy run is no progress.
@@ -213,3 +235,9 @@ class _Follower:
         if look.updates > self.most_updates:
             return "slow" if look.updates > self.slow_from else "time"
         return "time" if time.perf_counter() > self.deadline else ""
+
+    def _behind(self, arrived: Look, look: Look) -> str:
+        """Whether what was reached is kept for as long as it is to be."""
+        if look.loss > self.target + LOST * abs(self.first - self.target):
+            return "diverged"
+        return "reached" if look.rows >= self.hold_rows or time.perf_counter() > self.deadline else ""

@@ -35,6 +35,7 @@ MISSED = 4.0
 """A run that takes so many times the best one's seconds has missed the target."""
 WITHIN = 1.1
 """Sizes within 10 % of the best predicted time would do as well."""
+AS_FAST = 1.05
 MATTERS = 1.25
 OTHERWISE = 4
 """The batch size matters where four times more or fewer rows take a quarter longer."""
@@ -121,26 +122,21 @@ class Findings:
 
     @property
     def best(self) -> Branch | None:
-        """The fastest branch of all."""
-        return min(self.best_of_sizes.values(), key=lambda branch: branch.score, default=None)
+        """The fastest branch; the smallest size of those as fast, for it asks least of memory and rate."""
+        branches = self.best_of_sizes.values()
+        least = min((branch.score for branch in branches), default=0.0)
+        as_fast = [branch for branch in branches if branch.score <= AS_FAST * least]
+        return min(as_fast, key=lambda branch: branch.batch_size, default=None)
 
     @property
     def equivalent(self) -> tuple[int, int] | None:
-        """The smallest and the largest size around the best whose predicted time is within 10 % of the best."""
+        """The smallest and the largest size whose predicted time is within 10 % of the best's."""
         best = self.best
         if best is None:
             return None
-        predicted = self.predicted()
-        predicted[best.batch_size] = least = self.longer * best.score
-        sizes = sorted(predicted)
-        most = WITHIN * least
-        place = low = high = sizes.index(best.batch_size)
-        while low > 0 and predicted[sizes[low - 1]] <= most:
-            low -= 1
-        while high + 1 < len(sizes) and predicted[sizes[high + 1]] <= most:
-            high += 1
-        assert low <= place <= high
-        return sizes[low], sizes[high]
+        most = WITHIN * self.longer * best.score
+        sizes = [size for size, seconds in self.predicted().items() if seconds <= most]
+        return min([*sizes, best.batch_size]), max([*sizes, best.batch_size])
 
     @property
     def matters(self) -> bool:
@@ -290,7 +286,8 @@ def _guess(race: Race, found: Findings, size: int) -> float:
 def _repeat(race: Race, found: Findings) -> None:
     """The best with other seeds, as far as the time goes: one run is one order of the rows.
 
-    Where another seed misses the target, that rate was luck, and the next best is taken.
+    These runs go on behind the target. Where one misses it, or is lost again there, that rate was luck: half of it is
+    tried, and the next best is taken.
     """
     seeds = race.seeds[-1]
     while (best := found.best) is not None:
@@ -299,16 +296,24 @@ def _repeat(race: Race, found: Findings) -> None:
             if 2 * best.seconds > race.seconds_left:
                 return
             branch = race.try_seeds(
-                best.batch_size, best.rate, MISSED * best.score, race.deadline, (seeds + number,)
+                best.batch_size, best.rate, MISSED * best.score, race.deadline, (seeds + number,), hold=True
             )
             if branch.outcome == "time":
                 return
             found.repeats.append(branch)
             if not branch.reached:
                 found.branches[found.branches.index(best)] = replace(best, outcome="unreliable")
+                if not any(
+                    _is_about(b, best.batch_size, 0.5 * best.rate) and b.reached for b in found.branches
+                ):
+                    race.run(best.batch_size, 0.5 * best.rate, MISSED * best.score, race.deadline)
                 break
         else:
             return
+
+
+def _is_about(branch: Branch, batch_size: int, rate: float) -> bool:
+    return branch.batch_size == batch_size and abs(branch.rate / rate - 1.0) < 0.3
 
 
 def seconds_of(found: Findings) -> tuple[float, float, float] | None:

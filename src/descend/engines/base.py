@@ -119,6 +119,11 @@ class Engine(Protocol):
         """How far the mean loss + penalty is from its lowest value at the most; None where nothing bounds it."""
         ...
 
-    def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
-        """Mean loss + penalty over the first ``num_rows`` rows (all by default)."""
+    def mean_loss(
+        self, parameters: FloatArray, num_rows: int | None = None, gradient_follows: bool = False
+    ) -> float:
+        """Mean loss + penalty over the first ``num_rows`` rows (all by default).
+
+        ``gradient_follows``: the gradient of all rows will be asked for at the same place, and may be taken at once.
+        """
         ...

@@ -25,7 +25,12 @@ from descend.objectives.losses import SOFTMAX, Loss, second_derivatives, softmax
 from descend.types import Dataset, FloatArray, IntArray
 
 Product: TypeAlias = Callable[[FloatArray], FloatArray]
+Sample: TypeAlias = tuple[IntArray | slice, FloatArray]
 SAMPLE_ROWS = 6000
+BLOCK_ROWS = 1500
+MOST_BLOCK_WORK = 50_000_000
+FLOOR = 1e-3
+"""The least bend of a block, as a share of its mean: a class that none of a few rows may be of has none."""
 ROWS_A_COLUMN = 20
 """Fewer rows than this for each column know of directions along which they do not bend and all rows do."""
 NEARLY = 1.7
@@ -53,13 +58,14 @@ def estimate_gap(
     fit_intercept: bool = True,
     free: NDArray[np.bool_] | None = None,
     most: float = np.inf,
+    chosen: Sample | None = None,
 ) -> Estimate:
     """½ g · H⁻¹ g at ``parameters`` (k, d + 1) with ``gradient`` float64; ``first`` preconditions.
 
     ``free`` (k, d + 1): the numbers that may move, where an L1 penalty holds others at 0. The sum grows: it is cut
-    short once it is above ``most``.
+    short once it is above ``most``. ``chosen`` is ``sample(data)``, where that is known.
     """
-    hessian = _hessian(data, loss, alpha, parameters, fit_intercept)
+    hessian = _hessian(data, loss, alpha, parameters, fit_intercept, chosen or sample(data))
     if free is not None:
         hessian, first = _within(free, hessian), _within(free, first)
     residual = gradient.copy()
@@ -94,12 +100,59 @@ def _within(free: NDArray[np.bool_], product: Product) -> Product:
     return lambda v: np.where(free, product(v), 0.0)
 
 
-def _hessian(data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fit_intercept: bool) -> Product:
-    """The product of the objective's Hessian, on a sample of rows, with a direction (k, d + 1)."""
-    rows, weights = sample(data)
+def intercept_bend(data: Dataset, loss: Loss, parameters: FloatArray, chosen: Sample) -> FloatArray:
+    """How the mean loss bends along the intercept (k, k), on a sample of rows."""
+    rows, weights = chosen
+    _, scores = _scores(data, parameters, rows)
+    if loss.code == SOFTMAX:
+        p = softmax(scores)
+        return np.asarray(np.diag(weights @ p) - (p * weights[:, None]).T @ p)
+    return np.diag(weights @ second_derivatives(loss.code, scores, data.y[rows], loss.shape))
+
+
+def block_inverse(
+    data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, chosen: Sample
+) -> Product | None:
+    """The inverse of softmax's Hessian without what classes have to do with one another, on a few rows.
+
+    None where it is not softmax's, or takes longer than it saves.
+    """
+    k, columns = parameters.shape
+    if loss.code != SOFTMAX or k * columns**2 * max(columns, BLOCK_ROWS) > MOST_BLOCK_WORK or data.is_sparse:
+        return None
+    rows, weights = (
+        np.arange(data.num_rows)[chosen[0]][-BLOCK_ROWS:],
+        chosen[1][-BLOCK_ROWS:],
+    )  # no heavy ones
+    X, scores = _scores(data, parameters, rows)
+    p = softmax(scores)
+    bends = (p * (1.0 - p) * (weights / weights.sum())[:, None]).astype(X.dtype)
+    extended = np.ones((len(X), columns), dtype=X.dtype)
+    for part, some in blocks(X):
+        extended[part, :-1] = some
+    H = np.empty((k, columns, columns))
+    for c in range(k):
+        H[c] = (extended * bends[:, c, None]).T @ extended
+    places = np.arange(columns)
+    H[:, places[:-1], places[:-1]] += alpha
+    H[:, places, places] += FLOOR * np.trace(H, axis1=1, axis2=2)[:, None] / columns
+    inverses = np.linalg.inv(H)
+    return lambda v: np.matmul(inverses, v[:, :, None])[:, :, 0]
+
+
+def _scores(data: Dataset, parameters: FloatArray, rows: IntArray | slice) -> tuple[Any, FloatArray]:
+    """Some rows and their scores."""
     X: Any = data.X.part(rows) if data.is_coded else data.X[rows]  # type: ignore[attr-defined]
-    weights_of_columns = parameters[:, :-1].T.astype(X.dtype)
-    scores = np.concatenate([some @ weights_of_columns for _, some in blocks(X)]) + parameters[:, -1]
+    own = parameters.astype(X.dtype)
+    return X, np.concatenate([some @ own[:, :-1].T for _, some in blocks(X)]) + own[:, -1]
+
+
+def _hessian(
+    data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fit_intercept: bool, chosen: Sample
+) -> Product:
+    """The product of the objective's Hessian, on a sample of rows, with a direction (k, d + 1)."""
+    rows, weights = chosen
+    X, scores = _scores(data, parameters, rows)
     if loss.code == SOFTMAX:
         bends = p = softmax(scores)
     else:
@@ -132,7 +185,7 @@ def _hessian(data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fi
     return softmax_product if loss.code == SOFTMAX and not data.is_sparse else product
 
 
-def sample(data: Dataset, most: int | None = None) -> tuple[IntArray | slice, FloatArray]:
+def sample(data: Dataset, most: int | None = None) -> Sample:
     """Rows that stand for all, and each one's share of the mean: the heavy ones, and the first of the others."""
     n = data.num_rows
     enough = max(SAMPLE_ROWS, ROWS_A_COLUMN * data.num_columns) if most is None else most
@@ -140,7 +193,9 @@ def sample(data: Dataset, most: int | None = None) -> tuple[IntArray | slice, Fl
         return slice(n), np.full(n, 1.0 / n) if data.weights is None else data.weights / n
     heavy = heavy_rows(data)
     first = np.arange(min(n, enough + len(heavy)))
-    others = first[~np.isin(first, heavy, assume_unique=True)][:enough]
+    light = np.ones(len(first), dtype=np.bool_)
+    light[heavy[heavy < len(first)]] = False
+    others = first[light][:enough]
     rows = np.concatenate([heavy, others])
     share = np.full(len(rows), 1.0 / n)
     share[-len(others) :] *= (n - len(heavy)) / len(others)

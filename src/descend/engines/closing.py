@@ -11,13 +11,12 @@ bound itself says that nothing is left.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from descend.engines.certificate import Estimate
-from descend.engines.gap_bound import Place, settle
+from descend.engines.gap_bound import Place
 from descend.engines.lbfgs import Known
-from descend.objectives.losses import Loss
-from descend.types import Dataset
+from descend.types import FloatArray
 
 SHRUNK = 0.25
 SHRUNK_UNBOUNDED = 0.05
@@ -30,6 +29,8 @@ WORTHWHILE = 0.5
 MOST_STEPS = 4
 ROUNDING = 1e-10
 
+Settled: TypeAlias = Callable[[FloatArray, tuple[FloatArray, FloatArray] | None], Place]
+
 
 class Closing(NamedTuple):
     """What is left to gain at ``place``, or at the parameters as they are where it is None."""
@@ -41,31 +42,32 @@ class Closing(NamedTuple):
 
 
 def close(
-    data: Dataset,
-    loss: Loss,
-    alpha: float,
-    fit_intercept: bool,
+    settled: Settled,
     known: Known,
     again: Callable[[Place], Estimate],
     enough: float,
     move: bool,
+    rounding: float = ROUNDING,
 ) -> Closing:
     """Takes the step from the place that is ``known``; ``again`` estimates what is left behind it.
+
+    ``settled`` gives the place at parameters, or at the end of a step from there. Values that differ by less than
+    ``rounding`` tell nothing.
 
     As long as that pays, further steps follow. ``move``: the last place may be taken, if it is lower.
     """
     start = known
     for _ in range(MOST_STEPS):
-        place = settle(data, loss, alpha, known.point, fit_intercept, (known.gradient, known.step))
+        place = settled(known.point, (known.gradient, known.step))
         left = again(place)
-        if not _is_lower(place, left, known):
-            place = settle(data, loss, alpha, known.point, fit_intercept)
+        if not _is_lower(place, left, known, rounding):
+            place = settled(known.point, None)
             left = again(place)
         believed = _is_believed(known.gap, left.gap, place.above, enough)
         if believed or not left.gap <= WORTHWHILE * known.gap:
             break
         known = Known(place.parameters, place.value, place.gradient, left.gap, left.step)
-    move = move and _is_lower(place, left, start)
+    move = move and _is_lower(place, left, start, rounding)
     gained = 0.0 if move else max(0.0, start.value - place.value)
     gap = max(left.gap + gained, 0.0 if move else start.gap)
     bound = None if place.above is None else place.above + gained
@@ -73,9 +75,9 @@ def close(
     return Closing(gap if bound is None else min(gap, bound), bound, certified, place if move else None)
 
 
-def _is_lower(place: Place, left: Estimate, known: Known) -> bool:
+def _is_lower(place: Place, left: Estimate, known: Known, rounding: float) -> bool:
     """Whether a place is lower than the one before it; by the estimates where rounding hides it in the values."""
-    if known.gap <= ROUNDING * abs(known.value):
+    if known.gap <= rounding * abs(known.value):
         return left.gap <= known.gap
     return place.value <= known.value
 

@@ -20,7 +20,7 @@ from numba.extending import register_jitable
 
 from descend.engines.kernel_cache import KernelCache, quiet
 
-__all__ = ["inline", "kernel", "part", "quiet"]
+__all__ = ["exact_kernel", "inline", "kernel", "part", "quiet"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,6 +54,14 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
         )
     dispatcher = numba.njit(nogil=True, **OPTIONS)(function)
     if hasattr(dispatcher, "_cache"):  # absent under NUMBA_DISABLE_JIT=1, where Numba returns the function
+        dispatcher._cache = KernelCache(function)
+    return cast("Callable[P, R]", dispatcher)
+
+
+def exact_kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """A ``kernel`` that rounds as NumPy does: nothing is reordered, contracted or multiplied by an inverse."""
+    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    if hasattr(dispatcher, "_cache"):
         dispatcher._cache = KernelCache(function)
     return cast("Callable[P, R]", dispatcher)
 

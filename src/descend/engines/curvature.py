@@ -78,16 +78,21 @@ def split_heavy_rows(norms: FloatArray, seed: int) -> Visits:
     rows instead would change the optimum.
     """
     n = len(norms)
-    copies = norms / (HEAVY * norms.mean())
-    copies = np.maximum(1.0, np.ceil(copies, out=copies), out=copies)
-    heavy = np.flatnonzero(copies > 1.0)
+    usual = HEAVY * norms.mean()
+    heavy = np.flatnonzero(norms > usual)
+    copies = np.ceil(norms[heavy] / usual)
+    heavy, copies = heavy[copies > 1.0], copies[copies > 1.0]
     if not len(heavy):
         return Visits(n)
-    extra = np.repeat(heavy, copies[heavy].astype(np.int64) - 1)
+    extra = np.repeat(heavy, copies.astype(np.int64) - 1)
     num_visits = n + len(extra)
     # The first visit of a row stays in its place in memory; the others fall anywhere.
     place = np.random.default_rng([seed, 2]).integers(n, size=len(extra))
-    by_place = np.argsort(place, kind="stable")
+    keys = place * len(extra) + np.arange(
+        len(extra)
+    )  # all differ: any way to sort them is stable, and the quickest
+    keys.sort()
+    by_place = keys % len(extra)
     at = place[by_place] + np.arange(1, len(extra) + 1)
     first = np.ones(num_visits, dtype=np.bool_)
     first[at] = False
@@ -95,8 +100,9 @@ def split_heavy_rows(norms: FloatArray, seed: int) -> Visits:
     np.cumsum(first, out=rows)
     rows -= 1
     rows[at] = extra[by_place]
-    copies *= n
-    return Visits(n, rows, np.divide(num_visits, copies, out=copies))
+    weights = np.full(n, num_visits / n)
+    weights[heavy] = num_visits / (copies * n)
+    return Visits(n, rows, weights)
 
 
 def _largest_eigenvalue(X: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from descend.engines.base import Rule, State
-from descend.engines.certificate import sample
+from descend.engines.certificate import Product, Sample, sample
 from descend.engines.full_batch import FullBatch, NoPassLeft
 from descend.engines.lbfgs import HALVINGS, Memory, aim, lbfgs_step
 from descend.engines.newton import MOST_WORK, is_small, newton_direction
@@ -25,7 +25,7 @@ from descend.engines.proximal import (
     remembered,
 )
 from descend.objectives.losses import SOFTMAX, SQUARED_ERROR
-from descend.types import FloatArray, IntArray
+from descend.types import FloatArray
 from descend.updates import NEWTON
 
 CAREFUL = 0.2
@@ -39,6 +39,9 @@ FEW_NUMBERS = 1_000_000_000
 
 class CurvedSteps(FullBatch):
     """A full batch whose steps go by its curvature: a Hessian, a preconditioner, or what L-BFGS remembers."""
+
+    by_class: Product | None = None
+    """Inverses by class that the certificate has made: conjugate gradients and L-BFGS start from them."""
 
     @contextmanager
     def _counted(self, state: State) -> Iterator[None]:
@@ -81,7 +84,7 @@ class CurvedSteps(FullBatch):
             self.in_float64 = rule.optimizer.code == NEWTON and not self.data.is_sparse
             state.memory = Memory()
         memory = state.memory
-        first = self._first
+        first = self.by_class or self._first
         if rule.optimizer.code == NEWTON:
             if memory.point is None and not self.penalty.l1:
                 memory.moves, memory.changes = deque(maxlen=0), deque(maxlen=0)
@@ -168,7 +171,13 @@ class CurvedSteps(FullBatch):
         nothing = np.zeros(memory.point.shape)
         return remembered(memory, np.flatnonzero(free), nothing, self.preconditioner.matrix, self._first)
 
-    def _few(self, most: int) -> tuple[IntArray | slice, FloatArray]:
+    def sample(self) -> Sample:
+        """The certificate's rows; they are the same each time."""
+        if self.sampled is None:
+            self.sampled = sample(self.data)
+        return self.sampled
+
+    def _few(self, most: int) -> Sample:
         """Rows that stand for all in a Hessian, with their shares of the mean; kept from step to step."""
         if self.few is None or self.few[0] != most:
             self.few = (most, sample(self.data, most))

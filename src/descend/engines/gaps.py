@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from descend.engines.base import State
-from descend.engines.certificate import Estimate, estimate_gap
+from descend.engines.certificate import Estimate, block_inverse, estimate_gap, intercept_bend
+from descend.engines.closing import ROUNDING as ROUNDING_OF_VALUES
 from descend.engines.closing import Closing, close
 from descend.engines.curved_steps import CurvedSteps
 from descend.engines.duality import lower_bound
-from descend.engines.gap_bound import Place, settle
+from descend.engines.full_batch import MOST_NUMBERS
+from descend.engines.gap_bound import Place, settle, settle_quickly
 from descend.engines.lbfgs import Known, Memory, aim
 from descend.engines.proximal import aim_with_l1, free_numbers, least_slope
 from descend.objectives.losses import SQUARED_ERROR
@@ -30,6 +32,14 @@ FAR_OFF = 0.15
 """How far the decrement has to fall before it is asked for again."""
 DOUBT = 0.5
 """After a certificate that was not believed the next one waits until half is left to gain."""
+
+
+FEWEST_QUICK = 2000
+"""Rows below which a thorough look takes no longer than a quick one."""
+QUICK_ROUNDING = 1e-6
+"""The share of a loss that sums of float32 may be wrong by."""
+NOISE = 3e-7
+"""The same of each number of a gradient."""
 
 
 class Certified(CurvedSteps):
@@ -137,15 +147,20 @@ class Certified(CurvedSteps):
             least = 0.5 * float(np.vdot(gradient, step))
             if least > enough or self.loss.code == SQUARED_ERROR:
                 return Estimate(least, step)
+        if self.by_class is None:
+            self.by_class = (
+                block_inverse(self.data, self.smooth, self.penalty.alpha, at, self.sample()) or self._first
+            )
         return estimate_gap(
             self.data,
             self.smooth,
             self.penalty.alpha,
             at,
             gradient,
-            self._first,
+            self.by_class,
             self.fit_intercept,
             most=most,
+            chosen=self.sample(),
         )
 
     def close(self, state: State, enough: float, move: bool) -> Closing:
@@ -163,14 +178,39 @@ class Certified(CurvedSteps):
             step = self._newton_direction(Memory(point=place.parameters), place.gradient)
             return Estimate(0.5 * float(np.vdot(place.gradient, step)), step)
 
-        closing = close(
-            self.data, self.smooth, self.penalty.alpha, self.fit_intercept, known, left, enough, move
-        )
+        quick = not is_newton and self._may_be_quick(known, enough)
+
+        def settled(at: FloatArray, toward: tuple[FloatArray, FloatArray] | None) -> Place:
+            place = self._place_quickly(at, toward, enough) if quick and toward is not None else None
+            return place or settle(self.data, self.smooth, self.penalty.alpha, at, self.fit_intercept, toward)
+
+        closing = close(settled, known, left, enough, move, QUICK_ROUNDING if quick else ROUNDING_OF_VALUES)
         if closing.place is not None:
             self._go_to(state, closing.place)
         if not closing.certified:
             memory.doubted = DOUBT * memory.decrement
         return closing
+
+    def _may_be_quick(self, known: Known, enough: float) -> bool:
+        """Whether the kernels' rounding is far below what may be left to gain, so that they do for a certificate."""
+        loss, alpha = self.smooth, self.penalty.alpha
+        if self.num_rows < FEWEST_QUICK or self.in_float64 or loss.has_corners or loss.has_straights:
+            return False
+        if not loss.has_bound or known.point.size > MOST_NUMBERS:
+            return False
+        if self.data.X.dtype == np.float64:
+            return True
+        noise = NOISE * NOISE * known.gradient.size
+        return enough > 10.0 * QUICK_ROUNDING * abs(known.value) and noise <= 0.02 * alpha * enough
+
+    def _place_quickly(
+        self, at: FloatArray, toward: tuple[FloatArray, FloatArray], enough: float
+    ) -> Place | None:
+        bend: FloatArray = np.eye(len(at))
+        if self.loss.code != SQUARED_ERROR:
+            bend = intercept_bend(self.data, self.smooth, at - toward[1], self.sample())
+        top = self.mean_curvature if self.preconditioner is None else self.preconditioner.bend
+        return settle_quickly(self.objective, self.penalty.alpha, at, toward, bend, top, enough)
 
     def _go_to(self, state: State, place: Place) -> None:
         state.parameters[:] = place.parameters
@@ -181,7 +221,11 @@ class Certified(CurvedSteps):
             memory.learn(place.parameters - memory.point, place.gradient - memory.gradient)
             memory.stuck = memory.stuck and not place.value < memory.value
             memory.point, memory.value, memory.gradient = place.parameters, place.value, place.gradient
-            first = self._first if memory.moves.maxlen else partial(self._newton_direction, memory)
+            first = (
+                (self.by_class or self._first)
+                if memory.moves.maxlen
+                else partial(self._newton_direction, memory)
+            )
             aim(memory, first)
 
     def gap_bound(self, parameters: FloatArray) -> float | None:
@@ -223,6 +267,7 @@ class Certified(CurvedSteps):
             self._first,
             self.fit_intercept,
             free,
+            chosen=self.sample(),
         ).gap
         gap *= _shortfall(memory, gap)
         if gap > enough:

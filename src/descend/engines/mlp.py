@@ -168,7 +168,9 @@ class NetworkEngine:
             state.steps,
         )
 
-    def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
+    def mean_loss(
+        self, parameters: FloatArray, num_rows: int | None = None, gradient_follows: bool = False
+    ) -> float:
         """Mean loss + penalty over the first ``num_rows`` rows (all by default)."""
         end = self.num_rows if num_rows is None else min(num_rows, self.num_rows)
         none = np.empty(0, dtype=parameters.dtype)

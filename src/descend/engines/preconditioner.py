@@ -20,6 +20,7 @@ from descend.types import Dataset, FloatArray
 MOST_COLUMNS = 500
 BLOCK_NUMBERS = 2**17
 """Read at a time: half a megabyte, so that a block is still near when its product is made."""
+FEW_COLUMNS = 16
 FLATTEST = 1e-10
 FLATTEST_OF_SINGLES = 1e-6
 """Directions flatter than this share of the mean are taken to bend so much: columns that say the same have none."""
@@ -79,10 +80,16 @@ def _norms(data: Dataset, factor: FloatArray, curvature: float, fit_intercept: b
     own = factor.astype(data.X.dtype)
     at = 0
     for X, weights in _blocks(data):
-        white = X @ own[:-1]
-        if fit_intercept:
-            white += own[-1]
-        squares = np.einsum("ij,ij->i", white, white)
+        if data.num_columns <= FEW_COLUMNS:  # rows so short are better walked a column after the other
+            white = own[:-1].T @ X.T
+            if fit_intercept:
+                white += own[-1][:, None]
+            squares = np.square(white, out=white).sum(axis=0)
+        else:
+            white = X @ own[:-1]
+            if fit_intercept:
+                white += own[-1]
+            squares = np.einsum("ij,ij->i", white, white)
         found[at : at + len(X)] = squares if weights is None else squares * weights
         at += len(X)
     found *= curvature
@@ -91,7 +98,7 @@ def _norms(data: Dataset, factor: FloatArray, curvature: float, fit_intercept: b
 
 def _blocks(data: Dataset):  # type: ignore[no-untyped-def]
     """A block of rows at a time, and their weights."""
-    step = min(8192, max(512, BLOCK_NUMBERS // (data.num_columns + 1)))
+    step = min(32768, max(512, BLOCK_NUMBERS // (data.num_columns + 1)))
     for start in range(0, data.num_rows, step):
         X: Any = data.X[start : start + step]
         if data.is_sparse:  # at most MOST_COLUMNS wide: a dense block and one product are the quicker way

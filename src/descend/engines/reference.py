@@ -138,7 +138,9 @@ class ReferenceEngine:
             batch = order[start : start + batch_size]
             self.step(state, rule, batch, len(batch))
 
-    def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
+    def mean_loss(
+        self, parameters: FloatArray, num_rows: int | None = None, gradient_follows: bool = False
+    ) -> float:
         sums = self.loss_and_gradient(parameters, slice(num_rows))
         return sums.loss / sums.weight + self.penalty.value(parameters)
 

@@ -109,7 +109,9 @@ class ReferenceNetworkEngine:
             rows = order[start : start + batch_size]
             self.step(state, rule, rows, len(rows))
 
-    def mean_loss(self, parameters: FloatArray, num_rows: int | None = None) -> float:
+    def mean_loss(
+        self, parameters: FloatArray, num_rows: int | None = None, gradient_follows: bool = False
+    ) -> float:
         """Mean loss + penalty over the first ``num_rows`` rows (all by default)."""
         sums = self.loss_and_gradient(parameters, slice(0, num_rows))
         penalty = sum(self.penalty.of(weights) for weights, _ in self.network.parts(parameters))

@@ -13,7 +13,7 @@ from descend.features import feature_json
 from descend.features.choose import Notes, choose_encoders
 from descend.features.encoders import Encoder, Number
 from descend.features.matrix import MatrixEncoder
-from descend.features.statistics import Statistics
+from descend.features.statistics import Statistics, are_many
 from descend.types import Block, is_sparse
 
 if TYPE_CHECKING:
@@ -135,6 +135,22 @@ class Features:
                 self._encode_table(columns, out)
         return out
 
+    def encode_at(
+        self,
+        columns: pa.RecordBatch | NDArray[Any],
+        out: NDArray[Any],
+        places: slice | NDArray[np.integer[Any]],
+    ) -> None:
+        """Rows as numbers into the rows ``places`` of ``out``; of many floats in one compiled pass."""
+        if isinstance(columns, np.ndarray) and are_many(columns):
+            at = np.arange(places.start, places.stop) if isinstance(places, slice) else places
+            if self._encoder_of(columns).write_at(columns, out, at):
+                return
+        if isinstance(places, slice):
+            self.encode(columns, out=out[places])
+        else:
+            out[places] = self.encode(columns, dtype=out.dtype)
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-safe dict; ``from_json`` gives the same encoding to the last bit."""
         return feature_json.dump(self)
@@ -149,6 +165,9 @@ class Features:
         return cls(**feature_json.load(stored))
 
     def _encode_matrix(self, X: NDArray[Any], out: NDArray[Any]) -> None:
+        self._encoder_of(X).write(X, out)
+
+    def _encoder_of(self, X: NDArray[Any]) -> MatrixEncoder:
         if X.shape[1] != len(self.input_names):
             raise ColumnError(
                 f"the data has {X.shape[1]} columns, but the model was made with {len(self.input_names)}; "
@@ -156,7 +175,7 @@ class Features:
             )
         if self._matrix is None:
             self._matrix = MatrixEncoder(self.input_names, self.encoders)
-        self._matrix.write(X, out)
+        return self._matrix
 
     def _encode_table(self, batch: pa.RecordBatch, out: NDArray[Any]) -> None:
         present = {name: i for i, name in enumerate(batch.schema.names)}

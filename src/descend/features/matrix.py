@@ -46,6 +46,23 @@ class MatrixEncoder:
         for start in range(0, len(X), step):
             self._write(X[start : start + step], out[start : start + step], start)
 
+    def write_at(self, X: NDArray[Any], out: NDArray[Any], places: NDArray[np.integer[Any]]) -> bool:
+        """``write`` into the rows ``places`` (r,) of ``out``, compiled; False where it is left to ``write`` itself.
+
+        That is where columns were left out, have gaps, or are infinite.
+        """
+        from descend.engines import columns  # compiled: costs a second, which a small table need not pay
+
+        whole = isinstance(self._outputs, slice) and self._outputs == slice(0, out.shape[1])
+        if not (whole and out.flags.c_contiguous and X.shape[1]):
+            return False
+        inputs = np.arange(X.shape[1])[self._inputs]
+        for rows, some in columns.by_column(X):
+            count = rows.stop - rows.start
+            if not columns.scale_into(some, count, inputs, self._mean, self._scale, places[rows], out):
+                return False
+        return True
+
     def _write(self, X: NDArray[Any], out: NDArray[Any], start: int) -> None:
         values = X[:, self._inputs].astype(np.float64)
         if not self._is_plain:

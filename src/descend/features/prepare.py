@@ -83,10 +83,10 @@ def prepare(
             f"validation is {validation}; give a share of at least 0 and less than 1, such as 0.1"
         )
     share = 0.0 if validation_source is not None else validation
-    learned, split = _learn(source, share, seed, on_progress)
+    hint = getattr(source, "task", None) if task is None else task
+    learned, split = _learn(source, share, seed, on_progress, hint)
     notes = list(split.notes)
     features = Features.from_statistics(learned.columns, standardize, centre=centre)
-    hint = getattr(source, "task", None) if task is None else task
     scaled = standardize and scale_target
     target = Target.from_statistics(learned.target, hint, scaled, learned.target.name, centre)
     if task is None and hint is not None:
@@ -159,13 +159,15 @@ def _joined(lengths: list[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate([np.empty(0, dtype=np.int64), *lengths])
 
 
-def _learn(source: Source, share: float, seed: int, on_progress: OnProgress | None) -> tuple[Learned, Split]:
+def _learn(
+    source: Source, share: float, seed: int, on_progress: OnProgress | None, task: Task | None = None
+) -> tuple[Learned, Split]:
     """The first pass; it begins again where a file's types turn out wider than its first rows said."""
     from descend.sources.widening import TypesWidened
 
     for _ in range(1 + 4 * len(source.column_names) + 8):
         try:
-            learned, split = _first_pass(source, share, seed, on_progress)
+            learned, split = _first_pass(source, share, seed, on_progress, task)
         except TypesWidened:
             continue
         except (InfiniteValueError, TargetValueError) as error:
@@ -175,7 +177,7 @@ def _learn(source: Source, share: float, seed: int, on_progress: OnProgress | No
             and (split.num_validation == 0 or split.num_train < 2)
             and split.num_train + split.num_validation
         ):
-            learned, split = _first_pass(source, 0.0, seed, on_progress)
+            learned, split = _first_pass(source, 0.0, seed, on_progress, task)
             split.notes.append(
                 f"too few rows ({split.num_train}) to set some aside for validation: all are used for "
                 "training"
@@ -186,11 +188,11 @@ def _learn(source: Source, share: float, seed: int, on_progress: OnProgress | No
 
 
 def _first_pass(
-    source: Source, share: float, seed: int, on_progress: OnProgress | None
+    source: Source, share: float, seed: int, on_progress: OnProgress | None, task: Task | None
 ) -> tuple[Learned, Split]:
     name = source.target_name or "y"
     columns, held_columns = Statistics(source.column_names), Statistics(source.column_names)
-    goal, held_goal = TargetStatistics(name), TargetStatistics(name)
+    goal, held_goal = TargetStatistics(name, task), TargetStatistics(name, task)
     split = Split(share)
     heaviest = 0.0
     blocks = getattr(source, "draft_blocks", source.blocks)()
@@ -314,10 +316,8 @@ class _Filler:
             at = slice(span.start + start, min(span.start + start + step, span.stop))
             if self._stored is not None:
                 self._X[at if self._order is None else self._order[at]] = piece[:, self._features.origin]
-            elif self._order is None:
-                self._features.encode(piece, out=self._X[at])
             else:
-                self._X[self._order[at]] = self._features.encode(piece, dtype=self._dtype)
+                self._features.encode_at(piece, self._X, at if self._order is None else self._order[at])
 
     @property
     def is_complete(self) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from descend.errors import ColumnError, ModelFileError, one_of, shorten
 from descend.features.mistakes import refuse_text_among_numbers
 from descend.features.target_statistics import MAX_NUMBERS, Label, TargetStatistics
-from descend.features.target_values import as_values
+from descend.features.target_values import as_values, coded
 from descend.types import Task
 
 MAX_INTEGER_CLASSES = 30
@@ -186,14 +186,13 @@ class Target:
                 f"target {shorten(self.name)!r} has {values.shape[1]} columns; classes need one"
             )
         if isinstance(self.classes[0], str):
-            labels, inverse = np.unique(values.astype(object).astype(str), return_inverse=True)
-        else:
-            labels, inverse = np.unique(values, return_inverse=True)
+            values = values.astype(object).astype(str)
+        labels, inverse = coded(values)
         places = {label: float(i) for i, label in enumerate(self.classes)}
         if not isinstance(self.classes[0], str) and values.dtype == object:
             labels = np.array([_as_number(text) for text in labels.tolist()])
         codes = np.array([places.get(label, -1.0) for label in labels.tolist()], dtype=np.float64)
-        return codes[inverse.ravel()]
+        return codes[inverse]
 
 
 def _tell(stats: TargetStatistics, name: str) -> tuple[Task, str]:

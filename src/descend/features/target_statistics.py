@@ -12,7 +12,8 @@ from descend.errors import ColumnError, shorten
 from descend.features.levels import MAX_LEVELS, Levels
 from descend.features.moments import Moments
 from descend.features.row_numbers import RowNumbers
-from descend.features.target_values import as_values
+from descend.features.target_values import are_near, as_values, coded, first_places
+from descend.types import Task
 
 MAX_NUMBERS = 10_000
 """Different numbers that are told apart; a target with more is a quantity."""
@@ -30,13 +31,16 @@ class TargetStatistics:
     ({0: 1.0, 1: 2.0}, array([0.66666667]))
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, task: Task | None = None) -> None:
         self.name = name
+        self.task = task
+        """Where it is known: regression does not ask which numbers there are, nor classification for their mean."""
         self.kind: str | None = None
         self.num_rows = 0
         self.num_outputs = 1
         self.counts: dict[Label, float] = {}
         self.first_rows: dict[Label, int] = {}
+        """Of texts."""
         self.overflowed = False
         self.are_integers = True
         self.moments = Moments()
@@ -54,9 +58,10 @@ class TargetStatistics:
         if not len(values):
             return
         self._check_kind(values)
-        if values.dtype.kind in "fiu":
+        if values.dtype.kind == "f" or (values.dtype.kind in "iu" and self.task != "classification"):
             self._add_numbers(values, weights)
-        if values.ndim == 1 and not self.overflowed:
+        counts = self.task != "regression" or self.kind == "text"
+        if values.ndim == 1 and counts and not self.overflowed:
             self._add_counts(values, weights)
         self.num_rows += len(values)
         self._rows = RowNumbers()
@@ -74,7 +79,8 @@ class TargetStatistics:
         self.are_integers = self.are_integers and other.are_integers
         for label, count in other.counts.items():
             self.counts[label] = self.counts.get(label, 0.0) + weight * count
-            self.first_rows.setdefault(label, other.first_rows[label])
+            if label in other.first_rows:
+                self.first_rows.setdefault(label, other.first_rows[label])
         self.num_rows += other.num_rows
 
     def levels(self) -> Levels:
@@ -112,21 +118,24 @@ class TargetStatistics:
         if wrong.any():
             row, column = (int(i) for i in np.argwhere(wrong)[0])
             raise TargetValueError(self.name, float(numbers[row, column]), self._rows.of(row))
-        if values.dtype.kind == "f":
+        if values.dtype.kind == "f" and self.task != "regression":
             self.are_integers = self.are_integers and bool((numbers == np.floor(numbers)).all())
         self.moments.update(numbers, weights)
 
     def _add_counts(self, values: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
         # Few numbers are counted at once: to look at them first is to sort them twice.
-        many = self.kind == "numbers" and len(values) > MAX_NUMBERS
+        many = self.kind == "numbers" and len(values) > MAX_NUMBERS and not are_near(values)
         if many and len(np.unique(values[: 4 * MAX_NUMBERS])) > MAX_NUMBERS:
             self._overflow()  # of a measured target nearly every number differs: they need not all be told apart
             return
-        labels, first, codes = np.unique(values, return_index=True, return_inverse=True)
-        sums = np.bincount(codes.ravel(), weights=weights, minlength=len(labels))
-        for label, row, count in zip(labels.tolist(), first.tolist(), sums.tolist(), strict=True):
+        labels, codes = coded(values)
+        sums = np.bincount(codes, weights=weights, minlength=len(labels))
+        for label, count in zip(labels.tolist(), sums.tolist(), strict=True):
             self.counts[label] = self.counts.get(label, 0.0) + float(count)
-            self.first_rows.setdefault(label, self._rows.of(row))
+        if self.kind == "text":
+            first = first_places(codes, len(labels))
+            for label, row in zip(labels.tolist(), first.tolist(), strict=True):
+                self.first_rows.setdefault(label, self._rows.of(row))
         if len(self.counts) > (MAX_LEVELS if self.kind == "text" else MAX_NUMBERS):
             self._overflow()
 

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 from descend.errors import ColumnError, shorten
 
+FEWEST_COUNTED = 1000
+WIDEST = 2**12
+"""Whole numbers are counted in a table of no more places than this."""
+
 
 def as_values(target: Any, name: str) -> NDArray[Any]:
     """An array as bool, int64, uint64 or float64, (n,) or (n, k), or as an object array of str, (n,)."""
@@ -87,3 +91,69 @@ def _from_objects(values: NDArray[Any], name: str) -> NDArray[Any]:
     if all(isinstance(c, int | np.integer) for c in cells):
         return values.astype(np.int64)
     return numbers
+
+
+def coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """What differs among ``values`` (n,), ascending, and each value's place there, (n,).
+
+    Whole numbers that lie near one another are counted in a table instead of sorted: 245,000 labels of two classes
+    0.9 ms instead of 5.
+
+    >>> [part.tolist() for part in coded(np.array([7, 5, 7]))]
+    [[5, 7], [1, 0, 1]]
+    """
+    lowest, width = _span(values)
+    if not width:
+        labels, codes = np.unique(values, return_inverse=True)
+        return labels, codes.ravel()
+    places = _above(values, lowest)
+    present = np.flatnonzero(np.bincount(places, minlength=width))
+    code_of = np.empty(width, dtype=np.intp)
+    code_of[present] = np.arange(len(present))
+    return _back(present, lowest, values), code_of[places]
+
+
+def first_places(codes: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """Where each of the codes 0 … count − 1 stands first, (count,)."""
+    first = np.empty(count, dtype=np.intp)
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # the last one written stays
+    return first
+
+
+def are_near(values: NDArray[Any]) -> bool:
+    """Whether these are whole numbers near one another, which ``coded`` counts in a table."""
+    return _span(values)[1] > 0
+
+
+def labels_of(values: NDArray[Any]) -> NDArray[Any]:
+    """``np.unique(values)``, and quicker where ``coded`` is.
+
+    >>> labels_of(np.array([7, 5, 7])).tolist()
+    [5, 7]
+    """
+    lowest, width = _span(values)
+    if not width:
+        return np.unique(values)
+    return _back(np.flatnonzero(np.bincount(_above(values, lowest), minlength=width)), lowest, values)
+
+
+def _span(values: NDArray[Any]) -> tuple[int, int]:
+    """The lowest of whole numbers and how many lie between it and the highest; 0 where they are to be sorted."""
+    if values.ndim != 1 or values.dtype.kind not in "iub" or len(values) < FEWEST_COUNTED:
+        return 0, 0
+    lowest, highest = int(values.min()), int(values.max())
+    width = highest - lowest + 1
+    return lowest, width if width <= WIDEST else 0
+
+
+def _above(values: NDArray[Any], lowest: int) -> NDArray[np.intp]:
+    if values.dtype == np.uint64:  # what lies beyond int64 lies near ``lowest``
+        return (values - np.uint64(lowest)).astype(np.intp)
+    places = values.astype(np.intp, copy=False)
+    return places if lowest == 0 else places - lowest
+
+
+def _back(places: NDArray[np.intp], lowest: int, values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype == np.uint64:
+        return places.astype(np.uint64) + np.uint64(lowest)
+    return (places + lowest).astype(values.dtype)

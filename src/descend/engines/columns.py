@@ -1,0 +1,116 @@
+"""Columns of numbers, compiled: what a pass over the rows finds out about them, and their scaling into place.
+
+Both take some rows as ``columns`` (m, r), a column after the other, of which the first ``num_rows`` count. Of an
+array that lies so already that is a plain copy; of one that lies row by row it is made while the rows are near.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.engines.compiled import exact_kernel, kernel
+from descend.types import FloatArray, IntArray
+
+NEAR_NUMBERS = 2**16
+"""Numbers worked on at a time: a quarter of a megabyte of float32."""
+LANES = 64
+RUN = 64
+"""Rows that are scaled before they are written: of 16 an array of 105 columns took 1.7 times as long."""
+
+
+def near_rows(num_columns: int) -> int:
+    """Rows worked on at a time."""
+    return max(RUN, NEAR_NUMBERS // max(1, num_columns))
+
+
+@kernel
+def add_moments(
+    columns: FloatArray,
+    num_rows: int,
+    count: int,
+    mean: FloatArray,
+    M2: FloatArray,
+    minimum: FloatArray,
+    maximum: FloatArray,
+) -> None:
+    """Adds rows to what ``count`` before them came to, (m,) each: mean, squared deviations, least and most.
+
+    A mean that is no finite number says that a column has gaps or is infinite; the rest then means nothing.
+    """
+    low, high = np.empty(LANES, dtype=columns.dtype), np.empty(LANES, dtype=columns.dtype)
+    for j in range(columns.shape[0]):
+        total = 0.0
+        for i in range(num_rows):
+            total += np.float64(columns[j, i])
+        center = total / num_rows
+        squares = 0.0
+        for i in range(num_rows):
+            away = np.float64(columns[j, i]) - center
+            squares += away * away
+        apart = center - mean[j]
+        mean[j] += apart * num_rows / (count + num_rows)
+        M2[j] += squares + apart * apart * count * num_rows / (count + num_rows)
+        # A single lowest number would wait for itself: where NaN keeps its meaning such a loop is not vectorised.
+        low[:] = columns[j, 0]
+        high[:] = columns[j, 0]
+        whole = num_rows - num_rows % LANES
+        for start in range(0, whole, LANES):
+            for lane in range(LANES):
+                number = columns[j, start + lane]
+                low[lane] = number if number < low[lane] else low[lane]
+                high[lane] = number if number > high[lane] else high[lane]
+        for i in range(whole, num_rows):
+            low[0] = min(low[0], columns[j, i])
+            high[0] = max(high[0], columns[j, i])
+        for lane in range(LANES):
+            minimum[j] = min(minimum[j], low[lane])
+            maximum[j] = max(maximum[j], high[lane])
+
+
+@exact_kernel
+def scale_into(
+    columns: FloatArray,
+    num_rows: int,
+    inputs: IntArray,
+    mean: FloatArray,
+    scale: FloatArray,
+    places: IntArray,
+    out: FloatArray,
+) -> bool:
+    """Writes (x − mean) / scale of columns[inputs] into the rows ``places`` (r,) of ``out``; whether all are finite.
+
+    To the last bit what NumPy makes of float64 numbers. Some rows at a time go through all columns, so that each
+    row of ``out`` is written whole.
+    """
+    infinite = 0
+    room = np.empty((len(inputs), RUN), dtype=out.dtype)
+    for start in range(0, num_rows, RUN):
+        count = min(RUN, num_rows - start)
+        for j in range(len(inputs)):
+            source, center, width = inputs[j], mean[j], scale[j]
+            for i in range(count):
+                number = (np.float64(columns[source, start + i]) - center) / width
+                infinite |= not abs(number) < np.inf
+                room[j, i] = number
+        for i in range(count):
+            place = places[start + i]
+            for j in range(len(inputs)):
+                out[place, j] = room[j, i]
+    return infinite == 0
+
+
+def by_column(X: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Some rows of ``X`` (n, m) at a time: which, and an array (m, r) that begins with them.
+
+    It is the same array each time, overwritten.
+    """
+    step = near_rows(X.shape[1])
+    room = np.empty((X.shape[1], min(step, len(X))), dtype=X.dtype)
+    for start in range(0, len(X), step):
+        rows = slice(start, min(start + step, len(X)))
+        room[:, : rows.stop - start] = X[rows].T
+        yield rows, room
