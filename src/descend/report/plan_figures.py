@@ -274,8 +274,8 @@ def _chosen(run: Run) -> Figure:
 
 def _ceiling(run: Run) -> list[Figure]:
     """Where memory ends, in rows."""
-    ceiling = run["evidence"].get("ceiling")
-    return [_upright(ceiling, "--no", "4px,3px")] if ceiling and ceiling > 0 else []
+    ceiling = plan_evidence.ceiling(run)
+    return [] if ceiling is None else [_upright(ceiling, "--no", "4px,3px")]
 
 
 def _critical(run: Run, steps: dict[int, float]) -> list[Figure]:
