@@ -110,8 +110,8 @@ def equivalent(run: Run) -> tuple[int, int]:
 def steps_law(run: Run) -> tuple[float, float] | None:
     """S_min and B_crit of S(B) = S_min · (1 + B_crit / B); None where it was not measured, or does not hold.
 
-    It takes three sizes, and holds where it is within 25 % of each. B_crit is the plan's; S_min has the least relative
-    errors with it.
+    It takes three sizes, and holds where it is within 25 % of each. B_crit is the plan's; S_min has the least
+    relative errors with it.
     """
     critical, steps = run["evidence"].get("critical_batch_size"), by_size(run, "steps_to_target")
     if not critical or critical <= 0 or len(steps) < FEWEST_OF_A_LAW:
