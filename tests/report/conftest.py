@@ -271,7 +271,7 @@ def plan() -> dict[str, Any]:
             "critical_batch_size": CRITICAL, "critical_batch_size_interval": [250.0, 410.0],
             "seconds_to_target": {str(size): value for size, value in seconds.items()},
             "memory_bytes": {str(size): 100_000_000 + 5000 * size for size in sizes},
-            "memory_limit_bytes": 250_000_000, "ceiling": 30_000,
+            "room_bytes": 250_000_000, "ceiling": 30_000, "room_bound": "ulimit -v",
             "noise": {"first": {"simple": 3.4, "interval": [2.6, 5.0]},
                       "last": {"simple": None, "interval": [264.5, None]}},
             "branches": branches,

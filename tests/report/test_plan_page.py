@@ -116,8 +116,24 @@ def test_laws_are_drawn_where_they_hold(plan):
     for name in ("step-seconds", "steps-to-target"):
         assert not any("dash" in t.get("line", {}) for t in drawn[name]["data"])
     text = Page(render_page(plan)).text
+    assert "The critical batch size" not in text
     assert "No straight line a + b·B holds" in text
     assert "Fewer than three sizes reached the target" in text
+
+
+def test_a_law_that_does_not_hold_is_not_drawn(plan):
+    """Steps that rise with the size have no law through them, and the page says so."""
+    plan["evidence"]["steps_to_target"] = {"8": 1400, "32": 360, "128": 2800, "1024": 1200}
+    assert steps_law(plan) is None
+    assert not any("dash" in t.get("line", {}) for t in plan_figures(plan)["steps-to-target"]["data"])
+    assert "No law S_min · (1 + B_crit / B) holds within 25 %" in Page(render_page(plan)).text
+
+
+def test_a_ceiling_above_all_rows_is_no_wall(plan):
+    """Where every row fits into memory no line is drawn and none is spoken of."""
+    plan["evidence"]["ceiling"] = plan["data"]["rows"]
+    assert len(plan_figures(plan)["seconds-to-target"]["layout"]["shapes"]) == 1
+    assert "dashed upright line" not in Page(render_page(plan)).text
 
 
 def test_failures_stand_in_rows_by_their_outcome(plan):
@@ -150,6 +166,7 @@ def test_only_failures_and_only_successes_have_a_figure(plan):
 def test_memory_is_drawn_where_it_was_measured_by_size(plan):
     """One figure for all sizes is the process's and is said, not drawn; a limit is a line across."""
     assert plan_figures(plan)["memory"]["layout"]["shapes"][-1]["y0"] == 250_000_000
+    assert "The line across is 250 MB, what there is room for, by ulimit -v." in Page(render_page(plan)).text
     plan["evidence"]["memory_bytes"] = dict.fromkeys(plan["evidence"]["memory_bytes"], 434_000_000)
     assert "memory" not in plan_figures(plan)
     assert "The process held 434 MB at the most" in Page(render_page(plan)).text

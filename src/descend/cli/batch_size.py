@@ -108,9 +108,7 @@ def _configure(
 
     budget = settings.seconds or BUDGET_SECONDS
     with make_plan_display(talk, name, budget) as display:
-        interrupts.error = (
-            StopComparing  # KeyboardInterrupt would end one of the runs and go on with the next
-        )
+        interrupts.error = StopComparing  # KeyboardInterrupt would end one run and go on with the next
         try:
             return configure_prepared(
                 prepared,

@@ -81,8 +81,8 @@ def _time(predicted: Any) -> tuple[str, str]:
 
 def _captions(run: Run) -> dict[str, str]:
     """What is said under a figure, by its name."""
-    ceiling = run["evidence"].get("ceiling")
-    wall = " The dashed upright line is the most that memory holds." if ceiling else ""
+    has_wall = plan_evidence.ceiling(run) is not None
+    wall = " The dashed upright line is the most rows that memory holds at once." if has_wall else ""
     return {
         "seconds-to-target": "Filled: measured by training until the target; open: predicted from a step's time and "
         "the number of steps. The diamond is the answer, with the range over seeds. Shaded: the sizes within 10 % "
@@ -91,8 +91,20 @@ def _captions(run: Run) -> dict[str, str]:
         + _affine_words(run)
         + _cliff_words(run),
         "steps-to-target": _law_words(run),
-        "memory": "Peak memory while steps of a size were taken; the dotted line is the answer." + wall,
+        "memory": "Peak memory while steps of a size were taken; the dotted line is the answer."
+        + wall
+        + _room_words(run),
     }
+
+
+def _room_words(run: Run) -> str:
+    """What the line across is."""
+    room = run["evidence"].get("room_bytes")
+    if not room:
+        return ""
+    bound = run["evidence"].get("room_bound")
+    reason = f", by {formatting.prose(bound, 60)}" if bound else ""
+    return f" The line across is {formatting.size(room)}, what there is room for{reason}."
 
 
 def _affine_words(run: Run) -> str:
@@ -120,7 +132,13 @@ def _law_words(run: Run) -> str:
     )
     law = plan_evidence.steps_law(run)
     if law is None:
-        return f"{words} Fewer than three sizes reached the target, so no law is drawn."
+        few = len(plan_evidence.by_size(run, "steps_to_target")) < plan_evidence.FEWEST_OF_A_LAW
+        why = (
+            "Fewer than three sizes reached the target"
+            if few
+            else "No law S_min · (1 + B_crit / B) holds within 25 %"
+        )
+        return f"{words} {why}, so none is drawn."
     fewest, critical = (formatting.count(round(number)) for number in law)
     ends = plan_evidence.pair_of(run["evidence"].get("critical_batch_size_interval"))
     spread = ""

@@ -19,6 +19,8 @@ OUTCOMES = {
 """In the order of the rate: too low for the time there was, then too high."""
 FEWEST_OF_A_LAW = 3
 """Two sizes lie on every law of two numbers."""
+LAW_WITHIN = 0.25
+"""A law that is further off at a measured size is not shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +108,24 @@ def equivalent(run: Run) -> tuple[int, int]:
 
 
 def steps_law(run: Run) -> tuple[float, float] | None:
-    """S_min and B_crit of S(B) = S_min · (1 + B_crit / B); None where fewer than three sizes were measured.
+    """S_min and B_crit of S(B) = S_min · (1 + B_crit / B); None where it was not measured, or does not hold.
 
-    B_crit is the plan's; S_min has the least relative errors with it.
+    It takes three sizes, and holds where it is within 25 % of each. B_crit is the plan's; S_min has the least
+    relative errors with it.
     """
     critical, steps = run["evidence"].get("critical_batch_size"), by_size(run, "steps_to_target")
     if not critical or critical <= 0 or len(steps) < FEWEST_OF_A_LAW:
         return None
     shares = [(1.0 + critical / size) / count for size, count in steps.items()]
-    return sum(shares) / sum(share**2 for share in shares), float(critical)
+    fewest = sum(shares) / sum(share**2 for share in shares)
+    off = max(abs(fewest * share - 1.0) for share in shares)
+    return (fewest, float(critical)) if off <= LAW_WITHIN else None
+
+
+def ceiling(run: Run) -> float | None:
+    """The most rows that memory holds at once; None where that is every row, or was not measured."""
+    rows, most = run["evidence"].get("ceiling"), run["data"].get("rows")
+    return None if not rows or rows <= 0 or (most is not None and rows >= most) else float(rows)
 
 
 def affine(run: Run) -> tuple[float, float] | None:

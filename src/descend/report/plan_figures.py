@@ -134,7 +134,7 @@ def memory_figure(run: Run) -> Figure | None:
     memory = plan_evidence.by_size(run, "memory_bytes")
     if len(memory) < FEWEST_POINTS or not plan_evidence.memory_is_told(run):
         return None
-    limit = run["evidence"].get("memory_limit_bytes")
+    limit = run["evidence"].get("room_bytes")
     words = {size: f"{_rows(size)}: {formatting.size(value)}" for size, value in memory.items()}
     shapes = [_chosen(run), *_ceiling(run)]
     heights = list(memory.values())
@@ -274,8 +274,8 @@ def _chosen(run: Run) -> Figure:
 
 def _ceiling(run: Run) -> list[Figure]:
     """Where memory ends, in rows."""
-    ceiling = run["evidence"].get("ceiling")
-    return [_upright(ceiling, "--no", "4px,3px")] if ceiling and ceiling > 0 else []
+    ceiling = plan_evidence.ceiling(run)
+    return [] if ceiling is None else [_upright(ceiling, "--no", "4px,3px")]
 
 
 def _critical(run: Run, steps: dict[int, float]) -> list[Figure]:

@@ -77,7 +77,7 @@ SCHEMAS: dict[str, Any] = {
             "critical_batch_size?": NUMBER, "critical_batch_size_interval?": [NUMBER],
             "seconds_to_target?": BySize(NUMBER), "memory_bytes?": BySize(NUMBER),
             "noise?": {"first?": _NOISE, "last?": _NOISE},
-            "memory_limit_bytes?": NUMBER, "ceiling?": NUMBER,
+            "room_bytes?": NUMBER, "room_bound?": TEXT, "ceiling?": NUMBER,
             "branches?": [{"batch_size": int, "learning_rate": NUMBER, "outcome": str, "seconds?": NUMBER,
                            "updates?": NUMBER, "loss?": NUMBER, "num_seeds?": NUMBER}],
         },
