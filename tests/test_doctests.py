@@ -13,12 +13,14 @@ MODULES = sorted(
     for module in pkgutil.walk_packages(descend.__path__, "descend.")
     if not module.name.endswith("__main__")
 )
+NEED_TORCH = ("descend.torch", "descend.models.torch_export")
+"""What imports PyTorch, an extra, where it is imported."""
 
 
 @pytest.mark.parametrize("name", ["descend", *MODULES])
 def test_examples_in_docstrings_give_what_they_say(name: str) -> None:
     """Every example of a module's docstrings prints what stands under it."""
-    if name.startswith("descend.torch"):
+    if name.startswith(NEED_TORCH):
         pytest.importorskip("torch")
     failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0
@@ -30,7 +32,7 @@ def test_there_are_examples() -> None:
     examples = sum(
         len(test.examples)
         for name in MODULES
-        if not name.startswith("descend.torch")
+        if not name.startswith(NEED_TORCH)
         for test in finder.find(importlib.import_module(name))
     )
     assert examples > 50
