@@ -16,12 +16,14 @@ MODULES = sorted(
     # PyTorch is an extra: what is built on it has examples where it is installed.
     and ("torch" not in module.name or importlib.util.find_spec("torch"))
 )
+NEED_TORCH = ("descend.torch", "descend.models.torch_export")
+"""What imports PyTorch, an extra, where it is imported."""
 
 
 @pytest.mark.parametrize("name", ["descend", *MODULES])
 def test_examples_in_docstrings_give_what_they_say(name: str) -> None:
     """Every example of a module's docstrings prints what stands under it."""
-    if name.startswith("descend.torch"):
+    if name.startswith(NEED_TORCH):
         pytest.importorskip("torch")
     failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0
@@ -33,7 +35,7 @@ def test_there_are_examples() -> None:
     examples = sum(
         len(test.examples)
         for name in MODULES
-        if not name.startswith("descend.torch")
+        if not name.startswith(NEED_TORCH)
         for test in finder.find(importlib.import_module(name))
     )
     assert examples > 50

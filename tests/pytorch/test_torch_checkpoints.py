@@ -106,6 +106,12 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     for column in ("updates", "rows", "epoch", "loss", "validation_loss", "learning_rate"):
         assert history.last[column] == expected.last[column]
     assert history.stopped == expected.stopped
+    assert losses_of_epochs(history) == losses_of_epochs(expected)
+
+
+def losses_of_epochs(history: Any) -> dict[float, float]:
+    """The loss at the end of each epoch; looks inside epochs come by the clock."""
+    return {e: x for e, x in zip(history["epoch"], history["loss"], strict=True) if e == int(e)}
 
 
 def test_an_optimizer_that_is_made_already_is_put_back_too(tmp_path: Path) -> None:
