@@ -504,8 +504,10 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
 
     def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
         labels = column_or_1d(y, warn=True)
+        if labels.dtype.kind not in "iub":
+            check_classification_targets(labels)  # before anything is sorted: cells may not be comparable
         present = labels_of(labels)
-        if labels.dtype.kind not in "iub" or 2 * len(present) > len(labels):  # else it has nothing to say
+        if labels.dtype.kind in "iub" and 2 * len(present) > len(labels):  # else it has nothing to say
             check_classification_targets(labels)
         self.classes_ = present if weights is None else labels_of(labels[weights > 0])
         return np.asarray(labels)

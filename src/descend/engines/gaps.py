@@ -147,17 +147,17 @@ class Certified(CurvedSteps):
             least = 0.5 * float(np.vdot(gradient, step))
             if least > enough or self.loss.code == SQUARED_ERROR:
                 return Estimate(least, step)
-        if self.by_class is None:
-            self.by_class = (
-                block_inverse(self.data, self.smooth, self.penalty.alpha, at, self.sample()) or self._first
-            )
+        if not self.has_looked_by_class:
+            self.has_looked_by_class = True
+            self.by_class = block_inverse(self.data, self.smooth, self.penalty.alpha, at, self.sample())
         return estimate_gap(
             self.data,
             self.smooth,
             self.penalty.alpha,
             at,
             gradient,
-            self.by_class,
+            self.by_class
+            or self._first,  # not kept: a method of its own would keep the rows of an engine alive
             self.fit_intercept,
             most=most,
             chosen=self.sample(),
