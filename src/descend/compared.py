@@ -84,7 +84,8 @@ class Lines:
         from descend.models.linear import initialise
 
         data, target = prepared.train, prepared.target
-        engine = make_engine(data, *find_objective(data, target, settings))
+        threads = num_threads(settings.threads)
+        engine = make_engine(data, *find_objective(data, target, settings), threads=threads)
         return engine, initialise(target.num_outputs, data.num_columns, data.X.dtype)
 
     def budget(self, prepared: Prepared, settings: Settings) -> float:
@@ -126,7 +127,12 @@ class Networks:
 
         plan = resolve_network(prepared.train, prepared.target, settings, epochs=1)
         engine = make_network_engine(
-            prepared.train, plan.loss, plan.penalty, plan.network, threads=num_threads(settings.threads)
+            prepared.train,
+            plan.loss,
+            plan.penalty,
+            plan.network,
+            threads=num_threads(settings.threads),
+            weight_decay=settings.weight_decay,
         )
         return engine, first_state(plan, prepared, settings, None, False).parameters
 

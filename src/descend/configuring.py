@@ -21,7 +21,7 @@ from descend.fitting import fit, num_threads
 from descend.machine import describe_machine, peak_bytes
 from descend.network_fitting import fit_network
 from descend.settings import Settings
-from descend.table_trainer import LinearTrainer, NetworkTrainer, TableTrainer
+from descend.table_trainer import TableTrainer
 from descend.target_objective import loss_unit
 from descend.types import FloatArray, IntArray
 from descend.updates import find_optimizer
@@ -35,7 +35,8 @@ PILOT_SHARE = 0.25
 SHARES = (TARGET_SHARE, 0.05, 0.2)
 """What may be left of the gap between the first and the best loss: the tightest of which runs fit into the budget."""
 RUNS_WITHIN = 12.0
-ROWS_OF_MICROBATCH = 8
+ROWS_OF_MICROBATCH = {"linear": 1, "mlp": 8}
+"""Whose gradients tell of the noise."""
 DEFAULT_OPTIMIZERS = {"linear": "sgd", "mlp": "adam"}
 
 Progress = Callable[[Findings], object]
@@ -68,6 +69,7 @@ def configure_prepared(
     )
     first_loss = first_loss_of(trainer, prepared)
     target, share = _target(first_loss, best_loss, target_loss, pilot, budget, model)
+    rows_each = ROWS_OF_MICROBATCH[model]
     found = search(
         trainer, target, max(0.0, budget - (time.perf_counter() - began)), settings.seed, on_change=progress
     )
@@ -87,8 +89,8 @@ def configure_prepared(
                 "command": command,
                 "budget_seconds": budget,
                 "noise": {
-                    "first": noise_at(trainer, trainer.state.parameters, settings.seed),
-                    "last": noise_at(trainer, pilot.model.parameters, settings.seed),
+                    "first": noise_at(trainer, trainer.start, rows_each, settings.seed),
+                    "last": noise_at(trainer, pilot.model.parameters, rows_each, settings.seed),
                 },
             },
         )
@@ -112,18 +114,18 @@ def _pilot(
 ) -> tuple[TableTrainer, Any, float]:
     """The trainer, a run with nothing set, and the lowest loss it came to."""
     plain = replace(settings, optimizer="auto", batch_size="auto", learning_rate="auto", schedule="constant")
-    train = replace(prepared, validation=None)
+    train, trainer = replace(prepared, validation=None), TableTrainer(prepared, settings, model)
     if model == "linear":
         run: Any = fit(train, plain, callbacks=callbacks)
-        return LinearTrainer(prepared, settings), run, float(run.history.last["loss"])
+        return trainer, run, float(run.history.last["loss"])
     run = fit_network(train, replace(plain, seconds=seconds), callbacks=callbacks)
-    losses = [loss for loss in run.history["loss"] if loss is not None]
-    return NetworkTrainer(prepared, settings), run, min(losses)
+    return trainer, run, min(loss for loss in run.history["loss"] if loss is not None)
 
 
-def noise_at(trainer: TableTrainer, parameters: FloatArray, seed: int) -> dict[str, Any] | None:
-    """Gradient noise at these parameters, JSON-able; single rows of linear models, some together of networks."""
-    rows_each = 1 if isinstance(trainer, LinearTrainer) else ROWS_OF_MICROBATCH
+def noise_at(
+    trainer: TableTrainer, parameters: FloatArray, rows_each: int, seed: int
+) -> dict[str, Any] | None:
+    """Gradient noise at these parameters, JSON-able."""
 
     def gradient(rows: IntArray) -> FloatArray:
         return np.asarray(trainer.engine.loss_and_gradient(parameters, rows).gradient / len(rows))
@@ -137,8 +139,8 @@ def noise_at(trainer: TableTrainer, parameters: FloatArray, seed: int) -> dict[s
 
 def first_loss_of(trainer: TableTrainer, prepared: Prepared) -> float:
     """The objective before the first step, in the target's units."""
-    unit = loss_unit(prepared.target, trainer.loss.name)
-    return float(trainer.engine.mean_loss(trainer.state.parameters)) * unit
+    unit = loss_unit(prepared.target, trainer.engine.loss.name)
+    return float(trainer.engine.mean_loss(trainer.start)) * unit
 
 
 def _target(

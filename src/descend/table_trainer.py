@@ -1,4 +1,4 @@
-"""Models of a table as the configurator trains them: by ``fit``, from the same start, at a rate and size it names."""
+"""Models of a table as the configurator trains them: as ``compare`` does, at a size and rate that it names."""
 
 from __future__ import annotations
 
@@ -12,50 +12,48 @@ import numpy as np
 from descend.batch_size.ladder import climb
 from descend.batch_size.trainer import Look
 from descend.batches import Visits, shuffle
+from descend.compared import find_compared
 from descend.engines.base import Rule, State
-from descend.engines.choose import make_engine, make_network_engine
-from descend.engines.curvature import Curvature, measure_curvature
-from descend.fitting import fit, num_threads
+from descend.engines.curvature import measure_curvature
 from descend.machine import one_blas_thread
-from descend.models.linear import initialise
-from descend.network_fitting import first_state, fit_network, resolve_network
 from descend.network_recipe import rule_rate
-from descend.objectives.losses import Loss
 from descend.planning import choose_rate
 from descend.settings import Settings
-from descend.target_objective import find_objective
 from descend.updates import find_optimizer
 from descend.watching import Observation
 
 if TYPE_CHECKING:
     from descend.features import Prepared
 
-MOST_EPOCHS = 1_000_000
 ORDERINGS = 4
 
 
 class TableTrainer:
-    """What both kinds of models share; ``settings`` name the optimizer, and are the caller's otherwise."""
+    """A linear model or a network; ``settings`` name the optimizer, and are the caller's otherwise."""
 
-    def __init__(self, prepared: Prepared, settings: Settings) -> None:
+    def __init__(self, prepared: Prepared, settings: Settings, model: str) -> None:
         self.prepared = replace(prepared, validation=None)
         self.settings = replace(settings, epochs=None, seconds=None, dense=True, early_stopping=False)
         self.num_rows = prepared.train.num_rows
         self.optimizer = find_optimizer(settings.optimizer)
-        self.threads = num_threads(settings.threads)
-        self.rates: dict[int, float] = {}
+        self.compared = find_compared(model)
+        self.engine, self.start = self.compared.start(self.prepared, self.settings)
+        self.state = State(self.start.copy())
+        self._find_rate = RATES[model](self)
+        self._rates: dict[int, float] = {}
         self._place = 0
         self._order_seconds = self._seconds_to_order()
         self._order = shuffle(Visits(self.num_rows), settings.seed, 0)
+        self._warm_up()
 
     def possible(self, batch_size: int) -> bool:
         return True
 
     def first_rate(self, batch_size: int) -> float:
         """A rate to begin with, the same each time it is asked for."""
-        if batch_size not in self.rates:
-            self.rates[batch_size] = self._find_rate(batch_size)
-        return self.rates[batch_size]
+        if batch_size not in self._rates:
+            self._rates[batch_size] = self._find_rate(batch_size)
+        return self._rates[batch_size]
 
     def time_steps(self, batch_size: int, count: int) -> float:
         """Seconds of ``count`` steps on shuffled rows, at a rate that moves nothing."""
@@ -71,7 +69,7 @@ class TableTrainer:
             self.engine.run(self.state, rule, rows, batch_size)
             return time.perf_counter() - started + len(rows) * self._order_seconds
 
-    def warm_up(self) -> None:
+    def _warm_up(self) -> None:
         """Compiles what steps of any size need: no clock counts that."""
         rule = Rule(self.optimizer, 1e-30, momentum=self.settings.momentum)
         self.engine.warm_up([(rule, 1), (rule, 2), (rule, 0)], self.state)
@@ -97,84 +95,40 @@ class TableTrainer:
         size: int | str = "full" if batch_size >= self.num_rows else batch_size
         return replace(self.settings, batch_size=size, learning_rate=rate, seed=seed)
 
-    # What differs between linear models and networks.
-
-    engine: Any
-    state: State
-    loss: Loss
-
-    def _find_rate(self, batch_size: int) -> float:
-        raise NotImplementedError
-
     def train(self, batch_size: int, rate: float, seed: int, look: Callable[[Look], bool]) -> None:
         """Trains from the start until ``look`` returns True, or nothing is gained any more."""
-        raise NotImplementedError
+        own = self._own(batch_size, rate, seed)
+        self.compared.run(self.prepared, own, callbacks=[follow(look)], keep_path=False)
 
 
-class LinearTrainer(TableTrainer):
-    """A linear model."""
-
-    def __init__(self, prepared: Prepared, settings: Settings) -> None:
-        super().__init__(prepared, settings)
-        data, target = prepared.train, prepared.target
-        self.loss, self.penalty = find_objective(data, target, settings)
-        self.engine = make_engine(data, self.loss, self.penalty, threads=self.threads)
-        self.state = State(initialise(target.num_outputs, data.num_columns, data.X.dtype))
-        self.curvature: Curvature = measure_curvature(data, self.loss, settings.seed, split=False)
-        whole = measure_curvature(
-            data, self.loss, settings.seed, True, (self.curvature.mean, self.curvature.direction)
-        )
-        self.curvature = replace(self.curvature, row=whole.row)
-        self.warm_up()
-
-    def _find_rate(self, batch_size: int) -> float:
-        own = replace(self.settings, learning_rate="auto")
-        return choose_rate(own, self.optimizer, batch_size, self.penalty, self.curvature).value
-
-    def train(self, batch_size: int, rate: float, seed: int, look: Callable[[Look], bool]) -> None:
-        fit(
-            self.prepared,
-            self._own(batch_size, rate, seed),
-            callbacks=[follow(look)],
-            give_up_after=MOST_EPOCHS,
-        )
+def rates_of_lines(trainer: TableTrainer) -> Callable[[int], float]:
+    """Rates by batch size for a linear model: from curvature, in closed form."""
+    data, settings = trainer.prepared.train, replace(trainer.settings, learning_rate="auto")
+    loss, penalty = trainer.engine.loss, trainer.engine.penalty
+    whole = measure_curvature(data, loss, settings.seed, split=False)
+    # The runs visit each row once; the heaviest is taken as if it had been split.
+    row = measure_curvature(data, loss, settings.seed, True, (whole.mean, whole.direction)).row
+    curvature = replace(whole, row=row)
+    return lambda batch_size: choose_rate(settings, trainer.optimizer, batch_size, penalty, curvature).value
 
 
-class NetworkTrainer(TableTrainer):
-    """A network."""
+def rates_of_networks(trainer: TableTrainer) -> Callable[[int], float]:
+    """Rates by batch size for a network: by a rule, or from a ladder."""
+    engine, data, settings = trainer.engine, trainer.prepared.train, trainer.settings
+    rule = Rule(trainer.optimizer, 1.0, momentum=settings.momentum)
 
-    def __init__(self, prepared: Prepared, settings: Settings) -> None:
-        super().__init__(prepared, settings)
-        plan = resolve_network(prepared.train, prepared.target, replace(settings, batch_size="auto"), 1)
-        self.loss, self.network = plan.loss, plan.network
-        self.engine = make_network_engine(
-            prepared.train,
-            plan.loss,
-            plan.penalty,
-            plan.network,
-            threads=self.threads,
-            weight_decay=settings.weight_decay,
-        )
-        self.first = first_state(plan, prepared, settings, None, False)
-        self.state = self._fresh()
-        self.warm_up()
-
-    def _fresh(self) -> State:
-        return State(self.first.parameters.copy())
-
-    def _find_rate(self, batch_size: int) -> float:
-        size = 0 if batch_size >= self.num_rows else batch_size
-        if self.optimizer.scale_free:
-            return rule_rate(self.optimizer, self.network, size).value
-        rule = Rule(self.optimizer, 1.0, momentum=self.settings.momentum)
+    def find(batch_size: int) -> float:
+        size = 0 if batch_size >= data.num_rows else batch_size
+        if trainer.optimizer.scale_free:
+            return rule_rate(trainer.optimizer, engine.network, size).value
+        state = State(trainer.start.copy())
         with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
-            ladder = climb(
-                self.engine, self._fresh(), rule, size, self.loss, self.prepared.train, self.settings.seed
-            )
-        return ladder.rate
+            return climb(engine, state, rule, size, engine.loss, data, settings.seed).rate
 
-    def train(self, batch_size: int, rate: float, seed: int, look: Callable[[Look], bool]) -> None:
-        fit_network(self.prepared, self._own(batch_size, rate, seed), callbacks=[follow(look)])
+    return find
+
+
+RATES = {"linear": rates_of_lines, "mlp": rates_of_networks}
 
 
 def follow(look: Callable[[Look], bool]) -> Callable[[Observation], bool]:

@@ -22,17 +22,15 @@ from typing import Any
 import numpy as np
 
 from descend.batch_size.controller import BELOW_EDGE
+from descend.batch_size.rungs import climb_rungs
 from descend.batches import Visits, shuffle
 from descend.engines.base import Rule, State
 from descend.objectives.losses import Loss
-from descend.types import Dataset, IntArray
+from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import OPTIMIZERS
 
 FEWEST_STEPS = 6
 ROWS_OF_RUNG = 128
-MOST_RUNGS = 30
-WORSE = 1.3
-"""A loss this many times the lowest so far is too high."""
 LOOK_ROWS = 512
 CURVATURE_ROWS = 64
 
@@ -79,38 +77,27 @@ def climb(
 
     A rung is too short to show what momentum makes of a rate: its own is (1 − β) times that of plain steps.
     """
-    rate = lowest_rate(data, loss)
     slower = 1.0 - rule.momentum if rule.optimizer.uses_momentum else 1.0
     rule = replace(rule, optimizer=OPTIMIZERS["sgd"], schedule=0)
     began = time.perf_counter()
-    before = lowest = engine.mean_loss(state.parameters, LOOK_ROWS)
-    best = good = state.parameters.copy()
-    best_rate, edge, failed = rate, inf, False
     rungs: list[Rung] = []
     parts = pieces(data.num_rows, batch_size, seed)
-    for _ in range(MOST_RUNGS):
+
+    def run(rate: float) -> float:
         for rows in next(parts):
             engine.run(state, replace(rule, rate=rate), rows, batch_size or data.num_rows)
-        now = engine.mean_loss(state.parameters, LOOK_ROWS)
+        now = float(engine.mean_loss(state.parameters, LOOK_ROWS))
         rungs.append(Rung(rate, now, time.perf_counter() - began, state.visits, state.steps))
-        if not isfinite(now) or now > WORSE * lowest:
-            state.parameters[:] = good
-            if failed:
-                edge = rate
-                break
-            failed = True
-            continue
-        failed = False
-        good = state.parameters.copy()
-        if now < lowest:
-            lowest, best, best_rate = now, good, rate
-        rate *= 2.0
-    state.parameters[:] = best
+        return now
+
+    def put_back(parameters: FloatArray) -> None:
+        state.parameters[:] = parameters
+
+    before = engine.mean_loss(state.parameters, LOOK_ROWS)
+    rate, edge = climb_rungs(run, state.parameters.copy, put_back, lowest_rate(data, loss), before)
     state.average[:] = 0.0  # the steps of rates that were too high are in it
     state.num_averaged = 0
-    nothing_learnt = lowest >= before or len(rungs) <= 2
-    rate = slower * min(best_rate, edge / (4.0 if nothing_learnt else 2.0))
-    return Ladder(rate, edge, tuple(rungs), max(rate, edge / BELOW_EDGE))
+    return Ladder(slower * rate, edge, tuple(rungs), max(slower * rate, edge / BELOW_EDGE))
 
 
 def lowest_rate(data: Dataset, loss: Loss) -> float:

@@ -160,12 +160,12 @@ def find_ceiling(
                 return Ceiling(rows, peaks, line, room)
         else:
             high = rows
-        # A little fewer first: mostly the line was nearly right. Then half way, in ratios.
-        rows = int(max(1.0, FEWER * high if number == 0 else sqrt(max(low, 1) * high)))
-    if time.monotonic() >= end and not isfinite(
-        high
-    ):  # not run: the line is believed, with something taken off
-        low = max(low, int(UNTRIED * rows))
+        if peak is not None and peak > allowed:  # it ran: the line through it knows better
+            rows = min(rows - 1, line.most_rows(allowed))
+        else:  # a little fewer first, for mostly the line was nearly right; then half way, in ratios
+            rows = int(max(1.0, FEWER * high if number == 0 else sqrt(max(low, 1) * high)))
+    if time.monotonic() >= end and not isfinite(high):
+        low = max(low, int(UNTRIED * rows))  # not run: the line is believed, with something taken off
     return Ceiling(low, peaks, line, room)
 
 

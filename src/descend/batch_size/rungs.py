@@ -1,4 +1,4 @@
-"""A ladder of rates for anything that trains: ever higher ones, until the loss says too high (``ladder.py``)."""
+"""Rungs of a ladder, for anything that trains: ever higher rates, until the loss says too high (``ladder.py``)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ def climb_rungs(
     rate: float,
     before: float,
     seconds: float = inf,
-) -> float:
-    """The rate of the lowest rung, but no higher than half of the first that is too high twice.
+) -> tuple[float, float]:
+    """The rate of the lowest rung, but no higher than half of the first that is too high twice; and that one.
 
     ``run(rate)`` takes some steps at a rate and returns the loss then, which was ``before`` at the start; ``keep``
-    and ``put_back`` copy what steps change and restore it. After ``seconds`` no further rung is tried.
+    and ``put_back`` copy what steps change and restore it: it is left where the lowest rung ended. After ``seconds``
+    no further rung is tried.
     """
     end = time.perf_counter() + seconds
     lowest, best_rate, edge, failed, rungs = before, rate, inf, False, 0
-    good = keep()
+    best = good = keep()
     for _ in range(MOST_RUNGS):
         if time.perf_counter() > end:
             break
@@ -42,7 +43,8 @@ def climb_rungs(
             continue
         failed, good = False, keep()
         if now < lowest:
-            lowest, best_rate = now, rate
+            lowest, best, best_rate = now, good, rate
         rate *= 2.0
+    put_back(best)
     nothing_learnt = lowest >= before or rungs <= 2
-    return min(best_rate, edge / (4.0 if nothing_learnt else 2.0))
+    return min(best_rate, edge / (4.0 if nothing_learnt else 2.0)), edge

@@ -250,7 +250,7 @@ class ModuleTrainer:
                     return inf
                 return self.loss_now()
 
-            rate = climb_rungs(
+            rate, _ = climb_rungs(
                 run, self._state, self.put_back, LOWEST_RATE, self.loss_now(), LADDER_SHARE * self.budget
             )
         self.put_back(self.start)
