@@ -1,6 +1,7 @@
 """``configure_batch_size`` on tables: what it promises is what a run then does."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -173,3 +174,21 @@ def test_every_fitted_estimator_says_what_it_settled(digits, tmp_path):
     assert asked.plan_.explain().startswith(
         "Batches of 7 rows: as asked. Learning rate 0.25 of sgd: as asked."
     )
+
+
+def test_compiling_is_not_taken_off_the_budget(digits, monkeypatch):
+    """Two seconds of compiling in a first run leave a budget of one second whole: the target is reached in it."""
+    from descend import configuring
+    from descend.engines import kernel_cache
+
+    compiled = [0.0]
+    monkeypatch.setattr(kernel_cache, "seconds_compiling", lambda: compiled[0])
+    fit = configuring.fit
+
+    def slowly(*args, **options):
+        time.sleep(2.0)
+        compiled[0] += 2.0
+        return fit(*args, **options)
+
+    monkeypatch.setattr(configuring, "fit", slowly)
+    assert descend.configure_batch_size(*digits, seconds=1.0).record["told"]

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.batch_size.explain import bound_by, duration, explain
+from descend.batch_size.branches import Branch
+from descend.batch_size.explain import bound_by, explain
 from descend.batch_size.noise import measure_noise
 from descend.batch_size.plan import FORMAT, VERSION, Plan
 from descend.batch_size.search import Findings, search, seconds_of
@@ -20,6 +21,7 @@ from descend.errors import InputError
 from descend.fitting import fit, num_threads
 from descend.machine import describe_machine, peak_bytes
 from descend.network_fitting import fit_network
+from descend.report.formatting import duration
 from descend.settings import Settings
 from descend.table_trainer import TableTrainer
 from descend.target_objective import loss_unit
@@ -60,7 +62,9 @@ def configure_prepared(
     Raises ``InputError`` naming a setting that does not go with it, or a target that no run can reach or that is
     reached before the first step.
     """
-    began = time.perf_counter()
+    from descend.engines.kernel_cache import seconds_compiling
+
+    began, compiling = time.perf_counter(), seconds_compiling()
     budget = BUDGET_SECONDS if budget is None else budget
     settings = with_optimizer(settings, model)
     settings = replace(settings, batch_size="auto", learning_rate="auto").checked()
@@ -70,29 +74,36 @@ def configure_prepared(
     first_loss = first_loss_of(trainer, prepared)
     target, share = _target(first_loss, best_loss, target_loss, pilot, budget, model)
     rows_each = ROWS_OF_MICROBATCH[model]
-    found = search(
-        trainer, target, max(0.0, budget - (time.perf_counter() - began)), settings.seed, on_change=progress
-    )
+    spent = time.perf_counter() - began - (seconds_compiling() - compiling)
+    found = search(trainer, target, max(0.0, budget - spent), settings.seed, on_change=progress)
+    uses_momentum = find_optimizer(settings.optimizer).uses_momentum
     return Plan(
         plan_record(
             found,
-            settings,
-            tuning_seconds=time.perf_counter() - began,
-            threads=num_threads(settings.threads),
-            beside=_beside(found, pilot, model),
-            more={
-                "data": describe_data(prepared, data_name),
-                "model": model,
-                "first_loss": first_loss,
-                "best_loss": best_loss,
-                "target_share": share,
+            settings.optimizer,
+            settings.momentum if uses_momentum else None,
+            num_threads(settings.threads),
+            time.perf_counter() - began,
+            {
+                "loss": settings.loss,
+                "penalty": settings.penalty or "none",
+                "alpha": settings.alpha,
+                "standardize": settings.standardize,
+                "hidden": list(settings.hidden) if model == "mlp" else None,
                 "command": command,
                 "budget_seconds": budget,
-                "noise": {
-                    "first": noise_at(trainer, trainer.start, rows_each, settings.seed),
-                    "last": noise_at(trainer, pilot.model.parameters, rows_each, settings.seed),
-                },
+                "seeds": [settings.seed],
             },
+            beside=_beside(found, pilot, model),
+            share=share,
+            noise={
+                "first": noise_at(trainer, trainer.start, rows_each, settings.seed),
+                "last": noise_at(trainer, pilot.model.parameters, rows_each, settings.seed),
+            },
+            data=describe_data(prepared, data_name),
+            model=model,
+            first_loss=first_loss,
+            best_loss=best_loss,
         )
     )
 
@@ -164,9 +175,18 @@ def _target(
                 "and penalty; give one above that, or leave it out"
             )
         return asked, None
+    return affordable_target(
+        first, best, lambda target: seconds_to(pilot, target), inf if model == "linear" else budget
+    )
+
+
+def affordable_target(
+    first: float, best: float, seconds_to: Callable[[float], float], budget: float
+) -> tuple[float, float]:
+    """The tightest target of which some runs fit into the budget, and the share of the gap that it leaves."""
     for share in SHARES:
         target = best + share * (first - best)
-        if model == "linear" or seconds_to(pilot, target) * RUNS_WITHIN <= budget:
+        if seconds_to(target) * RUNS_WITHIN <= budget:
             break
     return target, share
 
@@ -190,20 +210,23 @@ def _beside(found: Findings, pilot: Any, model: str) -> str:
 
 def plan_record(
     found: Findings,
-    settings: Settings,
-    tuning_seconds: float,
+    optimizer: str,
+    momentum: float | None,
     threads: int,
-    beside: str,
-    more: dict[str, Any],
+    tuning_seconds: float,
+    settings: dict[str, Any],
+    *,
+    beside: str = "",
+    share: float | None = None,
+    noise: dict[str, Any] | None = None,
     device: str = "cpu",
+    **more: Any,
 ) -> dict[str, Any]:
-    """The plan as JSON-able data."""
+    """The plan as JSON-able data; ``more`` is kept beside it."""
     best, law = found.best, found.steps
     size = found.prior if best is None else best.batch_size
-    rate = found.prior_rate if best is None else best.rate
-    times = seconds_of(found)
-    optimizer = find_optimizer(settings.optimizer)
-    explanation = explain(found, settings.optimizer, beside)
+    times, peak = seconds_of(found), peak_bytes()
+    explanation = explain(found, optimizer, beside, share)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -213,9 +236,9 @@ def plan_record(
         "batch_size": size,
         "microbatch": size,
         "accumulation": 1,
-        "learning_rate": rate,
-        "optimizer": settings.optimizer,
-        "momentum": settings.momentum if optimizer.uses_momentum else None,
+        "learning_rate": found.prior_rate if best is None else best.rate,
+        "optimizer": optimizer,
+        "momentum": momentum,
         "threads": threads,
         "device": device,
         "bound_by": bound_by(found),
@@ -223,9 +246,10 @@ def plan_record(
         "matters": found.matters,
         "told": best is not None,
         "target_loss": found.target,
+        "target_share": share,
         "predicted": {
             "step_seconds": found.times.at(size),
-            "peak_bytes": peak_bytes(),
+            "peak_bytes": peak,
             "seconds_to_target": None if times is None else times[0],
             "seconds_to_target_interval": None if times is None else [times[1], times[2]],
         },
@@ -238,39 +262,27 @@ def plan_record(
             "prior": found.prior,
             "steps_to_target": {str(b): branch.updates for b, branch in sorted(found.best_of_sizes.items())},
             "critical_batch_size": None if law is None else law.critical,
-            "critical_batch_size_interval": None
-            if law is None or law.interval is None
-            else list(law.interval),
+            "critical_batch_size_interval": list(law.interval) if law and law.interval else None,
             "seconds_to_target": {str(b): seconds for b, seconds in sorted(found.predicted().items())},
-            "noise": more.pop("noise"),
-            "memory_bytes": {str(b): peak_bytes() for b in found.times.sizes},
-            "branches": [
-                {
-                    "batch_size": b.batch_size,
-                    "learning_rate": b.rate,
-                    "num_seeds": b.num_seeds,
-                    "outcome": b.outcome,
-                    "seconds": b.seconds,
-                    "rows": b.rows,
-                    "updates": b.updates,
-                    "loss": b.loss if isfinite(b.loss) else None,
-                }
-                for b in [*found.branches, *found.repeats]
-            ],
+            "noise": noise or {"first": None, "last": None},
+            "memory_bytes": dict.fromkeys(map(str, found.times.sizes), peak),
+            "branches": [_branch(branch) for branch in [*found.branches, *found.repeats]],
         },
         "tuning_seconds": tuning_seconds,
-        "settings": {
-            "loss": settings.loss,
-            "penalty": settings.penalty or "none",
-            "alpha": settings.alpha,
-            "optimizer": settings.optimizer,
-            "learning_rate": "auto",
-            "standardize": settings.standardize,
-            "hidden": list(settings.hidden) if more["model"] == "mlp" else None,
-            "command": more.pop("command"),
-            "budget_seconds": more.pop("budget_seconds"),
-            "seeds": [settings.seed],
-        },
+        "settings": {"optimizer": optimizer, "learning_rate": "auto"} | settings,
         "machine": describe_machine(),
         **more,
+    }
+
+
+def _branch(branch: Branch) -> dict[str, Any]:
+    return {
+        "batch_size": branch.batch_size,
+        "learning_rate": branch.rate,
+        "num_seeds": branch.num_seeds,
+        "outcome": branch.outcome,
+        "seconds": branch.seconds,
+        "rows": branch.rows,
+        "updates": branch.updates,
+        "loss": branch.loss if isfinite(branch.loss) else None,
     }

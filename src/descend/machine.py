@@ -19,6 +19,7 @@ from typing import Any
 
 PACKAGES = ("descend", "numpy", "numba", "scipy", "pyarrow", "scikit-learn", "torch")
 _ROOT = Path("/")
+STATUS = Path("/proc/self/status")
 _UNLIMITED = 1 << 60
 """Version 1 writes "no limit" as a number near 2⁶³."""
 
@@ -51,12 +52,19 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def status_bytes(field: str) -> int:
+    """A figure of this process, such as ``VmRSS``; 0 where the system does not tell (others than Linux)."""
+    for line in _lines(STATUS):
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def peak_bytes() -> int:
     """The most physical memory this process has held so far."""
     # Linux keeps ru_maxrss across exec, so it may be the parent's peak; VmHWM is this program's own.
-    for line in _lines(Path("/proc/self/status")):
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
+    if peak := status_bytes("VmHWM"):
+        return peak
     if sys.platform == "win32":
         import psutil
 

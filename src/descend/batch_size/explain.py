@@ -7,6 +7,7 @@ from statistics import median
 
 from descend.batch_size.branches import Branch
 from descend.batch_size.search import Findings
+from descend.report.formatting import duration
 
 SHORT = 0.02
 """Seconds of a run that nobody feels, however it is tuned."""
@@ -32,18 +33,22 @@ def bound_by(found: Findings) -> str:
     return "throughput" if time_ratio >= SATURATED and steps_ratio < 1.0 / (2.0 * SATURATED) else "statistics"
 
 
-def explain(found: Findings, optimizer: str, beside: str = "") -> list[str]:
-    """Three sentences: what to do, why, and what would do as well; ``beside`` is said of other methods."""
+def explain(found: Findings, optimizer: str, beside: str = "", share: float | None = None) -> list[str]:
+    """Three sentences: what to do, why, and what would do as well; ``beside`` is said of other methods.
+
+    ``share`` of the gap is left at the target, where the caller gave none.
+    """
     best = found.best
     if best is None:
         return _not_told(found, optimizer)
     runs = [best, *(branch for branch in found.repeats if branch.reached)]
     seconds, steps = median(run.seconds for run in runs), median(run.updates for run in runs)
     several = f" (median of {len(runs)} runs)" if len(runs) > 1 else ""
+    left = "" if share is None else f" ({100 * share:g} % of the gap left)"
     what = (
-        f"Take batches of {count(best.batch_size)} {rows(best.batch_size)} at learning rate {best.rate:.3g} "
-        f"({optimizer}): the target, a loss of {found.target:.4g}, was reached in {duration(seconds)}"
-        f"{several}, after {count(steps)} steps."
+        f"Take batches of {rows(best.batch_size)} at learning rate {best.rate:.3g} "
+        f"({optimizer}): the target, a loss of {found.target:.4g}{left}, was reached in {duration(seconds)}"
+        f"{several}, after {round(steps):,} steps."
     )
     return [what, _why(found, best), _otherwise(found, best, beside)]
 
@@ -72,7 +77,7 @@ def _otherwise(found: Findings, best: Branch, beside: str) -> str:
     assert pair is not None
     low, high = pair
     if best.seconds < SHORT:
-        near = "Nothing is felt of tuning what takes milliseconds"
+        near = "In milliseconds nobody feels the difference that another size makes"
     elif not found.matters:
         near = (
             "The batch size hardly matters here: four times more or fewer rows take at most a quarter longer"
@@ -80,7 +85,7 @@ def _otherwise(found: Findings, best: Branch, beside: str) -> str:
     elif low == high:
         near = "No other size on the grid of doublings is predicted to come within 10 %"
     else:
-        near = f"Sizes from {count(low)} to {count(high)} are predicted to come within 10 %"
+        near = f"Sizes from {low:,} to {high:,} are predicted to come within 10 %"
     return f"{near}; {_of_rates(found, best)}{'; ' + beside if beside else ''}."
 
 
@@ -118,34 +123,16 @@ def _not_told(found: Findings, optimizer: str) -> list[str]:
     )
     return [
         f"It cannot be told in this budget: no run reached the target, a loss of {found.target:.4g} ({reached}).",
-        f"Batches of {count(found.prior)} {rows(found.prior)} at learning rate {found.prior_rate:.3g} ({optimizer}) "
+        f"Batches of {rows(found.prior)} at learning rate {found.prior_rate:.3g} ({optimizer}) "
         "are what this machine's step times alone suggest.",
         "Give it more time, or a target that is easier to reach.",
     ]
 
 
-def count(number: float) -> str:
-    """A whole number with thousands told apart.
-
-    >>> count(12345)
-    '12,345'
-    """
-    return f"{round(number):,}"
-
-
 def rows(number: int) -> str:
-    """The word, one or several."""
-    return "row" if number == 1 else "rows"
+    """So many rows, in words.
 
-
-def duration(seconds: float) -> str:
-    """Seconds in a unit that fits.
-
-    >>> duration(0.00123), duration(2.5), duration(300)
-    ('1.23 ms', '2.5 s', '5 min')
+    >>> rows(1), rows(12345)
+    ('1 row', '12,345 rows')
     """
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.3g} µs"
-    if seconds < 1.0:
-        return f"{seconds * 1e3:.3g} ms"
-    return f"{seconds:.3g} s" if seconds < 120.0 else f"{seconds / 60.0:.3g} min"
+    return f"{number:,} row{'' if number == 1 else 's'}"

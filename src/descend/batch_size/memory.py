@@ -26,7 +26,7 @@ from math import inf, isfinite, sqrt
 from pathlib import Path
 from typing import Any
 
-from descend.machine import group_room
+from descend.machine import STATUS, group_room, status_bytes
 
 SAFE_SHARE = 0.85
 PROBE_SIZES = (1, 4, 16, 32, 64)
@@ -38,7 +38,6 @@ UNTRIED = 0.8
 FAR = 4
 """Where four times the rows that there are would fit by the line, all of them are not tried."""
 MOST_TRIES = 8
-STATUS = Path("/proc/self/status")
 WORDS = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate memory", "bad_alloc")
 """What allocators say that raise no error of their own kind."""
 
@@ -94,7 +93,7 @@ def find_room(limit: int | None = None) -> Room:
     if group is not None:
         rooms.append(Room(group, "the limit of the process's group"))
     if limit is not None:
-        rooms.append(Room(max(0, limit - status("VmRSS")), "the limit that was given"))
+        rooms.append(Room(max(0, limit - status_bytes("VmRSS")), "the limit that was given"))
     return min(rooms, key=lambda room: room.bytes)
 
 
@@ -110,8 +109,8 @@ def _shell_limits() -> list[Room]:
         (resource.RLIMIT_DATA, "VmData", "ulimit -d"),
     ):
         most = resource.getrlimit(kind)[0]
-        if most != resource.RLIM_INFINITY and status(field):
-            rooms.append(Room(max(0, most - status(field)), name))
+        if most != resource.RLIM_INFINITY and status_bytes(field):
+            rooms.append(Room(max(0, most - status_bytes(field)), name))
     return rooms
 
 
@@ -226,10 +225,10 @@ def _in_child(step: Callable[[int], object], batch_size: int, room: int, writing
         _give_back()
         _limit_addresses(room)
         Path("/proc/self/clear_refs").write_text("5")
-        before = status("VmRSS")
+        before = status_bytes("VmRSS")
         for _ in range(2):
             step(batch_size)
-        answer = ("peak", max(0, status("VmHWM") - before))
+        answer = ("peak", max(0, status_bytes("VmHWM") - before))
     except BaseException as error:
         answer = ("memory", None) if is_about_memory(error) else ("error", error)
     with suppress(BaseException):
@@ -251,7 +250,7 @@ def _limit_addresses(room: int) -> None:
     """Lets this process ask for ``room`` bytes more, and refuses it the rest."""
     import resource
 
-    most = status("VmSize") + room
+    most = status_bytes("VmSize") + room
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY or most < soft:
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
@@ -282,12 +281,3 @@ def is_about_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, (RuntimeError, OSError)) and any(words in text for words in WORDS)
-
-
-def status(field: str) -> int:
-    """A figure of this process in bytes; 0 where the system does not tell."""
-    with suppress(OSError):
-        for line in STATUS.read_text().splitlines():
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1]) * 1024
-    return 0

@@ -39,8 +39,6 @@ AS_FAST = 1.05
 MATTERS = 1.25
 OTHERWISE = 4
 """The batch size matters where four times more or fewer rows take a quarter longer."""
-
-
 TELL_SECONDS = 0.1
 """Between two calls from inside a run."""
 
@@ -206,9 +204,8 @@ def search(
     if first is None:
         found.seconds = time.perf_counter() - began
         return found
-    if (
-        SEEDS_WITHIN * first.seconds < budget
-    ):  # so short that a run is mostly luck: each is the median of three
+    if SEEDS_WITHIN * first.seconds < budget:
+        # So short that a run is mostly luck: each is the median of three.
         race.seeds = (seed, seed + 1, seed + 2)
         found.branches.clear()
         if race.climb(first.batch_size, first.rate, FIRST_SHARE) is None:
@@ -289,14 +286,14 @@ def _repeat(race: Race, found: Findings) -> None:
     These runs go on behind the target. Where one misses it, or is lost again there, that rate was luck: half of it is
     tried, and the next best is taken.
     """
-    seeds = race.seeds[-1]
+    last = race.seeds[-1]
     while (best := found.best) is not None:
         found.repeats.clear()
         for number in range(1, REPEATS + 1):
             if 2 * best.seconds > race.seconds_left:
                 return
             branch = race.try_seeds(
-                best.batch_size, best.rate, MISSED * best.score, race.deadline, (seeds + number,), hold=True
+                best.batch_size, best.rate, MISSED * best.score, race.deadline, (last + number,), hold=True
             )
             if branch.outcome == "time":
                 return

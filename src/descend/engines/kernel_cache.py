@@ -23,6 +23,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -44,12 +45,18 @@ COMPILE_SECONDS = 10
 _DIGEST_BYTES = 32
 _told: set[str] = set()
 _silent = False
+_compiling = 0.0
 
 
 def quiet(silent: bool = True) -> None:
     """Keep this module's notices off stderr."""
     global _silent
     _silent = silent
+
+
+def seconds_compiling() -> float:
+    """Seconds that this process has spent on compiling kernels: no budget of a caller's is meant for that."""
+    return _compiling
 
 
 def _tell(topic: str, message: str) -> None:
@@ -157,10 +164,13 @@ class KernelCache:
                     os.utime(place)  # pruning keeps what was used last
                 return compiled
         _tell("compiling", f"compiling its kernels, once (about {COMPILE_SECONDS} s)")
+        self._began = time.perf_counter()
         return None
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
         """Keep what Numba compiled in the first place that can be written."""
+        global _compiling
+        _compiling += time.perf_counter() - self._began
         if not self._enabled:
             return
         if compiled.library.has_dynamic_globals:

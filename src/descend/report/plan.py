@@ -85,8 +85,8 @@ def _captions(run: Run) -> dict[str, str]:
     wall = " The dashed upright line is the most rows that memory holds at once." if has_wall else ""
     return {
         "seconds-to-target": "Filled: measured by training until the target; open: predicted from a step's time and "
-        "the number of steps. The diamond is the answer, with the range over seeds. Shaded: the sizes within 10 % "
-        f"of it, next to each other on the grid.{wall}",
+        "the number of steps. The diamond is the answer, with the range over seeds. Shaded: from the smallest "
+        f"to the largest size within 10 % of it.{wall}",
         "step-seconds": "Points are medians, bars the range of the rounds; the dotted line is the answer."
         + _affine_words(run)
         + _cliff_words(run),

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from descend.batch_size.explain import count
+from descend.batch_size.explain import rows
 from descend.batch_size.memory import (
     Ceiling,
     Measure,
@@ -19,20 +19,18 @@ from descend.batch_size.memory import (
     find_room,
     in_children,
     is_about_memory,
-    status,
 )
 from descend.batch_size.plan import Plan
 from descend.batch_size.search import Findings, search
 from descend.batch_size.trainer import Look
-from descend.configuring import BUDGET_SECONDS, PILOT_SHARE, SHARES, plan_record
+from descend.configuring import BUDGET_SECONDS, PILOT_SHARE, affordable_target, plan_record
 from descend.errors import InputError
-from descend.settings import Settings
+from descend.machine import status_bytes
 from descend.torch.checks import check_numbers
 from descend.torch.module_trainer import ModuleTrainer
 
 MEMORY_SHARE, LEAST_FOR_MEMORY = 0.15, 5.0
 """Of the budget, and seconds at the least: a size that kills the run costs all of it."""
-RUNS_WITHIN = 12.0
 
 
 def configure_batch_size(
@@ -115,23 +113,19 @@ def configure_batch_size(
         torch.set_num_threads(threads_before)
     record = plan_record(
         found,
-        Settings(optimizer="adam", seed=seed),
-        tuning_seconds=time.perf_counter() - began,
-        threads=threads,
-        beside="",
-        more={
-            "data": describe_rows(trainer),
-            "model": type(module).__name__,
-            "first_loss": first_loss,
-            "best_loss": best_loss,
-            "target_share": share,
-            "command": None,
-            "budget_seconds": budget,
-            "noise": {"first": None, "last": None},
-        },
+        trainer.optimizer_name,
+        trainer.options.get("momentum"),
+        threads,
+        time.perf_counter() - began,
+        {"command": None, "budget_seconds": budget, "seeds": [seed]},
+        share=share,
         device=str(trainer.device),
+        data=describe_rows(trainer),
+        model=type(module).__name__,
+        first_loss=first_loss,
+        best_loss=best_loss,
     )
-    return Plan(with_module(record, trainer, limits))
+    return Plan(with_memory(record, trainer, limits))
 
 
 def measure_memory(trainer: ModuleTrainer, limit: int | None, seconds: float) -> Ceiling:
@@ -211,11 +205,9 @@ def _target(
             f"a first run of {PILOT_SHARE * budget:.3g} s gained nothing: the loss was {first_loss:.6g} before it; "
             "give more seconds, or a target_loss"
         )
-    for share in SHARES:
-        target = best + share * (first_loss - best)
-        there = next(now.seconds for now in seen if now.loss <= target)
-        if there * RUNS_WITHIN <= budget:
-            break
+    target, share = affordable_target(
+        first_loss, best, lambda target: next(now.seconds for now in seen if now.loss <= target), budget
+    )
     return target, best, share
 
 
@@ -229,16 +221,12 @@ def describe_rows(trainer: ModuleTrainer) -> dict[str, Any]:
     }
 
 
-def with_module(record: dict[str, Any], trainer: ModuleTrainer, limits: Ceiling) -> dict[str, Any]:
-    """The plan with the module's optimizer, its microbatches and its memory."""
+def with_memory(record: dict[str, Any], trainer: ModuleTrainer, limits: Ceiling) -> dict[str, Any]:
+    """The plan with microbatches, and what was measured of memory."""
     size = record["batch_size"]
     part = trainer.microbatch if trainer.microbatch is not None and size > trainer.microbatch else size
     record["microbatch"], record["accumulation"] = part, ceil(size / part)
-    record["optimizer"] = record["settings"]["optimizer"] = trainer.optimizer_name
-    record["momentum"] = trainer.options.get("momentum")
-    for name in ("loss", "penalty", "alpha", "standardize"):
-        record["settings"].pop(name, None)
-    held = status("VmRSS") if trainer.device.type == "cpu" else 0
+    held = status_bytes("VmRSS") if trainer.device.type == "cpu" else 0
     if limits.line is not None:
         at = {
             int(b): limits.line.at(min(int(b), limits.rows or int(b)))
@@ -251,19 +239,16 @@ def with_module(record: dict[str, Any], trainer: ModuleTrainer, limits: Ceiling)
         record["evidence"]["ceiling"] = limits.rows
         record["evidence"]["room_bytes"] = held + limits.room.bytes
         record["evidence"]["room_bound"] = limits.room.bound
-    told = record["explanation"]
-    told[:] = [sentence.replace("(adam)", f"({trainer.optimizer_name})") for sentence in told]
     if limits.rows is not None and limits.rows < trainer.num_rows:
-        told.append(_of_memory(size, part, limits, trainer.coupled))
-    record["verdict"] = told[0]
+        record["explanation"].append(_of_memory(size, part, limits, trainer.coupled))
     return record
 
 
 def _of_memory(size: int, part: int, limits: Ceiling, coupled: str | None) -> str:
-    room = f"{count(limits.rows or 0)} rows fit into memory ({limits.room.bound})"
+    room = f"{rows(limits.rows or 0)} fit into memory ({limits.room.bound})"
     if coupled is not None:
         return f"{room}, and larger batches are left out: {coupled}."
     if part == size:
         return f"{room}; larger batches would go in microbatches, whose gradients add up exactly."
-    parts = f"{ceil(size / part)} microbatches of {count(part)}"
+    parts = f"{ceil(size / part)} microbatches of {part:,}"
     return f"{room}, so a batch goes in {parts}, whose gradients add up exactly."

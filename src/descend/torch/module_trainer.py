@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice, repeat
 from math import inf, isfinite, sqrt
 from statistics import median
 from typing import Any
@@ -18,21 +18,19 @@ from descend.batch_size.rungs import climb_rungs
 from descend.batch_size.trainer import Look
 from descend.errors import InputError, TrainingError
 from descend.torch.batches import Batches
-from descend.torch.checks import check_module, float_type, split
+from descend.torch.checks import HELD_OUT, check_module, float_type, split
 from descend.torch.coupling import refuse_coupled
 from descend.torch.criterion import as_criterion
 from descend.torch.devices import choose_device, spread
 from descend.torch.evaluating import evaluate
 from descend.torch.examine import Examiner
-from descend.torch.fitting import at_once, elsewhere, fit, with_gradients
+from descend.torch.fitting import FOR_EVER, at_once, elsewhere, fit, with_gradients
 from descend.torch.modes import random_numbers, training_mode
 from descend.torch.optimizers import make_optimizer
 from descend.torch.rows import as_rows, mapped, named
 from descend.torch.steps import Pieces, Place, make_step
 from descend.watching import Observation
 
-FOR_EVER = 10**9
-HELD_OUT = 0.1
 MOST_LOOKED_AT = 2000
 RULE_OPTIMIZERS = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Lion")
 """Their steps do not follow the gradient's length: a rule is as good a start as a ladder."""
@@ -98,9 +96,8 @@ class ModuleTrainer:
         """Why rows of a batch cannot go in parts, or None: they can."""
         self.rates: dict[int, float] = {}
         self._steppers: dict[int, Stepper] = {}
-        make_optimizer(
-            self.module, optimizer, self._rate(RULE_RATE), self.options, groups
-        )  # refused before any step
+        # What is wrong with it is said before any step.
+        make_optimizer(self.module, optimizer, self.own_rate or RULE_RATE, self.options, groups)
 
     @property
     def optimizer_name(self) -> str:
@@ -225,9 +222,6 @@ class ModuleTrainer:
     def _state(self) -> dict[str, Any]:
         return {name: value.clone() for name, value in self.module.state_dict().items()}
 
-    def _rate(self, rate: float) -> float:
-        return rate if self.own_rate is None else float(self.own_rate)
-
     def _parts(self, batch_size: int) -> int | None:
         return self.microbatch if self.microbatch is not None and batch_size > self.microbatch else None
 
@@ -265,7 +259,7 @@ class Stepper:
             trainer.module, trainer.optimizer, 1.0, trainer.options, trainer.groups
         )
         self.set_rate(rate)
-        self.batches = Batches(
+        batches = Batches(
             trainer.rows,
             None,
             batch_size,
@@ -286,7 +280,7 @@ class Stepper:
             )
         )
         self.on_cuda = trainer.device.type == "cuda"
-        self.waiting: Iterator[Any] = iter(())
+        self.waiting = chain.from_iterable(repeat(batches))  # epoch after epoch
 
     def set_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
@@ -298,16 +292,8 @@ class Stepper:
             self.set_rate(rate)
         self._wait()
         started = time.perf_counter()
-        done = 0
-        while done < count:
-            before = done
-            for batch in islice(self.waiting, count - done):
-                self.step(batch)
-                done += 1
-            if done < count:
-                if done == before and before:
-                    raise InputError("the data hand out no batches")
-                self.waiting = iter(self.batches)
+        for batch in islice(self.waiting, count):
+            self.step(batch)
         self._wait()
         return time.perf_counter() - started
 
