@@ -100,8 +100,9 @@ def _train(
     talk: Talk, prepared: Prepared, settings: Settings, interrupts: Interrupts, model: str
 ) -> Run | NetworkRun:
     """Trains with a line of progress; the first Ctrl-C ends it at the next look and keeps what was learnt."""
-    from descend.cli.progress import StatusLine, training_text
+    from descend.cli.progress import StatusLine
     from descend.errors import InputError
+    from descend.report.formatting import training_text
 
     line = StatusLine(talk)
     if talk.is_live:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from descend.cli.progress import PLAIN_SECONDS
+from descend.cli.redrawing import Redrawn
 from descend.cli.talk import Talk
 from descend.report import formatting
 
@@ -119,34 +120,20 @@ class LiveDisplay(Display):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._live: Any = None
+        self._drawn = Redrawn()
         self._doing = "comparing"
 
     def measuring(self) -> None:
         self._doing = "measuring where runs ended"
-        if self._live is not None:
-            self._live.update(self.table(), refresh=True)
+        if self._drawn.is_shown:
+            self._drawn.show(self.table())
 
     def draw(self, lane: Lane) -> float:
-        if self._live is None:
-            from rich.console import Console
-            from rich.live import Live
-
-            self._live = Live(
-                console=Console(stderr=True, highlight=False, emoji=False),
-                auto_refresh=False,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start()
-        self._live.update(self.table(), refresh=True)
+        self._drawn.show(self.table())
         return REDRAW_SECONDS
 
     def close(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self._drawn.close()
 
     def table(self) -> RenderableType:
         """The state as a table."""

@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from descend.cli.progress import PLAIN_SECONDS
+from descend.cli.redrawing import Redrawn
 from descend.cli.talk import Talk
 from descend.report import formatting
 from descend.report.plan_evidence import OUTCOMES
@@ -118,28 +119,14 @@ class LivePlanDisplay(PlanDisplay):
 
     def __init__(self, name: str, budget: float) -> None:
         super().__init__(name, budget)
-        self._live: Any = None
+        self._drawn = Redrawn()
 
     def draw(self) -> float:
-        if self._live is None:
-            from rich.console import Console
-            from rich.live import Live
-
-            self._live = Live(
-                console=Console(stderr=True, highlight=False, emoji=False),
-                auto_refresh=False,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start()
-        self._live.update(self.table(self._live.console.height), refresh=True)
+        self._drawn.show(self.table(self._drawn.height))
         return REDRAW_SECONDS
 
     def close(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self._drawn.close()
 
     def table(self, height: int = 24) -> RenderableType:
         """The state as a table of at most ``height`` lines."""

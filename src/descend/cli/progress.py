@@ -10,7 +10,7 @@ from descend.cli.talk import Talk, terminal_width
 from descend.report import formatting
 
 if TYPE_CHECKING:
-    from descend.watching import Observation
+    pass
 
 REDRAW_SECONDS = 0.1
 PLAIN_SECONDS = 3.0
@@ -59,27 +59,3 @@ class ReadingLine:
     def __call__(self, done: int) -> None:
         if time.monotonic() - self._started > 0.3:
             self.line.show(f"reading {self.name}: {formatting.count(done)} rows (each is read twice)")
-
-
-def training_text(seen: Observation) -> str:
-    """Where training stands.
-
-    >>> from descend.watching import Observation
-    >>> training_text(Observation(1.0, 2.5, 250, 250, 0.5, None, 250.0, 125.0))
-    'epoch 2.5 · loss 0.5000 · 250 rows/s · at most 2 min 5 s left'
-    """
-    parts = [f"epoch {formatting.short_count(seen.epoch)}", f"loss {formatting.loss(_finite(seen.loss))}"]
-    if seen.validation_loss is not None:
-        parts.append(f"validation {formatting.loss(_finite(seen.validation_loss))}")
-    parts.append(f"{formatting.short_count(seen.rows_per_second)} rows/s")
-    if seen.seconds_left is not None:
-        parts.append(f"at most {formatting.duration(_whole(seen.seconds_left))} left")
-    return " · ".join(parts)
-
-
-def _whole(seconds: float) -> float:
-    return round(seconds) if seconds >= 1 else seconds
-
-
-def _finite(value: float) -> float | None:
-    return value if abs(value) < float("inf") else None

@@ -145,3 +145,27 @@ def prose(text: object, width: int = 600) -> str:
     'two lines'
     """
     return shorten(" ".join(str(text)[: 4 * width].split()), width)
+
+
+def training_text(seen: Any) -> str:
+    """Where training stands, of an ``Observation``.
+
+    >>> from descend.watching import Observation
+    >>> training_text(Observation(1.0, 2.5, 250, 250, 0.5, None, 250.0, 125.0))
+    'epoch 2.5 · loss 0.5000 · 250 rows/s · at most 2 min 5 s left'
+    """
+    parts = [f"epoch {short_count(seen.epoch)}", f"loss {loss(_finite(seen.loss))}"]
+    if seen.validation_loss is not None:
+        parts.append(f"validation {loss(_finite(seen.validation_loss))}")
+    parts.append(f"{short_count(seen.rows_per_second)} rows/s")
+    if seen.seconds_left is not None:
+        parts.append(f"at most {duration(_whole(seen.seconds_left))} left")
+    return " · ".join(parts)
+
+
+def _whole(seconds: float) -> float:
+    return round(seconds) if seconds >= 1 else seconds
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None

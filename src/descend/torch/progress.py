@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from descend.report.formatting import training_text
 from descend.watching import Observation
 
 REDRAW_SECONDS = 0.1
@@ -23,22 +24,8 @@ class Progress:
         if now < self._next and seen.validation_loss is None:
             return
         self._next = now + (REDRAW_SECONDS if self.live else PLAIN_SECONDS)
-        sys.stderr.write(f"\r\x1b[K{text(seen)}" if self.live else f"{text(seen)}\n")
+        text = training_text(seen)
+        sys.stderr.write(f"\r\x1b[K{text}" if self.live else f"{text}\n")
         if self.live and seen.seconds_left == 0.0:
             sys.stderr.write("\n")
         sys.stderr.flush()
-
-
-def text(seen: Observation) -> str:
-    """One line.
-
-    >>> text(Observation(1.0, 2.5, 250, 250, 0.5, None, 250.0, 125.0))
-    'epoch 2.50 · loss 0.5 · 250 rows/s · at most 125 s left'
-    """
-    parts = [f"epoch {seen.epoch:.2f}", f"loss {seen.loss:.5g}"]
-    if seen.validation_loss is not None:
-        parts.append(f"validation {seen.validation_loss:.5g}")
-    parts.append(f"{seen.rows_per_second:,.0f} rows/s")
-    if seen.seconds_left is not None:
-        parts.append(f"at most {seen.seconds_left:,.0f} s left")
-    return " · ".join(parts)

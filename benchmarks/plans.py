@@ -1,0 +1,101 @@
+"""Whether plans hold: ``python -m benchmarks.plans --data FOLDER``.
+
+On each table a plan is made five times over, and the first one's size and rate are then run by ``compare`` with five
+seeds. Printed are the sizes that were answered, and what the runs took over what was predicted: time to the target,
+a step, the peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import descend
+from descend.machine import describe_machine
+
+TABLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "digits": ("sklearn:digits", {}),
+    "breast_cancer": ("sklearn:breast_cancer", {}),
+    "adult": ("adult.parquet", {"target": "income"}),
+    "california_housing": ("california_housing.parquet", {"target": "median_house_value"}),
+    "electricity": ("electricity.parquet", {"target": "target"}),
+    "letter": ("letter.parquet", {"target": "lettr"}),
+    "diamonds": ("diamonds.parquet", {"target": "price"}),
+    "digits, network": ("sklearn:digits", {"model": "mlp", "hidden_layer_sizes": 32}),
+    "letter, network": ("letter.parquet", {"target": "lettr", "model": "mlp", "hidden_layer_sizes": 64}),
+}
+REPEATS, SEEDS, SECONDS = 5, 5, 20.0
+
+
+def check(source: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Five plans of one table, and runs by the first of them."""
+    plans = [descend.configure_batch_size(source, **options, seconds=SECONDS) for _ in range(REPEATS)]
+    plan = plans[0]
+    comparison = descend.compare(
+        source,
+        **options | {"optimizer": plan.optimizer},
+        batch_sizes=(plan.batch_size,),
+        learning_rate=plan.learning_rate,
+        target_loss=plan.record["target_loss"],
+        seeds=SEEDS,
+        seconds=SECONDS,
+        validation_fraction=0.0,
+    )
+    run = comparison.runs[0]
+    last = {name: values[-1] for name, values in run["histories"][0]["columns"].items()}
+    taken, predicted = run["seconds_to_target"], plan.predicted
+    return {
+        "sizes": [p.batch_size for p in plans],
+        "equivalent": [p.equivalent for p in plans],
+        "tuning_seconds": [p.tuning_seconds for p in plans],
+        "target_share": plan.record["target_share"],
+        "reached": run["target_reached"],
+        "seconds": predicted["seconds_to_target"],
+        "seconds_ratio": taken and taken["median"] / (predicted["seconds_to_target"] or float("nan")),
+        "step_ratio": last["seconds"] / last["updates"] / (predicted["step_seconds"] or float("nan")),
+        "peak_ratio": run["peak_bytes"] / (predicted["peak_bytes"] or float("nan")),
+    }
+
+
+def line(name: str, found: dict[str, Any]) -> str:
+    """A row of the table."""
+    sizes = " ".join(str(size) for size in found["sizes"])
+    ratio = "–" if not found["seconds_ratio"] else f"{found['seconds_ratio']:.2f}"
+    seconds = "–" if found["seconds"] is None else f"{1e3 * found['seconds']:.3g}"
+    return (
+        f"| {name} | {sizes} | {seconds} | {ratio} | {found['step_ratio']:.2f} | {found['peak_ratio']:.2f} "
+        f"| {found['reached']} of {SEEDS} | {max(found['tuning_seconds']):.2g} |"
+    )
+
+
+def main() -> None:
+    """Prints the table, and writes it where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="a folder of open data; without it scikit-learn's sets alone")
+    parser.add_argument("--only", nargs="+", default=[], help="tables whose name holds one of these words")
+    parser.add_argument("--output", help="a JSON file for what was found")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print("| table | five answers | predicted, ms | taken over it | a step | peak | reached | tuning, s |")
+    print("|---|---|---:|---:|---:|---:|---|---:|")
+    found = {}
+    for name, (source, options) in TABLES.items():
+        if given.only and not any(word in name for word in given.only):
+            continue
+        if not source.startswith("sklearn:"):
+            if given.data is None:
+                continue
+            source = str(Path(given.data) / source)
+        found[name] = check(source, options)
+        print(line(name, found[name]), flush=True)
+    machine = describe_machine()
+    print(f"\n{machine['cpu']}, {machine['cores']} cores, load {machine['load']}")
+    if given.output:
+        Path(given.output).write_text(json.dumps({"machine": machine, "tables": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
