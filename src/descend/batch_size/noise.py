@@ -2,8 +2,7 @@
 
 With G the gradient of all rows and Σ the covariance of single rows' gradients, B_simple = tr Σ / |G|² is the size at
 which a batch's gradient is half signal, half noise (McCandlish et al. 2018, https://arxiv.org/abs/1812.06162). It is
-a hint, and not the critical batch size: it moves by orders of magnitude during a run, and was off 2 to 20 times where
-both were measured.
+a hint, and not the critical batch size: it moves by orders of magnitude during a run.
 
 Both are estimated from gradients of disjoint microbatches without bias: |G|² from products of different ones, tr Σ
 from their spread. One batch alone tells nothing of |G|²: its own noise is in it, so that tr Σ / |g|² stays near that
