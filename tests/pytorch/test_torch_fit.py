@@ -435,7 +435,7 @@ def test_verbose_says_where_a_run_stands(capsys: pytest.CaptureFixture[str]) -> 
     dt.fit(small(), nn.CrossEntropyLoss(), rows(), epochs=2, validation_fraction=0.2, verbose=1)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "epoch 2.00" in err
+    assert "epoch 2 · loss" in err
     assert "validation" in err
 
 
