@@ -66,6 +66,23 @@ class Source(Protocol):
         ...
 
 
+class Chunks(Protocol):
+    """Parts of a source's rows, each read by itself: in order they are the rows of ``blocks()``.
+
+    Iterating reads them one after another. A chunk comes as blocks, because one of a Parquet file may hold a million
+    rows.
+    """
+
+    in_any_order: bool
+    """Whether a chunk is read without what lies before it. Where not, going back begins again at the first."""
+
+    def __iter__(self) -> Iterator[Iterator[Block]]: ...
+
+    def read(self, chunk: int) -> Iterator[Block]:
+        """The rows of chunk number ``chunk``, from 0."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Encoded rows in memory: features → batches.
