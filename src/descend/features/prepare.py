@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from descend.coded_rows import SMALL, CodedRows
 from descend.errors import ColumnError, InputError, SourceError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
+from descend.features.clustering import Clustering
 from descend.features.features import Features
 from descend.features.sparse import SparseFiller
 from descend.features.split import Chosen, Rows, Split, split_rows
@@ -139,6 +140,7 @@ class Learned:
     columns: Statistics
     target: TargetStatistics
     held_out: Statistics | None = None
+    clustering: Clustering | None = None
 
     @property
     def lengths(self) -> NDArray[Any] | None:
@@ -193,7 +195,7 @@ def _first_pass(
     name = source.target_name or "y"
     columns, held_columns = Statistics(source.column_names), Statistics(source.column_names)
     goal, held_goal = TargetStatistics(name, task), TargetStatistics(name, task)
-    split = Split(share)
+    split, clustering = Split(share), Clustering()
     heaviest = 0.0
     blocks = getattr(source, "draft_blocks", source.blocks)()
     for rows in split_rows(blocks, share, seed):
@@ -206,6 +208,7 @@ def _first_pass(
             heaviest = max(heaviest, float(weights.max()))
         goal.place_rows(rows.train, rows.first_row)
         goal.update(target, weights)
+        clustering.add(goal)
         if share:
             block, weights, target = rows.part(rows.validation)
             held_columns.place_rows(rows.validation, rows.first_row)
@@ -223,7 +226,7 @@ def _first_pass(
         )
     goal.merge(held_goal, weight=0.0)
     columns.merge_mistakes(held_columns)
-    return Learned(columns, goal, held_columns), split
+    return Learned(columns, goal, held_columns, clustering), split
 
 
 def _check_rows(source: Source, split: Split) -> None:
