@@ -146,12 +146,12 @@ class CodedEngine(LinearEngine):
                 )
         state.visits += len(rows)
 
-    def _read(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray, int, int]:
+    def _read(self, rows: slice) -> Iterator[tuple[FloatArray, FloatArray, FloatArray, int, int]]:
         count = rows.stop - rows.start
         room = self._room(count)
         decode(self.data.X, NO_ORDER, rows.start, rows.stop, room)  # type: ignore[arg-type]
         weights = self.weights[rows] if self.weights.size else self.weights
-        return room, self.data.y[rows], weights, 0, count
+        yield room, self.data.y[rows], weights, 0, count
 
     def _room(self, num_rows: int) -> FloatArray:
         """The calling thread's own place for decoded rows."""
