@@ -25,6 +25,7 @@ ORDER: list[set[str]] = [
     {"sources"},
     {"features"},
     {"batches"},
+    {"store"},
     {"objectives"},
     {"updates"},
     {"models"},
