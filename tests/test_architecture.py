@@ -19,7 +19,7 @@ PACKAGE = Path(descend.__path__[0])
 ORDER: list[set[str]] = [
     {"errors"},
     {"coded_rows"},
-    {"types", "files", "machine", "claims"},
+    {"types", "files", "locks", "machine", "claims"},
     {"model_file", "history", "metrics", "valley_claims"},
     {"report"},
     {"sources"},
