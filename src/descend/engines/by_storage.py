@@ -49,7 +49,7 @@ def gram_product(X: Any, weights: FloatArray, num_rows: int, direction: FloatArr
         from descend.engines import sparse_kernels
 
         sparse_kernels.gram_product(*sparse_kernels.kernel_rows(X), weights, num_rows, direction, out)
-    elif is_coded(X) or is_stored(X):
+    elif is_coded(X):
         out[:], part = 0.0, np.empty_like(out)
         for rows, some in blocks(X.part(slice(num_rows))):
             row_kernels.gram_product(some, weights[rows], len(some), direction, part)

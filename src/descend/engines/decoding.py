@@ -50,7 +50,7 @@ def blocks(X: Any) -> Iterator[tuple[slice, Any]]:
     A block lives until the next one is asked for.
     """
     if is_stored(X):
-        yield from X.windows()
+        yield from X.windows(step=None if X.code is None else near_rows(X.shape[1]))
         return
     if not is_coded(X):
         yield slice(0, X.shape[0]), X

@@ -28,11 +28,10 @@ def read_ahead(parts: Iterator[T]) -> Iterator[T]:
         following = _readers(os.getpid()).submit(next, parts, _END)
         try:
             yield part
-        finally:
+        except BaseException:  # closed in the midst: nobody may go on with ``parts`` any more
             if not following.cancel():
-                wait([following])  # nobody else may go on with ``parts`` meanwhile
-        if following.cancelled():
-            return
+                wait([following])
+            raise
         part = following.result()
 
 

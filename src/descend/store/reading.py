@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from descend.batches import STRIP
 from descend.store.block_files import BlockRecord, damaged, unreadable
-from descend.store.layout import Layout, Parts, bytes_of
+from descend.store.layout import Layout, Parts, bytes_of, target_check
 
 MOST_FILES = 64
 """Kept open: an epoch reads from a few places at a time, and a process may have 256 files on some systems."""
@@ -59,6 +59,17 @@ class BlockReader:
             count = min(self.records[block].rows - place, len(out) - done)
             self._read(block, place, out[done : done + count])
             done += count
+
+    def read_targets(self, block: int, y: NDArray[np.float64], weights: NDArray[np.float64] | None) -> None:
+        """Overwrites ``y`` (r, outputs) and ``weights`` (r,) with those of a block's rows."""
+        with self._opened(block) as (descriptor, parts):
+            self._fill(block, descriptor, bytes_of(y), parts.y.start)
+            if weights is not None:
+                self._fill(block, descriptor, bytes_of(weights), parts.weights.start)
+            checks = self._checks[block]
+        assert checks is not None
+        if target_check(y, weights) != checks[-1]:
+            raise damaged(self.path(block), "its targets do not match their checksum")
 
     def path(self, block: int) -> Path:
         return self.folder / self.records[block].file

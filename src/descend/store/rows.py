@@ -61,8 +61,8 @@ class StoredRows:
 
     def part(
         self, rows: slice | NDArray[Any], columns: NDArray[Any] | None = None
-    ) -> StoredRows | NDArray[Any]:
-        """Some of the rows, and of the columns: of a slice still stored, of numbers of rows an array."""
+    ) -> StoredRows | CodedRows | NDArray[Any]:
+        """Some of the rows, and of the columns: of a slice still stored, of numbers of rows in memory, still coded."""
         chosen = self.columns
         if columns is not None:
             chosen = columns if chosen is None else chosen[columns]
@@ -72,16 +72,19 @@ class StoredRows:
                 stop = max(start, stop)
                 return StoredRows(self.blocks, self.start + start, self.start + stop, self.code, chosen)
             rows = np.arange(start, stop, step)
-        return StoredRows(self.blocks, self.start, self.stop, self.code, chosen)[rows]
+        values = self._at(np.asarray(rows))
+        if self.code is not None:
+            return self.code.like(values).part(slice(None), chosen)
+        return values if chosen is None else np.ascontiguousarray(values[:, chosen])
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> NDArray[Any]:
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
             if step == 1:
                 stop = max(start, stop)
-                return self._between(start, stop, Room(self, stop - start + 2 * STRIP))
+                return self._numbers(self._read(start, stop, Room(self, stop - start + 2 * STRIP)))
             rows = np.arange(start, stop, step)
-        return self._at(np.asarray(rows))
+        return self._numbers(self._at(np.asarray(rows)))
 
     def windows(
         self, start: int = 0, stop: int | None = None, step: int | None = None
@@ -100,10 +103,11 @@ class StoredRows:
             high = min(low + size, stop)
             if turn < 2:
                 rooms.append(Room(self, high - low + 2 * STRIP))
-            yield slice(low, high), self._between(low, high, rooms[turn % 2])
+            room = rooms[turn % 2]
+            yield slice(low, high), room.ready(self._read(low, high, room))
 
     def read_strips(self, strips: IntArray, room: Room) -> NDArray[Any]:
-        """The strips (ascending numbers, by the rows of the store) one after the other; (64 · s, d).
+        """The strips (ascending numbers, by the rows of the store) one after the other, as stored; (64 · s, d).
 
         What the last strip of a store lacks is left as it is.
         """
@@ -114,24 +118,31 @@ class StoredRows:
             first = int(strips[low]) * STRIP
             count = min((high - low) * STRIP, total - first)
             self.blocks.read(first, room.raw[low * STRIP : low * STRIP + count])
-        return room.ready(0, len(strips) * STRIP)
+        return room.raw[: len(strips) * STRIP]
 
-    def _between(self, start: int, stop: int, room: Room) -> NDArray[Any]:
-        """Rows start … stop − 1 in ``room``."""
+    def _numbers(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Stored rows as numbers to compute with, rounded as those of ``CodedRows`` are."""
+        if self.code is not None:
+            values = self.code.like(values)[:]
+        return values if self.columns is None else np.ascontiguousarray(values[:, self.columns])
+
+    def _read(self, start: int, stop: int, room: Room) -> NDArray[Any]:
+        """Rows start … stop − 1 in ``room``, as they are stored."""
         low, high = self.start + start, self.start + stop
         if low == high:
-            return room.ready(0, 0)
+            return room.raw[:0]
         first = low - low % STRIP
         last = min(-(-high // STRIP) * STRIP, self.blocks.layout.num_rows)
         self.blocks.read(first, room.raw[: last - first])
-        return room.ready(low - first, high - first)
+        return room.raw[low - first : high - first]
 
     def _at(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Any rows, in the order given: strips are read in their own order, a few at a time."""
+        """Any rows as they are stored, in the order given: strips are read in their own order, a few at a time."""
         if rows.dtype == np.bool_:
             rows = np.flatnonzero(rows)
         rows = np.where(rows < 0, rows + len(self), rows)
-        out = np.empty((len(rows), self.shape[1]), dtype=self.dtype)
+        layout = self.blocks.layout
+        out = np.empty((len(rows), layout.num_columns), dtype=layout.dtype)
         if not len(rows):
             return out
         if int(rows.min()) < 0 or int(rows.max()) >= len(self):
@@ -158,9 +169,8 @@ class Room:
         self.raw = np.empty((count, layout.num_columns), dtype=layout.dtype)
         self.decoded = None if rows.code is None else np.empty(self.raw.shape, dtype=rows.dtype)
 
-    def ready(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows start … stop − 1 of what has been read, as numbers to compute with."""
-        found = self.raw[start:stop]
+    def ready(self, found: NDArray[Any]) -> NDArray[Any]:
+        """What has been read into it, as numbers to compute with."""
         if self.rows.code is not None and self.decoded is not None:
             from descend.engines.decoding import NO_ORDER, decode  # compiled
 
