@@ -15,12 +15,12 @@ from typing import Protocol
 
 from descend.averaging import TailAverage
 from descend.engines.base import Engine, State
+from descend.batches import GROUP
 from descend.history import History
 from descend.recipe import Phase
 from descend.types import FloatArray, IntArray
 from descend.updates.schedules import PLATEAU_EPOCHS, PLATEAU_FACTOR, PLATEAU_GAIN, rate_at
 
-GROUP = 4
 SAMPLE_ROWS = 10_000
 SAMPLE_NUMBERS = 8_000_000
 """A look inside an epoch reads this many numbers at most (some milliseconds), but at least SAMPLE_ROWS rows."""

@@ -127,7 +127,7 @@ def prepare(
         held_out, told = _read_validation(validation_source, features, target, kind, source.name)
         held_out = weighting(held_out)
         notes += told
-    train, held_out = _normalised(train, held_out)
+    train, held_out = normalised(train, held_out)
     notes = [*getattr(source, "notes", ()), *notes, *features.notes]
     num_rows = train.num_rows + (0 if held_out is None else held_out.num_rows)
     return Prepared(train, held_out, features, target, tuple(notes), num_rows, learned)
@@ -385,7 +385,7 @@ def _stacked(parts: list[Any]) -> Any:
     return vstack(parts, format="csr")
 
 
-def _normalised(train: Dataset, held_out: Dataset | None) -> tuple[Dataset, Dataset | None]:
+def normalised(train: Dataset, held_out: Dataset | None) -> tuple[Dataset, Dataset | None]:
     """Weights with mean 1 over the training rows; those of validation rows on the same scale."""
     if train.weights is None and (held_out is None or held_out.weights is None):
         return train, held_out
