@@ -36,6 +36,7 @@ ORDER: list[set[str]] = [
     {"watching"},
     {"training"},
     {"fitting"},
+    {"source_fitting"},
     {"surface", "stream", "network_recipe", "trail", "sharpness", "valleys", "network_hessian"},
     {"incremental", "batch_size", "plane"},
     {"network_fitting"},

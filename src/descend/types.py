@@ -37,6 +37,11 @@ def is_stored(rows: object) -> bool:
     return hasattr(rows, "read_strips")
 
 
+def is_in_source(rows: object) -> bool:
+    """Whether ``rows`` stay in their source and are read from it in every epoch; told by what they have."""
+    return hasattr(rows, "window_rows") and hasattr(rows, "sample")
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Rows as they are read together: source → features.
@@ -129,6 +134,10 @@ class Dataset:
     @property
     def is_stored(self) -> bool:
         return is_stored(self.X)
+
+    @property
+    def is_in_source(self) -> bool:
+        return is_in_source(self.X)
 
     @property
     def comes_in_parts(self) -> bool:

@@ -14,6 +14,8 @@ from descend.errors import ColumnError, InputError, SourceError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.clustering import Clustering
 from descend.features.features import Features
+from descend.features.prepare_source import Place, choose_place, prepare_source, tell_order
+from descend.features.source_rows import Weigh
 from descend.features.sparse import SparseFiller
 from descend.features.split import Chosen, Rows, Split, split_rows
 from descend.features.statistics import InfiniteValueError, Statistics
@@ -58,6 +60,8 @@ def prepare(
     dtype: DTypeLike | None = None,
     validation_source: Source | None = None,
     class_weight: ClassWeight = None,
+    memory_limit: int | None = None,
+    in_source: bool | None = False,
     on_progress: OnProgress | None = None,
 ) -> Prepared:
     """Learn the columns from the training rows, then encode all rows straight into their final places.
@@ -71,6 +75,10 @@ def prepare(
     of which every column is used. ``scale_target`` False leaves a target of numbers as it is; ``centre``
     False leaves 0 where it is in columns and target, for models without an intercept. ``on_progress`` is called
     with the rows done, of twice the rows.
+
+    With ``in_source`` None, rows that take more than half of the memory that is free (``memory_limit`` bytes at the
+    most for the whole process) stay in their source and are read from it in every epoch (``SourceRows``); True and
+    False settle it.
 
     >>> import numpy as np
     >>> from descend.sources import array_source
@@ -100,6 +108,15 @@ def prepare(
     else:
         stored = held_stored = None
     _check_range(learned.columns, features, kind)
+    place = (
+        None
+        if in_source is False
+        else _place(learned, split, features, stored or kind, memory_limit, in_source)
+    )
+    if place is not None and place.in_source:
+        return _left_in_source(
+            source, learned, split, seed, features, target, weighting, place, notes, on_progress
+        )
     whole = _untouched(source, features, target, split, shuffle, stored or kind)
     if whole is not None:
         train, held_out = weighting(whole), None
@@ -133,6 +150,44 @@ def prepare(
     return Prepared(train, held_out, features, target, tuple(notes), num_rows, learned)
 
 
+def _place(
+    learned: Learned,
+    split: Split,
+    features: Features,
+    dtype: np.dtype[Any],
+    memory_limit: int | None,
+    in_source: bool | None,
+) -> Place:
+    row_bytes = float(features.num_columns * dtype.itemsize)
+    if learned.lengths is not None:  # an index beside each number
+        row_bytes = 8.0 * (1.0 + float(learned.lengths.mean()))
+    outputs = learned.target.num_outputs
+    return choose_place(split.num_train + split.num_validation, row_bytes, memory_limit, outputs, in_source)
+
+
+def _left_in_source(
+    source: Source,
+    learned: Learned,
+    split: Split,
+    seed: int,
+    features: Features,
+    target: Target,
+    weighting: Weigh,
+    place: Place,
+    notes: list[str],
+    on_progress: OnProgress | None,
+) -> Prepared:
+    learned = learned.without_rows()
+    train, held_out, told = prepare_source(
+        source, split, seed, features, target, weighting, place, on_progress
+    )
+    rows: Any = train.X
+    notes = [*getattr(source, "notes", ()), *notes, *features.notes, place.reason, *told]
+    notes += tell_order(rows, learned.clustering)
+    num_rows = split.num_train + split.num_validation
+    return Prepared(train, held_out, features, target, tuple(notes), num_rows, learned)
+
+
 @dataclass
 class Learned:
     """Statistics of columns and target."""
@@ -154,7 +209,7 @@ class Learned:
     def without_rows(self) -> Learned:
         """The same without what is kept of single rows: it may be added to for ever."""
         self.columns.forget_rows()
-        return Learned(self.columns, self.target)
+        return Learned(self.columns, self.target, clustering=self.clustering)
 
 
 def _joined(lengths: list[NDArray[Any]]) -> NDArray[Any]:
