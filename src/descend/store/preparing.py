@@ -14,6 +14,7 @@ from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.prepare import Learned, Prepared, normalised
 from descend.features.target import Target
 from descend.machine import Room, find_room
+from descend.store.layout import bytes_of
 from descend.store.opening import Store
 from descend.store.reading import BlockReader
 from descend.store.rows import StoredRows
@@ -115,7 +116,7 @@ def _read(
             y[rows] -= target.mean
             y[rows] /= target.scale
         if not streamed:
-            blocks.read(start, X[rows])
+            blocks.read(start, record.rows, bytes_of(X[rows]))
         start = rows.stop
         if on_progress is not None:
             on_progress(start)
