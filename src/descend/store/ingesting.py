@@ -24,6 +24,7 @@ from descend.features.prepare import FEWEST_CODED
 from descend.features.statistics_json import dump_statistics, dump_target_statistics
 from descend.features.target import Target
 from descend.files import check_output
+from descend.store import appending
 from descend.store import manifest as manifests
 from descend.store import plan as plans
 from descend.store.budget import Budget, budget
@@ -63,6 +64,7 @@ class Job:
     memory_limit: int | None = None
     threads: int | None = None
     force: bool = False
+    append: bool = False
     files: tuple[Path, ...] = ()
     """Files of the source, to notice that they change."""
     expected_bytes: int | None = None
@@ -76,7 +78,7 @@ class Job:
     def work(self) -> Path:
         return self.folder / plans.FOLDER
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, before: Manifest | None) -> dict[str, Any]:
         """What decides the store: an ingest goes on only with what an equal one left."""
         return {
             "data": self.source.name,
@@ -85,6 +87,7 @@ class Job:
             "seed": self.seed,
             "task": self.task,
             "selection": self.selection,
+            "after": [before.generation, before.layout.num_rows] if self.append and before else None,
         }
 
 
@@ -97,12 +100,14 @@ def ingest(
     memory_limit: int | None = None,
     threads: int | None = None,
     force: bool = False,
+    append: bool = False,
     **more: Any,
 ) -> Store:
     """Write the rows of ``source`` in random order as a block store into ``folder``, and open it.
 
     ``memory_limit`` in bytes bounds what the process may hold (default: what is free); ``force`` replaces a store
-    that is there, at once and when the new one is whole. Equal sources and seeds give equal stores.
+    that is there, at once and when the new one is whole; ``append`` adds the rows to it. Equal sources and seeds give equal
+    stores.
 
     >>> import tempfile
     >>> from descend.sources import array_source
@@ -111,18 +116,20 @@ def ingest(
     >>> store.num_rows, store.task
     (3, 'classification')
     """
-    job = Job(source, Path(folder), task, seed, memory_limit, threads, force, **more)
+    job = Job(source, Path(folder), task, seed, memory_limit, threads, force, append, **more)
     return run(job)
 
 
 def run(job: Job) -> Store:
     """Carry out an ingest into a folder that is locked meanwhile, and leave a whole store or nothing new."""
-    made = prepare_folder(job.folder, job.force)
+    made = prepare_folder(job.folder, job.force, job.append)
     try:
         with locks.hold(job.folder, what="store"):
             before = open_store(job.folder).manifest if is_store(job.folder) else None
-            if before is not None and not job.force:
+            if before is not None and not (job.force or job.append):
                 raise exists_already(job.folder)
+            if before is not None and job.append:
+                appending.match_columns(job.source, before)
             try:
                 finished = _finished(job, before)
             except BaseException as error:
@@ -136,12 +143,16 @@ def run(job: Job) -> Store:
     return open_store(job.folder)
 
 
-def prepare_folder(folder: Path, force: bool) -> bool:
-    """Have a folder that a store may be written into; whether it was made here."""
+def prepare_folder(folder: Path, force: bool, append: bool, make: bool = True) -> bool:
+    """Have a folder that a store may be written into, or only check; whether it was made here."""
     shown = repr(shorten(str(folder), 200))
+    if append and not is_store(folder):
+        raise InputError(
+            f"output {shown} is no store that rows could be added to; leave --append out to write one"
+        )
     if folder.is_dir():
         if is_store(folder):
-            if not force:
+            if not (force or append):
                 raise exists_already(folder)
         elif any(p.name not in (plans.FOLDER, locks.NAME) and not _is_block(p) for p in folder.iterdir()):
             raise InputError(
@@ -151,6 +162,8 @@ def prepare_folder(folder: Path, force: bool) -> bool:
             raise InputError(f"output {shown} cannot be written; choose another folder")
         return False
     check_output(folder)
+    if not make:
+        return False
     try:
         folder.mkdir()
     except OSError as error:
@@ -171,7 +184,7 @@ def _finished(job: Job, before: Manifest | None) -> Manifest:
     limit = job.memory_limit or machine.automatic_memory_limit()
     threads = job.threads or machine.usable_cores()
     shares = budget(limit, threads)
-    found = _left(job)
+    found = _left(job, before)
     done = {}
     if found is not None:
         plan, spill = found
@@ -188,11 +201,14 @@ def _finished(job: Job, before: Manifest | None) -> Manifest:
     _check_space(job.folder, plan.draft.layout, spill, done)
     generation = plan.draft.generation
     layout = plan.draft.layout
-    written = sum(record.rows for record in done.values())
+    written = plan.before + sum(record.rows for record in done.values())
+    kept, head = ((), None)
+    if before is not None and job.append:
+        kept, head = appending.full_blocks(before), appending.head_of(job.folder, before)
 
     def note(number: int, record: Any) -> None:
         nonlocal written
-        written += record.rows
+        written = min(layout.num_rows, written + record.rows)
         if spill.runs:
             plans.note_block(job.work, number, record)
         job.on_progress(Progress("writing", written, layout.num_rows))
@@ -205,16 +221,16 @@ def _finished(job: Job, before: Manifest | None) -> Manifest:
         shares.threads,
         note,
     )
-    blocks = builder.build(spill, shares.share_bytes, done)
-    return replace(plan.draft, blocks=tuple(blocks))
+    blocks = builder.build(spill, shares.share_bytes, done, plan.before, head)
+    return replace(plan.draft, blocks=(*kept, *blocks))
 
 
-def _left(job: Job) -> tuple[Plan, Spill] | None:
+def _left(job: Job, before: Manifest | None) -> tuple[Plan, Spill] | None:
     """What an equal ingest left when it was cut short; a note where another one did."""
     found = plans.read_plan(job.work)
     if found is None:
         return None
-    told = plans.differences(job.identity(), found[0].identity)
+    told = plans.differences(job.identity(before), found[0].identity)
     if told:
         job.notes.append(f"an ingest that was cut short is begun again: {'; '.join(told[:3])}")
         return None
@@ -223,7 +239,7 @@ def _left(job: Job) -> tuple[Plan, Spill] | None:
 
 def _scatter(job: Job, before: Manifest | None, shares: Budget) -> tuple[Plan, Spill]:
     """The first pass, and all decisions that follow from it."""
-    identity = job.identity()
+    identity = job.identity(before)
     hint: Task | None = getattr(job.source, "task", None) if job.task is None else job.task
     try:
         job.work.mkdir(exist_ok=True)
@@ -232,14 +248,18 @@ def _scatter(job: Job, before: Manifest | None, shares: Budget) -> tuple[Plan, S
     gathered = gather(
         job.source,
         hint,
-        lambda: RowKeys(job.seed),
+        lambda: RowKeys(job.seed, before.generation + 1 if before is not None and job.append else 0),
         lambda: new_spill(job, shares),
         lambda rows: job.on_progress(Progress("reading", rows)),
     )
-    if job.identity()["files"] != identity["files"]:
+    if job.identity(before)["files"] != identity["files"]:
         raise SourceError(f"{job.source.name} changed while it was read; leave its files alone and try again")
-    draft = _draft(job, gathered, hint, 0 if before is None else before.generation + 1)
-    plan = Plan.of(identity, draft, gathered.packer)
+    if before is not None and job.append:
+        draft = appending.extended(job.source, before, gathered)
+        plan = Plan.of(identity, draft, gathered.packer, before.layout.num_rows)
+    else:
+        draft = _draft(job, gathered, hint, 0 if before is None else before.generation + 1)
+        plan = Plan.of(identity, draft, gathered.packer)
     if gathered.spill.runs:
         plans.write_plan(job.work, plan, gathered.spill)
     return plan, gathered.spill
@@ -300,9 +320,9 @@ def _target(draft: Manifest) -> Target:
 
 def _check_space(folder: Path, layout: Layout, spill: Spill, done: dict[int, Any]) -> None:
     """Refuse now what would fill the disk later."""
-    rows = layout.num_rows - sum(record.rows for record in done.values())
+    rows = max(0, spill.num_rows - sum(record.rows for record in done.values()))
     if layout.sparse:
-        needed = spill.num_bytes * rows // max(1, layout.num_rows)
+        needed = spill.num_bytes * rows // max(1, spill.num_rows)
     else:
         needed = rows * (layout.row_bytes + 8 * layout.num_outputs + 8 * layout.has_weights)
     refuse_full_disk(folder, needed, "the store")
@@ -313,7 +333,7 @@ def refuse_full_disk(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + SPARE_BYTES:
         raise StorageError(
-            f"{what} needs {needed / 1e9:,.2f} GB, but {free / 1e9:,.2f} GB are free in {shorten(str(folder), 200)!r}; "
+            f"{what} needs {needed / 1e9:,.2f} GB; {free / 1e9:,.2f} GB are free in {shorten(str(folder), 200)!r}: "
             "free some space, or choose another disk"
         )
 

@@ -139,6 +139,11 @@ def whole_blocks(folder: Path, work: Path, layout: Layout) -> dict[int, BlockRec
     return found
 
 
+def can_go_on(folder: Path) -> bool:
+    """Whether an ingest into this folder was cut short after all rows were read."""
+    return (folder / FOLDER / PLAN).is_file()
+
+
 def remove_work(work: Path) -> None:
     """Take the working folder away, whatever is in it."""
     shutil.rmtree(work, ignore_errors=True)
