@@ -106,8 +106,8 @@ def ingest(
     """Write the rows of ``source`` in random order as a block store into ``folder``, and open it.
 
     ``memory_limit`` in bytes bounds what the process may hold (default: what is free); ``force`` replaces a store
-    that is there, at once and when the new one is whole; ``append`` adds the rows to it. Equal sources and seeds give equal
-    stores.
+    that is there, at once and when the new one is whole; ``append`` adds the rows to it. Equal sources and seeds give
+    equal stores.
 
     >>> import tempfile
     >>> from descend.sources import array_source

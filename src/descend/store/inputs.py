@@ -16,7 +16,7 @@ GROWTH = {
     ".libsvm": 2.0,
     ".svmlight": 2.0,
 }
-"""Bytes of rows for each byte of a file, at the most in most cases; text that is compressed grows eight times more."""
+"""Bytes of rows for each byte of a file, at the most in most cases; compressed text grows eight times more."""
 
 
 def expected_bytes(files: Sequence[Path]) -> int | None:
