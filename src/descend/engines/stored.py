@@ -19,7 +19,7 @@ from descend.engines.decoding import near_rows
 from descend.engines.full_batch import CHUNKS, SMALLEST_CHUNK
 from descend.engines.linear import LinearEngine
 from descend.engines.strips import find_places, find_strips
-from descend.store.ahead import read_ahead
+from descend.store.read_ahead import read_ahead
 from descend.store.rows import Room, Rooms, StoredRows, runs_of
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA

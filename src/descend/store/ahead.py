@@ -1,73 +1,56 @@
-"""What comes next on other threads, while what is there is used."""
+"""Work done on another thread while this one is busy with what came before."""
 
 from __future__ import annotations
 
-import os
+import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cache
+from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
-T = TypeVar("T")
-
-AHEAD = 2
-"""Parts that are read at a time. Copying rows out of the system's cache takes twice as long as training on them: one
-thread does not keep up."""
-ROOMS = AHEAD + 1
-"""As many parts live at a time."""
-_END: Any = object()
+Item = TypeVar("Item")
+_END = object()
 
 
-def read_ahead(parts: Iterator[Callable[[], T]]) -> Iterator[T]:
-    """What each of ``parts`` gives when it is called, in their order; the next ones are called on threads.
+def ahead(items: Iterable[Item], most: int = 2) -> Generator[Item]:
+    """The same items, made on a thread of its own that is at most ``most`` ahead.
 
-    ``parts`` itself is asked by one thread at a time. The last ``ROOMS`` results are alive: they may share rooms in
-    turn.
+    What it raises is raised here. Leaving early ends the thread with the item that it is at.
 
-    >>> list(read_ahead(iter([lambda: 1, lambda: 2])))
-    [1, 2]
+    >>> list(ahead(range(3)))
+    [0, 1, 2]
     """
-    first = next(parts, None)
-    if first is None:
-        return
-    threads, asking = _readers(os.getpid()), threading.Lock()
-    waiting: deque[Future[T]] = deque()
-    promised: deque[Future[T]] = deque()
+    ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(most)
+    left = threading.Event()
+
+    def put(entry: tuple[Any, BaseException | None]) -> bool:
+        while not left.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
 
     def work() -> None:
-        with asking:
-            result = promised.popleft()
-            try:
-                part = next(parts, None)
-            except BaseException as error:
-                result.set_exception(error)
-                return
         try:
-            result.set_result(_END if part is None else part())
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((_END, None))
         except BaseException as error:
-            result.set_exception(error)
+            put((_END, error))
 
-    def promise() -> None:
-        result: Future[T] = Future()
-        promised.append(result)
-        waiting.append(result)
-        threads.submit(work)
-
+    thread = threading.Thread(target=work, name="descend-ahead", daemon=True)
+    thread.start()
     try:
-        for _ in range(AHEAD):
-            promise()
-        found = first()  # here: a single part is not worth the wait
-        while found is not _END:
-            yield found
-            found = waiting.popleft().result()
-            promise()
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+            del item
     finally:
-        wait(waiting)  # nobody goes on with ``parts`` or fills a room any more
-
-
-@cache
-def _readers(process: int) -> ThreadPoolExecutor:
-    """The threads of this process: those of its parent are not in a fork."""
-    return ThreadPoolExecutor(AHEAD, thread_name_prefix="descend-read")
+        left.set()
+        thread.join()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from descend.batches import STRIP, WINDOW
 from descend.coded_rows import CodedRows
-from descend.store.ahead import ROOMS, read_ahead
+from descend.store.read_ahead import ROOMS, read_ahead
 from descend.store.layout import bytes_of
 from descend.store.reading import BlockReader
 from descend.types import IntArray
