@@ -123,7 +123,7 @@ def prepare(
         match_columns = getattr(validation_source, "match_columns", None)
         if match_columns is not None:  # rows that go by number: the width is that of the training rows
             match_columns(features.input_names)
-        held_out, told = _read_validation(validation_source, features, target, kind, source.name)
+        held_out, told = read_validation(validation_source, features, target, kind, source.name)
         held_out = weighting(held_out)
         notes += told
     train, held_out = normalised(train, held_out)
@@ -351,7 +351,7 @@ def _untouched(
     return Dataset(X, y, np.concatenate(weights) if weights else None)
 
 
-def _read_validation(
+def read_validation(
     source: Source, features: Features, target: Target, dtype: np.dtype[Any], train_name: str
 ) -> tuple[Dataset, list[str]]:
     """Rows of another source, encoded as the training rows were; labels that are no class are left out."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from descend.batches import STRIP, WINDOW
 from descend.coded_rows import CodedRows
-from descend.store.read_ahead import ROOMS, read_ahead
 from descend.store.layout import bytes_of
+from descend.store.read_ahead import ROOMS, read_ahead
 from descend.store.reading import BlockReader
 from descend.types import IntArray
 
