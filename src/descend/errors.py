@@ -5,6 +5,7 @@
     │   ├── SourceError       data that cannot be read
     │   ├── ColumnError       columns or values that cannot be used
     │   └── ModelFileError    a model or run file that is damaged or not one
+    ├── StorageError          a disk that is full, or fails; also an OSError
     ├── DivergenceError       training that left the numbers; also an ArithmeticError
     └── TrainingError         a step that the caller's own module, loss or data could not take; also a RuntimeError
 
@@ -31,6 +32,10 @@ class ColumnError(InputError):
 
 class ModelFileError(InputError):
     """A model or run file that is damaged, or is something else."""
+
+
+class StorageError(DescendError, OSError):
+    """A disk that is full, or fails while something is written to it; nothing half-written is left."""
 
 
 class DivergenceError(DescendError, ArithmeticError):

@@ -168,6 +168,27 @@ def memory_limit(root: Path = _ROOT) -> int | None:
     return min((limit for limit in limits if 0 < limit < _UNLIMITED), default=None)
 
 
+def automatic_memory_limit(root: Path = _ROOT) -> int:
+    """Bytes this process may come to hold: what it holds and what is free, within its limits.
+
+    What others will need is not known; a tenth of what is free is left to them.
+    """
+    import psutil
+
+    held = status_bytes("VmRSS") or int(psutil.Process().memory_info().rss)
+    free = [int(psutil.virtual_memory().available)]
+    if (room := group_room(root)) is not None:
+        free.append(room)
+    with suppress(ImportError):
+        import resource
+
+        for kind, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+            limit = resource.getrlimit(kind)[0]
+            if 0 < limit < _UNLIMITED:
+                free.append(max(0, limit - status_bytes(field)))
+    return held + int(0.9 * min(free))
+
+
 def group_limit(root: Path = _ROOT) -> int | None:
     """The smallest of the control groups' limits on memory, in bytes."""
     limits = [

@@ -14,8 +14,8 @@ from math import ceil, inf, isfinite
 from typing import Protocol
 
 from descend.averaging import TailAverage
-from descend.engines.base import Engine, State
 from descend.batches import GROUP
+from descend.engines.base import Engine, State
 from descend.history import History
 from descend.recipe import Phase
 from descend.types import FloatArray, IntArray

@@ -26,7 +26,7 @@ from math import inf, isfinite, sqrt
 from pathlib import Path
 from typing import Any
 
-from descend.machine import STATUS, Room, find_room, status_bytes
+from descend.machine import STATUS, Room, status_bytes
 
 SAFE_SHARE = 0.85
 PROBE_SIZES = (1, 4, 16, 32, 64)

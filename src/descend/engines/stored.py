@@ -6,7 +6,8 @@ that steps are those of rows in memory to the last bit. Sums over all rows are a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +19,8 @@ from descend.engines.decoding import near_rows
 from descend.engines.full_batch import CHUNKS, SMALLEST_CHUNK
 from descend.engines.linear import LinearEngine
 from descend.engines.strips import find_places, find_strips
-from descend.store.ahead import read_ahead
-from descend.store.rows import Room, StoredRows
+from descend.store.read_ahead import read_ahead
+from descend.store.rows import Room, Rooms, StoredRows, runs_of
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA
 
@@ -29,68 +30,69 @@ SPARE = 4
 """How many times the strips are read that the rows of a window would fill: others hold one heavy row each."""
 
 
+WEIGHTS = ("weights", "visit_weights", "only_visits")
+
+
 class Window(NamedTuple):
-    """Rows that are there: those of ``strips``, and where in them the rows of an order are."""
+    """Rows that are there: those of some strips, and where in them the rows of an order are."""
 
     X: FloatArray
+    beside: tuple[FloatArray, ...]
+    """What is in memory for each row: targets, weights; of the rows of the window."""
     places: IntArray
     spans: list[tuple[slice, slice]]
     """Which rows of all stand where, a run of neighbours at a time."""
 
 
 class Windows:
-    """Reads the windows of an order, two at a time in turn."""
+    """Reads the windows of an order."""
 
     def __init__(self, X: StoredRows, batch_bytes: int = BATCH_BYTES) -> None:
         self.X = X
         self.marks = np.full(X.stop // STRIP + 1, -1, dtype=np.int32)
         self.most_rows = max(1, batch_bytes // max(1, X.shape[1] * X.dtype.itemsize))
         """Rows of a batch that is brought whole."""
-        self.rooms: list[Room] = []
+        self.rooms = Rooms(X)
 
-    def of(self, order: IntArray, batch_size: int) -> Iterator[Window]:
-        """Windows that hold whole batches of ``order``; each lives until the next one is asked for."""
-        return read_ahead(self._of(order, batch_size))
+    def of(self, order: IntArray, batch_size: int, beside: tuple[FloatArray, ...]) -> Iterator[Window]:
+        """Windows that hold whole batches of ``order``; each lives until the next one is asked for.
 
-    def _of(self, order: IntArray, batch_size: int) -> Iterator[Window]:
+        ``beside`` are arrays (n, …) whose rows are brought, too.
+        """
+        return read_ahead(self._of(order, batch_size, beside))
+
+    def _of(
+        self, order: IntArray, batch_size: int, beside: tuple[FloatArray, ...]
+    ) -> Iterator[Callable[[], Window]]:
         unit = GROUP if batch_size == 1 else batch_size
         rows = min(max(self.X.window_rows, unit) // unit * unit, len(order))
         strips = np.empty(max(2, SPARE * -(-rows // STRIP)), dtype=np.int32)
-        start = turn = 0
+        start = 0
         while start < len(order):
-            first = self.X.start
-            stop, count = find_strips(order, start, rows, unit, first, self.marks, strips)
-            if stop == start:  # rows of one batch lie in too many strips to read these whole
-                stop = min(start + unit, len(order))
-                yield self._gathered(order[start:stop])
-            else:
+            stop, count = find_strips(order, start, rows, unit, self.X.start, self.marks, strips)
+            if stop > start:
                 found = np.sort(strips[:count])
                 places = np.empty(stop - start, dtype=np.int32)
-                find_places(order, start, stop, first, found, self.marks, places)
-                room = self._room(turn % 2, count)
-                X = room.ready(self.X.read_strips(found, room))
-                yield Window(X, places, self._spans(found))
-            start, turn = stop, turn + 1
+                find_places(order, start, stop, self.X.start, found, self.marks, places)
+                yield partial(self._read, found, places, beside, self.rooms.next(count * STRIP))
+            else:  # rows of one batch lie in too many strips to read these whole
+                stop = min(start + unit, len(order))
+                yield partial(self._gathered, order[start:stop], beside)
+            start = stop
 
-    def _gathered(self, order: IntArray) -> Window:
+    def _read(self, strips: IntArray, places: IntArray, beside: tuple[FloatArray, ...], room: Room) -> Window:
+        X = room.ready(self.X.read_strips(strips, room))
+        spans = self._spans(strips)
+        return Window(X, tuple(gather(array, spans, len(X)) for array in beside), places, spans)
+
+    def _gathered(self, order: IntArray, beside: tuple[FloatArray, ...]) -> Window:
         rows, places = np.unique(order, return_inverse=True)
-        spans = [
-            (slice(row, row + 1), slice(place, place + 1)) for place, row in enumerate(rows.tolist())
-        ]
-        return Window(self.X[rows], places.astype(np.int32), spans)
-
-    def _room(self, number: int, num_strips: int) -> Room:
-        while len(self.rooms) <= number:
-            self.rooms.append(Room(self.X, num_strips * STRIP))
-        if len(self.rooms[number].raw) < num_strips * STRIP:
-            self.rooms[number] = Room(self.X, num_strips * STRIP)
-        return self.rooms[number]
+        spans = [(slice(row, row + 1), slice(place, place + 1)) for place, row in enumerate(rows.tolist())]
+        return Window(self.X[rows], tuple(array[rows] for array in beside), places.astype(np.int32), spans)
 
     def _spans(self, strips: IntArray) -> list[tuple[slice, slice]]:
-        breaks = np.flatnonzero(np.diff(strips) != 1) + 1
-        edges = [0, *breaks.tolist(), len(strips)]
         spans = []
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in runs_of(strips):
             start = int(strips[low]) * STRIP - self.X.start
             stop = min(start + (high - low) * STRIP, len(self.X))
             skipped = max(0, -start)  # what lies before row 0 is no row of these
@@ -99,10 +101,10 @@ class Windows:
         return spans
 
 
-def gather(array: FloatArray, window: Window) -> FloatArray:
-    """What ``array`` (n, …) says of the rows of a window, each at its place."""
-    found = np.empty((len(window.X), *array.shape[1:]), dtype=array.dtype)
-    for rows, places in window.spans:
+def gather(array: FloatArray, spans: list[tuple[slice, slice]], count: int) -> FloatArray:
+    """What ``array`` (n, …) says of the rows of a window of ``count`` rows, each at its place."""
+    found = np.empty((count, *array.shape[1:]), dtype=array.dtype)
+    for rows, places in spans:
         found[places] = array[rows]
     return found
 
@@ -128,20 +130,20 @@ class StoredEngine(CodedEngine):
         if rule.optimizer.code == SAGA:
             self._start_saga(state)
         order = order.astype(row_number(self.num_rows), copy=False)
-        for window in self.windows.of(order, batch_size):
+        names = [name for name in WEIGHTS if getattr(self, name).size]
+        beside = (self.data.y, *(getattr(self, name) for name in names))
+        for window in self.windows.of(order, batch_size, beside):
+            for name, array in zip(names, window.beside[1:], strict=True):
+                setattr(self.near, name, array)
             self._step_through(state, rule, window, batch_size)
 
     def _step_through(self, state: State, rule: Rule, window: Window, batch_size: int) -> None:
         near, table = self.near, state.table
-        near.data, near.rows = Dataset(window.X, gather(self.data.y, window)), (window.X,)
-        for name in ("weights", "visit_weights", "only_visits"):
-            each = getattr(self, name)
-            if each.size:
-                setattr(near, name, gather(each, window))
+        near.data, near.rows = Dataset(window.X, window.beside[0]), (window.X,)
         if rule.optimizer.code != SAGA or table is None:
             near.run(state, rule, window.places, batch_size)
             return
-        state.table = own = gather(table, window)
+        state.table = own = gather(table, window.spans, len(window.X))
         try:
             near.run(state, rule, window.places, batch_size)
             for rows, places in window.spans:

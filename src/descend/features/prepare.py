@@ -141,7 +141,7 @@ def prepare(
         match_columns = getattr(validation_source, "match_columns", None)
         if match_columns is not None:  # rows that go by number: the width is that of the training rows
             match_columns(features.input_names)
-        held_out, told = _read_validation(validation_source, features, target, kind, source.name)
+        held_out, told = read_validation(validation_source, features, target, kind, source.name)
         held_out = weighting(held_out)
         notes += told
     train, held_out = normalised(train, held_out)
@@ -228,7 +228,7 @@ def _learn(
         except TypesWidened:
             continue
         except (InfiniteValueError, TargetValueError) as error:
-            raise _with_row_of_file(error, source) from None
+            raise with_row_of_file(error, source) from None
         if (
             share
             and (split.num_validation == 0 or split.num_train < 2)
@@ -293,7 +293,7 @@ def _check_rows(source: Source, split: Split) -> None:
         raise SourceError(f"{source.name} has 1 row to learn from (1 sample); at least 2 are needed")
 
 
-def _with_row_of_file(error: InfiniteValueError | TargetValueError, source: Source) -> ColumnError:
+def with_row_of_file(error: InfiniteValueError | TargetValueError, source: Source) -> ColumnError:
     """The same message with the row as the file counts it, rows left out before it included."""
     row_number = getattr(source, "row_number", None)
     return error if row_number is None else _at_row(error, row_number(error.row) - 1)
@@ -409,7 +409,7 @@ def _untouched(
     return Dataset(X, y, np.concatenate(weights) if weights else None)
 
 
-def _read_validation(
+def read_validation(
     source: Source, features: Features, target: Target, dtype: np.dtype[Any], train_name: str
 ) -> tuple[Dataset, list[str]]:
     """Rows of another source, encoded as the training rows were; labels that are no class are left out."""

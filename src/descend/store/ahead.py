@@ -1,41 +1,56 @@
-"""The next part of something on another thread, while the one before it is used."""
+"""Work done on another thread while this one is busy with what came before."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cache
+import queue
+import threading
+from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
-from descend.machine import usable_cores
-
-T = TypeVar("T")
-
-_END: Any = object()
+Item = TypeVar("Item")
+_END = object()
 
 
-def read_ahead(parts: Iterator[T]) -> Iterator[T]:
-    """The same parts; each is asked for on a thread as soon as the one before it is handed out.
+def ahead(items: Iterable[Item], most: int = 2) -> Generator[Item]:
+    """The same items, made on a thread of its own that is at most ``most`` ahead.
 
-    So two of them live at a time: ``parts`` may fill two buffers in turn.
+    What it raises is raised here. Leaving early ends the thread with the item that it is at.
 
-    >>> list(read_ahead(iter([1, 2, 3])))
-    [1, 2, 3]
+    >>> list(ahead(range(3)))
+    [0, 1, 2]
     """
-    part = next(parts, _END)  # here: a single part is not worth a thread
-    while part is not _END:
-        following = _readers(os.getpid()).submit(next, parts, _END)
+    ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(most)
+    left = threading.Event()
+
+    def put(entry: tuple[Any, BaseException | None]) -> bool:
+        while not left.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
         try:
-            yield part
-        except BaseException:  # closed in the midst: nobody may go on with ``parts`` any more
-            if not following.cancel():
-                wait([following])
-            raise
-        part = following.result()
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((_END, None))
+        except BaseException as error:
+            put((_END, error))
 
-
-@cache
-def _readers(process: int) -> ThreadPoolExecutor:
-    """The threads of this process: those of its parent are not in a fork."""
-    return ThreadPoolExecutor(max(2, usable_cores()), thread_name_prefix="descend-read")
+    thread = threading.Thread(target=work, name="descend-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+            del item
+    finally:
+        left.set()
+        thread.join()

@@ -133,7 +133,7 @@ def rows_of_block(row_bytes: float) -> int:
     """Rows of about 12 MB, a multiple of 1024; of very wide rows (1024 pass 64 MB) a multiple of 64.
 
     >>> rows_of_block(200), rows_of_block(2), rows_of_block(400_000)
-    (61440, 1048576, 64)
+    (62464, 1048576, 64)
     """
     together = ROWS_TOGETHER if ROWS_TOGETHER * row_bytes <= MOST_BYTES_TOGETHER else STRIP
     fitting = int(BLOCK_BYTES / max(1.0, row_bytes)) // together * together

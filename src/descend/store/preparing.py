@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from descend.coded_rows import CodedRows
 from descend.errors import InputError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
-from descend.features.prepare import Learned, Prepared, normalised
+from descend.features.prepare import Learned, Prepared, normalised, read_validation
 from descend.features.target import Target
 from descend.machine import Room, find_room
+from descend.store.layout import bytes_of
 from descend.store.opening import Store
 from descend.store.reading import BlockReader
 from descend.store.rows import StoredRows
-from descend.types import Dataset, Task
+from descend.store.source import StoredSource
+from descend.types import Dataset, Source, Task
 
 OnProgress: TypeAlias = Callable[[int], None]
 SHARE = 0.5
@@ -33,6 +35,7 @@ def prepare_store(
     class_weight: ClassWeight = None,
     memory_limit: int | None = None,
     stream: bool | None = None,
+    validation_source: Source | Store | None = None,
     on_progress: OnProgress | None = None,
 ) -> Prepared:
     """The rows of ``store`` to train on, and those set aside.
@@ -40,7 +43,7 @@ def prepare_store(
     Features and their scaling are the store's. Its rows lie in random order: the last ones, a share ``validation`` of
     them, are set aside. All are loaded where they take at most half of the memory that is free (``memory_limit``
     bytes at the most for the whole process); else they stay in the store, targets and weights apart, and are read in
-    every epoch; ``stream`` settles it. Either way the model is the same. ``on_progress`` is called with the rows whose
+    every epoch; ``stream`` settles it. ``validation_source`` gives the rows to set aside instead. Either way the model is the same. ``on_progress`` is called with the rows whose
     targets, or which, have been read.
 
     Raises ``InputError`` for a ``task`` that is not the store's, ``SourceError`` for a damaged store.
@@ -61,16 +64,40 @@ def prepare_store(
         streamed = stream
     X, y, weights = _read(store, target, streamed, on_progress)
     n = store.num_rows
-    aside = round(n * validation)
+    aside = 0 if validation_source is not None else round(n * validation)
     notes = [*store.notes, reason]
-    if validation and (aside == 0 or n - aside < 2):
+    if validation and validation_source is None and (aside == 0 or n - aside < 2):
         aside = 0
         notes.append(f"too few rows ({n}) to set some aside for validation: all are used for training")
     train = weighting(_part(X, y, weights, slice(0, n - aside)))
     held_out = weighting(_part(X, y, weights, slice(n - aside, n))) if aside else None
+    if validation_source is not None:
+        held_out, told = _held_out(validation_source, store, target, train)
+        held_out = weighting(held_out)
+        notes += told
     train, held_out = normalised(train, held_out)
     learned = Learned(store.statistics, store.target_statistics)
-    return Prepared(train, held_out, store.features, target, tuple(notes), n, learned)
+    num_rows = train.num_rows + (0 if held_out is None else held_out.num_rows)
+    return Prepared(train, held_out, store.features, target, tuple(notes), num_rows, learned)
+
+
+def _held_out(
+    source: Source | Store, store: Store, target: Target, train: Dataset
+) -> tuple[Dataset, list[str]]:
+    """Validation rows of a file, or of another store, encoded as the store's are; in memory."""
+    features: Any = store.features
+    if isinstance(source, Store):
+        source, features = StoredSource(source, store.features), _Encoded()
+    elif (match_columns := getattr(source, "match_columns", None)) is not None:
+        match_columns(features.input_names)
+    return read_validation(source, features, target, train.X.dtype, store.name)
+
+
+class _Encoded:
+    """Stands for features where rows are encoded already."""
+
+    def encode(self, columns: Any, dtype: Any) -> Any:
+        return columns.astype(dtype, copy=False)
 
 
 def row_bytes(store: Store) -> int:
@@ -115,7 +142,7 @@ def _read(
             y[rows] -= target.mean
             y[rows] /= target.scale
         if not streamed:
-            blocks.read(start, X[rows])
+            blocks.read(start, record.rows, bytes_of(X[rows]))
         start = rows.stop
         if on_progress is not None:
             on_progress(start)

@@ -9,28 +9,28 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from descend.batches import STRIP
 from descend.store.block_files import BlockRecord, damaged, unreadable
-from descend.store.layout import Layout, Parts, bytes_of, target_check
+from descend.store.layout import Layout, Parts, bytes_of, num_strips, target_check
 
-MOST_FILES = 64
-"""Kept open: an epoch reads from a few places at a time, and a process may have 256 files on some systems."""
+MOST_FILES = 512
+"""Kept open at the most; no more than a quarter of what the process may open."""
 
 
-@dataclass(slots=True)
 class _File:
-    descriptor: int
-    users: int = 0
+    """An open block, and what is known of it; closed when nobody reads from it any more."""
+
+    def __init__(self, descriptor: int, parts: Parts) -> None:
+        self.descriptor, self.parts, self.start = descriptor, parts, parts.X.start
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
 
 
 class BlockReader:
@@ -43,30 +43,31 @@ class BlockReader:
     def __init__(self, folder: Path, layout: Layout, records: Sequence[BlockRecord]) -> None:
         self.folder, self.layout, self.records = folder, layout, tuple(records)
         self._checks: list[NDArray[np.uint32] | None] = [None] * len(self.records)
-        self._verified: list[NDArray[np.bool_]] = [
-            np.zeros(-(-record.rows // STRIP), dtype=np.bool_) for record in self.records
-        ]
+        self._verified = [np.zeros(num_strips(record.rows), dtype=np.bool_) for record in self.records]
+        self._known = [False] * len(self.records)
+        """Whether all strips of a block have been verified."""
+        self._block_rows, self._row_bytes = layout.block_rows, layout.row_bytes
         self._stamps: list[tuple[int, int] | None] = [None] * len(self.records)
-        self._files: OrderedDict[int, _File] = OrderedDict()
-        self._lock = threading.Lock()
+        self._files: dict[int, _File] = {}
+        self._most_files = _most_files()
 
-    def read(self, first: int, out: NDArray[Any]) -> None:
-        """Overwrites ``out`` (r, d), of the stored type, with the rows from ``first`` on; whole strips, or up to the end."""
+    def read(self, first: int, count: int, data: memoryview) -> None:
+        """Overwrites the first bytes of ``data`` with rows from ``first`` on, as stored; whole strips, or to the end."""
         assert first % STRIP == 0
-        done = 0
-        while done < len(out):
-            block, place = self.layout.block_of(first + done)
-            count = min(self.records[block].rows - place, len(out) - done)
-            self._read(block, place, out[done : done + count])
-            done += count
+        while count:
+            block, place = divmod(first, self._block_rows)
+            some = min(self.records[block].rows - place, count)
+            size = some * self._row_bytes
+            self._read(block, place, data[:size])
+            data, first, count = data[size:], first + some, count - some
 
     def read_targets(self, block: int, y: NDArray[np.float64], weights: NDArray[np.float64] | None) -> None:
         """Overwrites ``y`` (r, outputs) and ``weights`` (r,) with those of a block's rows."""
-        with self._opened(block) as (descriptor, parts):
-            self._fill(block, descriptor, bytes_of(y), parts.y.start)
-            if weights is not None:
-                self._fill(block, descriptor, bytes_of(weights), parts.weights.start)
-            checks = self._checks[block]
+        file = self._file(block)
+        self._fill(block, file, bytes_of(y), file.parts.y.start)
+        if weights is not None:
+            self._fill(block, file, bytes_of(weights), file.parts.weights.start)
+        checks = self._checks[block]
         assert checks is not None
         if target_check(y, weights) != checks[-1]:
             raise damaged(self.path(block), "its targets do not match their checksum")
@@ -74,97 +75,85 @@ class BlockReader:
     def path(self, block: int) -> Path:
         return self.folder / self.records[block].file
 
-    def _read(self, block: int, place: int, out: NDArray[Any]) -> None:
-        row_bytes = self.layout.row_bytes
-        with self._opened(block) as (descriptor, parts):
-            data = bytes_of(out)
-            self._fill(block, descriptor, data, parts.X.start + place * row_bytes)
-        known = self._verified[block]
-        strip = place // STRIP
-        some = known[strip : strip + -(-len(out) // STRIP)]
-        if some.all():
-            return
-        checks = self._checks[block]
+    def close(self) -> None:
+        """Closes the files; the next read opens them again."""
+        self._files.clear()
+
+    def _read(self, block: int, place: int, data: memoryview) -> None:
+        file = self._file(block)
+        self._fill(block, file, data, file.start + place * self._row_bytes)
+        if not self._known[block]:
+            self._verify(block, place, data)
+
+    def _verify(self, block: int, place: int, data: memoryview) -> None:
+        """Compares strips that are not known yet with their checksums; rows from ``place`` on are in ``data``."""
+        checks, verified = self._checks[block], self._verified[block]
         assert checks is not None
-        size = STRIP * row_bytes
-        for i in np.flatnonzero(~some).tolist():
-            if zlib.crc32(data[i * size : (i + 1) * size]) != checks[strip + i]:
+        size, first = STRIP * self._row_bytes, place // STRIP
+        for i in range(-(-len(data) // size)):
+            if verified[first + i]:
+                continue
+            if zlib.crc32(data[i * size : (i + 1) * size]) != checks[first + i]:
                 row = place + i * STRIP
                 raise damaged(
                     self.path(block), f"rows {row:,} to {row + STRIP - 1:,} do not match their checksum"
                 )
-            some[i] = True
+            verified[first + i] = True
+        self._known[block] = bool(verified.all())
 
-    def _fill(self, block: int, descriptor: int, data: memoryview, offset: int) -> None:
+    def _fill(self, block: int, file: _File, data: memoryview, offset: int) -> None:
         while len(data):
             try:
-                count = _read_at(descriptor, data, offset)
+                count = _read_at(file.descriptor, data, offset)
             except OSError as error:
                 raise unreadable(self.path(block), error) from None
             if count == 0:
                 raise damaged(self.path(block), "it is cut short")
             data, offset = data[count:], offset + count
 
-    @contextmanager
-    def _opened(self, block: int) -> Iterator[tuple[int, Parts]]:
-        """The block's file, and where things lie in it; its checksums are there then."""
-        record = self.records[block]
-        parts = self.layout.parts(record.rows, record.numbers)
+    def _file(self, block: int) -> _File:
+        """The open block; refused where it is gone or of another size, unknown again where it was written to."""
+        file = self._files.get(block)
         try:
-            with self._lock:
-                file = self._files.get(block)
-                if file is None:
-                    file = self._files[block] = _File(os.open(self.path(block), os.O_RDONLY | _BINARY))
-                self._files.move_to_end(block)
-                file.users += 1
-                self._close_some()
+            if file is None:
+                record = self.records[block]
+                descriptor = os.open(self.path(block), os.O_RDONLY | _BINARY)
+                file = _File(descriptor, self.layout.parts(record.rows, record.numbers))
+                self._keep(block, file)
+            status = os.fstat(file.descriptor)
         except OSError as error:
             raise unreadable(self.path(block), error) from None
-        try:
-            self._look_at(block, file.descriptor, parts)
-            yield file.descriptor, parts
-        finally:
-            with self._lock:
-                file.users -= 1
-
-    def _look_at(self, block: int, descriptor: int, parts: Parts) -> None:
-        """Refuses a file that is gone or of another size; one that has been written to is no longer known."""
-        try:
-            status = os.fstat(descriptor)
-        except OSError as error:
-            raise unreadable(self.path(block), error) from None
-        if status.st_size != parts.size:
-            raise damaged(self.path(block), f"it has {status.st_size:,} bytes instead of {parts.size:,}")
         if status.st_nlink == 0:
             raise unreadable(self.path(block), FileNotFoundError())
-        stamp = (status.st_mtime_ns, status.st_ino)
-        if self._checks[block] is None or self._stamps[block] != stamp:
-            trailer = bytearray(parts.checks.size)
-            self._fill(block, descriptor, memoryview(trailer), parts.checks.start)
-            if zlib.crc32(trailer) != self.records[block].check:
-                raise damaged(self.path(block), "its checksums do not match those of store.json")
-            self._verified[block][:] = False
-            self._checks[block] = np.frombuffer(trailer, dtype="<u4")
-            self._stamps[block] = stamp
+        if status.st_size != file.parts.size:
+            raise damaged(self.path(block), f"it has {status.st_size:,} bytes instead of {file.parts.size:,}")
+        if self._stamps[block] != (status.st_mtime_ns, status.st_ino):
+            self._read_checks(block, file)
+            self._stamps[block] = (status.st_mtime_ns, status.st_ino)
+        return file
 
-    def _close_some(self) -> None:
-        for block, file in list(self._files.items()):
-            if len(self._files) <= MOST_FILES:
-                return
-            if not file.users:
-                os.close(file.descriptor)
-                del self._files[block]
+    def _read_checks(self, block: int, file: _File) -> None:
+        trailer = bytearray(file.parts.checks.size)
+        self._fill(block, file, memoryview(trailer), file.parts.checks.start)
+        if zlib.crc32(trailer) != self.records[block].check:
+            raise damaged(self.path(block), "its checksums do not match those of store.json")
+        self._verified[block][:] = self._known[block] = False
+        self._checks[block] = np.frombuffer(trailer, dtype="<u4")
 
-    def close(self) -> None:
-        """Closes the files; the next read opens them again."""
-        with self._lock:
-            for file in self._files.values():
-                os.close(file.descriptor)
-            self._files.clear()
+    def _keep(self, block: int, file: _File) -> None:
+        """Keeps it open in the place of the one that has been open longest."""
+        while len(self._files) >= self._most_files:
+            self._files.pop(next(iter(self._files), -1), None)
+        self._files[block] = file
 
-    def __del__(self) -> None:
-        if getattr(self, "_files", None):
-            self.close()
+
+def _most_files() -> int:
+    try:
+        import resource
+    except ImportError:
+        return MOST_FILES // 8
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_FILES if allowed < 0 else max(4, min(MOST_FILES, allowed // 4))
 
 
 _BINARY = getattr(os, "O_BINARY", 0)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.batches import STRIP
+from descend.batches import STRIP, WINDOW
 from descend.coded_rows import CodedRows
-from descend.store.ahead import read_ahead
+from descend.store.layout import bytes_of
+from descend.store.read_ahead import ROOMS, read_ahead
 from descend.store.reading import BlockReader
 from descend.types import IntArray
 
@@ -52,9 +56,10 @@ class StoredRows:
 
     @property
     def window_rows(self) -> int:
-        """Rows read at a time; whole strips."""
-        row = self.blocks.layout.num_columns * self.dtype.itemsize
-        return max(STRIP, WINDOW_BYTES // max(1, row) // STRIP * STRIP)
+        """Rows read at a time; whole windows of an epoch's order where that is not too much, whole strips else."""
+        rows = WINDOW_BYTES // max(1, self.blocks.layout.num_columns * self.dtype.itemsize)
+        whole = WINDOW if rows >= WINDOW else STRIP
+        return max(STRIP, rows // whole * whole)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -97,27 +102,26 @@ class StoredRows:
         size = self.window_rows if step is None else step
         return read_ahead(self._windows(start, stop, size))
 
-    def _windows(self, start: int, stop: int, size: int) -> Iterator[tuple[slice, NDArray[Any]]]:
-        rooms: list[Room] = []
-        for turn, low in enumerate(range(start, stop, size)):
+    def _windows(
+        self, start: int, stop: int, size: int
+    ) -> Iterator[Callable[[], tuple[slice, NDArray[Any]]]]:
+        def bring(low: int, high: int, room: Room) -> tuple[slice, NDArray[Any]]:
+            return slice(low, high), room.ready(self._read(low, high, room))
+
+        rooms = Rooms(self)
+        for low in range(start, stop, size):
             high = min(low + size, stop)
-            if turn < 2:
-                rooms.append(Room(self, high - low + 2 * STRIP))
-            room = rooms[turn % 2]
-            yield slice(low, high), room.ready(self._read(low, high, room))
+            yield partial(bring, low, high, rooms.next(high - low + 2 * STRIP))
 
     def read_strips(self, strips: IntArray, room: Room) -> NDArray[Any]:
         """The strips (ascending numbers, by the rows of the store) one after the other, as stored; (64 · s, d).
 
         What the last strip of a store lacks is left as it is.
         """
-        breaks = np.flatnonzero(np.diff(strips) != 1) + 1
-        edges = [0, *breaks.tolist(), len(strips)]
-        total = self.blocks.layout.num_rows
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        total, size = self.blocks.layout.num_rows, STRIP * self.blocks.layout.row_bytes
+        for low, high in runs_of(strips):
             first = int(strips[low]) * STRIP
-            count = min((high - low) * STRIP, total - first)
-            self.blocks.read(first, room.raw[low * STRIP : low * STRIP + count])
+            self.blocks.read(first, min((high - low) * STRIP, total - first), room.bytes[low * size :])
         return room.raw[: len(strips) * STRIP]
 
     def _numbers(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -133,7 +137,7 @@ class StoredRows:
             return room.raw[:0]
         first = low - low % STRIP
         last = min(-(-high // STRIP) * STRIP, self.blocks.layout.num_rows)
-        self.blocks.read(first, room.raw[: last - first])
+        self.blocks.read(first, last - first, room.bytes)
         return room.raw[low - first : high - first]
 
     def _at(self, rows: NDArray[Any]) -> NDArray[Any]:
@@ -160,13 +164,24 @@ class StoredRows:
         return out
 
 
+def runs_of(strips: IntArray) -> Iterator[tuple[int, int]]:
+    """Where in ascending numbers runs of neighbours begin and end.
+
+    >>> list(runs_of(np.array([3, 4, 7])))
+    [(0, 2), (2, 3)]
+    """
+    breaks = np.flatnonzero(np.diff(strips) != 1) + 1
+    return pairwise([0, *breaks.tolist(), len(strips)])
+
+
 class Room:
     """Where rows are read to, and decoded."""
 
     def __init__(self, rows: StoredRows, count: int) -> None:
         layout = rows.blocks.layout
         self.rows = rows
-        self.raw = np.empty((count, layout.num_columns), dtype=layout.dtype)
+        self.raw: NDArray[Any] = np.empty((count, layout.num_columns), dtype=layout.dtype)
+        self.bytes = bytes_of(self.raw)
         self.decoded = None if rows.code is None else np.empty(self.raw.shape, dtype=rows.dtype)
 
     def ready(self, found: NDArray[Any]) -> NDArray[Any]:
@@ -177,3 +192,19 @@ class Room:
             decode(self.rows.code.like(found), NO_ORDER, 0, len(found), self.decoded)
             found = self.decoded[: len(found)]
         return found if self.rows.columns is None else np.ascontiguousarray(found[:, self.rows.columns])
+
+
+class Rooms:
+    """Rooms that are used in turn: what was read into one stays until ``ROOMS`` more have been."""
+
+    def __init__(self, rows: StoredRows) -> None:
+        self.rows = rows
+        self.rooms: deque[Room] = deque(maxlen=ROOMS)
+
+    def next(self, count: int) -> Room:
+        """The room that was used longest ago, or a new one where that is too small for so many rows."""
+        room = self.rooms.popleft() if len(self.rooms) == ROOMS else None
+        if room is None or len(room.raw) < count:
+            room = Room(self.rows, count)
+        self.rooms.append(room)
+        return room
