@@ -73,7 +73,9 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     from descend.run_record import complete_summary
 
     with Interrupts() as interrupts:
-        prepared, name = prepare_rows(data, given, settings, talk)
+        prepared, name = prepare_rows(
+            data, given, settings, talk, needs_memory="a network" if given["model"] == "mlp" else None
+        )
         model_path = Path(given["output"] or outputs.default_place(name, ".descend", given["force"]))
         page = outputs.page_place(given, name, "-fit.html")
         run = _train(talk, prepared, settings, interrupts, given["model"])
@@ -119,6 +121,10 @@ def _train(
             from descend.network_fitting import fit_network
 
             return fit_network(prepared, settings, callbacks=[follow])
+        if prepared.train.is_in_source:
+            from descend.source_fitting import fit_from_source
+
+            return fit_from_source(prepared, settings, callbacks=[follow])
         from descend.fitting import fit
 
         return fit(prepared, settings, callbacks=[follow])

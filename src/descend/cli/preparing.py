@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from descend.settings import Settings
 
 
-def prepare_rows(data: str, given: dict[str, Any], settings: Settings, talk: Talk) -> tuple[Prepared, str]:
-    """Opens, learns and encodes the rows; returns them with the name of the data."""
+def prepare_rows(
+    data: str, given: dict[str, Any], settings: Settings, talk: Talk, needs_memory: str | None = None
+) -> tuple[Prepared, str]:
+    """Opens, learns and encodes the rows; returns them with the name of the data.
+
+    ``needs_memory`` names what cannot train on rows that stay in their files.
+    """
     task = arguments.task(given["task"])
     share, file = arguments.validation(given["validation"])
     drop, columns = arguments.names(given["drop"]), arguments.names(given["columns"]) or None
@@ -53,6 +58,9 @@ def prepare_rows(data: str, given: dict[str, Any], settings: Settings, talk: Tal
             scale_target=settings.loss != "poisson",
             shuffle=settings.shuffle,
             validation_source=held_out,
+            memory_limit=arguments.memory(given["memory_limit"]),
+            in_source=None,
+            needs_memory=needs_memory,
             on_progress=ReadingLine(line, shorten(source.name)),
         )
     finally:

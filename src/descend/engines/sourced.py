@@ -6,7 +6,7 @@ Kernels know nothing of it: each window has an engine of its own. Looks at the l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,10 @@ from descend.batches import Stretch
 from descend.engines.base import Rule, State
 from descend.engines.choose import make_engine
 from descend.engines.linear import LinearEngine
-from descend.engines.windows import Window, windows
+from descend.engines.windows import Window, one_ahead, windows
 from descend.features.source_rows import SourceRows
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty
-from descend.store.ahead import read_ahead
 from descend.types import FloatArray, IntArray
 
 
@@ -30,7 +29,7 @@ class _Walk:
 
     epoch: int
     batch_size: int
-    windows: Iterator[Window]
+    windows: Generator[Window]
     place: int = 0
     engine: LinearEngine | None = None
     left: IntArray | None = None
@@ -83,7 +82,7 @@ class SourcedEngine:
     def close(self) -> None:
         """Ends an epoch that is not walked to its end, so that nobody reads any more."""
         if self._walk is not None:
-            self._walk.windows.close()  # type: ignore[attr-defined]
+            self._walk.windows.close()
             self._walk = None
 
     def _visits(self, order: Stretch, batch_size: int) -> Iterator[tuple[LinearEngine, IntArray]]:
@@ -111,7 +110,7 @@ class SourcedEngine:
             return walk
         self.close()
         parts = windows(self.rows, order.epoch, batch_size, self.threads, order.in_order)
-        walk = self._walk = _Walk(order.epoch, batch_size, read_ahead(parts))
+        walk = self._walk = _Walk(order.epoch, batch_size, one_ahead(parts))
         while walk.place < order.start:  # a run that is taken up again in the midst of an epoch
             window = self._taken(walk)
             passed = min(len(window.order), order.start - walk.place)

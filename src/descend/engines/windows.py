@@ -7,7 +7,8 @@ chunk once; ``SourceRows.readings`` says when that is not enough.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ class Window(NamedTuple):
 
 def windows(
     rows: SourceRows, epoch: int, batch_size: int, threads: int = 1, in_order: bool = False
-) -> Iterator[Window]:
+) -> Generator[Window]:
     """The windows of an epoch, each of whole batches but for the last; ``in_order``: as the rows lie."""
     random = np.random.Generator(np.random.PCG64([rows.seed, 7, epoch]))
     unit = batch_size if batch_size > 1 else GROUP
@@ -46,6 +47,20 @@ def windows(
                 if len(window.order):
                     yield window
     yield room.window(random, 1, in_order)
+
+
+def one_ahead(parts: Generator[Window]) -> Generator[Window]:
+    """The same windows; each is filled on a thread while the one before it is used, and no more than that one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="descend-window") as reader:
+        following = reader.submit(next, parts, None)
+        try:
+            while (window := following.result()) is not None:
+                following = reader.submit(next, parts, None)
+                yield window
+        finally:
+            if not following.cancel():
+                wait([following])
+            parts.close()
 
 
 class _Room:

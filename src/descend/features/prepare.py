@@ -14,7 +14,7 @@ from descend.errors import ColumnError, InputError, SourceError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.clustering import Clustering
 from descend.features.features import Features
-from descend.features.prepare_source import Place, choose_place, prepare_source, tell_order
+from descend.features.prepare_source import Place, choose_place, does_not_fit, prepare_source, tell_order
 from descend.features.source_rows import Weigh
 from descend.features.sparse import SparseFiller
 from descend.features.split import Chosen, Rows, Split, split_rows
@@ -62,6 +62,7 @@ def prepare(
     class_weight: ClassWeight = None,
     memory_limit: int | None = None,
     in_source: bool | None = False,
+    needs_memory: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Prepared:
     """Learn the columns from the training rows, then encode all rows straight into their final places.
@@ -78,7 +79,7 @@ def prepare(
 
     With ``in_source`` None, rows that take more than half of the memory that is free (``memory_limit`` bytes at the
     most for the whole process) stay in their source and are read from it in every epoch (``SourceRows``); True and
-    False settle it.
+    False settle it. ``needs_memory`` names what cannot use rows in a source: those that do not fit are refused.
 
     >>> import numpy as np
     >>> from descend.sources import array_source
@@ -113,7 +114,9 @@ def prepare(
         if in_source is False
         else _place(learned, split, features, stored or kind, memory_limit, in_source)
     )
-    if place is not None and place.in_source:
+    if place is not None and needs_memory and not place.fits:
+        raise does_not_fit(source, needs_memory, place)
+    if place is not None and place.in_source and not needs_memory:
         return _left_in_source(
             source, learned, split, seed, features, target, weighting, place, notes, on_progress
         )

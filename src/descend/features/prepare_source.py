@@ -44,6 +44,8 @@ class Place:
     reason: str
     room: Room
     row_bytes: float
+    fits: bool
+    """Whether the rows could be loaded at all."""
 
 
 def choose_place(
@@ -64,7 +66,7 @@ def choose_place(
         f"{size(needed)} encoded are more than half of the {size(room.bytes)} that {what} leaves: rows are read from "
         "their files in every epoch"
     )
-    return Place(in_source, reason, room, row_bytes)
+    return Place(in_source, reason, room, row_bytes, needed <= room.bytes)
 
 
 def prepare_source(
@@ -203,9 +205,9 @@ def tell_order(rows: SourceRows, clustering: Clustering | None) -> list[str]:
     return notes
 
 
-def refuse_in_memory(source: Source, what: str, place: Place) -> InputError:
+def does_not_fit(source: Source, what: str, place: Place) -> InputError:
     """The message for what cannot be done with rows that stay in their source."""
     return InputError(
         f"{shorten(source.name)} does not fit into memory ({place.reason.partition(':')[0]}), and {what} needs its "
-        "rows again and again: descend ingest writes them to a block store, which it takes"
+        "rows there, or in a block store: write one with descend ingest, and give that"
     )
