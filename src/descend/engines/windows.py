@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,14 @@ from descend.batches import GROUP, row_number
 from descend.features.source_rows import SourceRows
 from descend.types import Dataset, FloatArray, IntArray, is_sparse
 
+_Left: TypeAlias = tuple[
+    Any, NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64], NDArray[np.int64]
+]
+"""Rows of single visits: X, targets, weights, weights of the visits, and a 1 each."""
+
 
 class Window(NamedTuple):
-    """Rows in memory, and the order in which they are visited; they live until the window after the next is read."""
+    """Rows in memory, and the order in which they are visited; both live until the next window is asked for."""
 
     data: Dataset
     visit_weights: FloatArray | None
@@ -41,12 +46,13 @@ def windows(
         while start < data.num_rows:
             start += room.add(data, copies, start)
             if room.is_full:
-                following = rooms[1 - turn % 2]
-                window = room.window(random, unit, in_order, following)
-                turn, room = turn + 1, following
-                if len(window.order):
-                    yield window
-    yield room.window(random, 1, in_order)
+                window, left = room.window(random, unit, in_order)
+                yield window
+                # Not before: until now the other room held the window that was in use.
+                turn += 1
+                room = rooms[turn % 2]
+                room.begin(left)
+    yield room.window(random, 1, in_order)[0]
 
 
 def one_ahead(parts: Generator[Window]) -> Generator[Window]:
@@ -85,17 +91,17 @@ class _Room:
     def is_full(self) -> bool:
         return self._filled == self._capacity
 
+    def begin(self, left: _Left) -> None:
+        """Empties the room, but for visits that a window before had left."""
+        self._filled, self._weighted, self._parts = 0, False, []
+        self._put(*left)
+
     def add(self, data: Dataset, copies: NDArray[np.int64], start: int) -> int:
         """Takes rows from ``start`` on while there is room; how many."""
         count = min(data.num_rows - start, self._capacity - self._filled)
         some = slice(start, start + count)
-        self._put(
-            data.X[some],
-            data.y[some],
-            None if data.weights is None else data.weights[some],
-            self._per_visit / copies[some],
-            copies[some],
-        )
+        weights = None if data.weights is None else data.weights[some]
+        self._put(data.X[some], data.y[some], weights, self._per_visit / copies[some], copies[some])
         return count
 
     def _put(
@@ -116,10 +122,8 @@ class _Room:
         self._weights[at] = 1.0 if weights is None else weights
         self._weighted = self._weighted or weights is not None
 
-    def window(
-        self, random: np.random.Generator, unit: int, in_order: bool, following: _Room | None = None
-    ) -> Window:
-        """What is there, in whole batches of ``unit`` visits; the visits that are left go to ``following``."""
+    def window(self, random: np.random.Generator, unit: int, in_order: bool) -> tuple[Window, _Left]:
+        """What is there, in whole batches of ``unit`` visits; and the visits that are left over."""
         n = self._filled
         places = np.repeat(np.arange(n, dtype=row_number(n)), self._times[:n])
         if not in_order:
@@ -130,15 +134,14 @@ class _Room:
             from scipy.sparse import vstack
 
             X = vstack(self._parts, format="csr")
-        if following is not None:
-            rest = places[whole:]
-            following._begin()
-            weights = self._weights[rest] if self._weighted else None
-            once = np.ones(len(rest), dtype=np.int64)
-            following._put(X[rest], self._y[rest], weights, self._visit_weights[rest], once)
         data = Dataset(X, self._y[:n], self._weights[:n] if self._weighted else None)
         heavy = self._visit_weights[:n] if self._per_visit > 1.0 else None
-        return Window(data, heavy, places[:whole])
-
-    def _begin(self) -> None:
-        self._filled, self._weighted, self._parts = 0, False, []
+        rest = places[whole:]
+        left = (
+            X[rest],
+            self._y[rest],
+            self._weights[rest] if self._weighted else None,
+            self._visit_weights[rest],
+            np.ones(len(rest), dtype=np.int64),
+        )
+        return Window(data, heavy, places[:whole]), left

@@ -17,6 +17,7 @@ from descend.types import Dataset
 STEPS = 4
 LOWEST, HIGHEST = -64, 64
 """Octaves that are told apart; what lies beyond counts as the last."""
+MOST_COPIES = 2**40
 HEAVY = 2.0
 """A visit weighs as much as this many rows of the mean at the most, but for what bins round."""
 
@@ -58,9 +59,10 @@ class Heaviness:
 
     def _copies(self) -> NDArray[np.int64]:
         usual = HEAVY * self.total / max(1, self.num_rows)
-        found: NDArray[np.int64] = np.ceil(_top(np.arange(len(self.counts))) / usual).astype(np.int64)
+        top = _top(np.arange(len(self.counts)))
+        found = np.clip(np.ceil(top / usual), 1, MOST_COPIES).astype(np.int64)
         # A bin may reach above ``usual`` where the rows of it do not: they are as usual.
-        return np.where(_top(np.arange(len(self.counts)) - 1) <= usual, 1, np.maximum(found, 1))
+        return np.where(_top(np.arange(len(self.counts)) - 1) <= usual, 1, found)
 
 
 def weighted_norms(data: Dataset) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ memory, and finds out how heavy rows are.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +29,10 @@ WINDOWS = 0.25
 """The share of what is free that one window of rows takes at the most; two live at a time."""
 BESIDE = 1 / 16
 """The share that the sample, and the validation rows, may take each."""
-MOST_WINDOW_BYTES = 2**28
-FEWEST_WINDOW_ROWS = 4096
+KERNEL_BYTES = 10**8
+"""What Numba and the kernels take once they are loaded."""
+MOST_WINDOW_BYTES, FEWEST_WINDOW_BYTES = 2**28, 2**22
+FEWEST_WINDOW_ROWS = 256
 MOST_SAMPLE_ROWS = 2**17
 FEWEST_SAMPLE_ROWS = 2**12
 TELLING = 0.01
@@ -57,7 +60,8 @@ def choose_place(
     """
     from descend.report.formatting import size
 
-    room = find_room(limit)
+    found = find_room(limit)
+    room = Room(max(0, found.bytes - (0 if "numba" in sys.modules else KERNEL_BYTES)), found.bound)
     needed = num_rows * (row_bytes + 8.0 * outputs)
     if in_source is None:
         in_source = needed > LOADED * room.bytes
@@ -175,7 +179,8 @@ def _joined(parts: list[Dataset]) -> Dataset:
 
 def _window_rows(place: Place) -> int:
     """A power of two: the order of an epoch depends on it, and free memory is never twice the same."""
-    fitting = min(WINDOWS * place.room.bytes, MOST_WINDOW_BYTES) / place.row_bytes
+    wanted = min(max(WINDOWS * place.room.bytes, FEWEST_WINDOW_BYTES), MOST_WINDOW_BYTES)
+    fitting = wanted / place.row_bytes
     return max(FEWEST_WINDOW_ROWS, 1 << int(np.log2(max(1.0, fitting))))
 
 
