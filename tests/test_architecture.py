@@ -46,6 +46,7 @@ ORDER: list[set[str]] = [
     {"configuring"},
     {"torch"},
     {"run_record", "estimator_checks"},
+    {"estimator_sources"},
     {"estimator_blocks"},
     {"estimators"},
     {"network_estimators"},

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import issparse
 
-from descend.engines.windows import one_ahead, windows
+from descend.engines.source_windows import one_ahead, windows
 from descend.errors import InputError, SourceError
 from descend.features import prepare
 from descend.features.heavy_rows import Heaviness, weighted_norms

@@ -16,7 +16,7 @@ from descend.batches import Stretch
 from descend.engines.base import Rule, State
 from descend.engines.choose import make_engine
 from descend.engines.linear import LinearEngine
-from descend.engines.windows import Window, one_ahead, windows
+from descend.engines.source_windows import Window, one_ahead, windows
 from descend.features.source_rows import SourceRows
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty

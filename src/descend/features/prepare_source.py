@@ -202,12 +202,12 @@ def tell_order(rows: SourceRows, clustering: Clustering | None) -> list[str]:
     again = (
         "" if rows.readings == 1 else f", so every part is read {rows.readings} times an epoch for other rows"
     )
-    notes.append(
+    rows.warning = (
         f"the target changes from one part of the file to the next ({100 * rows.clustered:.3g} % of its variance "
         f"lies between parts{again}): what steps no longer see they forget; descend ingest shuffles the rows once "
         "for all"
     )
-    return notes
+    return [*notes, rows.warning]
 
 
 def does_not_fit(source: Source, what: str, place: Place) -> InputError:

@@ -59,6 +59,8 @@ class SourceRows:
         self.sample: Dataset
         self.window_rows = 1
         """Rows that are read before they are mixed and trained on; two such windows live at a time."""
+        self.warning: str | None = None
+        """What to tell of the order of the rows, where it is bad for training."""
         self.clustered = 0.0
         """The share of the target's variance that lies between parts of the source, beyond chance."""
 
