@@ -10,7 +10,7 @@ https://arxiv.org/abs/2206.05830).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,13 +71,14 @@ class Stretch:
     start: int
     stop: int
     in_order: bool = False
+    seed: int = 0
 
     def __len__(self) -> int:
         return self.stop - self.start
 
     def __getitem__(self, part: slice) -> Stretch:
         start, stop, _ = part.indices(len(self))
-        return Stretch(self.epoch, self.start + start, self.start + stop, self.in_order)
+        return replace(self, start=self.start + start, stop=self.start + stop)
 
 
 def order(seed: int, epoch: int, num_visits: int) -> IntArray:
@@ -110,7 +111,7 @@ def shuffle(visits: Visits, seed: int, epoch: int, in_order: bool = False) -> In
     Of ``VisitsAsRead`` a ``Stretch`` takes the place of the numbers.
     """
     if isinstance(visits, VisitsAsRead):
-        return Stretch(epoch, 0, visits.total, in_order)  # type: ignore[return-value]
+        return Stretch(epoch, 0, visits.total, in_order, seed)  # type: ignore[return-value]
     dtype = row_number(visits.num_visits)
     places = np.arange(visits.num_visits, dtype=dtype) if in_order else order(seed, epoch, visits.num_visits)
     if visits.rows is not None:

@@ -241,6 +241,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             for name in ("classes_", "_one_output", "_labels", "feature_names_in_"):
                 if name in vars(self):  # of a fit before; the model will say
                     delattr(self, name)
+            self._from_table = True
             return readable_source(X, y, sample_weight)
         refuse_no_columns(X)
         if is_mixed_table(X):
@@ -518,8 +519,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         """One epoch over rows ``X`` (n, d) with labels ``y`` (n,), going on from what was learnt before.
 
         ``X`` may also give block after block: an iterator over tuples (X, y) or (X, y, weights), or, with ``y`` the
-        name of a column, a ``pyarrow.RecordBatchReader``, a ``pyarrow.dataset.Dataset`` or a path. Each block is learnt
-        as if it had been given by itself.
+        name of a column, a ``pyarrow.RecordBatchReader``, a ``pyarrow.dataset.Dataset`` or a path. Each block is
+        learnt as if it had been given by itself.
 
         ``classes`` names every label that may come; it is needed in the first call unless ``fit`` went before.
         Columns are numbers. Their scaling is that of all rows seen so far, and the parameters are carried along

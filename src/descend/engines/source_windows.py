@@ -34,14 +34,19 @@ class Window(NamedTuple):
 
 
 def windows(
-    rows: SourceRows, epoch: int, batch_size: int, threads: int = 1, in_order: bool = False
+    rows: SourceRows,
+    epoch: int,
+    batch_size: int,
+    threads: int = 1,
+    in_order: bool = False,
+    seed: int = 0,
 ) -> Generator[Window]:
     """The windows of an epoch, each of whole batches but for the last; ``in_order``: as the rows lie."""
-    random = np.random.Generator(np.random.PCG64([rows.seed, 7, epoch]))
+    random = np.random.Generator(np.random.PCG64([seed, 7, epoch]))
     unit = batch_size if batch_size > 1 else GROUP
     rooms = [_Room(rows, rows.window_rows + unit) for _ in range(2)]
     turn, room = 0, rooms[0]
-    for data, copies in rows.visits(epoch, threads, in_order):
+    for data, copies in rows.visits(epoch, threads, in_order, seed):
         start = 0
         while start < data.num_rows:
             start += room.add(data, copies, start)

@@ -27,7 +27,8 @@ from descend.types import FloatArray, IntArray
 class _Walk:
     """How far an epoch has come."""
 
-    epoch: int
+    epoch: tuple[int, int, bool]
+    """Its number, the seed, and whether rows come as they lie."""
     batch_size: int
     windows: Generator[Window]
     place: int = 0
@@ -101,16 +102,12 @@ class SourcedEngine:
 
     def _at(self, order: Stretch, batch_size: int) -> _Walk:
         """The walk of this epoch, come to where the stretch begins."""
-        walk = self._walk
-        if walk is not None and (walk.epoch, walk.place, walk.batch_size) == (
-            order.epoch,
-            order.start,
-            batch_size,
-        ):
+        walk, epoch = self._walk, (order.epoch, order.seed, order.in_order)
+        if walk is not None and (walk.epoch, walk.place, walk.batch_size) == (epoch, order.start, batch_size):
             return walk
         self.close()
-        parts = windows(self.rows, order.epoch, batch_size, self.threads, order.in_order)
-        walk = self._walk = _Walk(order.epoch, batch_size, one_ahead(parts))
+        parts = windows(self.rows, order.epoch, batch_size, self.threads, order.in_order, order.seed)
+        walk = self._walk = _Walk(epoch, batch_size, one_ahead(parts))
         while walk.place < order.start:  # a run that is taken up again in the midst of an epoch
             window = self._taken(walk)
             passed = min(len(window.order), order.start - walk.place)

@@ -105,7 +105,7 @@ class SourceRows:
             yield from map(self.normalised, self._raw_pieces(chunk, read))
 
     def visits(
-        self, epoch: int, threads: int = 1, in_order: bool = False
+        self, epoch: int, threads: int = 1, in_order: bool = False, seed: int = 0
     ) -> Iterator[tuple[Dataset, NDArray[np.int64]]]:
         """All training rows in the order of an epoch, and how often each is visited.
 
@@ -115,10 +115,10 @@ class SourceRows:
         readings = 1 if in_order else self.readings
         order = np.arange(readings * self.num_chunks)
         if self.chunks.in_any_order and not in_order:
-            order = np.random.Generator(np.random.PCG64([self.seed, 5, epoch])).permutation(order)
+            order = np.random.Generator(np.random.PCG64([seed, 5, epoch])).permutation(order)
         numbers = (order % self.num_chunks).tolist()
         for turn, (chunk, read) in zip(order // self.num_chunks, self._chunks(numbers, threads), strict=True):
-            random = np.random.Generator(np.random.PCG64([self.seed, 6, epoch, chunk]))
+            random = np.random.Generator(np.random.PCG64([seed, 6, epoch, chunk]))
             drawn = (random, readings, int(turn)) if readings > 1 else None
             for piece in self._raw_pieces(chunk, read, drawn):
                 yield self.normalised(piece), self.heaviness.copies(weighted_norms(piece))
