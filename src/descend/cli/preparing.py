@@ -73,8 +73,8 @@ def _from_store(data: str, given: dict[str, Any], settings: Settings, talk: Talk
     store = open_store(data)
     if not settings.standardize and store.features.standardize:
         raise InputError(
-            f"--no-standardize: store {shorten(store.name)!r} holds standardised columns; leave it out, or train on the "
-            "data that was ingested"
+            f"--no-standardize: store {shorten(store.name)!r} holds standardised columns; leave it out, or train on "
+            "the data that was ingested"
         )
     arguments.with_options(
         check_choice,

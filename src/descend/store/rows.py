@@ -67,7 +67,7 @@ class StoredRows:
     def part(
         self, rows: slice | NDArray[Any], columns: NDArray[Any] | None = None
     ) -> StoredRows | CodedRows | NDArray[Any]:
-        """Some of the rows, and of the columns: of a slice still stored, of numbers of rows in memory, still coded."""
+        """Some of the rows, and of the columns: a slice of them still stored, others in memory, still coded."""
         chosen = self.columns
         if columns is not None:
             chosen = columns if chosen is None else chosen[columns]
