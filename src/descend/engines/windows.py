@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.batches import GROUP, STRIP
+from descend.engines.decoding import blocks
 from descend.engines.strips import find_places, find_strips
 from descend.store.read_ahead import read_ahead
 from descend.store.rows import Room, Rooms, StoredRows, runs_of
-from descend.types import FloatArray, IntArray
+from descend.types import FloatArray, IntArray, is_coded
 
 BATCH_BYTES = 32 * 2**20
 """A batch of more than this is added up from parts."""
@@ -71,7 +72,14 @@ class Windows:
                 yield partial(self._gathered, order[start:stop], y, beside)
             start = stop
 
-    def _read(self, strips: IntArray, places: IntArray, beside: tuple[FloatArray, ...], room: Room) -> Window:
+    def _read(
+        self,
+        strips: IntArray,
+        places: IntArray,
+        y: NDArray[np.float64],
+        beside: tuple[FloatArray, ...],
+        room: Room,
+    ) -> Window:
         X = room.ready(self.X.read_strips(strips, room))
         spans = self._spans(strips)
         near = tuple(gather(array, spans, len(X)) for array in beside)
@@ -80,7 +88,9 @@ class Windows:
     def _gathered(self, order: IntArray, y: NDArray[np.float64], beside: tuple[FloatArray, ...]) -> Window:
         rows, places = np.unique(order, return_inverse=True)
         spans = [(slice(row, row + 1), slice(place, place + 1)) for place, row in enumerate(rows.tolist())]
-        return Window(self.X[rows], tuple(array[rows] for array in beside), places.astype(np.int32), spans)
+        X, near = self.X.part(rows), tuple(array[rows] for array in beside)
+        ready = next(blocks(X))[1] if is_coded(X) else X
+        return Window(ready, y[rows], near, places.astype(np.int32), spans)
 
     def _spans(self, strips: IntArray) -> list[tuple[slice, slice]]:
         spans = []

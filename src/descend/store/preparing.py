@@ -43,8 +43,8 @@ def prepare_store(
     Features and their scaling are the store's. Its rows lie in random order: the last ones, a share ``validation`` of
     them, are set aside. All are loaded where they take at most half of the memory that is free (``memory_limit``
     bytes at the most for the whole process); else they stay in the store, targets and weights apart, and are read
-    in every epoch; ``stream`` settles it. Either way the model is the same. ``validation_source`` gives the rows to set
-    aside instead. ``on_progress`` is called with the rows whose targets, or which, have been read.
+    in every epoch; ``stream`` settles it. Either way the model is the same. ``validation_source`` gives the rows to
+    set aside instead. ``on_progress`` is called with the rows whose targets, or which, have been read.
 
     Raises ``InputError`` for a ``task`` that is not the store's, ``SourceError`` for a damaged store.
     """
