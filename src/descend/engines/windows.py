@@ -37,10 +37,10 @@ class Window(NamedTuple):
 class Windows:
     """Reads the windows of an order."""
 
-    def __init__(self, X: StoredRows, batch_bytes: int = BATCH_BYTES) -> None:
+    def __init__(self, X: StoredRows) -> None:
         self.X = X
         self.marks = np.full(X.stop // STRIP + 1, -1, dtype=np.int32)
-        self.most_rows = max(1, batch_bytes // max(1, X.shape[1] * X.dtype.itemsize))
+        self.most_rows = max(1, BATCH_BYTES // max(1, X.shape[1] * X.dtype.itemsize))
         """Rows of a batch that is brought whole."""
         self.rooms = Rooms(X)
 
@@ -88,7 +88,8 @@ class Windows:
     def _gathered(self, order: IntArray, y: NDArray[np.float64], beside: tuple[FloatArray, ...]) -> Window:
         rows, places = np.unique(order, return_inverse=True)
         spans = [(slice(row, row + 1), slice(place, place + 1)) for place, row in enumerate(rows.tolist())]
-        X, near = self.X.part(rows), tuple(array[rows] for array in beside)
+        X: Any = self.X.part(rows)
+        near = tuple(array[rows] for array in beside)
         ready = next(blocks(X))[1] if is_coded(X) else X
         return Window(ready, y[rows], near, places.astype(np.int32), spans)
 
