@@ -33,10 +33,13 @@ def budget(limit: int, threads: int, row_bytes: int = 0) -> Budget:
     """
     held = machine.status_bytes("VmRSS") or UNKNOWN_BYTES
     room = limit - held - READING_BYTES
+    if (addresses := machine.address_room()) is not None:
+        room = min(room, addresses - READING_BYTES - (threads + 2) * machine.addresses_of_thread())
     if room < LEAST_BYTES:
-        needed = -(-(held + READING_BYTES + LEAST_BYTES) // 10**6)
+        needed = -(-(LEAST_BYTES - room) // 10**6)
         raise InputError(
-            f"memory limit of {limit // 10**6:,} MB is too small to ingest with; {needed:,} MB are needed at least"
+            f"the memory limit of {limit // 10**6:,} MB is too small to ingest with by {needed:,} MB; give more "
+            "(--memory-limit, ulimit -v), or fewer --threads"
         )
     block = 2 * max(BLOCK_BYTES, row_bytes * 64)
     fitting = max(1, int(0.4 * room) // block - 1)
