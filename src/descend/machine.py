@@ -20,7 +20,7 @@ from typing import Any
 PACKAGES = ("descend", "numpy", "numba", "scipy", "pyarrow", "scikit-learn", "torch")
 _ROOT = Path("/")
 STATUS = Path("/proc/self/status")
-M_ARENA_MAX = -8
+M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
 _is_sparing = False
 _UNLIMITED = 1 << 60
 """Version 1 writes "no limit" as a number near 2⁶³."""
@@ -166,8 +166,8 @@ def address_room() -> int | None:
 def spare_addresses() -> None:
     """Reserve few addresses, where they are limited; to be called before threads begin and Arrow is loaded.
 
-    Arrow's own allocator reserves a gigabyte for its first number, and glibc a heap of 64 MB for each thread: under
-    ulimit -v that is soon all there is.
+    Arrow's own allocator reserves a gigabyte for its first number, and glibc a heap of 64 MB for each thread, and
+    keeps large pieces that were freed: under ulimit -v that is soon all there is.
     """
     global _is_sparing
     if address_room() is None or _is_sparing:
@@ -178,7 +178,8 @@ def spare_addresses() -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     threading.stack_size(2 * 2**20)
     with suppress(OSError, AttributeError, TypeError):  # other C libraries have no such setting
-        _is_sparing = bool(ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1))
+        mallopt = ctypes.CDLL(None).mallopt
+        _is_sparing = bool(mallopt(M_ARENA_MAX, 1) and mallopt(M_MMAP_THRESHOLD, 2**20))
 
 
 def addresses_of_thread() -> int:

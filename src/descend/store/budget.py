@@ -43,4 +43,4 @@ def budget(limit: int, threads: int, row_bytes: int = 0) -> Budget:
         )
     block = 2 * max(BLOCK_BYTES, row_bytes * 64)
     fitting = max(1, int(0.4 * room) // block - 1)
-    return Budget(int(0.45 * room), min(int(0.2 * room), MOST_SHARE_BYTES), min(threads, fitting))
+    return Budget(int(0.45 * room), min(int(0.15 * room), MOST_SHARE_BYTES), min(threads, fitting))
