@@ -18,7 +18,8 @@ from descend import locks
 from descend.errors import DescendError, InputError, SourceError, StorageError
 from descend.sources import open_source
 from descend.store import block_files, ingest, is_store, open_store, spill
-from descend.store.ingesting import Job, Progress, run
+from descend.store.ingesting import run
+from descend.store.job import Job, Progress
 from descend.store.plan import can_go_on
 
 
@@ -239,10 +240,10 @@ def test_too_little_disk_is_said_before_blocks_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the blocks do not fit, the error has both figures, and nothing is left."""
-    from descend.store import ingesting
+    from descend.store import places
 
     usage = type("Usage", (), {"free": 10_000_000})
-    monkeypatch.setattr(ingesting.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(places.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(StorageError, match=r"the store needs 0\.00 GB; 0\.01 GB are free"):
         ingest(source_of("table"), tmp_path / "store")
     assert list(tmp_path.iterdir()) == []

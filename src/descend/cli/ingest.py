@@ -17,7 +17,7 @@ from descend.errors import InputError, shorten
 
 if TYPE_CHECKING:
     from descend.store import Store
-    from descend.store.ingesting import Job, Progress
+    from descend.store.job import Job, Progress
 
 WRITING_SHARE = 0.4
 """Of the whole time: what is left to do when all rows were read."""
@@ -73,8 +73,9 @@ def _job(data: tuple[str, ...], given: dict[str, Any], talk: Talk) -> Job:
     from descend.sources import open_source
     from descend.sources.opening import files_of
     from descend.store.appending import choice_of
-    from descend.store.ingesting import Job, prepare_folder
     from descend.store.inputs import expected_bytes
+    from descend.store.job import Job
+    from descend.store.places import prepare_folder
 
     folder = Path(given["output"]).expanduser()
     choice: dict[str, Any] = {
