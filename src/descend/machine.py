@@ -170,7 +170,7 @@ def return_freed_memory() -> None:
     is not what it uses. Costs nothing that could be measured.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    _set_allocator(M_MMAP_THRESHOLD, 2**20)
+    _set_allocator(M_MMAP_THRESHOLD, 2**22)
 
 
 def spare_addresses() -> None:
