@@ -13,6 +13,7 @@ from descend.errors import InputError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.prepare import Learned, Prepared, normalised, read_validation
 from descend.features.target import Target
+from descend.machine import return_freed_memory, spare_addresses
 from descend.store.keeping import where_to_keep
 from descend.store.layout import bytes_of
 from descend.store.opening import Store
@@ -58,6 +59,9 @@ def prepare_store(
     target = store.target(scale_target)
     weighting = class_weights(class_weight, target, store.target_statistics)
     streamed, reason = where_to_keep(store, target.num_outputs, memory_limit, stream)
+    if streamed:
+        spare_addresses()
+        return_freed_memory()
     X, y, weights = _read(store, target, streamed, on_progress)
     n = store.num_rows
     aside = 0 if validation_source is not None else round(n * validation)
