@@ -35,7 +35,7 @@ ORDER: list[set[str]] = [
     {"watching"},
     {"training"},
     {"fitting"},
-    {"surface", "stream", "network_recipe", "trail", "sharpness", "valleys", "network_hessian"},
+    {"surface", "stream", "network_recipe", "trail", "sharpness", "valleys", "network_hessian", "dead_units"},
     {"incremental", "batch_size", "plane"},
     {"network_fitting"},
     {"network_valleys", "network_incremental"},

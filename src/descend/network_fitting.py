@@ -15,6 +15,7 @@ import numpy as np
 from descend.batch_size.controller import Controller
 from descend.batch_size.ladder import LOOK_ROWS, climb, recorded
 from descend.batches import Visits, check_batch_size
+from descend.dead_units import revive
 from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.fitting import ASKED, AVERAGE_ROWS, average_of, num_threads, summarise
@@ -147,7 +148,7 @@ def fit_network(
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
         if plan.phases[0].tuned:
-            watch.tuner = controller_of(plan, engine, watch, state)
+            watch.tuner = controller_of(plan, engine, watch, state, settings.seed)
         if plan.by_ladder:
             plan = up_the_ladder(plan, engine, state, data, settings.seed, watch)
         parameters = train(
@@ -256,7 +257,7 @@ def up_the_ladder(
     return replace(plan, phases=phases, rate=Rate(ladder.rate, ladder.edge, reason))
 
 
-def controller_of(plan: NetworkPlan, engine: Any, watch: Watch, state: State) -> Controller:
+def controller_of(plan: NetworkPlan, engine: Any, watch: Watch, state: State, seed: int) -> Controller:
     """What moves the rate. It looks at rows held out where they choose the parameters anyway, else at the first ones.
 
     Rows held out for it alone would be lost for training, and those that a caller holds out to judge the model by
@@ -268,6 +269,7 @@ def controller_of(plan: NetworkPlan, engine: Any, watch: Watch, state: State) ->
         state,
         lowest=LOWEST_OF_LADDER if plan.by_ladder else LOWEST_OF_RULE,
         constant=watch.limits.constant,
+        revive=lambda state: revive(plan.network, state, engine.data.X, seed),
     )
     controller.limit(min(HIGHEST_OF_RULE, plan.rate.bound / plan.rate.value))
     return controller

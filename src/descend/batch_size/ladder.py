@@ -14,9 +14,9 @@ history.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import ceil, inf, isfinite
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,6 @@ from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import OPTIMIZERS
 
 FEWEST_STEPS = 6
-MEMORIES = 2.0
-"""Rungs with momentum take so many times the steps that it remembers."""
 ROWS_OF_RUNG = 128
 LOOK_ROWS = 512
 CURVATURE_ROWS = 64
@@ -79,39 +77,27 @@ def climb(
 
     A rung is too short to show what momentum makes of a rate: its own is (1 − β) times that of plain steps.
     """
+    slower = 1.0 - rule.momentum if rule.optimizer.uses_momentum else 1.0
+    rule = replace(rule, optimizer=OPTIMIZERS["sgd"], schedule=0)
     began = time.perf_counter()
     rungs: list[Rung] = []
-    plain = replace(rule, optimizer=OPTIMIZERS["sgd"], schedule=0)
-    memory = ceil(MEMORIES / (1.0 - rule.momentum)) if rule.optimizer.uses_momentum else 0
+    parts = pieces(data.num_rows, batch_size, seed)
 
-    def runner(rule: Rule, fewest_steps: int) -> Callable[[float], float]:
-        parts = pieces(data.num_rows, batch_size, seed, fewest_steps)
+    def run(rate: float) -> float:
+        for rows in next(parts):
+            engine.run(state, replace(rule, rate=rate), rows, batch_size or data.num_rows)
+        now = float(engine.mean_loss(state.parameters, LOOK_ROWS))
+        rungs.append(Rung(rate, now, time.perf_counter() - began, state.visits, state.steps))
+        return now
 
-        def run(rate: float) -> float:
-            for rows in next(parts):
-                engine.run(state, replace(rule, rate=rate), rows, batch_size or data.num_rows)
-            now = float(engine.mean_loss(state.parameters, LOOK_ROWS))
-            rungs.append(Rung(rate, now, time.perf_counter() - began, state.visits, state.steps))
-            return now
-
-        return run
-
-    def keep() -> tuple[FloatArray, FloatArray]:
-        return state.parameters.copy(), state.first.copy()
-
-    def put_back(kept: tuple[FloatArray, FloatArray]) -> None:
-        state.parameters[:], state.first[:] = kept
+    def put_back(parameters: FloatArray) -> None:
+        state.parameters[:] = parameters
 
     before = engine.mean_loss(state.parameters, LOOK_ROWS)
-    rate, edge = climb_rungs(runner(plain, FEWEST_STEPS), keep, put_back, lowest_rate(data, loss), before)
-    highest = max(rate, edge / BELOW_EDGE)
-    if memory:
-        now = engine.mean_loss(state.parameters, LOOK_ROWS)
-        run = runner(replace(rule, schedule=0), memory)
-        rate, _ = climb_rungs(run, keep, put_back, (1.0 - rule.momentum) * rate, now, highest=highest)
+    rate, edge = climb_rungs(run, state.parameters.copy, put_back, lowest_rate(data, loss), before)
     state.average[:] = 0.0  # the steps of rates that were too high are in it
     state.num_averaged = 0
-    return Ladder(rate, edge, tuple(rungs), highest)
+    return Ladder(slower * rate, edge, tuple(rungs), max(slower * rate, edge / BELOW_EDGE))
 
 
 def lowest_rate(data: Dataset, loss: Loss) -> float:
@@ -121,14 +107,12 @@ def lowest_rate(data: Dataset, loss: Loss) -> float:
     return float(1.0 / (64.0 * loss.curvature * max(float(squares) / X.shape[0], 1e-12)))
 
 
-def pieces(
-    num_rows: int, batch_size: int, seed: int, fewest_steps: int = FEWEST_STEPS
-) -> Iterator[list[IntArray | None]]:
+def pieces(num_rows: int, batch_size: int, seed: int) -> Iterator[list[IntArray | None]]:
     """The rows of each rung: some batches of the order of epoch 0, which no other epoch has, again and again."""
     if not batch_size:
         while True:
-            yield [None] * fewest_steps
-    count = max(fewest_steps, -(-ROWS_OF_RUNG // batch_size)) * batch_size
+            yield [None] * FEWEST_STEPS
+    count = max(FEWEST_STEPS, -(-ROWS_OF_RUNG // batch_size)) * batch_size
     rows = shuffle(Visits(num_rows), seed, 0)
     rows = np.resize(rows, max(num_rows, count))
     start = 0

@@ -19,7 +19,6 @@ def climb_rungs(
     rate: float,
     before: float,
     seconds: float = inf,
-    highest: float = inf,
 ) -> tuple[float, float]:
     """The rate of the lowest rung, but no higher than half of the first that is too high twice; and that one.
 
@@ -31,7 +30,7 @@ def climb_rungs(
     lowest, best_rate, edge, failed, rungs = before, rate, inf, False, 0
     best = good = keep()
     for _ in range(MOST_RUNGS):
-        if time.perf_counter() > end or rate > highest:
+        if time.perf_counter() > end:
             break
         now = run(rate)
         rungs += 1
