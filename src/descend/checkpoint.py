@@ -1,5 +1,8 @@
-"""A run on the disk while it goes on: what decides its result, so that a resumed run ends where an uninterrupted one
-would, to the last bit.
+"""A run on the disk while it goes on: resumed, it ends where an uninterrupted one does, to the last bit.
+
+What is kept is all that decides the result: parameters, what optimizer, engine and averages remember, the place in
+phases, epoch and order, what the watch goes by, and the history. Random numbers need none: an epoch's order follows
+from the seed (``batches.py``).
 
 Two files in the caller's folder take turns: the older one stays until the newer one is whole. When the next is due
 follows from what the last one cost: writing takes less than ``SHARE`` of the time. The folder is held by one process
@@ -58,6 +61,8 @@ class Found:
     looked: bool
     """Whether the watch has done with the place: at a limit it has not, for with a higher one the run goes on."""
     seconds: float
+    epochs: float
+    """Epochs as histories count them: rows visited over rows."""
     identity: Identity
     run: dict[str, Any]
 
@@ -70,6 +75,7 @@ class Checkpoint:
         self.identity: Identity | None = None
         self.saved: Place | None = None if found is None else found.place
         """Where the run was when it was last saved."""
+        self.saved_epochs = 0.0 if found is None else found.epochs
         self._serial = 0 if found is None else found.serial
         self._newest = NAMES[1] if found is None else found.name
         self._next: float | None = None
@@ -127,6 +133,7 @@ class Checkpoint:
             "place": PACKER.pack(watch.place)[0],
             "looked": looked,
             "seconds": watch.seconds,
+            "epochs": state.visits / watch.num_visits,
             "identity": self.identity,
             "run": tree,
         }
@@ -135,13 +142,16 @@ class Checkpoint:
         except (OutputError, InputError) as error:
             raise OutputError(f"checkpoint {self.shown}: {error}{self._what_is_left()}") from error
         self._serial, self._newest, self.saved = self._serial + 1, other, watch.place
+        self.saved_epochs = header["epochs"]
         end = time.perf_counter()
         self._next = end + (end - began) / SHARE
 
     def _what_is_left(self) -> str:
         if self.saved is None:
             return "; nothing of this run was saved yet"
-        return f"; the run as it was in epoch {self.saved.epoch} is saved there, and --resume goes on from it"
+        return (
+            f"; the run as it was after {self.saved_epochs:.4g} epochs is there, and --resume goes on from it"
+        )
 
 
 @contextmanager
@@ -159,18 +169,20 @@ def opened(folder: str | Path, resume: bool) -> Iterator[Checkpoint]:
         raise InputError(
             f"checkpoint '{shorten(str(place), 200)}' cannot be made: {error.strerror}; name a folder"
         ) from error
-    with hold(place, what="checkpoint"):
-        if not resume and any((place / name).exists() for name in NAMES):
-            raise InputError(
-                f"checkpoint '{shorten(str(place), 200)}' holds a run already; --resume (resume=True) goes on with "
-                "it; to begin anew name another folder, or delete this one"
-            )
-        remove_temporaries(place)
-        found, notes = find(place)
-        yield Checkpoint(place, found, notes)
-    if is_new:  # left empty by a call that was refused
-        with suppress(OSError):
-            place.rmdir()
+    try:
+        with hold(place, what="checkpoint"):
+            if not resume and any((place / name).exists() for name in NAMES):
+                raise InputError(
+                    f"checkpoint '{shorten(str(place), 200)}' holds a run already; --resume (resume=True) goes on "
+                    "with it; to begin anew name another folder, or delete this one"
+                )
+            remove_temporaries(place)
+            found, notes = find(place)
+            yield Checkpoint(place, found, notes)
+    finally:
+        if is_new:  # left empty by a call that was refused
+            with suppress(OSError):
+                place.rmdir()
 
 
 def find(folder: Path) -> tuple[Found | None, list[str]]:
@@ -202,6 +214,7 @@ def _read(path: Path) -> Found:
             PACKER.unpack(header["place"], {}),
             header["looked"],
             header["seconds"],
+            header["epochs"],
             header["identity"],
             PACKER.unpack(header["run"], own),
         )

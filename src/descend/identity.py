@@ -59,14 +59,15 @@ def refuse_others(there: Identity, here: Identity, epoch: int, shown: str) -> No
 
     ``epoch``: how far the one that is there has come.
     """
-    for name in ("model", "rows", "validation rows", "target"):
+    one, other = {"model": there["model"]} | there["options"], {"model": here["model"]} | here["options"]
+    for name in other:
+        if one.get(name) != other[name]:
+            raise _other(shown, name, one.get(name), other[name])
+    for name in ("target", "rows", "validation rows"):
         if there[name] != here[name]:
             raise _other(shown, name, there[name], here[name])
     _check_names("column", there["columns"], here["columns"], shown)
     _check_names("class", there["classes"], here["classes"], shown)
-    for name in here["options"]:
-        if there["options"].get(name) != here["options"][name]:
-            raise _other(shown, name, there["options"].get(name), here["options"][name])
     _check_epochs(there, here, epoch, shown)
     for name in ("weights", "labels", "data", "validation data", "first parameters"):
         if there[name] != here[name]:
