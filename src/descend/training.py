@@ -73,10 +73,9 @@ def begin(
     phase = phases[checkpoint.found.place.phase]
     call_seconds = _call_seconds(engine, state, phase)  # before the state is that of a run: it may round it
     checkpoint.restore(state, watch)
-    watch.go_on(phase, call_seconds)
     checkpoint.expect(state)
     watch.saver = checkpoint
-    return bool(watch.stopped) or (not checkpoint.found.looked and watch.look(state))
+    return watch.go_on(phase, call_seconds, state, checkpoint.found.looked)
 
 
 def epochs_after(begun: Place, phases: Sequence[Phase], watch: Watch) -> Iterator[Place]:

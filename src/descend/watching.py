@@ -260,10 +260,17 @@ class Watch:
         if self.tuner is not None:
             self.tuner.begin(state)
 
-    def go_on(self, phase: Phase, call_seconds: float) -> None:
-        """Starts the clock of a run that was begun before, inside ``phase``."""
+    def go_on(self, phase: Phase, call_seconds: float, state: State, looked: bool) -> bool:
+        """Starts the clock of a run that was begun before, inside ``phase``; True where it is over.
+
+        ``looked``: ``look`` has been at its place.
+        """
         self.phase, self.call_seconds = phase, call_seconds
-        self._resume()
+        if not looked:
+            return self.look(state)
+        if not self.stopped:
+            self._resume()
+        return bool(self.stopped)
 
     def parts(self, rows: IntArray | None, start: int = 0) -> Iterator[slice]:
         """An epoch of ``rows`` cut where somebody looks, always between two batches; the full batch is whole.
