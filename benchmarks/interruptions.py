@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from descend import checkpoint
+from descend import checkpoint, turns
 from descend.errors import ModelFileError
 from descend.features import prepare
 from descend.fitting import fit
@@ -113,8 +113,8 @@ def killed_and_resumed(train: Train, seconds: float, rng: random.Random) -> tupl
 
 def kills(count: int, seed: int, only: str = "") -> dict[str, Any]:
     """How many of so many killed runs ended as undisturbed ones do."""
-    checkpoint.SHARE = 1.0  # save whenever that does not stop the run altogether
-    checkpoint.SECONDS_A_FILE = 0.0
+    turns.SHARE = 1.0  # save whenever that does not stop the run altogether
+    turns.SECONDS_A_FILE = 0.0
     rng, same, resumed, wrong = random.Random(seed), 0, 0, []
     chosen = [(name, train) for name, train in workloads().items() if only in name]
     whole: dict[str, tuple[bytes, float]] = {}

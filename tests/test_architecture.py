@@ -20,6 +20,7 @@ ORDER: list[set[str]] = [
     {"errors"},
     {"coded_rows"},
     {"types", "files", "locks", "machine", "claims"},
+    {"turns"},
     {"model_file", "packing", "history", "metrics", "valley_claims"},
     {"report"},
     {"sources"},

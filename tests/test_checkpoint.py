@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 
-from descend import checkpoint
 from descend.checkpoint import NAMES, Checkpoint, find, opened
 from descend.errors import InputError, ModelFileError, OutputError
 from descend.features import Prepared, prepare
@@ -85,9 +84,9 @@ def killed_each_time(call: Callable[[Checkpoint], Any], folder: Path, every: int
 
     def save_and_die(self: Checkpoint, *args: Any, **named: Any) -> None:
         nonlocal count
-        before = self._serial
+        before = self._turns.num_written
         save(self, *args, **named)
-        count += self._serial > before
+        count += self._turns.num_written > before
         if count == every:
             count = 0
             raise Killed
@@ -317,7 +316,7 @@ def test_a_folder_with_a_run_is_refused_without_resume(tmp_path: Path) -> None:
     with opened(folder, resume=True) as kept:
         assert kept.found is None
         fit(rows(), Settings(), checkpoint=kept)
-    with pytest.raises(InputError, match="holds a run already; --resume"):
+    with pytest.raises(InputError, match="holds a run already; take --resume"):
         opened(folder, resume=False).__enter__()
 
 
@@ -439,37 +438,3 @@ def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
     with opened(tmp_path, resume=True):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, to be moved by hand."""
-    now = [100.0]
-    monkeypatch.setattr(checkpoint.time, "perf_counter", lambda: now[0])
-    return now
-
-
-def test_writing_takes_a_fiftieth_of_the_time(
-    clock: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However long a writing takes, the next is due when it was a fiftieth of the time since."""
-    from descend.engines.base import State
-
-    def slowly(*_: Any, **__: Any) -> None:
-        clock[0] += 3.0
-
-    monkeypatch.setattr(checkpoint, "write_atomically", slowly)
-    kept = Checkpoint(tmp_path, None, [])
-    state = State(np.zeros((1, 3)))
-    kept.expect(state)
-    assert not kept.is_due()
-    clock[0] += 1.1
-    assert kept.is_due()
-    kept.identity = {}
-    monkeypatch.setattr(checkpoint, "_run_of", lambda *_: {})
-    watch: Any = type("Watch", (), {"place": checkpoint.Place(1, 1, 1), "seconds": 1.0, "num_visits": 1})
-    kept.save(state, watch, looked=True)
-    clock[0] += 149.0
-    assert not kept.is_due()
-    clock[0] += 2.0
-    assert kept.is_due()

@@ -4,16 +4,13 @@ What is kept is all that decides the result: parameters, what optimizer, engine 
 phases, epoch and order, what the watch goes by, and the history. Random numbers need none: an epoch's order follows
 from the seed (``batches.py``).
 
-Two files in the caller's folder take turns: the older one stays until the newer one is whole. When the next is due
-follows from what the last one cost: writing takes less than ``SHARE`` of the time. The folder is held by one process
-at a time (``locks.py``).
+Two files in the caller's folder take turns (``turns.py``), and one process at a time holds it (``locks.py``).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,19 +19,14 @@ import numpy as np
 
 from descend.engines.base import State
 from descend.engines.lbfgs import Known, Memory
-from descend.errors import InputError, ModelFileError, OutputError, shorten
-from descend.files import remove_temporaries, write_atomically
+from descend.errors import ModelFileError, shorten
 from descend.history import History
 from descend.identity import Identity, refuse_others
-from descend.locks import hold
 from descend.model_file import Layout, pack_model, read_model
 from descend.packing import Arrays, Packer
+from descend.turns import Turns, held
 from descend.watching import Kept, Place, Watch
 
-SHARE = 0.02
-"""Of the time that may go into writing."""
-BYTES_A_SECOND, SECONDS_A_FILE = 100e6, 0.02
-"""What the first writing is expected to cost."""
 NAMES = ("run-1.checkpoint", "run-2.checkpoint")
 LAYOUT = Layout(
     "descend.checkpoint",
@@ -76,20 +68,13 @@ class Checkpoint:
         self.saved: Place | None = None if found is None else found.place
         """Where the run was when it was last saved."""
         self.saved_epochs = 0.0 if found is None else found.epochs
-        self._serial = 0 if found is None else found.serial
-        self._newest = NAMES[1] if found is None else found.name
-        self._next: float | None = None
-        self._began = time.perf_counter()
-
-    @property
-    def shown(self) -> str:
-        return f"'{shorten(str(self.folder), 200)}'"
+        self._turns = Turns(folder, NAMES, None if found is None else found.name)
 
     def check(self, identity: Identity) -> None:
         """Raises ``InputError`` where the folder holds the run of other data or settings, and names what differs."""
         self.identity = identity
         if self.found is not None:
-            refuse_others(self.found.identity, identity, self.found.place.epoch, self.shown)
+            refuse_others(self.found.identity, identity, self.found.place.epoch, self._turns.shown)
 
     def restore(self, state: State, watch: Watch) -> None:
         """Puts a run back to where the folder's was."""
@@ -108,14 +93,13 @@ class Checkpoint:
             watch.tuner.recall(run["tuner"])
 
     def is_due(self) -> bool:
-        """Whether writing now keeps below ``SHARE`` of the time since the last writing."""
-        return self._next is not None and time.perf_counter() >= self._next
+        """Whether it is time to save again."""
+        return self._turns.is_due()
 
     def expect(self, state: State) -> None:
-        """Settles when the first writing is due, from how much there is to write."""
+        """Settles when the first saving is due, from how much there is to write."""
         arrays = [value for f in fields(state) if isinstance(value := getattr(state, f.name), np.ndarray)]
-        cost = SECONDS_A_FILE + sum(array.nbytes for array in arrays) / BYTES_A_SECOND
-        self._next = time.perf_counter() + cost / SHARE
+        self._turns.expect(sum(array.nbytes for array in arrays))
 
     def save(self, state: State, watch: Watch, looked: bool) -> None:
         """Writes where the run is, over the older of the two files.
@@ -124,65 +108,42 @@ class Checkpoint:
         """
         if self.found is not None and watch.place == self.found.place:
             return  # a run that was over there: nothing is new
-        began = time.perf_counter()
-        other = NAMES[1 - NAMES.index(self._newest)]
-        tree, arrays = PACKER.pack(_run_of(state, watch))
+        epochs = state.visits / watch.num_visits
+        self._turns.write(lambda: self._packed(state, watch, looked, epochs), self._what_is_left())
+        self.saved, self.saved_epochs = watch.place, epochs
+
+    def _packed(self, state: State, watch: Watch, looked: bool, epochs: float) -> bytes:
         assert self.identity is not None
+        tree, arrays = PACKER.pack(_run_of(state, watch))
         header = {
-            "serial": self._serial + 1,
+            "serial": (0 if self.found is None else self.found.serial) + self._turns.num_written + 1,
             "place": PACKER.pack(watch.place)[0],
             "looked": looked,
             "seconds": watch.seconds,
-            "epochs": state.visits / watch.num_visits,
+            "epochs": epochs,
             "identity": self.identity,
             "run": tree,
         }
-        try:
-            write_atomically(self.folder / other, pack_model(arrays, header, LAYOUT), force=True)
-        except (OutputError, InputError) as error:
-            raise OutputError(f"checkpoint {self.shown}: {error}{self._what_is_left()}") from error
-        self._serial, self._newest, self.saved = self._serial + 1, other, watch.place
-        self.saved_epochs = header["epochs"]
-        end = time.perf_counter()
-        self._next = end + (end - began) / SHARE
+        return pack_model(arrays, header, LAYOUT)
 
     def _what_is_left(self) -> str:
         if self.saved is None:
-            return "; nothing of this run was saved yet"
+            return "nothing of this run was saved yet"
         return (
-            f"; the run as it was after {self.saved_epochs:.4g} epochs is there, and --resume goes on from it"
+            f"the run as it was after {self.saved_epochs:.4g} epochs is there, and --resume goes on from it"
         )
 
 
 @contextmanager
 def opened(folder: str | Path, resume: bool) -> Iterator[Checkpoint]:
-    """Makes and holds the folder of a run.
+    """Makes and holds the folder of a run, and reads what is in it.
 
     Raises ``InputError`` where it cannot be, where another process has it, and where a run is there that is not to be
-    gone on with.
+    gone on with; ``ModelFileError`` where what is there is damaged.
     """
-    place = Path(folder)
-    is_new = not place.exists()
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"checkpoint '{shorten(str(place), 200)}' cannot be made: {error.strerror}; name a folder"
-        ) from error
-    try:
-        with hold(place, what="checkpoint"):
-            if not resume and any((place / name).exists() for name in NAMES):
-                raise InputError(
-                    f"checkpoint '{shorten(str(place), 200)}' holds a run already; --resume (resume=True) goes on "
-                    "with it; to begin anew name another folder, or delete this one"
-                )
-            remove_temporaries(place)
-            found, notes = find(place)
-            yield Checkpoint(place, found, notes)
-    finally:
-        if is_new:  # left empty by a call that was refused
-            with suppress(OSError):
-                place.rmdir()
+    with held(folder, NAMES, resume, how="take --resume (resume=True)") as place:
+        found, notes = find(place)
+        yield Checkpoint(place, found, notes)
 
 
 def find(folder: Path) -> tuple[Found | None, list[str]]:

@@ -155,7 +155,7 @@ def test_a_folder_with_a_run_wants_resume(descend: Command, tmp_path: Path) -> N
     assert descend("fit", "sklearn:wine", "--no-report", *SAVED).status == 0
     refused = descend("fit", "nothere.csv", *SAVED)
     assert refused.status == 2
-    assert "holds a run already; --resume" in refused.err
+    assert "holds a run already; take --resume" in refused.err
 
 
 @pytest.mark.parametrize(
