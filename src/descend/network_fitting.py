@@ -15,11 +15,13 @@ import numpy as np
 from descend.batch_size.controller import Controller
 from descend.batch_size.ladder import LOOK_ROWS, climb, recorded
 from descend.batches import Visits, check_batch_size
+from descend.checkpoint import Checkpoint
 from descend.dead_units import revive
 from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.fitting import ASKED, AVERAGE_ROWS, average_of, num_threads, summarise
 from descend.history import History
+from descend.identity import identity_of
 from descend.learning_rate import Rate
 from descend.machine import one_blas_thread
 from descend.models.mlp import MLPModel
@@ -89,11 +91,13 @@ def fit_network(
     multilabel: bool = False,
     keep_path: bool = False,
     give_up_after: int | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> NetworkRun:
     """Trains a network.
 
     ``initial`` (P,): start there instead of at random weights. ``multilabel``: the target's columns are labels,
     each 0 or 1. ``give_up_after`` epochs a run ends that has neither ``epochs`` nor stops by itself.
+    ``checkpoint``: the run is saved there and gone on with.
 
     Raises ``InputError`` naming a setting that does not go with networks or with the data.
     """
@@ -103,6 +107,8 @@ def fit_network(
     data = prepared.train
     epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
     plan = resolve_network(data, prepared.target, settings, epochs, multilabel)
+    if checkpoint is not None:
+        checkpoint.check(identity_of("mlp", prepared, settings, plan.phases, initial))
     threads = num_threads(settings.threads)
     engine = make_network_engine(
         data,
@@ -152,7 +158,14 @@ def fit_network(
         if plan.by_ladder:
             plan = up_the_ladder(plan, engine, state, data, settings.seed, watch)
         parameters = train(
-            engine, state, plan.phases, Visits(data.num_rows), watch, settings.seed, not settings.shuffle
+            engine,
+            state,
+            plan.phases,
+            Visits(data.num_rows),
+            watch,
+            settings.seed,
+            not settings.shuffle,
+            checkpoint,
         )
     if isinstance(watch.tuner, Controller) and watch.tuner.reason:
         reason = f"{plan.rate.reason}; {watch.tuner.reason}"
