@@ -26,6 +26,7 @@ ORDER: list[set[str]] = [
     {"sources"},
     {"features"},
     {"batches"},
+    {"store"},
     {"objectives"},
     {"updates"},
     {"models"},

@@ -171,7 +171,7 @@ def _learn(
         except TypesWidened:
             continue
         except (InfiniteValueError, TargetValueError) as error:
-            raise _with_row_of_file(error, source) from None
+            raise with_row_of_file(error, source) from None
         if (
             share
             and (split.num_validation == 0 or split.num_train < 2)
@@ -235,7 +235,7 @@ def _check_rows(source: Source, split: Split) -> None:
         raise SourceError(f"{source.name} has 1 row to learn from (1 sample); at least 2 are needed")
 
 
-def _with_row_of_file(error: InfiniteValueError | TargetValueError, source: Source) -> ColumnError:
+def with_row_of_file(error: InfiniteValueError | TargetValueError, source: Source) -> ColumnError:
     """The same message with the row as the file counts it, rows left out before it included."""
     row_number = getattr(source, "row_number", None)
     return error if row_number is None else _at_row(error, row_number(error.row) - 1)
