@@ -15,7 +15,7 @@ import pytest
 from ingests import TIGHT, content, files, source_of, tighten
 
 from descend import locks
-from descend.errors import DescendError, InputError, SourceError, OutputError
+from descend.errors import DescendError, InputError, OutputError, SourceError
 from descend.sources import open_source
 from descend.store import block_files, ingest, is_store, open_store, spill
 from descend.store.ingesting import run

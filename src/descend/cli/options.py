@@ -114,15 +114,16 @@ threads = option(
     help="Threads, or auto: one for each core this process may use.",
 )  # fmt: skip
 
+memory_limit = option(
+    "Other", "--memory-limit", metavar="BYTES", default="auto", show_default=True,
+    help="Memory this process may come to hold, such as 2GB; auto: what its limits and what is free allow.",
+)  # fmt: skip
+
 running = together(
     option("Other", "--seed", metavar="N", default="0", show_default=True,
            help="Results repeat exactly for a seed, whatever the threads."),
     threads,
-)  # fmt: skip
-
-memory_limit = option(
-    "Other", "--memory-limit", metavar="BYTES", default="auto", show_default=True,
-    help="Memory this process may come to hold, such as 2GB; auto: what its limits and what is free allow.",
+    memory_limit,
 )  # fmt: skip
 
 page = together(

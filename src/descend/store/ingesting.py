@@ -16,7 +16,7 @@ import numpy as np
 
 from descend import locks, machine
 from descend.coded_rows import SMALL
-from descend.errors import InputError, SourceError, OutputError, shorten
+from descend.errors import InputError, OutputError, SourceError, shorten
 from descend.features.features import Features
 from descend.features.prepare import FEWEST_CODED
 from descend.features.statistics_json import dump_statistics, dump_target_statistics

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from descend.errors import SourceError, OutputError, shorten
+from descend.errors import OutputError, SourceError, shorten
 from descend.features.features import Features
 from descend.features.kinds import Kind
 from descend.features.target import Target
