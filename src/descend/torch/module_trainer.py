@@ -16,6 +16,7 @@ import torch
 
 from descend.batch_size.rungs import climb_rungs
 from descend.batch_size.trainer import Look
+from descend.batches import Visits, shuffle
 from descend.errors import InputError, TrainingError
 from descend.torch.batches import Batches
 from descend.torch.checks import HELD_OUT, check_module, float_type, split
@@ -94,6 +95,7 @@ class ModuleTrainer:
         self.microbatch: int | None = None
         self.coupled = self._coupling()
         """Why rows of a batch cannot go in parts, or None: they can."""
+        shuffle(Visits(1), seed, 0)  # its kernel is loaded here, and not in each process that measures memory
         self.rates: dict[int, float] = {}
         self._steppers: dict[int, Stepper] = {}
         # What is wrong with it is said before any step.
@@ -255,9 +257,15 @@ class Stepper:
     """Takes steps of one size, epoch after epoch."""
 
     def __init__(self, trainer: ModuleTrainer, batch_size: int, rate: float) -> None:
-        self.optimizer = make_optimizer(
-            trainer.module, trainer.optimizer, 1.0, trainer.options, trainer.groups
+        twice, self.optimizer = (
+            make_optimizer(trainer.module, trainer.optimizer, at, trainer.options, trainer.groups)
+            for at in (2.0, 1.0)
         )
+        self._moves = [
+            (2.0 * one["lr"] - two["lr"], two["lr"] - one["lr"])
+            for one, two in zip(self.optimizer.param_groups, twice.param_groups, strict=True)
+        ]
+        """Of each group the rate that it keeps, and how it moves with the optimizer's."""
         self.set_rate(rate)
         batches = Batches(
             trainer.rows,
@@ -283,8 +291,8 @@ class Stepper:
         self.waiting = chain.from_iterable(repeat(batches))  # epoch after epoch
 
     def set_rate(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group, (kept, share) in zip(self.optimizer.param_groups, self._moves, strict=True):
+            group["lr"] = rate and kept + share * rate
 
     def run(self, count: int, rate: float | None = None) -> float:
         """Seconds that ``count`` steps take, a GPU waited for."""
