@@ -37,7 +37,7 @@ ORDER: list[set[str]] = [
     {"fitting"},
     {"surface", "stream", "network_recipe", "trail", "sharpness", "valleys", "network_hessian"},
     {"incremental", "batch_size", "plane"},
-    {"network_fitting"},
+    {"network_fitting", "ends"},
     {"network_valleys", "network_incremental"},
     {"compared"},
     {"comparison", "table_trainer"},
