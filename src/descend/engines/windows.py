@@ -89,7 +89,7 @@ class Windows:
         rows, places = np.unique(order, return_inverse=True)
         spans = [(slice(row, row + 1), slice(place, place + 1)) for place, row in enumerate(rows.tolist())]
         X, near = self.X.part(rows), tuple(array[rows] for array in beside)
-        ready = next(blocks(X))[1] if is_coded(X) else X
+        ready: Any = next(blocks(X))[1] if is_coded(X) else X
         return Window(ready, y[rows], near, places.astype(np.int32), spans)
 
     def _spans(self, strips: IntArray) -> list[tuple[slice, slice]]:
