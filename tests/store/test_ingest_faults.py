@@ -15,7 +15,7 @@ import pytest
 from ingests import TIGHT, content, files, source_of, tighten
 
 from descend import locks
-from descend.errors import DescendError, InputError, SourceError, StorageError
+from descend.errors import DescendError, InputError, OutputError, SourceError
 from descend.sources import open_source
 from descend.store import block_files, ingest, is_store, open_store, spill
 from descend.store.ingesting import run
@@ -230,7 +230,7 @@ def test_a_full_disk_leaves_what_was_there(
 
         monkeypatch.setattr(block_files, "write_all", full)
         monkeypatch.setattr(spill, "write_all", full)
-        with pytest.raises(StorageError, match="the disk is full"):
+        with pytest.raises(OutputError, match="the disk is full"):
             ingest(source_of("table"), place, force=force)
         assert (files(place) if place.exists() else {}) == before
     assert place.exists() == force
@@ -244,7 +244,7 @@ def test_too_little_disk_is_said_before_blocks_are_written(
 
     usage = type("Usage", (), {"free": 10_000_000})
     monkeypatch.setattr(places.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(StorageError, match=r"the store needs 0\.00 GB; 0\.01 GB are free"):
+    with pytest.raises(OutputError, match=r"the store needs 0\.00 GB; 0\.01 GB are free"):
         ingest(source_of("table"), tmp_path / "store")
     assert list(tmp_path.iterdir()) == []
 
