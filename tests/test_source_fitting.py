@@ -8,6 +8,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from descend.checkpoint import opened
 from descend.engines.choose import make_engine
 from descend.errors import InputError, SourceError
 from descend.features import prepare
@@ -160,3 +161,23 @@ def test_divergence_is_told_with_its_column(folder):
     run = fit_from_source(stays(folder), replace(PLAIN, learning_rate=1e6))
     assert run.stopped == "diverged"
     assert "2/L" in run.history.notes[-1]
+
+
+@pytest.mark.parametrize("window", [WINDOW, 4 * WINDOW])
+def test_a_run_that_is_taken_up_again_ends_in_the_same_bits(folder, tmp_path, window):
+    """Ended in the midst of an epoch and resumed from its checkpoint, a run ends as one in one go; not with others."""
+    settings = replace(PLAIN, epochs=3, dense=True)
+    whole = fit_from_source(stays(folder, window=window), settings)
+    with opened(tmp_path / "kept", resume=False) as kept:
+        run = fit_from_source(
+            stays(folder, window=window), settings, callbacks=[lambda seen: seen.epoch > 1.3], checkpoint=kept
+        )
+    assert run.stopped == "interrupted"
+    with opened(tmp_path / "kept", resume=True) as kept:
+        again = fit_from_source(stays(folder, window=window), settings, checkpoint=kept)
+    assert np.array_equal(again.model.parameters, whole.model.parameters)
+    with (
+        opened(tmp_path / "kept", resume=True) as kept,
+        pytest.raises(InputError, match="rows in a window"),
+    ):
+        fit_from_source(stays(folder, window=window + 1), settings, checkpoint=kept)

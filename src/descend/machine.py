@@ -21,6 +21,8 @@ from typing import Any
 PACKAGES = ("descend", "numpy", "numba", "scipy", "pyarrow", "scikit-learn", "torch")
 _ROOT = Path("/")
 STATUS = Path("/proc/self/status")
+M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
+_is_sparing = False
 _UNLIMITED = 1 << 60
 """Version 1 writes "no limit" as a number near 2⁶³."""
 
@@ -179,14 +181,64 @@ def automatic_memory_limit(root: Path = _ROOT) -> int:
     free = [int(psutil.virtual_memory().available)]
     if (room := group_room(root)) is not None:
         free.append(room)
-    with suppress(ImportError):
+    if (room := address_room()) is not None:
+        free.append(room)
+    return held + int(0.9 * min(free))
+
+
+def address_room() -> int | None:
+    """Bytes of addresses that the shell's limits (ulimit -v, -d) still allow; None where there are none.
+
+    What is reserved counts, used or not: stacks and heaps of threads, arenas of allocators.
+    """
+    rooms = []
+    with suppress(ImportError):  # Windows has no such limits
         import resource
 
         for kind, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
             limit = resource.getrlimit(kind)[0]
             if 0 < limit < _UNLIMITED:
-                free.append(max(0, limit - status_bytes(field)))
-    return held + int(0.9 * min(free))
+                rooms.append(max(0, limit - status_bytes(field)))
+    return min(rooms, default=None)
+
+
+def return_freed_memory() -> None:
+    """Have memory that is freed given back at once; to be called before Arrow is loaded.
+
+    glibc keeps pieces up to 32 MB that were freed, and Arrow's own allocator keeps more: what a process holds then
+    is not what it uses. Costs nothing that could be measured.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    _set_allocator(M_MMAP_THRESHOLD, 2**22)
+
+
+def spare_addresses() -> None:
+    """Reserve few addresses, where they are limited; to be called before threads begin and Arrow is loaded.
+
+    Arrow's own allocator reserves a gigabyte for its first number, and glibc a heap of 64 MB for each thread: under
+    ulimit -v that is soon all there is.
+    """
+    global _is_sparing
+    if address_room() is None or _is_sparing:
+        return
+    import threading
+
+    threading.stack_size(2 * 2**20)
+    return_freed_memory()
+    _is_sparing = _set_allocator(M_ARENA_MAX, 1)
+
+
+def _set_allocator(setting: int, value: int) -> bool:
+    import ctypes
+
+    with suppress(OSError, AttributeError, TypeError):  # other C libraries have no such setting
+        return bool(ctypes.CDLL(None).mallopt(setting, value))
+    return False
+
+
+def addresses_of_thread() -> int:
+    """Bytes of addresses that a thread of Python takes, for its stack and its heap."""
+    return (4 if _is_sparing else 80) * 2**20
 
 
 def group_limit(root: Path = _ROOT) -> int | None:

@@ -24,6 +24,7 @@ from descend.fitting import (
     slow_or_diverged,
     summarise,
 )
+from descend.identity import Identity, identity_of
 from descend.machine import one_blas_thread
 from descend.models.linear import LinearModel, initialise
 from descend.planning import Plan, choose_rate
@@ -37,6 +38,7 @@ from descend.updates.schedules import find_schedule
 from descend.watching import Callback, Limits, Watch
 
 if TYPE_CHECKING:
+    from descend.checkpoint import Checkpoint
     from descend.features import Prepared
     from descend.features.source_rows import SourceRows
 
@@ -46,11 +48,13 @@ def fit_from_source(
     settings: Settings,
     callbacks: Sequence[Callback] = (),
     initial: FloatArray | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Run:
     """Trains a linear model on ``prepared.train`` that ``is_in_source``; as ``fitting.fit`` but for the optimizers.
 
     ``optimizer="auto"`` is plain SGD at the rate of the curvature, with an average of the last steps. Raises
-    ``InputError`` for one that cannot be had, and ``SourceError`` where the files change meanwhile.
+    ``InputError`` for one that cannot be had or a checkpoint of another run, ``SourceError`` where files change
+    meanwhile.
     """
     from descend.engines.choose import make_engine
     from descend.engines.sourced import SourcedEngine
@@ -59,6 +63,8 @@ def fit_from_source(
     rows: SourceRows = prepared.train.X  # type: ignore[assignment]
     epochs = settings.epochs or most_epochs(len(rows))
     plan = _plan(prepared, rows, settings, epochs)
+    if checkpoint is not None:
+        checkpoint.check(_identity(prepared, rows, settings, plan, initial))
     threads = num_threads(settings.threads)
     engine: Any = SourcedEngine(
         rows,
@@ -101,7 +107,14 @@ def fit_from_source(
     try:
         with one_blas_thread():
             parameters = train(
-                engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle
+                engine,
+                state,
+                plan.phases,
+                plan.visits,
+                watch,
+                settings.seed,
+                not settings.shuffle,
+                checkpoint,
             )
     finally:
         engine.close()
@@ -114,6 +127,15 @@ def fit_from_source(
     model.summary = summarise(prepared, plan, settings, history)
     model.summary |= {"gap_estimate": None, "gap_bound": None}
     return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history)
+
+
+def _identity(
+    prepared: Prepared, rows: SourceRows, settings: Settings, plan: Plan, initial: FloatArray | None
+) -> Identity:
+    """What the run follows from: the sample stands for the rows, and the order hangs on the size of the windows."""
+    identity = identity_of("linear", replace(prepared, train=rows.sample), settings, plan.phases, initial)
+    options = identity["options"] | {"rows in a window": rows.window_rows}
+    return identity | {"rows": len(rows), "options": options}
 
 
 def _plan(prepared: Prepared, rows: SourceRows, settings: Settings, epochs: int) -> Plan:

@@ -98,9 +98,9 @@ class Dataset:
     """Encoded rows in memory: features → batches.
 
     ``X`` (n, d) is float32 or float64, C-contiguous or a CSR array of SciPy, or ``CodedRows`` or ``StoredRows``, of
-    which some at a time are decoded or read. Its rows are in random order unless shuffling was turned off. ``y`` is (n, 1) with class codes
-    0 … k−1, or (n, k) with numbers as the target encodes them. ``weights`` (n,) float64 have mean 1 over the training
-    rows; None means all 1.
+    which some at a time are decoded or read. Its rows are in random order unless shuffling was turned off. ``y`` is
+    (n, 1) with class codes 0 … k−1, or (n, k) with numbers as the target encodes them. ``weights`` (n,) float64 have
+    mean 1 over the training rows; None means all 1.
     """
 
     X: FloatArray

@@ -36,7 +36,7 @@ CLOSE = 1.12
 """A size that fits is good enough where one so many times larger does not."""
 UNTRIED = 0.8
 FAR = 4
-"""Where four times the rows that there are would fit by the line, all of them are not tried."""
+"""Where so many times the rows that there are would fit by the line, it is believed if running them takes long."""
 MOST_TRIES = 8
 WORDS = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate memory", "bad_alloc")
 """What allocators say that raise no error of their own kind."""
@@ -104,7 +104,12 @@ def find_ceiling(
     line = fit_line(peaks)
     rows = min(num_rows, line.most_rows(allowed))
     if line.at(FAR * num_rows) <= allowed:
-        return Ceiling(num_rows, peaks, line, room)
+        half = 0.5 * (time.monotonic() + end)
+        peak = measure(num_rows, half)  # not every limit is on bytes: some are on sizes
+        if peak is not None and peak <= allowed:
+            return Ceiling(num_rows, peaks | {num_rows: peak}, fit_line(peaks | {num_rows: peak}), room)
+        if peak is None and time.monotonic() >= half:
+            return Ceiling(num_rows, peaks, line, room)
     low, high = max((size for size, peak in peaks.items() if peak <= allowed), default=0), inf
     for number in range(MOST_TRIES):
         if rows <= low or time.monotonic() >= end:

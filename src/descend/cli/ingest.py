@@ -14,10 +14,11 @@ from descend.cli.failures import InterruptedRunError
 from descend.cli.progress import StatusLine
 from descend.cli.talk import Talk
 from descend.errors import InputError, shorten
+from descend.machine import return_freed_memory
 
 if TYPE_CHECKING:
     from descend.store import Store
-    from descend.store.ingesting import Job, Progress
+    from descend.store.job import Job, Progress
 
 WRITING_SHARE = 0.4
 """Of the whole time: what is left to do when all rows were read."""
@@ -66,6 +67,7 @@ def _job(data: tuple[str, ...], given: dict[str, Any], talk: Talk) -> Job:
         raise InputError("--append and --force contradict each other; give one of them")
     if not given["output"]:
         raise InputError("--output is empty; give the name of a folder")
+    return_freed_memory()
     if talk.quiet:
         from descend.engines import kernel_cache
 
@@ -73,8 +75,9 @@ def _job(data: tuple[str, ...], given: dict[str, Any], talk: Talk) -> Job:
     from descend.sources import open_source
     from descend.sources.opening import files_of
     from descend.store.appending import choice_of
-    from descend.store.ingesting import Job, prepare_folder
     from descend.store.inputs import expected_bytes
+    from descend.store.job import Job
+    from descend.store.places import prepare_folder
 
     folder = Path(given["output"]).expanduser()
     choice: dict[str, Any] = {

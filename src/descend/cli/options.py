@@ -133,6 +133,13 @@ page = together(
     option("Output", "--no-report", "no_report", is_flag=True, help="Write no page."),
 )
 
+saving = together(
+    option("Output", "--checkpoint", metavar="FOLDER",
+           help="Save the run into a folder while it trains, so that it can be gone on with after anything."),
+    option("Output", "--resume", is_flag=True,
+           help="Go on from what --checkpoint holds, to the same model; begin where it holds nothing."),
+)  # fmt: skip
+
 force = option("Output", "--force", is_flag=True, help="Replace files that exist.")
 
 talking = together(

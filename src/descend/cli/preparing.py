@@ -8,6 +8,7 @@ from descend.cli import arguments
 from descend.cli.progress import ReadingLine, StatusLine
 from descend.cli.talk import Talk
 from descend.errors import InputError, shorten
+from descend.machine import memory_limit, return_freed_memory, spare_addresses
 from descend.report import formatting
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ def prepare_rows(
     if is_store(data):
         return _from_store(data, given, settings, talk)
 
+    limit = arguments.memory(given["memory_limit"])
+    if limit is not None or memory_limit() is not None:
+        return_freed_memory()
+        spare_addresses()
     choice: dict[str, Any] = {
         "target": given["target"], "drop": drop, "columns": columns, "weights": given["weights"],
     }  # fmt: skip
@@ -58,7 +63,7 @@ def prepare_rows(
             scale_target=settings.loss != "poisson",
             shuffle=settings.shuffle,
             validation_source=held_out,
-            memory_limit=arguments.memory(given["memory_limit"]),
+            memory_limit=limit,
             in_source=None,
             needs_memory=needs_memory,
             on_progress=ReadingLine(line, shorten(source.name)),
@@ -81,8 +86,8 @@ def _from_store(data: str, given: dict[str, Any], settings: Settings, talk: Talk
     store = open_store(data)
     if not settings.standardize and store.features.standardize:
         raise InputError(
-            f"--no-standardize: store {shorten(store.name)!r} holds standardised columns; leave it out, or train on the "
-            "data that was ingested"
+            f"--no-standardize: store {shorten(store.name)!r} holds standardised columns; leave it out, or train on "
+            "the data that was ingested"
         )
     arguments.with_options(
         check_choice,

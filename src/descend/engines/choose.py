@@ -35,6 +35,10 @@ def make_network_engine(
     data: Dataset, loss: Loss, penalty: Penalty, network: Network, **options: Any
 ) -> NetworkEngine:
     """A compiled engine for a network; ``options`` are those of ``NetworkEngine``."""
+    if data.is_stored:
+        from descend.engines.stored_mlp import StoredNetworkEngine
+
+        return StoredNetworkEngine(data, loss, penalty, network, **options)
     if data.is_coded:
         from descend.engines.coded_mlp import CodedNetworkEngine
 

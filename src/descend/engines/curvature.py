@@ -110,7 +110,8 @@ def _largest_eigenvalue(X: FloatArray, weights: FloatArray) -> tuple[float, Floa
     numbers_of_row = X.size // X.shape[0] + 1
     num_rows = min(X.shape[0], max(256, SAMPLE_NUMBERS // numbers_of_row))
     if is_stored(X):
-        X = X.part(np.arange(num_rows))  # read once for all steps
+        rows: Any = X
+        X = rows.load(slice(num_rows))  # read once for all steps
     direction = np.random.default_rng(0).normal(size=X.shape[1] + 1)
     direction /= np.linalg.norm(direction)
     product = np.empty_like(direction)

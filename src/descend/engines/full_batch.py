@@ -67,6 +67,7 @@ class FullBatch:
         self.in_float64 = False
         """Whether ``objective`` computes so on float32 rows too: what lies in a narrow corner is lost in float32."""
         self.num_rows = self.all_rows = data.num_rows
+        self.cut_rows = 0
         """``all_rows``: that there are, where ``data`` holds some of them at a time."""
         self.passes_left: int | None = None
         """How often a step may still read every row; None: as often as it likes."""

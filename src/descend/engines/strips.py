@@ -17,8 +17,8 @@ def find_strips(
 ) -> tuple[int, int]:
     """Writes to ``strips`` those that rows of ``order`` from place ``start`` on lie in, in no order.
 
-    Returns where the batches end that were looked at, and how many strips there are. It looks at no more than ``most``
-    rows, and stops before the batch whose strips are too many for ``strips``; at ``start`` where that is the first.
+    Returns where the batches end that were looked at, and how many strips there are. It looks at no more than
+    ``most`` rows, and stops before a batch whose strips are too many for ``strips``, even if it is the first.
     ``first`` is the store's number of row 0. ``marks`` has a −1 for every strip that there is, and has it again
     afterwards.
     """

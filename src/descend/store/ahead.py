@@ -12,33 +12,25 @@ _END = object()
 
 
 def ahead(items: Iterable[Item], most: int = 2) -> Generator[Item]:
-    """The same items, made on a thread of its own that is at most ``most`` ahead.
+    """The same items, made on a thread of its own: ``most`` of them, the one in the making too, are ahead.
 
     What it raises is raised here. Leaving early ends the thread with the item that it is at.
 
     >>> list(ahead(range(3)))
     [0, 1, 2]
     """
-    ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(most)
+    ready: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    room = threading.Semaphore(most)
     left = threading.Event()
-
-    def put(entry: tuple[Any, BaseException | None]) -> bool:
-        while not left.is_set():
-            try:
-                ready.put(entry, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
 
     def work() -> None:
         try:
-            for item in items:
-                if not put((item, None)):
-                    return
-            put((_END, None))
+            source, item = iter(items), None
+            while item is not _END and room.acquire() and not left.is_set():
+                item = next(source, _END)
+                ready.put((item, None))
         except BaseException as error:
-            put((_END, error))
+            ready.put((_END, error))
 
     thread = threading.Thread(target=work, name="descend-ahead", daemon=True)
     thread.start()
@@ -49,8 +41,10 @@ def ahead(items: Iterable[Item], most: int = 2) -> Generator[Item]:
                 raise error
             if item is _END:
                 return
+            room.release()  # the next is begun while this one is in use
             yield item
             del item
     finally:
         left.set()
+        room.release()
         thread.join()

@@ -28,8 +28,8 @@ def check_choice(
             raise _other(name, given, stored.get(name), store)
     if standardize is False and store.features.standardize:
         raise InputError(
-            f"standardize is False, but {_named(store)} holds standardised columns; leave it out, or train on the data "
-            "that was ingested"
+            f"standardize is False, but {_named(store)} holds standardised columns; leave it out, or train on the "
+            "data that was ingested"
         )
 
 

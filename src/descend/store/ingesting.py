@@ -7,10 +7,8 @@ ingest that is cut short goes on with the next block, once all rows were read; b
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,77 +16,29 @@ import numpy as np
 
 from descend import locks, machine
 from descend.coded_rows import SMALL
-from descend.errors import InputError, SourceError, StorageError, shorten
+from descend.errors import InputError, OutputError, SourceError, shorten
 from descend.features.features import Features
 from descend.features.prepare import FEWEST_CODED
 from descend.features.statistics_json import dump_statistics, dump_target_statistics
 from descend.features.target import Target
-from descend.files import check_output
 from descend.store import appending
 from descend.store import manifest as manifests
 from descend.store import plan as plans
-from descend.store.budget import Budget, budget
+from descend.store.budget import Budget, budget, reading_bytes
 from descend.store.building import Builder
 from descend.store.gathering import Gathered, gather
+from descend.store.job import Job, Progress
 from descend.store.keys import RowKeys
 from descend.store.layout import Layout, block_name, rows_of_block
 from descend.store.manifest import Manifest
 from descend.store.opening import Store, is_store, open_store
+from descend.store.places import exists_already, prepare_folder, refuse_full_disk, tidy
 from descend.store.plan import Plan
 from descend.store.spill import Spill, num_buckets
 from descend.types import Source, Task
 
-SPARE_BYTES = 16 * 2**20
-"""Left free on a disk: a full one is no place for anybody."""
 UNKNOWN_SIZE = 64
 """How many times the memory for rows a source of unknown size is taken to be."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far an ingest is: ``stage`` is "reading" or "writing"; ``total`` rows are known from the second on."""
-
-    stage: str
-    rows: int
-    total: int | None = None
-
-
-@dataclass
-class Job:
-    """What is to be ingested, and how."""
-
-    source: Source
-    folder: Path
-    task: Task | None = None
-    seed: int = 0
-    memory_limit: int | None = None
-    threads: int | None = None
-    force: bool = False
-    append: bool = False
-    files: tuple[Path, ...] = ()
-    """Files of the source, to notice that they change."""
-    expected_bytes: int | None = None
-    """About how large the rows are in memory, where that is known."""
-    selection: dict[str, Any] = field(default_factory=dict)
-    on_progress: Callable[[Progress], None] = lambda _: None
-    notes: list[str] = field(default_factory=list)
-    """What a person should know of how it went."""
-
-    @property
-    def work(self) -> Path:
-        return self.folder / plans.FOLDER
-
-    def identity(self, before: Manifest | None) -> dict[str, Any]:
-        """What decides the store: an ingest goes on only with what an equal one left."""
-        return {
-            "data": self.source.name,
-            "files": [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in self.files],
-            "columns": list(self.source.column_names),
-            "seed": self.seed,
-            "task": self.task,
-            "selection": self.selection,
-            "after": [before.generation, before.layout.num_rows] if self.append and before else None,
-        }
 
 
 def ingest(
@@ -130,10 +80,13 @@ def run(job: Job) -> Store:
                 raise exists_already(job.folder)
             if before is not None and job.append:
                 appending.match_columns(job.source, before)
+                if _was_added(job, before):
+                    tidy(job.folder, before)
+                    return open_store(job.folder)
             try:
                 finished = _finished(job, before)
             except BaseException as error:
-                tidy(job, before, keep=isinstance(error, KeyboardInterrupt))
+                tidy(job.folder, before, keep=isinstance(error, KeyboardInterrupt))
                 raise
             _publish(job, finished)
     finally:
@@ -143,47 +96,11 @@ def run(job: Job) -> Store:
     return open_store(job.folder)
 
 
-def prepare_folder(folder: Path, force: bool, append: bool, make: bool = True) -> bool:
-    """Have a folder that a store may be written into, or only check; whether it was made here."""
-    shown = repr(shorten(str(folder), 200))
-    if append and not is_store(folder):
-        raise InputError(
-            f"output {shown} is no store that rows could be added to; leave --append out to write one"
-        )
-    if folder.is_dir():
-        if is_store(folder):
-            if not (force or append):
-                raise exists_already(folder)
-        elif any(p.name not in (plans.FOLDER, locks.NAME) and not _is_block(p) for p in folder.iterdir()):
-            raise InputError(
-                f"output {shown} is a folder that holds other things; name one that does not exist, or an empty one"
-            )
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise InputError(f"output {shown} cannot be written; choose another folder")
-        return False
-    check_output(folder)
-    if not make:
-        return False
-    try:
-        folder.mkdir()
-    except OSError as error:
-        raise InputError(f"output {shown} cannot be made: {error.strerror}; choose another place") from error
-    return True
-
-
-def exists_already(folder: Path) -> InputError:
-    """The message for a store that is there."""
-    return InputError(
-        f"output {shorten(str(folder), 200)!r} holds a store already; choose another folder, replace it with --force "
-        "(force=True), or add to it with --append"
-    )
-
-
 def _finished(job: Job, before: Manifest | None) -> Manifest:
     """The manifest of the whole store; its blocks are written."""
     limit = job.memory_limit or machine.automatic_memory_limit()
     threads = job.threads or machine.usable_cores()
-    shares = budget(limit, threads)
+    shares = budget(limit, threads, reading_bytes(job.source))
     found = _left(job, before)
     done = {}
     if found is not None:
@@ -194,7 +111,7 @@ def _finished(job: Job, before: Manifest | None) -> Manifest:
             f"{plan.draft.layout.num_blocks:,} blocks are there"
         )
     else:
-        tidy(job, before)
+        tidy(job.folder, before)
         plan, spill = _scatter(job, before, shares)
     features = Features.from_json(plan.draft.features)
     target = _target(plan.draft)
@@ -237,6 +154,18 @@ def _left(job: Job, before: Manifest | None) -> tuple[Plan, Spill] | None:
     return found
 
 
+def _was_added(job: Job, before: Manifest) -> bool:
+    """Whether these rows are what an append added that was cut short behind its last step."""
+    found = plans.read_plan(job.work)
+    if found is None or found[0].draft.generation != before.generation:
+        return False
+    then = found[0].identity
+    if plans.differences(job.identity(before) | {"after": None}, then | {"after": None}):
+        return False
+    job.notes.append("these rows were added already when the ingest was cut short")
+    return True
+
+
 def _scatter(job: Job, before: Manifest | None, shares: Budget) -> tuple[Plan, Spill]:
     """The first pass, and all decisions that follow from it."""
     identity = job.identity(before)
@@ -244,7 +173,7 @@ def _scatter(job: Job, before: Manifest | None, shares: Budget) -> tuple[Plan, S
     try:
         job.work.mkdir(exist_ok=True)
     except OSError as error:
-        raise StorageError(f"{shorten(str(job.work), 200)!r} cannot be made: {error.strerror}") from error
+        raise OutputError(f"{shorten(str(job.work), 200)!r} cannot be made: {error.strerror}") from error
     gathered = gather(
         job.source,
         hint,
@@ -257,6 +186,8 @@ def _scatter(job: Job, before: Manifest | None, shares: Budget) -> tuple[Plan, S
     if before is not None and job.append:
         draft = appending.extended(job.source, before, gathered)
         plan = Plan.of(identity, draft, gathered.packer, before.layout.num_rows)
+        if not gathered.spill.runs:
+            gathered.spill.flush()  # so that there is a plan, which tells rows that were added from those to come
     else:
         draft = _draft(job, gathered, hint, 0 if before is None else before.generation + 1)
         plan = Plan.of(identity, draft, gathered.packer)
@@ -328,36 +259,10 @@ def _check_space(folder: Path, layout: Layout, spill: Spill, done: dict[int, Any
     refuse_full_disk(folder, needed, "the store")
 
 
-def refuse_full_disk(folder: Path, needed: int, what: str) -> None:
-    """StorageError where ``needed`` bytes do not fit the disk."""
-    free = shutil.disk_usage(folder).free
-    if free < needed + SPARE_BYTES:
-        raise StorageError(
-            f"{what} needs {needed / 1e9:,.2f} GB; {free / 1e9:,.2f} GB are free in {shorten(str(folder), 200)!r}: "
-            "free some space, or choose another disk"
-        )
-
-
 def _publish(job: Job, finished: Manifest) -> None:
     """Make the store whole in one step, then take away what it replaces."""
     try:
         manifests.write_manifest(job.folder, finished)
     except InputError as error:
-        raise StorageError(str(error)) from error
-    tidy(job, finished)
-
-
-def tidy(job: Job, kept: Manifest | None, keep: bool = False) -> None:
-    """Take away blocks that no manifest names and the working folder; ``keep`` leaves what can be gone on with."""
-    if keep and (job.work / plans.PLAN).exists():
-        return
-    named = set() if kept is None else {record.file for record in kept.blocks}
-    plans.remove_work(job.work)
-    for place in job.folder.iterdir():
-        if _is_block(place) and place.name not in named:
-            with suppress(OSError):
-                place.unlink()
-
-
-def _is_block(path: Path) -> bool:
-    return path.name.startswith("block-") and path.name.endswith((".bin", ".bin.part"))
+        raise OutputError(str(error)) from error
+    tidy(job.folder, finished)

@@ -98,8 +98,8 @@ def pack(manifest: Manifest) -> bytes:
     return data.replace(_ZEROS.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
 
 
-def unpack(data: bytes, place: Path) -> Manifest:
-    """What ``pack`` packed; ``place`` names the file in errors."""
+def unpack(data: bytes, place: Path, is_draft: bool = False) -> Manifest:
+    """What ``pack`` packed; ``place`` names the file in errors. A draft has no blocks yet."""
     shown = shorten(str(place), 200)
     found = _DIGEST.match(data)
     if found is None:
@@ -121,17 +121,18 @@ def unpack(data: bytes, place: Path) -> Manifest:
             "one, or ingest the data again"
         )
     try:
-        return _manifest(value)
+        return _manifest(value, is_draft)
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{shown!r} cannot be used ({type(error).__name__}: {error})") from None
 
 
-def _manifest(value: dict[str, Any]) -> Manifest:
+def _manifest(value: dict[str, Any], is_draft: bool) -> Manifest:
     layout = Layout(**{**value["layout"], "dtype": np.dtype(value["layout"]["dtype"])})
     blocks = tuple(BlockRecord(**record) for record in value["blocks"])
     if layout.dtype not in DTYPES:
         raise ValueError(f"rows of type {layout.dtype}")
-    if [record.rows for record in blocks] != [layout.rows_of(i) for i in range(layout.num_blocks)]:
+    expected = [] if is_draft else [layout.rows_of(i) for i in range(layout.num_blocks)]
+    if [record.rows for record in blocks] != expected:
         raise ValueError("rows of the blocks do not add up")
     if not all(_PLAIN_NAME.fullmatch(record.file) for record in blocks):
         raise ValueError("a block's name is none")

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from descend.errors import SourceError, StorageError, shorten
+from descend.errors import OutputError, SourceError, shorten
 from descend.features.features import Features
 from descend.features.kinds import Kind
 from descend.features.target import Target
@@ -105,7 +105,7 @@ def read_plan(work: Path) -> tuple[Plan, Spill] | None:
         runs = [Run(**run) for run in value["runs"]]
         if any((work / run.file).stat().st_size != run.starts[-1] for run in runs):
             return None
-        draft = unpack(value["draft"].encode(), work / PLAN)
+        draft = unpack(value["draft"].encode(), work / PLAN, is_draft=True)
         rest = {
             name: value[name]
             for name in ("identity", "kinds", "texts", "labels", "booleans", "has_weights", "before")
@@ -130,7 +130,7 @@ def whole_blocks(folder: Path, work: Path, layout: Layout) -> dict[int, BlockRec
     found = {}
     with suppress(OSError):
         for line in (work / BLOCKS).read_text().splitlines():
-            with suppress(ValueError, KeyError, TypeError, OSError, SourceError, StorageError):
+            with suppress(ValueError, KeyError, TypeError, OSError, SourceError, OutputError):
                 value: dict[str, Any] = json.loads(line)
                 number = int(value.pop("number"))
                 record = BlockRecord(**value)
@@ -156,10 +156,14 @@ def differences(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
     for name, *rest in now.get("files", []):
         before = files_then.pop(name, None)
         if before is None:
-            told.append(f"{shorten(name)} was not there")
+            told.append(f"{_named(name)} was not there")
         elif before != rest:
-            told.append(f"{shorten(name)} has changed")
-    told += [f"{shorten(name)} is not there any more" for name in files_then]
+            told.append(f"{_named(name)} has changed")
+    told += [f"{_named(name)} is not there any more" for name in files_then]
     names = sorted({*now, *then} - {"files"})
     told += [f"{name} was {then.get(name)!r}" for name in names if now.get(name) != then.get(name)]
     return told
+
+
+def _named(path: str) -> str:
+    return shorten(Path(path).name)

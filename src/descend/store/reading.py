@@ -52,7 +52,7 @@ class BlockReader:
         self._most_files = _most_files()
 
     def read(self, first: int, count: int, data: memoryview) -> None:
-        """Overwrites the first bytes of ``data`` with rows from ``first`` on, as stored; whole strips, or to the end."""
+        """Overwrites the first bytes of ``data`` with rows from ``first`` on, as stored; whole strips."""
         assert first % STRIP == 0
         while count:
             block, place = divmod(first, self._block_rows)

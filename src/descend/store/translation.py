@@ -23,8 +23,8 @@ class Translation:
         if stored.takes_sparse != wanted.takes_sparse:
             kinds = ("sparse", "dense") if stored.takes_sparse else ("dense", "sparse")
             raise ColumnError(
-                f"{where} holds {kinds[0]} rows, but the model was trained on {kinds[1]} ones; ingest the data as it was "
-                "trained on"
+                f"{where} holds {kinds[0]} rows, but the model was trained on {kinds[1]} ones; ingest the data as "
+                "it was trained on"
             )
         places = {name: place for place, name in enumerate(stored.names)}
         theirs = {encoder.name: encoder for _, encoder in stored.encoders}
@@ -33,8 +33,8 @@ class Translation:
         lacking = [name for name in wanted.names if name not in places]
         if lacking:
             raise ColumnError(
-                f"{where} lacks column {shorten(lacking[0])!r}, which the model needs; ingest data with the columns that "
-                "the model was trained on"
+                f"{where} lacks column {shorten(lacking[0])!r}, which the model needs; ingest data with the columns "
+                "that the model was trained on"
             )
         self.columns = np.array([places[name] for name in wanted.names], dtype=np.intp)
         self.factor = stored.scale[self.columns] / wanted.scale
@@ -72,8 +72,8 @@ def _refuse_other(wanted: Encoder, stored: Encoder | None, where: str) -> None:
         same = isinstance(wanted, Number) and isinstance(stored, Number) and _fills_alike(wanted, stored)
     if not same:
         raise ColumnError(
-            f"column {name!r} of {where} was encoded from other values than the model was trained on (other levels, or "
-            "other gaps); give the data that was ingested, or train on the store"
+            f"column {name!r} of {where} was encoded from other values than the model was trained on (other levels, "
+            "or other gaps); give the data that was ingested, or train on the store"
         )
 
 

@@ -25,12 +25,14 @@ from descend.configuring import BUDGET_SECONDS, PILOT_SHARE, affordable_target, 
 from descend.errors import InputError
 from descend.machine import Room, find_room, status_bytes
 from descend.torch.checks import check_numbers
+from descend.torch.modes import numbers_kept
 from descend.torch.module_trainer import ModuleTrainer
 
 MEMORY_SHARE, LEAST_FOR_MEMORY = 0.15, 5.0
 """Of the budget, and seconds at the least: a size that kills the run costs all of it."""
 
 
+@numbers_kept()
 def configure_batch_size(
     module: Any,
     loss: Any,
