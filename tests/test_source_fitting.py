@@ -165,7 +165,7 @@ def test_divergence_is_told_with_its_column(folder):
 
 @pytest.mark.parametrize("window", [WINDOW, 4 * WINDOW])
 def test_a_run_that_is_taken_up_again_ends_in_the_same_bits(folder, tmp_path, window):
-    """Ended in the midst of an epoch and resumed from its checkpoint, a run ends as one in one go; not with others."""
+    """Ended in the midst of an epoch and resumed, a run ends as in one go; with other windows it is refused."""
     settings = replace(PLAIN, epochs=3, dense=True)
     whole = fit_from_source(stays(folder, window=window), settings)
     with opened(tmp_path / "kept", resume=False) as kept:

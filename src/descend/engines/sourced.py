@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from descend.batches import Stretch
-from descend.engines.base import Rule, State
+from descend.engines.base import KeepsNothing, Rule, State
 from descend.engines.choose import make_engine
 from descend.engines.linear import LinearEngine
 from descend.engines.source_windows import Window, one_ahead, windows
@@ -37,7 +37,7 @@ class _Walk:
     """The visits of the window at hand that are still to come."""
 
 
-class SourcedEngine:
+class SourcedEngine(KeepsNothing):
     """Steps of batches and of every row, for optimizers that need no more than a gradient."""
 
     def __init__(
@@ -55,6 +55,7 @@ class SourcedEngine:
         self.options: dict[str, Any] = {"average_every": average_every, "fit_intercept": fit_intercept}
         self.near = make_engine(rows.sample, loss, penalty, threads=threads, **self.options)
         """The engine of the sample."""
+        self.cut_rows = self.near.cut_rows
         self._walk: _Walk | None = None
 
     def run(self, state: State, rule: Rule, order: Any, batch_size: int) -> None:
