@@ -22,6 +22,7 @@ from descend.estimator_checks import (
     is_mixed_table,
     refuse_no_columns,
 )
+from descend.estimator_sources import Named, blocks_of, is_read_once, is_readable
 from descend.features import Target
 from descend.features.prepare import Learned
 from descend.incremental import add_rows, check_settings, tell_callbacks
@@ -52,7 +53,17 @@ class LearnsBlocks:
     def _adopt(self, model: Any) -> None:
         raise NotImplementedError
 
-    def _fit_block(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: Any = None) -> None:
+    def _fit_block(
+        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, classes: Any = None
+    ) -> None:
+        """One epoch over a block, or over block after block where ``X`` gives several."""
+        if not (is_readable(X) or is_read_once(X)):
+            self._fit_one(X, y, sample_weight, classes)
+            return
+        for rows, target, weights in blocks_of(X, y, sample_weight):
+            self._fit_one(rows, target, weights, classes)
+
+    def _fit_one(self, X: Any, y: Any, sample_weight: ArrayLike | None, classes: Any) -> None:
         with all_or_nothing(self):
             settings = self._settings().checked()
             check_settings(settings)
@@ -61,7 +72,7 @@ class LearnsBlocks:
                 check_classes(self, classes)
                 if class_weight == "balanced":
                     class_weight = balanced_weights(self, self._class_counts, self._learned)
-            rows = check_block(self, X, y, sample_weight)
+            rows = self._check_named(X, y, sample_weight)
             stream = self._stream or self._begin(rows, class_weight)
             self._stream, trouble = self._learn_rows(stream, rows, settings, class_weight)
             self._from_table = False
@@ -69,6 +80,22 @@ class LearnsBlocks:
         tell_callbacks(self._stream, [*self.callbacks, *([tell] if self.verbose else [])])
         if trouble is not None:
             warnings.warn(trouble, ConvergenceWarning, stacklevel=3)
+
+    def _check_named(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Rows:
+        """A checked block; of one whose columns have names these are kept, and have to be those of the first."""
+        if not isinstance(X, Named):
+            return check_block(self, X, y, sample_weight)
+        known = vars(self).pop("feature_names_in_", None)  # scikit-learn would look for names in the matrix
+        if known is not None and tuple(known) != X.names:
+            raise InputError(
+                f"X has the columns {shorten(str(list(X.names)))}, but the model was fitted on "
+                f"{shorten(str(list(known)))}; give the same in the same order"
+            )
+        first = not hasattr(self, "model_")
+        rows = check_block(self, X.matrix, y, sample_weight)
+        if first or known is not None:
+            self.feature_names_in_ = np.array(X.names, dtype=object)
+        return rows
 
     def _learn_rows(self, stream: Any, rows: Rows, settings: Settings, class_weight: Any) -> Any:
         """The stream after one epoch over ``rows``, and what to tell about a block that diverged."""

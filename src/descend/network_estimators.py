@@ -16,6 +16,7 @@ from sklearn.utils.validation import _num_samples, column_or_1d
 from descend.errors import InputError
 from descend.estimator_blocks import block_names, takes_blocks
 from descend.estimator_checks import as_numbers
+from descend.estimator_sources import is_readable
 from descend.estimators import Estimator
 from descend.features import Target
 from descend.features.class_weights import written_weight
@@ -60,7 +61,7 @@ class _Network(Estimator):
 
     def _stops_early(self, X: Any) -> bool:
         if str(self.early_stopping) == "auto":
-            return bool(_num_samples(X) >= MANY_ROWS)
+            return is_readable(X) or bool(_num_samples(X) >= MANY_ROWS)
         return bool(self.early_stopping)
 
     def _begin(self, rows: Rows, class_weight: Any) -> NetworkStream:
@@ -258,7 +259,7 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     def partial_fit(
         self,
         X: Any,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         classes: ArrayLike | Mapping[Any, float] | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
@@ -409,7 +410,7 @@ class MLPRegressor(RegressorMixin, _Network):  # type: ignore[misc]
         )
 
     @available_if(takes_blocks)  # type: ignore[untyped-decorator]
-    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def partial_fit(self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over rows ``X`` (n, d) with targets ``y`` (n,) or (n, k), going on from what was learnt before.
 
         As ``LinearRegressor.partial_fit``; the learning rate is that of the first phase of ``fit``.
