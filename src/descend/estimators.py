@@ -127,7 +127,8 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
 
         Raises ``ValueError`` (``descend.InputError`` where descend finds it) naming the argument, before
         anything is trained. Ctrl-C while training leaves behind what was learnt so far, before it the estimator as it
-        was, and goes on as ``KeyboardInterrupt``. With ``checkpoint`` the same call goes on with a run that was ended.
+        was, and goes on as ``KeyboardInterrupt``. With ``checkpoint`` the same call goes on with what was
+        ended.
         """
         settings = self._settings().checked()
         with all_or_nothing(self), self._saved() as checkpoint:
