@@ -14,13 +14,13 @@ from math import ceil, inf, isfinite
 from typing import Any, Protocol
 
 from descend.averaging import TailAverage
+from descend.batches import GROUP
 from descend.engines.base import Engine, State
 from descend.history import History
 from descend.recipe import Phase
 from descend.types import FloatArray, IntArray
 from descend.updates.schedules import PLATEAU_EPOCHS, PLATEAU_FACTOR, PLATEAU_GAIN, rate_at
 
-GROUP = 4
 SAMPLE_ROWS = 10_000
 SAMPLE_NUMBERS = 8_000_000
 """A look inside an epoch reads this many numbers at most (some milliseconds), but at least SAMPLE_ROWS rows."""

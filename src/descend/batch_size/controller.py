@@ -99,13 +99,17 @@ class Controller:
         state: State,
         lowest: float,
         constant: float | None = None,
+        revive: Callable[[State], int] | None = None,
     ) -> None:
-        """``state`` stands before the first step of all; the others are the course's."""
-        self._loss = loss
+        """``state`` stands before the first step of all; ``lowest`` and ``constant`` are the course's.
+
+        ``revive`` starts anew what has died on the way (``dead_units.py``).
+        """
+        self._loss, self._revive = loss, revive
         first = loss(state.parameters)
         self._course = Course(first, first, lowest_rate=lowest, constant=constant)
         self._begun_at = state.parameters.copy()
-        self.next_visit = self.num_taken_back = 0
+        self.next_visit = self.num_taken_back = self.num_revived = 0
         self.verdicts: list[Verdict] = []
         self.paces = [1.0]
 
@@ -120,7 +124,7 @@ class Controller:
 
     def kept(self) -> dict[str, Any]:
         """What it remembers, for a checkpoint."""
-        kept = {name: value for name, value in vars(self).items() if name != "_loss"}
+        kept = {name: value for name, value in vars(self).items() if name not in ("_loss", "_revive")}
         return kept | {"_course": asdict(self._course)}
 
     def recall(self, kept: dict[str, Any]) -> None:
@@ -160,6 +164,8 @@ class Controller:
         state.pace = self._course.rate
         self.verdicts.append(verdict)
         self.paces.append(state.pace)
+        if self._revive is not None:
+            self.num_revived += self._revive(state)
         self._begin_window(state)
         return taken_back
 

@@ -94,9 +94,7 @@ class Certified(CurvedSteps):
 
         def product(shares: FloatArray) -> FloatArray:
             total = np.zeros((len(parameters), parameters.shape[1] - 1))
-            for part in self._map(
-                lambda chunk: _sum_of_rows(self.data.X[chunk], shares[chunk], parameters.dtype)
-            ):
+            for part in self._map(lambda chunk: self._sum_of_rows(chunk, shares, parameters.dtype)):
                 total += part
             return total
 
@@ -124,6 +122,13 @@ class Certified(CurvedSteps):
         """Makes the inverses by class, once: of the place where they are first asked for."""
         self.by_class_at = at.copy(order="K")
         self.by_class = block_inverse(self.data, self.smooth, self.penalty.alpha, at, self.sample())
+
+    def _sum_of_rows(self, chunk: slice, shares: FloatArray, dtype: Any) -> FloatArray:
+        """Σ over a chunk of (n, k) shares times x, (k, d)."""
+        total = np.zeros((shares.shape[1], self.data.num_columns))
+        for rows, X in self._pieces(chunk):
+            total += np.asarray((X.T @ shares[rows].astype(dtype)).T)
+        return total
 
     def _smooth_gap(self, state: State, enough: float) -> float:
         memory = state.memory
@@ -326,8 +331,3 @@ def _shortfall(memory: Memory, gap: float) -> float:
     if before is None or not before[0] > 0.0:
         return 1.0
     return max(1.0, (before[1] - memory.value + gap) / before[0])
-
-
-def _sum_of_rows(X: Any, shares: FloatArray, dtype: Any) -> FloatArray:
-    """Σ over rows of (n, k) shares times x, (k, d)."""
-    return np.asarray((X.T @ shares.astype(dtype)).T)
