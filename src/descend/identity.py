@@ -43,7 +43,7 @@ def identity_of(
         "target": target.name,
         "classes": [str(label) for label in target.classes],
         "columns": list(prepared.features.names),
-        "options": json.loads(json.dumps(options)),
+        "options": json.loads(json.dumps(options, default=lambda value: value.item())),
         "epochs": settings.epochs,
         "phases": [described(phase) for phase in phases],
         "weights": digest(prepared.train.weights),
