@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -19,6 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from descend.batch_size.plan import Plan, plan_of_run
+from descend.checkpoint import Checkpoint, opened
 from descend.coded_rows import SMALL
 from descend.estimator_blocks import LearnsBlocks, takes_blocks, tell
 from descend.estimator_checks import (
@@ -93,6 +95,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         n_jobs: int | None = None,
         random_state: Any = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
         self.loss = loss
@@ -121,6 +124,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.verbose = verbose
 
     def fit(self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -136,11 +140,14 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
 
         Raises ``ValueError`` (``descend.InputError`` where descend finds it) naming the argument, before
         anything is trained. Ctrl-C while training leaves behind what was learnt so far, before it the estimator as it
-        was, and goes on as ``KeyboardInterrupt``.
+        was, and goes on as ``KeyboardInterrupt``. With ``checkpoint`` the same call goes on with what was
+        ended.
         """
         settings = self._settings().checked()
         refuse_read_once(X)
-        with all_or_nothing(self):
+        with all_or_nothing(self), self._saved() as checkpoint:
+            if checkpoint is not None and checkpoint.found is not None and self.random_state is None:
+                settings = replace(settings, seed=checkpoint.found.identity["options"]["seed"])
             source = self._source(X, y, sample_weight)
             settings = replace(settings, early_stopping=self._stops_early(X))
             prepared = prepare(
@@ -157,7 +164,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 needs_memory=self._needs_memory,
             )
             callbacks = [*self.callbacks, *([tell] if self.verbose else [])]
-            run = self._train(prepared, settings, callbacks)
+            run = self._train(prepared, settings, callbacks, checkpoint)
             self._stream = self._class_counts = None
             self._learned = prepared.learned.without_rows() if prepared.learned else None
             self._adopt(run.model)
@@ -231,7 +238,13 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _scales_target(self) -> bool:
         return self.loss != "poisson"
 
-    def _train(self, prepared: Any, settings: Settings, callbacks: Sequence[Callback]) -> Any:
+    def _saved(self) -> AbstractContextManager[Checkpoint | None]:
+        """The folder that a run is saved into, held while it trains."""
+        return nullcontext() if self.checkpoint is None else opened(self.checkpoint, resume=True)
+
+    def _train(
+        self, prepared: Any, settings: Settings, callbacks: Sequence[Callback], checkpoint: Checkpoint | None
+    ) -> Any:
         """A finished run."""
         raise NotImplementedError
 
@@ -354,13 +367,15 @@ class _Linear(Estimator):
     model_: LinearModel
     _needs_memory = None
 
-    def _train(self, prepared: Any, settings: Settings, callbacks: Sequence[Callback]) -> Any:
+    def _train(
+        self, prepared: Any, settings: Settings, callbacks: Sequence[Callback], checkpoint: Checkpoint | None
+    ) -> Any:
         initial = None
         if self.warm_start and hasattr(self, "model_"):  # the last fit's parameters in this fit's encoding
             initial = parameters_for(self.model_, prepared.features, prepared.target)
         if prepared.train.is_in_source:
-            return fit_from_source(prepared, settings, callbacks, initial=initial)
-        return run_fit(prepared, settings, callbacks, initial=initial)
+            return fit_from_source(prepared, settings, callbacks, initial=initial, checkpoint=checkpoint)
+        return run_fit(prepared, settings, callbacks, initial=initial, checkpoint=checkpoint)
 
     def _is_solved_at_once(self, settings: Settings, source: Source) -> bool:
         regression = self._task == "regression" and not self._from_table
@@ -423,6 +438,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     reduction : "mean" or "sum" over the rows of a batch
     n_jobs : threads for the full batch; None: 1, -1: all. Results do not depend on it
     callbacks : called with each ``Observation``; returning True stops
+    checkpoint : a folder that ``fit`` saves its run into while it trains; where it holds the run of the same rows and
+        parameters, ``fit`` goes on with that one, to the same model; that of any other is refused by name
 
     Attributes
     ----------
@@ -475,6 +492,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         n_jobs: int | None = None,
         random_state: Any = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(
@@ -504,6 +522,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
             n_jobs=n_jobs,
             random_state=random_state,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             verbose=verbose,
         )
         self.class_weight = class_weight

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _num_samples, column_or_1d
 
+from descend.checkpoint import Checkpoint
 from descend.errors import InputError
 from descend.estimator_blocks import block_names, takes_blocks
 from descend.estimator_checks import as_numbers
@@ -81,11 +83,15 @@ class _Network(Estimator):
         """Whether each column of the target is a label that is there or not."""
         return False
 
-    def _train(self, prepared: Any, settings: Settings, callbacks: Sequence[Callback]) -> Any:
+    def _train(
+        self, prepared: Any, settings: Settings, callbacks: Sequence[Callback], checkpoint: Checkpoint | None
+    ) -> Any:
         initial = None
         if self.warm_start and hasattr(self, "model_"):
             initial = self._carried(prepared, settings)
-        return fit_network(prepared, settings, callbacks, initial, self._labels_a_row())
+        return fit_network(
+            prepared, settings, callbacks, initial, self._labels_a_row(), checkpoint=checkpoint
+        )
 
     def _carried(self, prepared: Any, settings: Settings) -> FloatArray | None:
         """The last fit's parameters in this fit's encoding; None where the shapes differ."""
@@ -150,6 +156,8 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     reduction : "mean" or "sum" over the rows of a batch
     n_jobs : threads for the full batch; None: 1, -1: all. Results do not depend on it
     callbacks : called with each ``Observation``; returning True stops
+    checkpoint : a folder that ``fit`` saves its run into while it trains; where it holds the run of the same rows and
+        parameters, ``fit`` goes on with that one, to the same model; that of any other is refused by name
 
     Attributes
     ----------
@@ -206,6 +214,7 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
         n_jobs: int | None = None,
         random_state: Any = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(
@@ -238,6 +247,7 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
             n_jobs=n_jobs,
             random_state=random_state,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             verbose=verbose,
         )
         self.class_weight = class_weight
@@ -374,6 +384,7 @@ class MLPRegressor(RegressorMixin, _Network):  # type: ignore[misc]
         n_jobs: int | None = None,
         random_state: Any = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(
@@ -406,6 +417,7 @@ class MLPRegressor(RegressorMixin, _Network):  # type: ignore[misc]
             n_jobs=n_jobs,
             random_state=random_state,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             verbose=verbose,
         )
 
