@@ -18,7 +18,7 @@ from descend.torch.criterion import as_criterion
 from descend.torch.devices import choose_device, spread
 from descend.torch.examine import examine
 from descend.torch.modes import modes_kept, random_numbers
-from descend.torch.module_trainer import RULE_OPTIMIZERS, copied
+from descend.torch.module_trainer import LOWEST_RATE, RULE_OPTIMIZERS, copied
 from descend.torch.optimizers import make_optimizer
 from descend.torch.rows import DatasetRows, TensorRows, as_rows, mapped
 from descend.torch.steps import unique
@@ -112,6 +112,8 @@ class ModuleData:
         if held is not None or held_out is not None:
             self.held_out = placed(held or rows, order((held or rows).num_rows if held else held_out))
         self.first_seed, self.same_start = seed, same_start
+        self.lowest_rate = LOWEST_RATE
+        """Where ladders begin."""
         self.own_start = vector_of(self.parameters)
         self._refuse_coupled()
         if not same_start:
