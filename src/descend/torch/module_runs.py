@@ -24,7 +24,7 @@ from descend.settings import Settings
 from descend.torch.modes import random_numbers
 from descend.torch.module_data import ModuleData
 from descend.torch.module_engine import ModuleEngine
-from descend.torch.module_trainer import RULE_RATE
+from descend.torch.module_trainer import LOWEST_RATE, RULE_RATE
 from descend.trail import Trail
 from descend.training import train
 from descend.types import FloatArray
@@ -182,8 +182,7 @@ def _climb(
     is_sgd = data.optimizer_name == "SGD"
     rule = replace(first.rule, optimizer=OPTIMIZERS["sgd"]) if is_sgd else first.rule
     slower = 1.0 - data.momentum if is_sgd else 1.0
+    lowest = data.lowest_rate if is_sgd else LOWEST_RATE
     seconds = inf if settings.seconds is None else settings.seconds
     with np.errstate(over="ignore", invalid="ignore"):
-        return climb_from(
-            data.lowest_rate, engine, state, rule, first.batch_size, settings.seed, slower, seconds
-        )
+        return climb_from(lowest, engine, state, rule, first.batch_size, settings.seed, slower, seconds)
