@@ -5,6 +5,7 @@
     │   ├── SourceError       data that cannot be read
     │   ├── ColumnError       columns or values that cannot be used
     │   └── ModelFileError    a model or run file that is damaged or not one
+    ├── OutputError           a file that could not be written, though its place looked right; also an OSError
     ├── DivergenceError       training that left the numbers; also an ArithmeticError
     └── TrainingError         a step that the caller's own module, loss or data could not take; also a RuntimeError
 
@@ -31,6 +32,13 @@ class ColumnError(InputError):
 
 class ModelFileError(InputError):
     """A model or run file that is damaged, or is something else."""
+
+
+class OutputError(DescendError, OSError):
+    """A file that could not be written, though its place looked right: a full disk, a right that was taken away.
+
+    What was there before is there still, and nothing half-written is.
+    """
 
 
 class DivergenceError(DescendError, ArithmeticError):

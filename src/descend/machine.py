@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 PACKAGES = ("descend", "numpy", "numba", "scipy", "pyarrow", "scikit-learn", "torch")
 _ROOT = Path("/")
 STATUS = Path("/proc/self/status")
+M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
+_is_sparing = False
 _UNLIMITED = 1 << 60
 """Version 1 writes "no limit" as a number near 2⁶³."""
 
@@ -58,6 +61,44 @@ def status_bytes(field: str) -> int:
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes that may still be taken, and what says so."""
+
+    bytes: int
+    bound: str
+
+
+def find_room(limit: int | None = None) -> Room:
+    """What is left: free memory, the group's and the shell's limits, and ``limit`` on the whole process."""
+    import psutil
+
+    rooms = [Room(int(psutil.virtual_memory().available), "free memory"), *_shell_limits()]
+    group = group_room()
+    if group is not None:
+        rooms.append(Room(group, "the limit of the process's group"))
+    if limit is not None:
+        rooms.append(Room(max(0, limit - status_bytes("VmRSS")), "the limit that was given"))
+    return min(rooms, key=lambda room: room.bytes)
+
+
+def _shell_limits() -> list[Room]:
+    """What is left of ``ulimit -v`` and ``ulimit -d``."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return []
+    rooms = []
+    for kind, field, name in (
+        (resource.RLIMIT_AS, "VmSize", "ulimit -v"),
+        (resource.RLIMIT_DATA, "VmData", "ulimit -d"),
+    ):
+        most = resource.getrlimit(kind)[0]
+        if most != resource.RLIM_INFINITY and status_bytes(field):
+            rooms.append(Room(max(0, most - status_bytes(field)), name))
+    return rooms
 
 
 def peak_bytes() -> int:
@@ -127,6 +168,62 @@ def memory_limit(root: Path = _ROOT) -> int | None:
 
         limits += [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
     return min((limit for limit in limits if 0 < limit < _UNLIMITED), default=None)
+
+
+def automatic_memory_limit(root: Path = _ROOT) -> int:
+    """Bytes this process may come to hold: what it holds and what is free, within its limits.
+
+    What others will need is not known; a tenth of what is free is left to them.
+    """
+    import psutil
+
+    held = status_bytes("VmRSS") or int(psutil.Process().memory_info().rss)
+    free = [int(psutil.virtual_memory().available)]
+    if (room := group_room(root)) is not None:
+        free.append(room)
+    if (room := address_room()) is not None:
+        free.append(room)
+    return held + int(0.9 * min(free))
+
+
+def address_room() -> int | None:
+    """Bytes of addresses that the shell's limits (ulimit -v, -d) still allow; None where there are none.
+
+    What is reserved counts, used or not: stacks and heaps of threads, arenas of allocators.
+    """
+    rooms = []
+    with suppress(ImportError):  # Windows has no such limits
+        import resource
+
+        for kind, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+            limit = resource.getrlimit(kind)[0]
+            if 0 < limit < _UNLIMITED:
+                rooms.append(max(0, limit - status_bytes(field)))
+    return min(rooms, default=None)
+
+
+def spare_addresses() -> None:
+    """Reserve few addresses, where they are limited; to be called before threads begin and Arrow is loaded.
+
+    Arrow's own allocator reserves a gigabyte for its first number, and glibc a heap of 64 MB for each thread, and
+    keeps large pieces that were freed: under ulimit -v that is soon all there is.
+    """
+    global _is_sparing
+    if address_room() is None or _is_sparing:
+        return
+    import ctypes
+    import threading
+
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    threading.stack_size(2 * 2**20)
+    with suppress(OSError, AttributeError, TypeError):  # other C libraries have no such setting
+        mallopt = ctypes.CDLL(None).mallopt
+        _is_sparing = bool(mallopt(M_ARENA_MAX, 1) and mallopt(M_MMAP_THRESHOLD, 2**20))
+
+
+def addresses_of_thread() -> int:
+    """Bytes of addresses that a thread of Python takes, for its stack and its heap."""
+    return (4 if _is_sparing else 80) * 2**20
 
 
 def group_limit(root: Path = _ROOT) -> int | None:

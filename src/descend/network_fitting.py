@@ -15,10 +15,13 @@ import numpy as np
 from descend.batch_size.controller import Controller
 from descend.batch_size.ladder import LOOK_ROWS, Ladder, climb, recorded
 from descend.batches import Visits, check_batch_size
+from descend.checkpoint import Checkpoint
+from descend.dead_units import revive
 from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.fitting import ASKED, AVERAGE_ROWS, average_of, num_threads, summarise
 from descend.history import History
+from descend.identity import identity_of
 from descend.learning_rate import Rate
 from descend.machine import one_blas_thread
 from descend.models.mlp import MLPModel
@@ -97,11 +100,13 @@ def fit_network(
     multilabel: bool = False,
     keep_path: bool = False,
     give_up_after: int | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> NetworkRun:
     """Trains a network.
 
     ``initial`` (P,): start there instead of at random weights. ``multilabel``: the target's columns are labels,
     each 0 or 1. ``give_up_after`` epochs a run ends that has neither ``epochs`` nor stops by itself.
+    ``checkpoint``: the run is saved there and gone on with.
 
     Raises ``InputError`` naming a setting that does not go with networks or with the data.
     """
@@ -111,6 +116,8 @@ def fit_network(
     data = prepared.train
     epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
     plan = resolve_network(data, prepared.target, settings, epochs, multilabel)
+    if checkpoint is not None:
+        checkpoint.check(identity_of("mlp", prepared, settings, plan.phases, initial))
     threads = num_threads(settings.threads)
     engine = make_network_engine(
         data,
@@ -156,7 +163,9 @@ def fit_network(
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
         if plan.phases[0].tuned:
-            watch.tuner = controller_of(plan, engine, watch, state)
+            watch.tuner = controller_of(
+                plan, engine, watch, state, lambda state: revive(plan.network, state, data.X, settings.seed)
+            )
         if plan.by_ladder:
             first = plan.phases[0]
             plan = up_the_ladder(
@@ -167,7 +176,14 @@ def fit_network(
                 lambda: climb(engine, state, first.rule, first.batch_size, plan.loss, data, settings.seed),
             )
         parameters = train(
-            engine, state, plan.phases, Visits(data.num_rows), watch, settings.seed, not settings.shuffle
+            engine,
+            state,
+            plan.phases,
+            Visits(data.num_rows),
+            watch,
+            settings.seed,
+            not settings.shuffle,
+            checkpoint,
         )
     if isinstance(watch.tuner, Controller) and watch.tuner.reason:
         reason = f"{plan.rate.reason}; {watch.tuner.reason}"
@@ -281,7 +297,13 @@ def up_the_ladder(
     return replace(plan, phases=phases, rate=Rate(ladder.rate, ladder.edge, reason))
 
 
-def controller_of(plan: StepsPlan, engine: Any, watch: Watch, state: State) -> Controller:
+def controller_of(
+    plan: StepsPlan,
+    engine: Any,
+    watch: Watch,
+    state: State,
+    revive: Callable[[State], int] | None = None,
+) -> Controller:
     """What moves the rate. It looks at rows held out where they choose the parameters anyway, else at the first ones.
 
     Rows held out for it alone would be lost for training, and those that a caller holds out to judge the model by
@@ -293,6 +315,7 @@ def controller_of(plan: StepsPlan, engine: Any, watch: Watch, state: State) -> C
         state,
         lowest=LOWEST_OF_LADDER if plan.by_ladder else LOWEST_OF_RULE,
         constant=watch.limits.constant,
+        revive=revive,
     )
     controller.limit(min(HIGHEST_OF_RULE, plan.rate.bound / plan.rate.value))
     return controller

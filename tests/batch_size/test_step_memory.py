@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import descend
-from descend.batch_size.memory import Line, Room, find_room, in_children, is_about_memory, peak_of
+from descend.batch_size.memory import Line, in_children, is_about_memory, peak_of
 from descend.batch_size.memory import find_ceiling as find
+from descend.machine import Room, find_room
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peaks from /proc")
 MEGA = 2**20
@@ -127,7 +128,7 @@ def test_errors_about_memory_are_known_by_type_or_words(error, about):
 
 def test_the_shells_limit_is_the_room():
     """Under ``ulimit -v`` the room is what it leaves, and its name is said."""
-    program = "from descend.batch_size.memory import *\nr = find_room()\nprint(r.bytes, r.bound)"
+    program = "from descend.machine import *\nr = find_room()\nprint(r.bytes, r.bound)"
     command = f"ulimit -v 4000000; exec {sys.executable} -c '{program}'"
     environment = os.environ | {"PYTHONPATH": str(Path(descend.__file__).parents[1])}
     done = subprocess.run(

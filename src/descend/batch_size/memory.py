@@ -26,7 +26,7 @@ from math import inf, isfinite, sqrt
 from pathlib import Path
 from typing import Any
 
-from descend.machine import STATUS, group_room, status_bytes
+from descend.machine import STATUS, Room, status_bytes
 
 SAFE_SHARE = 0.85
 PROBE_SIZES = (1, 4, 16, 32, 64)
@@ -43,14 +43,6 @@ WORDS = ("out of memory", "not enough memory", "cannot allocate memory", "can't 
 
 Measure = Callable[[int, float], "int | None"]
 """Peak bytes of steps of so many rows; None where they do not fit, or the moment (``time.monotonic``) has come."""
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Bytes that may still be taken, and what says so."""
-
-    bytes: int
-    bound: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,36 +74,6 @@ class Ceiling:
     peaks: Mapping[int, int]
     line: Line | None
     room: Room
-
-
-def find_room(limit: int | None = None) -> Room:
-    """What is left: free memory, the group's and the shell's limits, and ``limit`` on the whole process."""
-    import psutil
-
-    rooms = [Room(int(psutil.virtual_memory().available), "free memory"), *_shell_limits()]
-    group = group_room()
-    if group is not None:
-        rooms.append(Room(group, "the limit of the process's group"))
-    if limit is not None:
-        rooms.append(Room(max(0, limit - status_bytes("VmRSS")), "the limit that was given"))
-    return min(rooms, key=lambda room: room.bytes)
-
-
-def _shell_limits() -> list[Room]:
-    """What is left of ``ulimit -v`` and ``ulimit -d``."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limits
-        return []
-    rooms = []
-    for kind, field, name in (
-        (resource.RLIMIT_AS, "VmSize", "ulimit -v"),
-        (resource.RLIMIT_DATA, "VmData", "ulimit -d"),
-    ):
-        most = resource.getrlimit(kind)[0]
-        if most != resource.RLIM_INFINITY and status_bytes(field):
-            rooms.append(Room(max(0, most - status_bytes(field)), name))
-    return rooms
 
 
 def can_be_measured() -> bool:

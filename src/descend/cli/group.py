@@ -16,6 +16,7 @@ VERBS = {
     "batch-size": "Which batch size, with which learning rate, and why.",
     "predict": "One row of predictions for each row of data.",
     "evaluate": "Figures of a model on labelled data.",
+    "ingest": "Write a shuffled block store, for data larger than memory.",
     "report": "The page again, from a saved comparison, plan, history or model.",
     "machine": "What descend sees of this machine (for bug reports).",
 }

@@ -36,13 +36,21 @@ target = option(
     help="Column to predict. May be left out where the format has one (sklearn:, .npz).",
 )  # fmt: skip
 
-selection = together(
-    target,
-    option("Data", "--task", metavar="TASK",
-           help="classification or regression. Default: told from the target, and said aloud."),
+task = option(
+    "Data", "--task", metavar="TASK",
+    help="classification or regression. Default: told from the target, and said aloud.",
+)  # fmt: skip
+
+columns = together(
     option("Data", "--drop", metavar="COLUMN,…", multiple=True, help="Columns to leave out."),
     option("Data", "--columns", metavar="COLUMN,…", multiple=True, help="Columns to keep. Default: all."),
     option("Data", "--weights", metavar="COLUMN", help="Column of row weights."),
+)  # fmt: skip
+
+selection = together(
+    target,
+    task,
+    columns,
     option("Data", "--validation", metavar="SHARE|FILE", default="0.1", show_default=True,
            help="Share of the rows to set aside, a file with such rows, or 0 for none."),
     option("Data", "--no-standardize", "standardize", flag_value=False, default=True, is_flag=True,
@@ -101,11 +109,21 @@ limits = together(
     option("Stopping", "--time", metavar="TIME", help="Training time of one run, such as 30s, 5m or 1.5h."),
 )
 
+threads = option(
+    "Other", "--threads", metavar="N", default="auto", show_default=True,
+    help="Threads, or auto: one for each core this process may use.",
+)  # fmt: skip
+
+memory_limit = option(
+    "Other", "--memory-limit", metavar="BYTES", default="auto", show_default=True,
+    help="Memory this process may come to hold, such as 2GB; auto: what its limits and what is free allow.",
+)  # fmt: skip
+
 running = together(
     option("Other", "--seed", metavar="N", default="0", show_default=True,
            help="Results repeat exactly for a seed, whatever the threads."),
-    option("Other", "--threads", metavar="N", default="auto", show_default=True,
-           help="Threads, or auto: one for each core this process may use."),
+    threads,
+    memory_limit,
 )  # fmt: skip
 
 page = together(
@@ -114,6 +132,13 @@ page = together(
     ),
     option("Output", "--no-report", "no_report", is_flag=True, help="Write no page."),
 )
+
+saving = together(
+    option("Output", "--checkpoint", metavar="FOLDER",
+           help="Save the run into a folder while it trains, so that it can be gone on with after anything."),
+    option("Output", "--resume", is_flag=True,
+           help="Go on from what --checkpoint holds, to the same model; begin where it holds nothing."),
+)  # fmt: skip
 
 force = option("Output", "--force", is_flag=True, help="Replace files that exist.")
 

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from descend.cli.failures import one_line
+from descend.machine import spare_addresses
 
 
 def prepare_process(verbose: bool) -> None:
@@ -24,6 +25,7 @@ def prepare_process(verbose: bool) -> None:
 
     warnings.showwarning = show
     signal.signal(signal.SIGTERM, _interrupt)
+    spare_addresses()
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

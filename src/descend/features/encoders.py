@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -69,6 +70,17 @@ class Category:
     def affine(self) -> list[tuple[float, float]]:
         return [(0.0, 1.0)] * (len(self.levels) + self.has_other + self.has_missing)
 
+    def places(self, texts: Sequence[str]) -> NDArray[np.intp]:
+        """The encoded column of each text, then that of an unknown one, then that of none; −1: all stay 0.
+
+        >>> Category("c", ("a", "b"), has_other=False, has_missing=True).places(["b", "z"]).tolist()
+        [1, -1, -1, 2]
+        """
+        other = len(self.levels) if self.has_other else -1
+        missing = len(self.levels) + self.has_other if self.has_missing else other
+        found = {level: place for place, level in enumerate(self.levels)}
+        return np.array([*(found.get(text, other) for text in texts), other, missing], dtype=np.intp)
+
     def write(self, column: Any, out: NDArray[Any]) -> None:
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -110,7 +122,10 @@ class Moment:
         return [(self.mean, self.scale)] * self.has_elapsed + rest
 
     def write(self, column: Any, out: NDArray[Any]) -> None:
-        parts = as_numbers(column, self.name, self.kind)
+        self.write_parts(as_numbers(column, self.name, self.kind), out)
+
+    def write_parts(self, parts: NDArray[np.float64], out: NDArray[Any]) -> None:
+        """``write`` from the numbers that ``as_numbers`` makes of the column, (r, number of parts)."""
         missing = np.isnan(parts[:, 0])
         at = 0
         if self.has_elapsed:

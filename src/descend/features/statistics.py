@@ -136,7 +136,13 @@ class Statistics:
             return self.total - float(self.moments.count[self.slots[name]])
         return self.total
 
-    def _begin_matrix(self) -> None:
+    def begin_table(self, kinds: dict[str, Kind], slots: dict[str, int], num_slots: int) -> None:
+        """Take the columns of a table as they were found before."""
+        self.is_matrix = False
+        self.kinds, self.slots, self._num_slots = dict(kinds), dict(slots), num_slots
+
+    def begin_matrix(self) -> None:
+        """Take the columns for those of a matrix, unless rows came before."""
         if self.is_matrix is None:
             self.is_matrix = True
             self.kinds = dict.fromkeys(self.names, "number")
@@ -145,7 +151,7 @@ class Statistics:
             self.moments.grow(self._num_slots)
 
     def _sparse_rows(self, X: Any, weights: NDArray[np.float64] | None) -> None:
-        self._begin_matrix()
+        self.begin_matrix()
         self.row_lengths.append(np.diff(X.indptr))
         wrong = np.flatnonzero(~np.isfinite(X.data))
         if len(wrong):
@@ -158,7 +164,7 @@ class Statistics:
     def _matrix(self, X: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
         if self.is_matrix is None:
             self.stored = X.dtype
-        self._begin_matrix()
+        self.begin_matrix()
         if X.dtype != self.stored:
             self.stored = None
         if weights is None and are_many(X):

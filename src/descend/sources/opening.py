@@ -23,7 +23,7 @@ ACCEPTED = (
 
 
 def open_source(
-    data: str | Path,
+    data: str | Path | Sequence[str | Path],
     *,
     target: str | None = None,
     drop: str | Sequence[str] = (),
@@ -32,6 +32,8 @@ def open_source(
     require_target: bool = True,
 ) -> Source:
     """Open ``data`` and check its columns; rows are read later, by ``blocks()``.
+
+    Several places, given as a list, are read one after the other; they hold files of one kind.
 
     ``target`` is the column to predict (left out where the format has one of its own), ``drop`` and
     ``columns`` are names to leave out and to keep, ``weights`` is a column of row weights. With
@@ -49,18 +51,13 @@ def open_source(
         "weights": weights,
         "require_target": require_target,
     }
-    if not isinstance(data, str | Path):
-        raise InputError(
-            f"data is a {type(data).__name__}; give a path or sklearn:NAME, or use array_source or "
-            "table_source"
-        )
-    address = str(data)
-    if address.startswith("sklearn:"):
+    addresses = _addresses(data)
+    if addresses[0].startswith("sklearn:"):
         from descend.sources.sets import open_set
 
-        return open_set(address, **choice)
-    paths, name = _files(address)
-    kind = _common_ending(paths, address)
+        return open_set(addresses[0], **choice)
+    paths, name = _all_files(addresses)
+    kind = _common_ending(paths, " ".join(addresses))
     if kind in TEXT:
         from descend.sources.delimited import open_delimited
 
@@ -79,6 +76,12 @@ def open_source(
     return source
 
 
+def files_of(data: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
+    """The files that ``open_source`` would read; none of a bundled set."""
+    addresses = _addresses(data)
+    return () if addresses[0].startswith("sklearn:") else tuple(_all_files(addresses)[0])
+
+
 def ending_of(path: Path) -> str:
     """A file's kind by its name, compression taken off.
 
@@ -89,6 +92,32 @@ def ending_of(path: Path) -> str:
     if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
+
+
+def _addresses(data: object) -> list[str]:
+    """What was given, as texts."""
+    several = isinstance(data, list | tuple)
+    given: list[object] = list(data) if several else [data]  # type: ignore[call-overload]
+    if not given or not all(isinstance(one, str | Path) for one in given):
+        raise InputError(
+            f"data is a {type(data).__name__}; give a path or sklearn:NAME, or use array_source or "
+            "table_source"
+        )
+    addresses = [str(one) for one in given]
+    if several and len(given) > 1 and any(one.startswith("sklearn:") for one in addresses):
+        raise InputError("a set of sklearn: stands alone; give it without other data")
+    return addresses
+
+
+def _all_files(addresses: Sequence[str]) -> tuple[list[Path], str]:
+    """The files of all places in order, and what the first place is called."""
+    found = [_files(address) for address in addresses]
+    paths = [path for some, _ in found for path in some]
+    places = [path.resolve() for path in paths]
+    if len(set(places)) < len(places):
+        twice = next(path for i, path in enumerate(paths) if places[i] in places[:i])
+        raise SourceError(f"{shorten(str(twice), 200)!r} is given twice; name each file once")
+    return paths, found[0][1]
 
 
 def _files(address: str) -> tuple[list[Path], str]:
@@ -112,7 +141,8 @@ def _files(address: str) -> tuple[list[Path], str]:
 def _in_folder(folder: Path) -> list[Path]:
     if (folder / "store.json").is_file():
         raise SourceError(
-            f"{shorten(folder.name)} is a block store, which this version cannot read; {ACCEPTED}"
+            f"{shorten(folder.name)} is a block store; fit, compare, batch-size, evaluate and predict take one, here "
+            f"{ACCEPTED}"
         )
     known = (*TEXT, *ARROW, *NUMPY, *SVMLIGHT)
     found = sorted(

@@ -1,0 +1,336 @@
+"""Ingests that are killed, interrupted, run out of disk or meet another: a store is whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ingests import TIGHT, content, files, source_of, tighten
+
+from descend import locks
+from descend.errors import DescendError, InputError, OutputError, SourceError
+from descend.sources import open_source
+from descend.store import block_files, ingest, is_store, open_store, spill
+from descend.store.ingesting import run
+from descend.store.job import Job, Progress
+from descend.store.plan import can_go_on
+
+
+def expected(folder: Path, kind: str = "table") -> dict[str, bytes]:
+    """The files of an ingest that nothing disturbed."""
+    ingest(source_of(kind), folder)
+    return files(folder)
+
+
+def interrupted_at(kind: str, folder: Path, stage: str, rows: int) -> None:
+    """An ingest that is interrupted when so many rows are done."""
+
+    def interrupt(progress: Progress) -> None:
+        if progress.stage == stage and progress.rows >= rows:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(source_of(kind), folder, on_progress=interrupt)
+
+
+@pytest.mark.parametrize("kind", ["table", "bytes", "sparse"])
+def test_an_interrupt_while_writing_is_gone_on_with(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was interrupted between two blocks ends in the same files, and whole blocks are not written anew."""
+    tighten(monkeypatch)
+    whole = expected(tmp_path / "whole", kind)
+    place = tmp_path / "store"
+    interrupted_at(kind, place, "writing", 300)
+    assert can_go_on(place)
+    assert not is_store(place)
+    noted = [
+        json.loads(line)["file"] for line in (place / ".ingest" / "blocks.jsonl").read_text().splitlines()
+    ]
+    times = {name: (place / name).stat().st_mtime_ns for name in noted}
+    assert len(times) >= 3
+    job = Job(source_of(kind), place)
+    run(job)
+    assert "gone on with" in job.notes[0]
+    assert files(place) == whole
+    assert all((place / name).stat().st_mtime_ns == time for name, time in times.items())
+
+
+def test_an_interrupt_while_reading_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before all rows were read there is nothing to go on with, and nothing is left."""
+    tighten(monkeypatch)
+    interrupted_at("table", tmp_path / "store", "reading", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_block_that_is_damaged_meanwhile_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of an ingest that was cut short are verified, and written anew where they are not whole."""
+    tighten(monkeypatch)
+    whole = expected(tmp_path / "whole")
+    place = tmp_path / "store"
+    interrupted_at("table", place, "writing", 300)
+    block = sorted(place.glob("block-*.bin"))[1]
+    data = bytearray(block.read_bytes())
+    data[100] ^= 1
+    block.write_bytes(data)
+    ingest(source_of("table"), place)
+    assert files(place) == whole
+
+
+@pytest.mark.parametrize("what", ["plan.json", "run-00000.bin"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_working_folder_is_begun_again_or_refused(
+    what: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A working folder that was changed gives the same store or an error, never another store."""
+    tighten(monkeypatch)
+    whole = expected(tmp_path / "whole")
+    place = tmp_path / "store"
+    interrupted_at("table", place, "writing", 300)
+    victim = place / ".ingest" / what
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 64
+    if damage == "remove":
+        victim.unlink()
+    else:
+        victim.write_bytes(data if damage == "flip" else data[: len(data) // 2])
+    try:
+        ingest(source_of("table"), place)
+    except DescendError:
+        assert what.startswith("run") and not is_store(place)  # noqa: PT018
+    else:
+        assert files(place) == whole
+
+
+def test_input_that_changed_since_is_named_and_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ingest that was cut short is not gone on with after its file has changed: a note names the file."""
+    tighten(monkeypatch)
+    path = tmp_path / "rows.csv"
+    random = np.random.default_rng(0)
+    rows = [
+        f"{a:.3f},{b}" for a, b in zip(random.normal(size=2000), random.integers(0, 2, 2000), strict=True)
+    ]
+    path.write_text("\n".join(["a,y", *rows, ""]))
+    place = tmp_path / "store"
+
+    def job(**more: Any) -> Job:
+        return Job(open_source(path, target="y"), place, files=(path,), **more)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.stage == "writing":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(job(on_progress=interrupt))
+    assert can_go_on(place)
+    path.write_text("\n".join(["a,y", *rows, "0.5,1", ""]))
+    again = job()
+    assert run(again).num_rows == 2001
+    assert "begun again: " in again.notes[0]
+    assert "rows.csv has changed" in again.notes[0]
+
+
+KILLS = """
+import os, random, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import pytest
+import ingests
+from descend.store import ingest, is_store
+
+patch = pytest.MonkeyPatch()
+ingests.tighten(patch, block_rows=256)
+
+def work(place):
+    child = os.fork()
+    if child == 0:
+        ingest(ingests.source_of({kind!r}, 3000), place)
+        os._exit(0)
+    return child
+
+base = Path({folder!r})
+began = time.perf_counter()
+os.waitpid(work(base / "whole"), 0)
+takes = time.perf_counter() - began
+whole = ingests.files(base / "whole")
+random.seed(0)
+kills = 0
+for trial in range(40):
+    place = base / f"store{{trial}}"
+    for attempt in range(20):
+        child = work(place)
+        time.sleep(random.uniform(0.02, 1.0) * takes)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status):
+            break
+        kills += 1
+        if is_store(place):
+            break
+        if attempt == 3:
+            os.waitpid(work(place), 0)
+            break
+    if not is_store(place):
+        os.waitpid(work(place), 0)
+    found = ingests.files(place)
+    if (place / ".ingest").exists() or ".descend.lock" in found:  # killed behind the last step
+        found = {{name: data for name, data in found.items() if "/" not in name and name != ".descend.lock"}}
+    assert found == whole, (trial, sorted(found), sorted(whole))
+    if kills >= {kills}:
+        break
+print(kills)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("kind", ["table", "sparse"])
+def test_killed_at_any_moment_and_run_again(kind: str, tmp_path: Path) -> None:
+    """Ten ingests killed at random moments, each run again until it ends, leave the files of an undisturbed one."""
+    code = KILLS.format(tests=str(Path(__file__).parent), kind=kind, folder=str(tmp_path), kills=10)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 10
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_full_disk_leaves_what_was_there(
+    force: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever write finds the disk full: the error says so, an earlier store is as it was, nothing else is left."""
+    tighten(monkeypatch)
+    place = tmp_path / "store"
+    before: dict[str, bytes] = {}
+    if force:
+        ingest(source_of("numbers"), place)
+        before = files(place)
+    write = block_files.write_all
+    for allowed in (0, 1, 5, 20, 35):
+        left = allowed
+
+        def full(file: Any, data: memoryview) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                write(file, data[: len(data) // 2])
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(file, data)
+
+        monkeypatch.setattr(block_files, "write_all", full)
+        monkeypatch.setattr(spill, "write_all", full)
+        with pytest.raises(OutputError, match="the disk is full"):
+            ingest(source_of("table"), place, force=force)
+        assert (files(place) if place.exists() else {}) == before
+    assert place.exists() == force
+
+
+def test_too_little_disk_is_said_before_blocks_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the blocks do not fit, the error has both figures, and nothing is left."""
+    from descend.store import places
+
+    usage = type("Usage", (), {"free": 10_000_000})
+    monkeypatch.setattr(places.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OutputError, match=r"the store needs 0\.00 GB; 0\.01 GB are free"):
+        ingest(source_of("table"), tmp_path / "store")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """Without permission, or below a file, nothing is begun."""
+    (tmp_path / "file").write_text("precious")
+    for place in (tmp_path / "file", tmp_path / "file" / "store", tmp_path / "none" / "store"):
+        with pytest.raises(InputError, match="output"):
+            ingest(source_of("table"), place)
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    """A folder that holds anything but a store is no place for one."""
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("precious")
+    with pytest.raises(InputError, match="holds other things"):
+        ingest(source_of("table"), tmp_path / "letters", force=True)
+    assert files(tmp_path / "letters") == {"dear.txt": b"precious"}
+
+
+def test_a_second_ingest_into_the_same_place_is_refused(tmp_path: Path) -> None:
+    """While one holds the folder, another is refused and told the process; the first ends undisturbed."""
+    place = tmp_path / "store"
+    met = []
+
+    def meet(progress: Progress) -> None:
+        if not met:
+            met.append(progress)
+            with pytest.raises(InputError, match=rf"store .* is in use by process {os.getpid()}"):
+                ingest(source_of("table"), place, seed=1)
+
+    ingest(source_of("table"), place, on_progress=meet)
+    assert met
+    assert files(place) == expected(tmp_path / "alone")
+
+
+def test_a_store_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With force the old store can be read until the new one is whole, and is gone afterwards."""
+    tighten(monkeypatch)
+    place = tmp_path / "store"
+    old = ingest(source_of("numbers"), place)
+    rows = content(old)
+
+    def look(_: Progress) -> None:
+        for one, other in zip(content(open_store(place)), rows, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    new = ingest(source_of("table"), place, force=True, on_progress=look)
+    names = {record.file for record in new.manifest.blocks}
+    assert set(files(place)) == names | {"store.json"}
+    assert not names & {record.file for record in old.manifest.blocks}
+    fresh = ingest(source_of("table"), tmp_path / "fresh")
+    for one, other in zip(content(new), content(fresh), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_store_that_exists_is_kept_without_force(tmp_path: Path) -> None:
+    """An ingest into a store is refused unless it may replace it or add to it."""
+    place = tmp_path / "store"
+    before = expected(place)
+    with pytest.raises(InputError, match="holds a store already"):
+        ingest(source_of("numbers"), place)
+    assert files(place) == before
+
+
+def test_the_lock_is_gone_afterwards(tmp_path: Path) -> None:
+    """After an ingest the folder can be held by others, and holds nothing but the store."""
+    place = tmp_path / "store"
+    expected(place)
+    with locks.hold(place):
+        pass
+    assert all(name == "store.json" or name.startswith("block-") for name in files(place))
+
+
+def test_a_damaged_store_is_not_added_to(tmp_path: Path) -> None:
+    """Rows are not added to a store whose last block is damaged: it is named, and the rest stays as it is."""
+    place = tmp_path / "store"
+    store = ingest(source_of("table"), place)
+    path = store.path(store.layout.num_blocks - 1)
+    path.write_bytes(path.read_bytes()[:-1])
+    before = files(place)
+    with pytest.raises(SourceError, match=path.name):
+        ingest(source_of("table"), place, append=True)
+    assert files(place) == before
+
+
+assert TIGHT.run_bytes < 100_000
