@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from descend.batch_size.plan import Plan, plan_of_run
 from descend.coded_rows import SMALL
+from descend.errors import InputError
 from descend.estimator_blocks import LearnsBlocks, takes_blocks, tell
 from descend.estimator_checks import (
     FLOATS,
@@ -31,7 +32,7 @@ from descend.estimator_checks import (
     naming_the_column,
     refuse_no_columns,
 )
-from descend.features import prepare
+from descend.features import Features, Prepared, prepare
 from descend.features.class_weights import read_weight, written_weight
 from descend.features.target_values import labels_of
 from descend.fitting import fit as run_fit
@@ -42,6 +43,9 @@ from descend.settings import Settings
 from descend.sources import array_source, table_source
 from descend.sources.arrays import column_names, numbered
 from descend.sources.limits import block_rows
+from descend.store import Store
+from descend.store.choice import check_choice, refuse_beside
+from descend.store.preparing import prepare_store
 from descend.types import FloatArray, Source, Task
 from descend.watching import Callback
 
@@ -114,12 +118,13 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         self.callbacks = callbacks
         self.verbose = verbose
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """Trains on rows ``X`` (n, d) with targets ``y`` (n,), or (n, k) numbers; returns the estimator.
 
         ``X`` is an array of numbers, or a table (pandas, polars, PyArrow, or anything with the Arrow PyCapsule
         interface) whose texts, booleans, dates and gaps are encoded. ``sample_weight`` (n,) is ≥ 0: weight 2
-        counts like the row twice.
+        counts like the row twice. A block store (``descend.open_store(path)``), which holds targets and weights of
+        its own, comes alone: ``fit(store)``.
 
         Raises ``ValueError`` (``descend.InputError`` where descend finds it) naming the argument, before
         anything is trained. Ctrl-C while training leaves behind what was learnt so far, before it the estimator as it
@@ -127,19 +132,10 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         """
         settings = self._settings().checked()
         with all_or_nothing(self):
-            source = self._source(X, y, sample_weight)
-            settings = replace(settings, early_stopping=self._stops_early(X))
-            prepared = prepare(
-                source,
-                task=self._target_task(),
-                validation=self.validation_fraction if settings.early_stopping else 0.0,
-                seed=settings.seed,
-                standardize=self.standardize,
-                scale_target=self._scales_target(),
-                centre=self.fit_intercept,
-                shuffle=self.shuffle and not self._is_solved_at_once(settings, source),
-                class_weight=getattr(self, "class_weight", None),
-            )
+            if isinstance(X, Store):
+                settings, prepared = self._prepare_store(X, y, sample_weight, settings)
+            else:
+                settings, prepared = self._prepare(X, y, sample_weight, settings)
             callbacks = [*self.callbacks, *([tell] if self.verbose else [])]
             run = self._train(prepared, settings, callbacks)
             self._stream = self._class_counts = None
@@ -165,6 +161,54 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         """The trained model as a PyTorch module of its own, for the same X; see ``descend.models.model.Model``."""
         check_is_fitted(self)
         return self.model_.to_torch(encoded)
+
+    def _prepare(
+        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, settings: Settings
+    ) -> tuple[Settings, Prepared]:
+        source = self._source(X, y, sample_weight)
+        settings = replace(settings, early_stopping=self._stops_early(X))
+        return settings, prepare(
+            source,
+            task=self._target_task(),
+            validation=self.validation_fraction if settings.early_stopping else 0.0,
+            seed=settings.seed,
+            standardize=self.standardize,
+            scale_target=self._scales_target(),
+            centre=self.fit_intercept,
+            shuffle=self.shuffle and not self._is_solved_at_once(settings, source),
+            class_weight=getattr(self, "class_weight", None),
+        )
+
+    def _prepare_store(
+        self, store: Store, y: Any, sample_weight: Any, settings: Settings
+    ) -> tuple[Settings, Prepared]:
+        """The rows of a block store, loaded where they fit."""
+        refuse_beside(y, sample_weight)
+        check_choice(store, standardize=self.standardize)
+        if not self.fit_intercept and store.features.standardize and not store.features.takes_sparse:
+            raise InputError(
+                "fit_intercept is False, but the store's columns are shifted to mean 0; leave it True, or train on "
+                "the data that was ingested"
+            )
+        self._know_columns(store.features)
+        settings = replace(settings, early_stopping=self._stops_early(range(store.num_rows)))
+        prepared = prepare_store(
+            store,
+            task=self._target_task(),
+            validation=self.validation_fraction if settings.early_stopping else 0.0,
+            scale_target=self._scales_target(),
+            class_weight=getattr(self, "class_weight", None),
+        )
+        if prepared.target.task == "classification":
+            self.classes_ = np.asarray(prepared.target.classes)
+        return settings, prepared
+
+    def _know_columns(self, features: Features) -> None:
+        names = features.input_names
+        self._from_table = not features.is_matrix
+        self.n_features_in_ = len(names)
+        if names not in (column_names(len(names)), numbered(1, len(names))):
+            self.feature_names_in_ = np.array(names, dtype=object)
 
     # --- before training -------------------------------------------------------------------------
 
@@ -215,7 +259,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         """A finished run."""
         raise NotImplementedError
 
-    def _source(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Source:
+    def _source(self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None) -> Source:
         """The rows as a source, checked the way scikit-learn checks them."""
         refuse_no_columns(X)
         if is_mixed_table(X):
@@ -299,11 +343,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         estimator = cls(**cls._parameters(model.summary["asked"]))
         if "class_weight" in model.summary:
             estimator.set_params(class_weight=read_weight(model.summary["class_weight"]))
-        names = model.features.input_names
-        estimator._from_table = not model.features.is_matrix
-        estimator.n_features_in_ = len(names)
-        if names not in (column_names(len(names)), numbered(1, len(names))):
-            estimator.feature_names_in_ = np.array(names, dtype=object)
+        estimator._know_columns(model.features)
         estimator._adopt(model)
         return estimator
 
