@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from descend.estimators import LinearClassifier, LinearRegressor
     from descend.history import History
     from descend.network_estimators import MLPClassifier, MLPRegressor
+    from descend.store.face import ingest
+    from descend.store.opening import open_store
 
 __all__ = [
     "Comparison",
@@ -35,7 +37,9 @@ __all__ = [
     "Plan",
     "compare",
     "configure_batch_size",
+    "ingest",
     "load",
+    "open_store",
 ]
 
 _HOMES = {
@@ -51,7 +55,9 @@ _HOMES = {
     "Plan": "descend.batch_size.plan",
     "compare": "descend.api",
     "configure_batch_size": "descend.api",
+    "ingest": "descend.store.face",
     "load": "descend.api",
+    "open_store": "descend.store.opening",
 }
 
 

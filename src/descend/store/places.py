@@ -36,6 +36,8 @@ def prepare_folder(folder: Path, force: bool, append: bool, make: bool = True) -
         if not os.access(folder, os.W_OK | os.X_OK):
             raise InputError(f"output {shown} cannot be written; choose another folder")
         return False
+    if folder.exists():
+        raise InputError(f"output {shown} is a file; give the name of a folder")
     check_output(folder)
     if not make:
         return False
