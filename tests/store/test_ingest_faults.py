@@ -244,7 +244,7 @@ def test_too_little_disk_is_said_before_blocks_are_written(
 
     usage = type("Usage", (), {"free": 10_000_000})
     monkeypatch.setattr(places.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(StorageError, match=r"the store needs 0\.00 GB; 0\.01 GB are free"):
+    with pytest.raises(StorageError, match=r"needs 0 MB and 17 MB to spare, but 10 MB are free"):
         ingest(source_of("table"), tmp_path / "store")
     assert list(tmp_path.iterdir()) == []
 
