@@ -61,8 +61,8 @@ def refuse_full_disk(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + SPARE_BYTES:
         raise StorageError(
-            f"{what} needs {needed / 1e6:,.0f} MB and {SPARE_BYTES / 1e6:,.0f} MB to spare, but {free / 1e6:,.0f} MB are "
-            f"free in {shorten(str(folder), 200)!r}; free some space, or choose another disk"
+            f"{what} needs {needed / 1e6:,.0f} MB and {SPARE_BYTES / 1e6:,.0f} MB to spare, but {free / 1e6:,.0f} MB "
+            f"are free in {shorten(str(folder), 200)!r}; free some space, or choose another disk"
         )
 
 
