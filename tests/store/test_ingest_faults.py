@@ -18,6 +18,7 @@ from descend import locks
 from descend.errors import DescendError, InputError, SourceError, StorageError
 from descend.sources import open_source
 from descend.store import block_files, ingest, is_store, open_store, spill
+from descend.store import manifest as manifests
 from descend.store.ingesting import run
 from descend.store.job import Job, Progress
 from descend.store.plan import can_go_on
@@ -234,6 +235,36 @@ def test_a_full_disk_leaves_what_was_there(
             ingest(source_of("table"), place, force=force)
         assert (files(place) if place.exists() else {}) == before
     assert place.exists() == force
+
+
+@pytest.mark.parametrize("name", ["plan.json", "store.json"])
+def test_a_disk_that_is_full_in_the_end(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the plan or the manifest cannot be written, an earlier store stays, and nothing else is left."""
+    tighten(monkeypatch)
+    place = tmp_path / "store"
+    ingest(source_of("numbers"), place)
+    before = files(place)
+    write = manifests.write_atomically
+
+    def full(path: Path, *words: Any, **more: Any) -> Path:
+        if path.name == name:
+            raise InputError("output cannot be written: No space left on device")
+        return write(path, *words, **more)
+
+    monkeypatch.setattr(manifests, "write_atomically", full)
+    with pytest.raises(StorageError, match="No space left"):
+        ingest(source_of("table"), place, force=True)
+    assert files(place) == before
+
+
+def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
+    """A file that is gone when it has been read is an error with its name."""
+    path = tmp_path / "rows.csv"
+    path.write_text("a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(200)))
+    source = open_source(path, target="y")
+    with pytest.raises(SourceError, match=r"rows\.csv' cannot be read any more"):
+        ingest(source, tmp_path / "store", files=(path,), on_progress=lambda _: path.unlink(missing_ok=True))
+    assert not (tmp_path / "store").exists()
 
 
 def test_too_little_disk_is_said_before_blocks_are_written(
