@@ -206,6 +206,16 @@ def test_killed_at_any_moment_and_run_again(kind: str, tmp_path: Path) -> None:
     assert int(done.stdout) >= 10
 
 
+@pytest.mark.parametrize("left", ["block-00003.bin", "block-00000.bin.part", ".descend-0123456789ab.tmp"])
+def test_what_a_kill_may_leave_is_cleared(left: str, tmp_path: Path) -> None:
+    """A folder with nothing but what a killed ingest leaves is ingested into, and holds the store alone afterwards."""
+    place = tmp_path / "store"
+    place.mkdir()
+    (place / left).write_bytes(b"half")
+    ingest(source_of("table"), place)
+    assert files(place) == expected(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_full_disk_leaves_what_was_there(
     force: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
