@@ -208,7 +208,7 @@ def test_killed_at_any_moment_and_run_again(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left", ["block-00003.bin", "block-00000.bin.part", ".descend-0123456789ab.tmp"])
 def test_what_a_kill_may_leave_is_cleared(left: str, tmp_path: Path) -> None:
-    """A folder with nothing but what a killed ingest leaves is ingested into, and holds the store alone afterwards."""
+    """A folder with nothing but what a killed ingest leaves is ingested into, and then holds the store alone."""
     place = tmp_path / "store"
     place.mkdir()
     (place / left).write_bytes(b"half")
