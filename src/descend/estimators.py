@@ -33,6 +33,12 @@ from descend.estimator_checks import (
     naming_the_column,
     refuse_no_columns,
 )
+from descend.estimator_sources import (
+    is_readable,
+    readable_source,
+    refuse_read_once,
+    scores_of,
+)
 from descend.features import prepare
 from descend.features.class_weights import read_weight, written_weight
 from descend.features.target_values import labels_of
@@ -41,6 +47,7 @@ from descend.models.linear import LinearModel
 from descend.models.scaling import parameters_for
 from descend.planning import is_solved_at_once
 from descend.settings import Settings
+from descend.source_fitting import fit_from_source
 from descend.sources import array_source, table_source
 from descend.sources.arrays import column_names, numbered
 from descend.sources.limits import block_rows
@@ -54,6 +61,8 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     _task: Task
     _takes_outputs = False
     """Whether ``y`` may have several columns."""
+    _needs_memory: str | None = "a network"
+    """What cannot be trained on rows that stay in their files, where it cannot."""
     model_: Any
     batch_size_: int
 
@@ -118,12 +127,16 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         self.checkpoint = checkpoint
         self.verbose = verbose
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """Trains on rows ``X`` (n, d) with targets ``y`` (n,), or (n, k) numbers; returns the estimator.
 
         ``X`` is an array of numbers, or a table (pandas, polars, PyArrow, or anything with the Arrow PyCapsule
         interface) whose texts, booleans, dates and gaps are encoded. ``sample_weight`` (n,) is ≥ 0: weight 2
         counts like the row twice.
+
+        Or ``X`` says where rows live: a path as the command line takes it, or a ``pyarrow.dataset.Dataset``. Then
+        ``y`` and ``sample_weight`` are names of columns: ``fit("flights.parquet", "delay")``. Rows that do not fit
+        into memory stay there, and a linear model reads them in every epoch.
 
         Raises ``ValueError`` (``descend.InputError`` where descend finds it) naming the argument, before
         anything is trained. Ctrl-C while training leaves behind what was learnt so far, before it the estimator as it
@@ -131,6 +144,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         ended.
         """
         settings = self._settings().checked()
+        refuse_read_once(X)
         with all_or_nothing(self), self._saved() as checkpoint:
             if checkpoint is not None and checkpoint.found is not None and self.random_state is None:
                 settings = replace(settings, seed=checkpoint.found.identity["options"]["seed"])
@@ -146,13 +160,19 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 centre=self.fit_intercept,
                 shuffle=self.shuffle and not self._is_solved_at_once(settings, source),
                 class_weight=getattr(self, "class_weight", None),
+                in_source=None if is_readable(X) else False,
+                needs_memory=self._needs_memory,
             )
             callbacks = [*self.callbacks, *([tell] if self.verbose else [])]
             run = self._train(prepared, settings, callbacks, checkpoint)
             self._stream = self._class_counts = None
             self._learned = prepared.learned.without_rows() if prepared.learned else None
             self._adopt(run.model)
+            if is_readable(X):
+                self._know_columns(run.model)
         self._warn()
+        if prepared.train.is_in_source and (warning := prepared.train.X.warning):  # type: ignore[attr-defined]
+            warnings.warn(warning, ConvergenceWarning, stacklevel=2)
         if run.stopped == "interrupted" and not self._stopped_by_callback():
             raise KeyboardInterrupt
         return self
@@ -228,8 +248,14 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         """A finished run."""
         raise NotImplementedError
 
-    def _source(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Source:
+    def _source(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Source:
         """The rows as a source, checked the way scikit-learn checks them."""
+        if is_readable(X):
+            for name in ("classes_", "_one_output", "_labels", "feature_names_in_"):
+                if name in vars(self):  # of a fit before; the model will say
+                    delattr(self, name)
+            self._from_table = True
+            return readable_source(X, y, sample_weight)
         refuse_no_columns(X)
         if is_mixed_table(X):
             self._from_table = True
@@ -287,6 +313,8 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _scores(self, X: Any) -> FloatArray:
         """Scores (n, k) in the target's units."""
         check_is_fitted(self)
+        if is_readable(X) or hasattr(X, "read_next_batch"):
+            return scores_of(self.model_, X)
         refuse_no_columns(X)
         if self._from_table:
             blocks = table_source(X, name="X").blocks()
@@ -312,13 +340,17 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         estimator = cls(**cls._parameters(model.summary["asked"]))
         if "class_weight" in model.summary:
             estimator.set_params(class_weight=read_weight(model.summary["class_weight"]))
-        names = model.features.input_names
-        estimator._from_table = not model.features.is_matrix
-        estimator.n_features_in_ = len(names)
-        if names not in (column_names(len(names)), numbered(1, len(names))):
-            estimator.feature_names_in_ = np.array(names, dtype=object)
+        estimator._know_columns(model)
         estimator._adopt(model)
         return estimator
+
+    def _know_columns(self, model: Any) -> None:
+        """The columns of a model that was trained on rows of a file."""
+        names = model.features.input_names
+        self._from_table = not model.features.is_matrix
+        self.n_features_in_ = len(names)
+        if names not in (column_names(len(names)), numbered(1, len(names))):
+            self.feature_names_in_ = np.array(names, dtype=object)
 
     @classmethod
     def _parameters(cls, asked: dict[str, Any]) -> dict[str, Any]:
@@ -333,6 +365,7 @@ class _Linear(Estimator):
     intercept_: FloatArray
     standardized_coef_: FloatArray
     model_: LinearModel
+    _needs_memory = None
 
     def _train(
         self, prepared: Any, settings: Settings, callbacks: Sequence[Callback], checkpoint: Checkpoint | None
@@ -340,6 +373,8 @@ class _Linear(Estimator):
         initial = None
         if self.warm_start and hasattr(self, "model_"):  # the last fit's parameters in this fit's encoding
             initial = parameters_for(self.model_, prepared.features, prepared.target)
+        if prepared.train.is_in_source:
+            return fit_from_source(prepared, settings, callbacks, initial=initial, checkpoint=checkpoint)
         return run_fit(prepared, settings, callbacks, initial=initial, checkpoint=checkpoint)
 
     def _is_solved_at_once(self, settings: Settings, source: Source) -> bool:
@@ -496,11 +531,15 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     def partial_fit(
         self,
         X: Any,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         classes: ArrayLike | Mapping[Any, float] | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
         """One epoch over rows ``X`` (n, d) with labels ``y`` (n,), going on from what was learnt before.
+
+        ``X`` may also give block after block: an iterator over tuples (X, y) or (X, y, weights), or, with ``y`` the
+        name of a column, a ``pyarrow.RecordBatchReader``, a ``pyarrow.dataset.Dataset`` or a path. Each block is
+        learnt as if it had been given by itself.
 
         ``classes`` names every label that may come; it is needed in the first call unless ``fit`` went before.
         Columns are numbers. Their scaling is that of all rows seen so far, and the parameters are carried along
@@ -585,8 +624,10 @@ class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
     _takes_outputs = True
 
     @available_if(takes_blocks)  # type: ignore[untyped-decorator]
-    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def partial_fit(self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over rows ``X`` (n, d) with targets ``y`` (n,) or (n, k), going on from what was learnt before.
+
+        ``X`` may also give block after block, as in ``LinearClassifier.partial_fit``.
 
         Columns are numbers. Their scaling and the target's are those of all rows seen so far, and the parameters
         are carried along exactly. Raises ``ValueError`` naming the argument that cannot be used; the model is

@@ -202,23 +202,38 @@ def address_room() -> int | None:
     return min(rooms, default=None)
 
 
+def return_freed_memory() -> None:
+    """Have memory that is freed given back at once; to be called before Arrow is loaded.
+
+    glibc keeps pieces up to 32 MB that were freed, and Arrow's own allocator keeps more: what a process holds then
+    is not what it uses. Costs nothing that could be measured.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    _set_allocator(M_MMAP_THRESHOLD, 2**22)
+
+
 def spare_addresses() -> None:
     """Reserve few addresses, where they are limited; to be called before threads begin and Arrow is loaded.
 
-    Arrow's own allocator reserves a gigabyte for its first number, and glibc a heap of 64 MB for each thread, and
-    keeps large pieces that were freed: under ulimit -v that is soon all there is.
+    Arrow's own allocator reserves a gigabyte for its first number, and glibc a heap of 64 MB for each thread: under
+    ulimit -v that is soon all there is.
     """
     global _is_sparing
     if address_room() is None or _is_sparing:
         return
-    import ctypes
     import threading
 
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     threading.stack_size(2 * 2**20)
+    return_freed_memory()
+    _is_sparing = _set_allocator(M_ARENA_MAX, 1)
+
+
+def _set_allocator(setting: int, value: int) -> bool:
+    import ctypes
+
     with suppress(OSError, AttributeError, TypeError):  # other C libraries have no such setting
-        mallopt = ctypes.CDLL(None).mallopt
-        _is_sparing = bool(mallopt(M_ARENA_MAX, 1) and mallopt(M_MMAP_THRESHOLD, 2**20))
+        return bool(ctypes.CDLL(None).mallopt(setting, value))
+    return False
 
 
 def addresses_of_thread() -> int:

@@ -18,6 +18,7 @@ from descend.checkpoint import Checkpoint
 from descend.errors import InputError
 from descend.estimator_blocks import block_names, takes_blocks
 from descend.estimator_checks import as_numbers
+from descend.estimator_sources import is_readable
 from descend.estimators import Estimator
 from descend.features import Target
 from descend.features.class_weights import written_weight
@@ -62,20 +63,20 @@ class _Network(Estimator):
 
     def _stops_early(self, X: Any) -> bool:
         if str(self.early_stopping) == "auto":
-            return bool(_num_samples(X) >= MANY_ROWS)
+            return is_readable(X) or bool(_num_samples(X) >= MANY_ROWS)
         return bool(self.early_stopping)
 
     def _begin(self, rows: Rows, class_weight: Any) -> NetworkStream:
         model = getattr(self, "model_", None)
-        target = None
-        if self._task == "classification":
+        target, labels = None, len(self.classes_) if self._labels_a_row() else 0
+        if labels:
+            target = Target("y", "regression", mean=np.zeros(labels), scale=np.ones(labels))
+        elif self._task == "classification":
             target = Target("y", "classification", classes=self.classes_.tolist())
         dtype = rows.X.dtype if model is None else model.parameters.dtype
-        return begin(block_names(self), target, dtype, model, self._learned)
+        return begin(block_names(self), target, dtype, model, self._learned, labels)
 
     def _learn_rows(self, stream: Any, rows: Rows, settings: Settings, class_weight: Any) -> Any:
-        if self._labels_a_row():
-            raise InputError("partial_fit does not take several labels a row; call fit")
         return add_rows(stream, rows, settings, class_weight)
 
     def _labels_a_row(self) -> bool:
@@ -268,16 +269,38 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     def partial_fit(
         self,
         X: Any,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         classes: ArrayLike | Mapping[Any, float] | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
         """One epoch over rows ``X`` (n, d) with labels ``y`` (n,), going on from what was learnt before.
 
-        As ``LinearClassifier.partial_fit``; the learning rate is that of the first phase of ``fit``.
+        ``y`` (n, K) of 0 and 1 is K labels a row; then ``classes`` need not be given. As
+        ``LinearClassifier.partial_fit``; the learning rate is that of the first phase of ``fit``.
         """
         self._fit_block(X, y, sample_weight, classes)
         return self
+
+    def _see_block(self, y: Any, classes: Any) -> None:
+        several = type_of_target(y).startswith("multilabel")
+        known = getattr(self, "classes_", None)
+        if known is None:
+            self._labels = several
+        elif several != self._labels:
+            wanted = f"{len(known)} labels a row, 0 or 1 each" if self._labels else "one label a row"
+            raise InputError(f"y has shape {np.shape(y)}, but the model has {wanted}: call fit to begin anew")
+        if not several:
+            return
+        if self.class_weight is not None:
+            raise InputError("class_weight does not go with several labels a row; leave it at None")
+        count = np.shape(y)[1]
+        for given, what in ((known, "the model has"), (classes, "classes names")):
+            if given is not None and len(given) != count:
+                raise InputError(f"y has {count} labels a row, but {what} {len(given)}")
+        self.classes_ = np.arange(count)
+
+    def _tells_classes(self) -> bool:
+        return not self._labels
 
     def _labels_a_row(self) -> bool:
         return self._labels
@@ -421,7 +444,7 @@ class MLPRegressor(RegressorMixin, _Network):  # type: ignore[misc]
         )
 
     @available_if(takes_blocks)  # type: ignore[untyped-decorator]
-    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def partial_fit(self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over rows ``X`` (n, d) with targets ``y`` (n,) or (n, k), going on from what was learnt before.
 
         As ``LinearRegressor.partial_fit``; the learning rate is that of the first phase of ``fit``.

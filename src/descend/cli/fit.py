@@ -80,7 +80,9 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     from descend.run_record import complete_summary
 
     with Interrupts() as interrupts, saving.saved_into(given, talk) as checkpoint:
-        prepared, name = prepare_rows(data, given, settings, talk)
+        prepared, name = prepare_rows(
+            data, given, settings, talk, needs_memory="a network" if given["model"] == "mlp" else None
+        )
         model_path, page = _places(given, own, name)
         run = _train(talk, prepared, settings, interrupts, given["model"], checkpoint)
         _explain(talk, run)
@@ -153,6 +155,10 @@ def _train(
             from descend.network_fitting import fit_network
 
             return fit_network(prepared, settings, callbacks=[follow], checkpoint=checkpoint)
+        if prepared.train.is_in_source:
+            from descend.source_fitting import fit_from_source
+
+            return fit_from_source(prepared, settings, callbacks=[follow], checkpoint=checkpoint)
         from descend.fitting import fit
 
         return fit(prepared, settings, callbacks=[follow], checkpoint=checkpoint)

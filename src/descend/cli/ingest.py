@@ -14,6 +14,7 @@ from descend.cli.failures import InterruptedRunError
 from descend.cli.progress import StatusLine
 from descend.cli.talk import Talk
 from descend.errors import InputError, shorten
+from descend.machine import return_freed_memory
 
 if TYPE_CHECKING:
     from descend.store import Store
@@ -66,6 +67,7 @@ def _job(data: tuple[str, ...], given: dict[str, Any], talk: Talk) -> Job:
         raise InputError("--append and --force contradict each other; give one of them")
     if not given["output"]:
         raise InputError("--output is empty; give the name of a folder")
+    return_freed_memory()
     if talk.quiet:
         from descend.engines import kernel_cache
 

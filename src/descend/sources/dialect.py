@@ -11,7 +11,7 @@ from descend.sources.tables import refuse_duplicates
 
 HEAD_BYTES = 2**20
 MOST_HEAD_BYTES = 2**26
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**20
 DELIMITERS = ",;\t|"
 
 
@@ -27,7 +27,7 @@ class Dialect:
     """Whether the head is the whole file."""
     decimal_point: str = "."
     block_bytes: int = BLOCK_BYTES
-    """Bytes parsed at a time: room for several of the longest lines."""
+    """Bytes parsed at a time: room for several of the longest lines. PyArrow reads about 32 of them ahead."""
 
 
 def dialect_of(path: Path) -> Dialect:

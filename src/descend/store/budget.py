@@ -6,10 +6,18 @@ from dataclasses import dataclass
 
 from descend import machine
 from descend.errors import InputError
+from descend.sources.limits import table_rows
+from descend.sources.sparse import SparseSource
 from descend.store.layout import BLOCK_BYTES
+from descend.types import Source
 
-READING_BYTES = 96 * 2**20
-"""What parsing takes, and blocks that were read and wait: about four of 8 MB, as text, as numbers and in parts."""
+TEXT_BYTES = 32 * 2**20
+"""Text that PyArrow reads ahead: 32 pieces of a megabyte, more where lines are long."""
+BLOCKS_AT_ONCE = 8
+"""Of the first pass: read, waiting, cut anew, as numbers, in parts, as records, and sorted."""
+LEAST_READING_BYTES = 96 * 2**20
+"""Texts of a few columns take more than their numbers."""
+SPARSE_BYTES = 160 * 2**20
 LEAST_BYTES = 64 * 2**20
 MOST_SHARE_BYTES = 256 * 2**20
 UNKNOWN_BYTES = 160 * 2**20
@@ -25,22 +33,32 @@ class Budget:
     threads: int
 
 
-def budget(limit: int, threads: int, row_bytes: int = 0) -> Budget:
-    """Share out ``limit`` bytes of memory, what the process holds already included.
+def reading_bytes(source: Source) -> int:
+    """About what reading the rows of ``source`` takes besides the rows that are kept."""
+    columns = len(source.column_names)
+    if hasattr(source, "match_columns") or isinstance(source, SparseSource):
+        return SPARSE_BYTES + 200 * columns
+    longest = 12 * columns
+    text = max(TEXT_BYTES, 32 * 128 * longest)
+    return max(LEAST_READING_BYTES, text + BLOCKS_AT_ONCE * 8 * columns * table_rows(columns))
+
+
+def budget(limit: int, threads: int, reading: int) -> Budget:
+    """Share out ``limit`` bytes of memory, what the process holds already and ``reading`` takes included.
 
     Rows wait in memory in the first pass; in the second a share is worked on while the next is read, and each
     thread fills a block.
     """
     held = machine.status_bytes("VmRSS") or UNKNOWN_BYTES
-    room = limit - held - READING_BYTES
+    room = limit - held - reading
     if (addresses := machine.address_room()) is not None:
-        room = min(room, addresses - READING_BYTES - (threads + 2) * machine.addresses_of_thread())
+        room = min(room, addresses - reading - (threads + 2) * machine.addresses_of_thread())
     if room < LEAST_BYTES:
         needed = -(-(LEAST_BYTES - room) // 10**6)
         raise InputError(
             f"the memory limit of {limit // 10**6:,} MB is too small to ingest with by {needed:,} MB; give more "
             "(--memory-limit, ulimit -v), or fewer --threads"
         )
-    block = 2 * max(BLOCK_BYTES, row_bytes * 64)
+    block = 2 * BLOCK_BYTES
     fitting = max(1, int(0.4 * room) // block - 1)
     return Budget(int(0.45 * room), min(int(0.15 * room), MOST_SHARE_BYTES), min(threads, fitting))

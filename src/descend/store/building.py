@@ -19,8 +19,8 @@ from descend.store.layout import Layout
 from descend.store.records import Records, SparseRecords
 from descend.store.spill import Spill, storage_error
 
-FILLED_TOGETHER = 2**14
-"""Rows that are brought together and encoded at a time."""
+FILLED_BYTES = 2**19
+"""Records that are brought together and encoded at a time: they stay in the processor's cache."""
 
 
 class OpenBlock:
@@ -38,8 +38,9 @@ class OpenBlock:
 
     def fill(self, encoder: RecordEncoder, records: Records, order: NDArray[np.intp], at: int) -> bool:
         """Encode the rows ``order`` of the records from row ``at`` on; whether that made the block whole."""
-        for start in range(0, len(order), FILLED_TOGETHER):
-            some = records.take(order[start : start + FILLED_TOGETHER])
+        step = max(256, FILLED_BYTES * len(records) // max(1, records.nbytes))
+        for start in range(0, len(order), step):
+            some = records.take(order[start : start + step])
             here = slice(at + start, at + start + len(some))
             if isinstance(some, SparseRecords):
                 self._sparse[here.start] = encoder.sparse_rows(some)

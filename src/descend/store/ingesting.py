@@ -24,7 +24,7 @@ from descend.features.target import Target
 from descend.store import appending
 from descend.store import manifest as manifests
 from descend.store import plan as plans
-from descend.store.budget import Budget, budget
+from descend.store.budget import Budget, budget, reading_bytes
 from descend.store.building import Builder
 from descend.store.gathering import Gathered, gather
 from descend.store.job import Job, Progress
@@ -100,7 +100,7 @@ def _finished(job: Job, before: Manifest | None) -> Manifest:
     """The manifest of the whole store; its blocks are written."""
     limit = job.memory_limit or machine.automatic_memory_limit()
     threads = job.threads or machine.usable_cores()
-    shares = budget(limit, threads)
+    shares = budget(limit, threads, reading_bytes(job.source))
     found = _left(job, before)
     done = {}
     if found is not None:

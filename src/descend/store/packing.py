@@ -64,6 +64,7 @@ class Packer:
         self.texts: dict[str, TextCodes] = {}
         self.labels: TextCodes | None = None
         self.has_booleans = False
+        self._room: NDArray[Any] | None = None
         self._known_kinds: dict[str, Kind] = {}
         self._widest: tuple[str, str] | None = None
 
@@ -74,14 +75,14 @@ class Packer:
     def pack(
         self, columns: Any, y: Any, weights: NDArray[np.float64] | None, keys: NDArray[np.uint64]
     ) -> Records:
-        """The records of these rows; FormatChangedError where they need other ones than those before."""
+        """The records of these rows, until the next call; FormatChangedError where others are needed than before."""
         values = self._target(y)
         needed = self._needed(columns, values, weights)
         if self.format is None:
             self.format = self._widened(needed)
         if needed != self.format and self._widened(needed) != self.format:
             raise FormatChangedError("the types of the columns change; reading them again")
-        heads = self.format.empty(len(keys))
+        heads = self._empty(len(keys))
         heads["key"] = keys
         heads["y"] = values.reshape(len(keys), -1)
         if weights is not None:
@@ -94,6 +95,13 @@ class Packer:
         else:
             self._fill(columns, heads)
         return DenseRecords(heads)
+
+    def _empty(self, rows: int) -> NDArray[Any]:
+        """Room for records, the same each time: whoever keeps them copies them."""
+        assert self.format is not None
+        if self._room is None or len(self._room) < rows or self._room.dtype != self.format.dtype:
+            self._room = self.format.empty(rows)
+        return self._room[:rows]
 
     def _target(self, y: Any) -> NDArray[Any]:
         values = as_values(y, self.target_name)

@@ -56,13 +56,13 @@ class Spill:
         return int(self.histogram.sum())
 
     def add(self, records: Records, form: RecordFormat) -> None:
-        """Keep these rows; the memory they lie in is the caller's no longer."""
+        """Keep these rows, copied into the order of their keys."""
         self.form = form
         if not len(records):
             return
         keys = records.heads["key"]
         self.histogram += np.bincount(cells_of(keys), minlength=NUM_CELLS)
-        self._held.append(records.take(np.argsort(keys, kind="stable")))
+        self._held.append(records.take(order_of(keys)))
         self._held_bytes += records.nbytes
         self.num_bytes += records.nbytes
         if self._held_bytes >= self.room:
@@ -129,7 +129,7 @@ class Spill:
                 f"the working folder {shorten(str(self.folder), 200)!r} was changed: {len(whole):,} rows instead of "
                 f"{expected:,}; begin again with an empty place"
             )
-        return whole, np.argsort(whole.heads["key"], kind="stable")
+        return whole, order_of(whole.heads["key"])
 
     def _parts(self, start: int, stop: int) -> Iterator[Records]:
         for records in self._held:
@@ -174,6 +174,13 @@ class Spill:
         bounds = [first_key(bucket * (NUM_CELLS // self.buckets)) for bucket in range(self.buckets)]
         cuts = np.searchsorted(records.heads["key"], np.array(bounds, dtype=np.uint64))
         return np.append(cuts, len(records))
+
+
+def order_of(keys: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """The places of the keys in ascending order; equal ones, which hardly ever come, as they stand."""
+    order = np.argsort(keys)  # four times as fast as a stable one
+    ascending = keys[order]
+    return np.argsort(keys, kind="stable") if (ascending[1:] == ascending[:-1]).any() else order
 
 
 def read_all(file: Any, out: NDArray[np.uint8]) -> bool:
