@@ -10,13 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any, TypeVar
 
-from descend.machine import usable_cores
-
 T = TypeVar("T")
 
 AHEAD = 2
-"""Parts that wait or are read. Copying rows out of the system's cache takes longer than training on them, so that one
-thread does not keep up: whoever waits for a part that nobody has begun reads it."""
+"""Parts that are read at a time. Copying rows out of the system's cache takes twice as long as training on them: one
+thread does not keep up."""
 ROOMS = AHEAD + 1
 """As many parts live at a time."""
 _END: Any = object()
@@ -37,31 +35,25 @@ def read_ahead(parts: Iterator[Callable[[], T]]) -> Iterator[T]:
     threads, asking = _readers(os.getpid()), threading.Lock()
     waiting: deque[Future[T]] = deque()
     promised: deque[Future[T]] = deque()
-    """Of those that wait, the ones that nobody has begun."""
 
-    def begin(wanted: Future[T] | None = None) -> bool:
-        """Carries out the next promise, or ``wanted`` if that is it; False where somebody else does."""
+    def work() -> None:
         with asking:
-            if not promised or wanted not in (None, promised[0]):
-                return False
             result = promised.popleft()
             try:
                 part = next(parts, None)
             except BaseException as error:
                 result.set_exception(error)
-                return True
+                return
         try:
             result.set_result(_END if part is None else part())
         except BaseException as error:
             result.set_exception(error)
-        return True
 
     def promise() -> None:
         result: Future[T] = Future()
-        with asking:
-            promised.append(result)
+        promised.append(result)
         waiting.append(result)
-        threads.submit(begin)
+        threads.submit(work)
 
     try:
         for _ in range(AHEAD):
@@ -69,18 +61,13 @@ def read_ahead(parts: Iterator[Callable[[], T]]) -> Iterator[T]:
         found = first()  # here: a single part is not worth the wait
         while found is not _END:
             yield found
-            result = waiting.popleft()
-            begin(result)  # rather than wait: what was read here is near, too
-            found = result.result()
+            found = waiting.popleft().result()
             promise()
     finally:
-        with asking:
-            begun = [result for result in waiting if result not in promised]
-            promised.clear()
-        wait(begun)  # nobody goes on with ``parts`` or fills a room any more
+        wait(waiting)  # nobody goes on with ``parts`` or fills a room any more
 
 
 @cache
 def _readers(process: int) -> ThreadPoolExecutor:
     """The threads of this process: those of its parent are not in a fork."""
-    return ThreadPoolExecutor(max(1, min(AHEAD, usable_cores() - 1)), thread_name_prefix="descend-read")
+    return ThreadPoolExecutor(AHEAD, thread_name_prefix="descend-read")
