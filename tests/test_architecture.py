@@ -20,7 +20,8 @@ ORDER: list[set[str]] = [
     {"errors"},
     {"coded_rows"},
     {"types", "files", "locks", "machine", "claims"},
-    {"model_file", "history", "metrics", "valley_claims"},
+    {"turns"},
+    {"model_file", "packing", "history", "metrics", "valley_claims"},
     {"report"},
     {"sources"},
     {"features"},
@@ -33,12 +34,13 @@ ORDER: list[set[str]] = [
     {"settings", "averaging", "learning_rate", "recipe", "advice", "troubles"},
     {"target_objective"},
     {"planning"},
-    {"watching"},
+    {"watching", "identity"},
+    {"checkpoint"},
     {"training"},
     {"fitting"},
-    {"surface", "stream", "network_recipe", "trail", "sharpness", "valleys", "network_hessian"},
+    {"surface", "stream", "network_recipe", "trail", "sharpness", "valleys", "network_hessian", "dead_units"},
     {"incremental", "batch_size", "plane"},
-    {"network_fitting"},
+    {"network_fitting", "ends"},
     {"network_valleys", "network_incremental"},
     {"compared"},
     {"comparison", "table_trainer"},
@@ -60,8 +62,8 @@ ONLY = {"report": {"errors", "types", "files", "history"}, "history": {"errors",
 # the others, and are loaded when rows are first ordered, such a file is first opened or such a table first read.
 LAZY_EXCEPTIONS = {("batches", "engines"), ("sources", "engines"), ("features", "engines")}
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
-OPTIONAL = {"pandas", "llvmlite", "markupsafe", "torch"}
-"""What an answer may be asked for in, what Numba and Jinja2 are made of, and an extra."""
+OPTIONAL = {"pandas", "llvmlite", "markupsafe", "torch", "lightning", "pytorch_lightning", "transformers"}
+"""What an answer may be asked for in, what Numba and Jinja2 are made of, an extra, and whose trainers are served."""
 HEAVY = ("sklearn", "numba", "pyarrow", "rich", "scipy", "pandas", "plotly", "torch")
 
 

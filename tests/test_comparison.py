@@ -8,6 +8,7 @@ import pytest
 
 import descend.comparison as comparison
 from descend import compare
+from descend.compared import Lines
 from descend.comparison import (
     Comparison,
     _first_at_or_below,
@@ -330,7 +331,7 @@ def test_the_budget_lies_between_one_and_thirty_seconds():
 def test_gradient_noise_falls_with_the_root_of_the_batch():
     """Random batches stray by 1/√B of single rows, within a third, and the full batch not at all."""
     ready = prepare(open_source("sklearn:breast_cancer"), validation=0.0)
-    noise = {size: gradient_noise(ready, Settings(), size).relative for size in (1, 16, 569)}
+    noise = {size: gradient_noise(Lines(), ready, Settings(), size).relative for size in (1, 16, 569)}
     assert noise[1] / noise[16] == pytest.approx(4.0, rel=0.35)
     assert noise[569] == 0.0
     X = np.hstack([ready.train.X, np.ones((569, 1))]).astype(float)

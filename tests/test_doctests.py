@@ -18,6 +18,8 @@ MODULES = sorted(
 )
 NEED_TORCH = ("descend.torch", "descend.models.torch_export")
 """What imports PyTorch, an extra, where it is imported."""
+NEED_TRAINERS = {"descend.torch.lightning": "lightning", "descend.torch.huggingface": "transformers"}
+"""What goes with packages that are no extra."""
 
 
 @pytest.mark.parametrize("name", ["descend", *MODULES])
@@ -25,6 +27,8 @@ def test_examples_in_docstrings_give_what_they_say(name: str) -> None:
     """Every example of a module's docstrings prints what stands under it."""
     if name.startswith(NEED_TORCH):
         pytest.importorskip("torch")
+    if name in NEED_TRAINERS:
+        pytest.importorskip(NEED_TRAINERS[name])
     failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0
 

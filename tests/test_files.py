@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from descend import files
-from descend.errors import InputError
+from descend.errors import InputError, OutputError
 from descend.files import check_output, free_name, write_atomically
 
 
@@ -64,7 +64,7 @@ def test_folder_without_the_right_to_write_is_refused(
 def test_nothing_is_left_behind_after_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: BaseException
 ) -> None:
-    """A full disk is one InputError, an interrupt passes through, and the old file stays alone and whole."""
+    """A full disk is one OutputError, an interrupt passes through, and the old file stays alone and whole."""
     path = tmp_path / "x"
     path.write_text("old")
 
@@ -72,7 +72,7 @@ def test_nothing_is_left_behind_after_a_failure(
         raise fails
 
     monkeypatch.setattr(os, "fsync", fail)
-    expected = InputError if isinstance(fails, OSError) else KeyboardInterrupt
+    expected = OutputError if isinstance(fails, OSError) else KeyboardInterrupt
     with pytest.raises(expected, match="No space left" if isinstance(fails, OSError) else None):
         write_atomically(path, "new" * 1000, force=True)
     assert names(tmp_path) == ["x"]

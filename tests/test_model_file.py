@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +145,9 @@ def test_no_file_at_all(tmp_path: Path) -> None:
             read_model(path)
 
 
-def test_newer_layout_asks_for_an_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newer_layout_asks_for_an_upgrade() -> None:
     """A file of a later layout says so and names both numbers."""
-    monkeypatch.setattr(model_file, "VERSION", 7)
-    data = pack_model(ARRAYS, HEADER)
-    monkeypatch.undo()
+    data = pack_model(ARRAYS, HEADER, replace(model_file.MODEL, version=7))
     with pytest.raises(ModelFileError, match=r"newer descend \(layout 7, this one reads up to 1\)"):
         unpack_model(data)
 

@@ -9,7 +9,7 @@ from support import rule
 
 from descend import LinearClassifier, LinearRegressor, load
 from descend.batches import Visits
-from descend.engines.base import State
+from descend.engines.base import KeepsNothing, State
 from descend.errors import InputError
 from descend.recipe import Phase
 from descend.settings import Settings
@@ -23,7 +23,7 @@ SIDES = (X @ [1.0, -1.0, 0.5, 0.0] + 0.5 * RNG.normal(size=300) > 0).astype(int)
 THREE = np.digitize(X[:, 0] + 0.3 * RNG.normal(size=300), [-0.5, 0.5])
 
 
-class Flat:
+class Flat(KeepsNothing):
     """An engine whose loss falls for three epochs and then stays."""
 
     num_rows = 10

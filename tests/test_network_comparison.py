@@ -8,17 +8,11 @@ import pytest
 
 from descend import compare
 from descend.compared import Networks
+from descend.ends import FEWEST_PASSES, MOST_PASSES, SHARE, shared_passes
 from descend.errors import InputError
 from descend.features import prepare
 from descend.network_fitting import fit_network
-from descend.network_valleys import (
-    FEWEST_PASSES,
-    MOST_PASSES,
-    SHARE,
-    NetworkObjective,
-    shared_passes,
-    with_lengths_of,
-)
+from descend.network_valleys import NetworkObjective, with_lengths_of
 from descend.report import comparison_text, render_page
 from descend.settings import Settings
 from descend.sources import array_source, open_source

@@ -9,7 +9,7 @@ from support import dataset, rule
 import descend.watching as watching
 from descend.averaging import TailAverage
 from descend.batches import Visits
-from descend.engines.base import State
+from descend.engines.base import KeepsNothing, State
 from descend.engines.linear import LinearEngine
 from descend.objectives.penalties import Penalty
 from descend.recipe import Phase
@@ -18,7 +18,7 @@ from descend.types import Dataset
 from descend.watching import BLOW_UP, Limits, Watch
 
 
-class Scripted:
+class Scripted(KeepsNothing):
     """An engine whose losses are written down: its parameters are the number of epochs done."""
 
     num_rows = 1000

@@ -21,6 +21,8 @@ from descend.types import FloatArray, IntArray
 
 STRIP = 64
 WINDOW = 32 * STRIP
+GROUP = 4
+"""Single rows go through the engine in fours: cut apart elsewhere, they round differently."""
 LARGE = 2**16
 LARGE_STRIP = 1024
 RUN = 8

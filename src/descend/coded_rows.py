@@ -6,6 +6,7 @@ trained on, is (stored − mean) / scale, which takes about as long to compute a
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -70,6 +71,12 @@ class CodedRows:
         decoded *= factor
         decoded += shift
         return decoded
+
+    def like(self, values: NDArray[Any]) -> Self:
+        """Other rows of the same columns, ``values`` as they are stored."""
+        other = copy(self)
+        other.values = values
+        return other
 
     def part(self, rows: slice | NDArray[Any], columns: NDArray[Any] | None = None) -> Self:
         """Some of the rows, and of the columns, still coded; a slice of rows is no copy."""

@@ -61,6 +61,14 @@ class Compared(Protocol):
         """Seconds of training for each run where nothing was asked for."""
         ...
 
+    def describe(self, prepared: Prepared, name: str) -> dict[str, Any]:
+        """What the page says about the data."""
+        ...
+
+    def settings(self, settings: Settings) -> dict[str, Any]:
+        """What the page says of the model and of how it was trained."""
+        ...
+
     def measure(
         self, prepared: Prepared, settings: Settings, runs: dict[int, list[AnyRun]], gap: float
     ) -> Measured:
@@ -68,7 +76,24 @@ class Compared(Protocol):
         ...
 
 
-class Lines:
+class OfTables:
+    """What models of a table share."""
+
+    def describe(self, prepared: Prepared, name: str) -> dict[str, Any]:
+        return describe_data(prepared, name)
+
+    def settings(self, settings: Settings) -> dict[str, Any]:
+        return {
+            "penalty": settings.penalty or "none",
+            "alpha": settings.alpha,
+            "optimizer": settings.optimizer,
+            "learning_rate": settings.learning_rate,
+            "standardize": settings.standardize,
+            "reduction": settings.reduction,
+        }
+
+
+class Lines(OfTables):
     """Linear models: they start at nothing, and their objective has one lowest place."""
 
     seeds_move_the_start = False
@@ -101,7 +126,7 @@ class Lines:
         return Measured(loss_surface(prepared, run, paths, loss_unit(prepared.target, settings.loss)))
 
 
-class Networks:
+class Networks(OfTables):
     """Networks: a seed moves the start and the order, and all kinds start at the same place with the same seed."""
 
     seeds_move_the_start = True
@@ -144,9 +169,35 @@ class Networks:
     def measure(
         self, prepared: Prepared, settings: Settings, runs: dict[int, list[AnyRun]], gap: float
     ) -> Measured:
-        from descend.network_valleys import measure_ends
+        from descend.network_valleys import measure_network_ends
 
-        return Measured(*measure_ends(prepared, settings, runs, gap))
+        return Measured(*measure_network_ends(prepared, settings, runs, gap))
+
+    def settings(self, settings: Settings) -> dict[str, Any]:
+        return super().settings(settings) | {
+            "model": "mlp",
+            "hidden": list(settings.hidden),
+            "activation": settings.activation,
+            "weight_decay": settings.weight_decay,
+        }
+
+
+def describe_data(prepared: Prepared, name: str) -> dict[str, Any]:
+    """What page and model file say about the data."""
+    target = prepared.target
+    return {
+        "name": name,
+        "rows": prepared.train.num_rows,
+        "validation_rows": prepared.validation.num_rows if prepared.validation is not None else 0,
+        "columns": len(prepared.features.input_names),
+        "encoded_columns": prepared.train.num_columns,
+        "outputs": target.num_outputs,
+        "task": target.task,
+        "target": target.name,
+        "task_reason": target.reason,
+        "classes": [str(label) for label in (target.classes if target.task == "classification" else [])][:50],
+        "notes": list(prepared.notes),
+    }
 
 
 def find_compared(model: str) -> Compared:

@@ -142,14 +142,14 @@ def compare_prepared(
     data_name: str = "X",
     command: str | None = None,
     progress: Progress | None = None,
-    model: str = "linear",
+    model: str | Compared = "linear",
     on_measuring: Callable[[], object] | None = None,
 ) -> Comparison:
     """Runs every batch size with every seed and measures; see ``descend.compare`` for arrays and tables.
 
     ``on_measuring`` is called when the runs are over and what takes long after them begins.
     """
-    compared = find_compared(model)
+    compared = find_compared(model) if isinstance(model, str) else model
     num_rows = prepared.train.num_rows
     sizes = check_batch_sizes(batch_sizes, num_rows)
     settings = replace(
@@ -160,7 +160,7 @@ def compare_prepared(
     ).checked()
     budget = settings.seconds
     if budget is None and settings.epochs is None:
-        budget = default_budget(prepared, settings, model)
+        budget = compared.budget(prepared, settings)
         settings = replace(settings, seconds=budget)
     kinds = [
         _KindRuns(kind_of(size, num_rows), size, has_chance=compared.seeds_move_the_start) for size in sizes
@@ -174,7 +174,7 @@ def compare_prepared(
             )
     if on_measuring is not None:
         on_measuring()
-    return _measure(prepared, settings, kinds, seeds, budget, target_loss, data_name, command, model)
+    return _measure(compared, prepared, settings, kinds, seeds, budget, target_loss, data_name, command)
 
 
 def default_budget(prepared: Prepared, settings: Settings | None = None, model: str = "linear") -> float:
@@ -212,6 +212,7 @@ def _one_run(
 
 
 def _measure(
+    compared: Compared,
     prepared: Prepared,
     settings: Settings,
     kinds: list[_KindRuns],
@@ -220,9 +221,7 @@ def _measure(
     target_loss: float | None,
     data_name: str,
     command: str | None,
-    model: str,
 ) -> Comparison:
-    compared = find_compared(model)
     first_loss = float(np.median([run.history["loss"][0] for run in kinds[0].runs]))
     # The last row of a history is evaluated on all rows; looks inside an epoch may be on a sample.
     best_loss = min(run.history.last["loss"] for kind in kinds for run in kind.runs)
@@ -233,7 +232,7 @@ def _measure(
         _summarise(kind, prepared, target, first_loss) | measured.by_size.get(kind.batch_size, {})
         for kind in kinds
     ]
-    noise = [gradient_noise(prepared, settings, kind.batch_size, model) for kind in kinds]
+    noise = [gradient_noise(compared, prepared, settings, kind.batch_size) for kind in kinds]
     facts = [
         Kind(summary, first_loss, best_loss, spread, prepared.train.num_rows)
         for summary, spread in zip(summaries, noise, strict=True)
@@ -242,21 +241,15 @@ def _measure(
         "format": FORMAT,
         "version": VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "data": describe_data(prepared, data_name),
+        "data": compared.describe(prepared, data_name),
         "settings": {
             "loss": kinds[0].runs[0].model.loss,
-            "penalty": settings.penalty or "none",
-            "alpha": settings.alpha,
-            "optimizer": settings.optimizer,
-            "learning_rate": settings.learning_rate,
-            "standardize": settings.standardize,
             "budget_seconds": budget,
             "epochs": settings.epochs,
             "seeds": [settings.seed + seed for seed in range(seeds)],
-            "reduction": settings.reduction,
             "command": command,
         }
-        | _network_settings(settings, model),
+        | compared.settings(settings),
         "machine": describe_machine(),
         "first_loss": first_loss,
         "best_loss": best_loss,
@@ -269,17 +262,6 @@ def _measure(
     if measured.valleys is not None:
         record["valleys"] = measured.valleys
     return Comparison(record)
-
-
-def _network_settings(settings: Settings, model: str) -> dict[str, Any]:
-    if model != "mlp":
-        return {}
-    return {
-        "model": model,
-        "hidden": list(settings.hidden),
-        "activation": settings.activation,
-        "weight_decay": settings.weight_decay,
-    }
 
 
 def _summarise(kind: _KindRuns, prepared: Prepared, target: float, first_loss: float) -> dict[str, Any]:
@@ -353,11 +335,11 @@ def spread_of(values: Sequence[float]) -> dict[str, float] | None:
 
 
 def gradient_noise(
-    prepared: Prepared, settings: Settings, batch_size: int, model: str = "linear"
+    compared: Compared, prepared: Prepared, settings: Settings, batch_size: int
 ) -> GradientNoise:
     """How far the gradient of a batch strays from that of all rows, at the start: measured on random batches."""
     data = prepared.train
-    engine, parameters = find_compared(model).start(prepared, settings)
+    engine, parameters = compared.start(prepared, settings)
     few = min(data.num_rows, 20_000)  # rows lie in random order: the first ones stand for all
     whole = engine.loss_and_gradient(parameters, slice(few)).gradient / few
     length = float(np.linalg.norm(whole))
@@ -370,21 +352,3 @@ def gradient_noise(
         gradient = engine.loss_and_gradient(parameters, rows).gradient / len(rows)
         strays.append(float(np.sum((gradient - whole) ** 2)))
     return GradientNoise(batch_size, float(np.sqrt(np.mean(strays))) / length)
-
-
-def describe_data(prepared: Prepared, name: str) -> dict[str, Any]:
-    """What page and model file say about the data."""
-    target = prepared.target
-    return {
-        "name": name,
-        "rows": prepared.train.num_rows,
-        "validation_rows": prepared.validation.num_rows if prepared.validation is not None else 0,
-        "columns": len(prepared.features.input_names),
-        "encoded_columns": prepared.train.num_columns,
-        "outputs": target.num_outputs,
-        "task": target.task,
-        "target": target.name,
-        "task_reason": target.reason,
-        "classes": [str(label) for label in (target.classes if target.task == "classification" else [])][:50],
-        "notes": list(prepared.notes),
-    }

@@ -16,7 +16,8 @@ from descend.batch_size.explain import bound_by, explain
 from descend.batch_size.noise import measure_noise
 from descend.batch_size.plan import FORMAT, VERSION, Plan
 from descend.batch_size.search import Findings, search, seconds_of
-from descend.comparison import TARGET_SHARE, describe_data
+from descend.compared import describe_data
+from descend.comparison import TARGET_SHARE
 from descend.errors import InputError
 from descend.fitting import fit, num_threads
 from descend.machine import describe_machine, peak_bytes

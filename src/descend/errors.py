@@ -5,7 +5,7 @@
     │   ├── SourceError       data that cannot be read
     │   ├── ColumnError       columns or values that cannot be used
     │   └── ModelFileError    a model or run file that is damaged or not one
-    ├── StorageError          a disk that is full, or fails; also an OSError
+    ├── OutputError           a file that could not be written, though its place looked right; also an OSError
     ├── DivergenceError       training that left the numbers; also an ArithmeticError
     └── TrainingError         a step that the caller's own module, loss or data could not take; also a RuntimeError
 
@@ -34,8 +34,11 @@ class ModelFileError(InputError):
     """A model or run file that is damaged, or is something else."""
 
 
-class StorageError(DescendError, OSError):
-    """A disk that is full, or fails while something is written to it; nothing half-written is left."""
+class OutputError(DescendError, OSError):
+    """A file that could not be written, though its place looked right: a full disk, a right that was taken away.
+
+    What was there before is there still, and nothing half-written is.
+    """
 
 
 class DivergenceError(DescendError, ArithmeticError):

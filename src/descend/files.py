@@ -8,7 +8,9 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from descend.errors import InputError, shorten
+from descend.errors import InputError, OutputError, shorten
+
+TEMPORARY = ".descend-"
 
 
 def check_output(path: str | os.PathLike[str], force: bool = False) -> Path:
@@ -47,12 +49,13 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str, force: boo
     """Write ``data`` beside ``path``, flush it to the disk, then rename; returns ``path``.
 
     Text is UTF-8 with its line ends as they are. A file that exists is replaced only with ``force``, and
-    keeps its permissions. After an error or an interrupt nothing is left behind.
+    keeps its permissions. After an error or an interrupt nothing is left behind. Raises ``InputError`` for a place
+    that cannot be, ``OutputError`` where writing fails.
     """
     place = check_output(path, force)
     content = data.encode("utf-8", errors="backslashreplace") if isinstance(data, str) else data
     # A short name of its own: one derived from a long name could be too long for the file system.
-    temporary = place.with_name(f".descend-{secrets.token_hex(6)}.tmp")
+    temporary = place.with_name(f"{TEMPORARY}{secrets.token_hex(6)}.tmp")
     try:
         _write(temporary, content)
         if (mode := _mode(place)) is not None:
@@ -60,9 +63,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str, force: boo
         temporary.replace(place)
     except OSError as error:
         _remove(temporary)
-        raise InputError(
-            f"output {_shown(path)} cannot be written: {_reason(error)}; "
-            "nothing was left there, choose another place"
+        raise OutputError(
+            f"output {_shown(path)} could not be written: {_reason(error)}; "
+            "what was there before is as it was, and nothing else was left"
         ) from error
     except BaseException:
         _remove(temporary)
@@ -83,6 +86,12 @@ def free_name(path: str | os.PathLike[str]) -> Path:
         number += 1
         candidate = first.with_name(f"{first.stem}-{number}{first.suffix}")
     return candidate
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Removes what killed processes left of files in the making; for a folder that nobody else is writing to."""
+    for path in folder.glob(f"{TEMPORARY}*.tmp"):
+        _remove(path)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 
 from descend.advice import faster_whole
 from descend.averaging import PolyakAverage, TailAverage
+from descend.checkpoint import Checkpoint
 from descend.engines.base import State
 from descend.history import History
+from descend.identity import identity_of
 from descend.learning_rate import Rate, batch_curvature
 from descend.machine import one_blas_thread, usable_cores
 from descend.models.linear import LinearModel, initialise
@@ -82,11 +84,13 @@ def fit(
     initial: FloatArray | None = None,
     keep_path: bool = False,
     give_up_after: int | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Run:
     """Trains a linear model.
 
     ``initial`` (k, d + 1): start there instead of at zero. ``give_up_after`` epochs a run ends that has neither
-    ``epochs`` nor stops by itself; such a run is one of a comparison, and gets no advice.
+    ``epochs`` nor stops by itself; such a run is one of a comparison, and gets no advice. ``checkpoint``: the run is
+    saved there and gone on with; ``InputError`` where that is one of other data or settings.
     """
     from descend.engines.choose import make_engine
 
@@ -94,6 +98,8 @@ def fit(
     data = prepared.train
     epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
     plan = resolve(prepared, settings, epochs)
+    if checkpoint is not None:
+        checkpoint.check(identity_of("linear", prepared, settings, plan.phases, initial))
     threads = num_threads(settings.threads)
     engine = make_engine(
         data,
@@ -153,7 +159,7 @@ def fit(
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
         parameters = train(
-            engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle
+            engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle, checkpoint
         )
     history = watch.history
     if give_up_after is None and _may_be_slow(settings, plan, data.num_rows):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,44 @@ def status_bytes(field: str) -> int:
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes that may still be taken, and what says so."""
+
+    bytes: int
+    bound: str
+
+
+def find_room(limit: int | None = None) -> Room:
+    """What is left: free memory, the group's and the shell's limits, and ``limit`` on the whole process."""
+    import psutil
+
+    rooms = [Room(int(psutil.virtual_memory().available), "free memory"), *_shell_limits()]
+    group = group_room()
+    if group is not None:
+        rooms.append(Room(group, "the limit of the process's group"))
+    if limit is not None:
+        rooms.append(Room(max(0, limit - status_bytes("VmRSS")), "the limit that was given"))
+    return min(rooms, key=lambda room: room.bytes)
+
+
+def _shell_limits() -> list[Room]:
+    """What is left of ``ulimit -v`` and ``ulimit -d``."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return []
+    rooms = []
+    for kind, field, name in (
+        (resource.RLIMIT_AS, "VmSize", "ulimit -v"),
+        (resource.RLIMIT_DATA, "VmData", "ulimit -d"),
+    ):
+        most = resource.getrlimit(kind)[0]
+        if most != resource.RLIM_INFINITY and status_bytes(field):
+            rooms.append(Room(max(0, most - status_bytes(field)), name))
+    return rooms
 
 
 def peak_bytes() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from descend.types import FloatArray
 
+MOST_SORTED = 2**20
+"""Scores that are sorted at a time: that takes 60 bytes each."""
 Metrics: TypeAlias = dict[str, float | None]
 
 
@@ -42,8 +45,16 @@ def roc_auc(
     >>> roc_auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.75
     """
+    area, ups, downs = _area(scores, positive, weights)
+    return area / (ups * downs) if ups * downs > 0 else None
+
+
+def _area(
+    scores: FloatArray, positive: NDArray[np.bool_], weights: FloatArray | None
+) -> tuple[float, float, float]:
+    """The weight of pairs in which the positive row scores higher, ties half; of positive rows, and of the others."""
     if not len(scores):
-        return None
+        return 0.0, 0.0, 0.0
     order = np.argsort(scores, kind="stable")
     ranked, is_positive = scores[order], positive[order]
     weight = np.ones(len(ranked)) if weights is None else weights[order].astype(np.float64)
@@ -51,11 +62,41 @@ def roc_auc(
     starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
     ups = np.add.reduceat(weight * is_positive, starts)
     downs = np.add.reduceat(weight * ~is_positive, starts)
-    total = ups.sum() * downs.sum()
-    if not total > 0:
-        return None
     below = np.cumsum(downs) - downs
-    return float(np.sum(ups * (below + 0.5 * downs)) / total)
+    return float(np.sum(ups * (below + 0.5 * downs))), float(ups.sum()), float(downs.sum())
+
+
+def roc_auc_of_many(
+    scores: Sequence[FloatArray], positive: Sequence[NDArray[np.bool_]], weights: Sequence[FloatArray]
+) -> float | None:
+    """``roc_auc`` of rows that come in pieces, with less memory: those of some range of scores are sorted at a time.
+
+    ``weights`` is empty where all are 1.
+
+    >>> scores, positive = [np.array([0.1, 0.4]), np.array([0.35])], [np.array([False, False]), np.array([True])]
+    >>> roc_auc_of_many(scores, positive, [])
+    0.5
+    """
+    num_rows = sum(map(len, scores))
+    sample = np.sort(np.concatenate([some[:: 1 + num_rows // MOST_SORTED] for some in scores]))
+    ranges = 1 + num_rows // MOST_SORTED
+    edges = np.unique(sample[np.arange(1, ranges) * len(sample) // ranges])
+    area = ups = downs = 0.0
+    for low, high in pairwise([-np.inf, *edges.tolist(), np.inf]):
+        chosen = [(low <= some) & (some < high) if high < np.inf else low <= some for some in scores]
+        part = [np.concatenate([s[c] for s, c in zip(of, chosen, strict=True)]) for of in (scores, positive)]
+        weight = np.concatenate([w[c] for w, c in zip(weights, chosen, strict=True)]) if weights else None
+        more, up, down = _area(part[0], part[1], weight)
+        area += more + up * downs
+        ups, downs = ups + up, downs + down
+    return area / (ups * downs) if ups * downs > 0 else None
+
+
+def _narrow(scores: FloatArray) -> FloatArray:
+    """The same numbers in float32 where that holds them: they are kept of every row."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = scores.astype(np.float32)
+    return narrow if np.array_equal(narrow, scores) else scores.copy()
 
 
 @dataclass
@@ -105,7 +146,7 @@ class ClassificationMetrics:
         self.confusion += pairs.reshape(self.num_classes, self.num_classes)
         self._lost += float(np.sum(log_losses(np.asarray(scores, dtype=np.float64), codes) * weight))
         if self.num_classes == 2:
-            self._scores.append(np.asarray(scores[:, 0]))
+            self._scores.append(_narrow(scores[:, 0]))
             self._positive.append(codes == 1)
             if weights is not None:
                 self._weights.append(weight)
@@ -159,6 +200,8 @@ class ClassificationMetrics:
     def _roc_auc(self) -> float | None:
         if not self._scores:
             return None
+        if sum(map(len, self._scores)) > MOST_SORTED:
+            return roc_auc_of_many(self._scores, self._positive, self._weights)
         weights = np.concatenate(self._weights) if self._weights else None
         return roc_auc(np.concatenate(self._scores), np.concatenate(self._positive), weights)
 

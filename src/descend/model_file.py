@@ -1,10 +1,10 @@
-"""A model as one safetensors file: named arrays, and a JSON header among its metadata.
+"""A model, or a run's checkpoint, as one safetensors file: named arrays, and a JSON header among its metadata.
 
 The metadata has one entry, ``descend``: a JSON text with, in this order,
 
 - ``sha256``: the digest of the whole file in which these 64 digits are zeros, so that any byte changed, cut
   off or added is noticed;
-- ``format``, always ``descend.model``, and ``version``, the number of this layout;
+- ``format``, of a model always ``descend.model``, and ``version``, the number of this layout;
 - ``header``: what the writer gave, keys sorted.
 
 One entry, because safetensors writes several in no fixed order, and equal models are equal bytes.
@@ -17,6 +17,7 @@ import json
 import os
 import re
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,28 @@ from numpy.typing import NDArray
 from descend.errors import ModelFileError, shorten
 from descend.files import write_atomically
 
-FORMAT = "descend.model"
-VERSION = 1
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a file of this make is called: to programs, and in messages."""
+
+    format: str
+    version: int
+    what: str
+    writer: str
+    """Who writes one: "a model file that `descend fit` wrote"."""
+    remedy: str
+    """What to do about a damaged one."""
+
+
+MODEL = Layout(
+    "descend.model",
+    1,
+    "model",
+    "a model file that `descend fit` wrote",
+    "copy it again or train again",
+)
+FORMAT, VERSION = MODEL.format, MODEL.version
 
 _ZEROS = b"0" * 64
 _DIGEST = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')
@@ -58,13 +79,15 @@ def write_model(
     return write_atomically(path, pack_model(arrays, header), force)
 
 
-def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def read_model(
+    path: str | os.PathLike[str], layout: Layout = MODEL
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """The arrays and the header of a model file, its checksum verified; ModelFileError for anything else."""
-    return unpack_model(_content(path), _shown(path))
+    return unpack_model(_content(path, layout), _shown(path), layout)
 
 
-def pack_model(arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> bytes:
-    """The bytes of a model file.
+def pack_model(arrays: dict[str, NDArray[Any]], header: dict[str, Any], layout: Layout = MODEL) -> bytes:
+    """The bytes of a model file, or of another of its make.
 
     >>> arrays, header = unpack_model(pack_model({"coef": np.ones(2)}, {"loss": "log_loss"}))
     >>> arrays["coef"], header
@@ -72,7 +95,7 @@ def pack_model(arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> bytes
     """
     from safetensors.numpy import save
 
-    inner = {"sha256": _ZEROS.decode(), "format": FORMAT, "version": VERSION}
+    inner = {"sha256": _ZEROS.decode(), "format": layout.format, "version": layout.version}
     body = json.dumps(header, sort_keys=True, allow_nan=False)
     text = f'{json.dumps(inner)[:-1]}, "header": {body}}}'
     data = bytearray(save({name: _plain(array) for name, array in arrays.items()}, {"descend": text}))
@@ -81,10 +104,12 @@ def pack_model(arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> bytes
     return bytes(data)
 
 
-def unpack_model(data: bytes, shown: str = "these bytes") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def unpack_model(
+    data: bytes, shown: str = "these bytes", layout: Layout = MODEL
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """What ``pack_model`` packed; ``shown`` names the file in errors."""
-    _check_digest(data, shown)
-    return _arrays(data, shown), _header(data, shown)
+    _check_digest(data, shown, layout)
+    return _arrays(data, shown, layout), _header(data, shown, layout)
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
@@ -93,34 +118,34 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
     return array if array.ndim == 0 else np.ascontiguousarray(array)  # which would make (1,) of a scalar
 
 
-def _content(path: str | os.PathLike[str]) -> bytes:
+def _content(path: str | os.PathLike[str], layout: Layout) -> bytes:
     """The whole file, unless its first bytes tell that it is something else."""
     shown, place = _shown(path), Path(path)
     try:
         if place.is_dir():
-            raise ModelFileError(f"model {shown} is a folder; give a model file that `descend fit` wrote")
+            raise ModelFileError(f"{layout.what} {shown} is a folder; give {layout.writer}")
         if not place.exists():
-            raise ModelFileError(f"model {shown} does not exist; give a model file that `descend fit` wrote")
+            raise ModelFileError(f"{layout.what} {shown} does not exist; give {layout.writer}")
         if not place.is_file():
-            raise ModelFileError(f"model {shown} is not a regular file; give one that `descend fit` wrote")
+            raise ModelFileError(f"{layout.what} {shown} is not a regular file; give {layout.writer}")
         with place.open("rb") as file:
             head = file.read(_HEAD_BYTES)
-            _check_kind(head, shown)
+            _check_kind(head, shown, layout)
             return head + file.read()
     except (OSError, ValueError) as error:
         if isinstance(error, ModelFileError):
             raise
         reason = getattr(error, "strerror", None) or str(error)
-        raise ModelFileError(f"model {shown} cannot be read: {reason}") from error
+        raise ModelFileError(f"{layout.what} {shown} cannot be read: {reason}") from error
 
 
-def _check_kind(head: bytes, shown: str) -> None:
+def _check_kind(head: bytes, shown: str, layout: Layout) -> None:
     """Raise for a file that never was a model; a damaged model passes, and fails its checksum."""
     if _MARK in head or _DIGEST.search(head):
         return
     if not head:
-        raise ModelFileError(f"model {shown} is empty; give a model file that `descend fit` wrote")
-    raise ModelFileError(f"model {shown} is {_kind(head)}, not a model file that `descend fit` wrote")
+        raise ModelFileError(f"{layout.what} {shown} is empty; give {layout.writer}")
+    raise ModelFileError(f"{layout.what} {shown} is {_kind(head)}, not {layout.writer}")
 
 
 def _kind(head: bytes) -> str:
@@ -143,29 +168,29 @@ def _digest_span(data: bytes | bytearray) -> tuple[int, int]:
     return found.span(1) if found else (0, 0)
 
 
-def _check_digest(data: bytes, shown: str) -> None:
+def _check_digest(data: bytes, shown: str, layout: Layout) -> None:
     start, end = _digest_span(data)
     state = hashlib.sha256(data[:start])
     state.update(_ZEROS)
     state.update(data[end:])
     if end == 0 or state.hexdigest().encode() != data[start:end]:
         raise ModelFileError(
-            f"model {shown} is damaged: its content ({len(data):,} bytes) does not match its checksum; "
-            "some bytes were changed, cut off or added, so copy it again or train again"
+            f"{layout.what} {shown} is damaged: its content ({len(data):,} bytes) does not match its checksum; "
+            f"some bytes were changed, cut off or added, so {layout.remedy}"
         )
 
 
-def _arrays(data: bytes, shown: str) -> dict[str, NDArray[Any]]:
+def _arrays(data: bytes, shown: str, layout: Layout) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
         return dict(sorted(load(data).items()))
     except (SafetensorError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-        raise ModelFileError(f"model {shown} is not readable: {shorten(str(error))}") from error
+        raise ModelFileError(f"{layout.what} {shown} is not readable: {shorten(str(error))}") from error
 
 
-def _header(data: bytes, shown: str) -> dict[str, Any]:
+def _header(data: bytes, shown: str, layout: Layout) -> dict[str, Any]:
     """The writer's header, once format and version are known ones."""
     try:
         (length,) = struct.unpack("<Q", data[:8])
@@ -173,14 +198,16 @@ def _header(data: bytes, shown: str) -> dict[str, Any]:
         form, version, header = inner["format"], inner["version"], inner["header"]
     except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(
-            f"model {shown} has no readable header; it was not written by descend"
+            f"{layout.what} {shown} has no readable header; it was not written by descend"
         ) from error
-    if form != FORMAT or not isinstance(version, int) or not isinstance(header, dict):
-        raise ModelFileError(f"model {shown} says it is {shorten(repr(form))}; accepted is {FORMAT!r}")
-    if version > VERSION:
+    if form != layout.format or not isinstance(version, int) or not isinstance(header, dict):
         raise ModelFileError(
-            f"model {shown} was written by a newer descend (layout {version}, this one reads "
-            f"up to {VERSION}); upgrade descend"
+            f"{layout.what} {shown} says it is {shorten(repr(form))}; accepted is {layout.format!r}"
+        )
+    if version > layout.version:
+        raise ModelFileError(
+            f"{layout.what} {shown} was written by a newer descend (layout {version}, this one reads "
+            f"up to {layout.version}); upgrade descend"
         )
     return header
 

@@ -6,19 +6,22 @@ certificate, of which a network has neither.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from descend.batch_size.controller import Controller
-from descend.batch_size.ladder import LOOK_ROWS, climb, recorded
+from descend.batch_size.ladder import LOOK_ROWS, Ladder, climb, recorded
 from descend.batches import Visits, check_batch_size
+from descend.checkpoint import Checkpoint
+from descend.dead_units import revive
 from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.fitting import ASKED, AVERAGE_ROWS, average_of, num_threads, summarise
 from descend.history import History
+from descend.identity import identity_of
 from descend.learning_rate import Rate
 from descend.machine import one_blas_thread
 from descend.models.mlp import MLPModel
@@ -63,13 +66,10 @@ class NetworkRun:
         return self.history.stopped
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkPlan:
-    """What a run will do, every ``auto`` resolved."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepsPlan:
+    """How anything that is no linear model is trained."""
 
-    loss: Loss
-    penalty: Penalty
-    network: Network
     batch_size: int
     batch_size_reason: str
     optimizer: str
@@ -80,6 +80,18 @@ class NetworkPlan:
     """The rate is found by trying (``batch_size/ladder.py``); that in the phases is none yet."""
 
 
+Planned = TypeVar("Planned", bound=StepsPlan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkPlan(StepsPlan):
+    """What a run will do, every ``auto`` resolved."""
+
+    loss: Loss
+    penalty: Penalty
+    network: Network
+
+
 def fit_network(
     prepared: Prepared,
     settings: Settings,
@@ -88,11 +100,13 @@ def fit_network(
     multilabel: bool = False,
     keep_path: bool = False,
     give_up_after: int | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> NetworkRun:
     """Trains a network.
 
     ``initial`` (P,): start there instead of at random weights. ``multilabel``: the target's columns are labels,
     each 0 or 1. ``give_up_after`` epochs a run ends that has neither ``epochs`` nor stops by itself.
+    ``checkpoint``: the run is saved there and gone on with.
 
     Raises ``InputError`` naming a setting that does not go with networks or with the data.
     """
@@ -102,6 +116,8 @@ def fit_network(
     data = prepared.train
     epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
     plan = resolve_network(data, prepared.target, settings, epochs, multilabel)
+    if checkpoint is not None:
+        checkpoint.check(identity_of("mlp", prepared, settings, plan.phases, initial))
     threads = num_threads(settings.threads)
     engine = make_network_engine(
         data,
@@ -147,11 +163,27 @@ def fit_network(
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
         if plan.phases[0].tuned:
-            watch.tuner = controller_of(plan, engine, watch, state)
+            watch.tuner = controller_of(
+                plan, engine, watch, state, lambda state: revive(plan.network, state, data.X, settings.seed)
+            )
         if plan.by_ladder:
-            plan = up_the_ladder(plan, engine, state, data, settings.seed, watch)
+            first = plan.phases[0]
+            plan = up_the_ladder(
+                plan,
+                engine,
+                state,
+                watch,
+                lambda: climb(engine, state, first.rule, first.batch_size, plan.loss, data, settings.seed),
+            )
         parameters = train(
-            engine, state, plan.phases, Visits(data.num_rows), watch, settings.seed, not settings.shuffle
+            engine,
+            state,
+            plan.phases,
+            Visits(data.num_rows),
+            watch,
+            settings.seed,
+            not settings.shuffle,
+            checkpoint,
         )
     if isinstance(watch.tuner, Controller) and watch.tuner.reason:
         reason = f"{plan.rate.reason}; {watch.tuner.reason}"
@@ -229,23 +261,32 @@ def resolve_network(
     average = average if settings.average == "auto" else bool(settings.average)
     ladder = by_itself and not optimizer.scale_free
     return NetworkPlan(
-        loss, penalty, network, batch_size, reason, optimizer.name, rate, average, phases, ladder
+        loss=loss,
+        penalty=penalty,
+        network=network,
+        batch_size=batch_size,
+        batch_size_reason=reason,
+        optimizer=optimizer.name,
+        rate=rate,
+        average=average,
+        phases=phases,
+        by_ladder=ladder,
     )
 
 
 def up_the_ladder(
-    plan: NetworkPlan, engine: Any, state: State, data: Dataset, seed: int, watch: Watch
-) -> NetworkPlan:
+    plan: Planned, engine: Any, state: State, watch: Watch, find: Callable[[], Ladder]
+) -> Planned:
     """The plan at the rate that the ladder found; its time is on the watch, its rungs are in the history."""
-    first, size = plan.phases[0], plan.phases[0].batch_size
+    first = plan.phases[0]
     before, sample = engine.mean_loss(state.parameters), engine.mean_loss(state.parameters, LOOK_ROWS)
     watch.tell_beginning(before)
     with np.errstate(over="ignore", invalid="ignore"):
-        ladder = climb(engine, state, first.rule, size, plan.loss, data, seed)
+        ladder = find()
     # Rungs look at the first rows alone: told of all rows, they stand as high over those as the start did.
     share = before / sample if before > 0.0 < sample else 1.0
     told = replace(ladder, rungs=tuple(replace(rung, loss=rung.loss * share) for rung in ladder.rungs))
-    for row in recorded(told, before, data.num_rows, plan.batch_size, watch.unit):
+    for row in recorded(told, before, engine.num_rows, plan.batch_size, watch.unit):
         watch.history.append(row)
     watch.seconds = ladder.seconds
     if isinstance(watch.tuner, Controller):
@@ -256,7 +297,13 @@ def up_the_ladder(
     return replace(plan, phases=phases, rate=Rate(ladder.rate, ladder.edge, reason))
 
 
-def controller_of(plan: NetworkPlan, engine: Any, watch: Watch, state: State) -> Controller:
+def controller_of(
+    plan: StepsPlan,
+    engine: Any,
+    watch: Watch,
+    state: State,
+    revive: Callable[[State], int] | None = None,
+) -> Controller:
     """What moves the rate. It looks at rows held out where they choose the parameters anyway, else at the first ones.
 
     Rows held out for it alone would be lost for training, and those that a caller holds out to judge the model by
@@ -268,6 +315,7 @@ def controller_of(plan: NetworkPlan, engine: Any, watch: Watch, state: State) ->
         state,
         lowest=LOWEST_OF_LADDER if plan.by_ladder else LOWEST_OF_RULE,
         constant=watch.limits.constant,
+        revive=revive,
     )
     controller.limit(min(HIGHEST_OF_RULE, plan.rate.bound / plan.rate.value))
     return controller

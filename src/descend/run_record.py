@@ -34,7 +34,7 @@ def dataset_metrics(model: Model, data: Dataset) -> Metrics:
     outputs = model.target.num_outputs
     sums = ClassificationMetrics(classes, model.loss == "log_loss") if classes else RegressionMetrics(outputs)
     step = max(1, BLOCK_VALUES // max(outputs, 8))
-    if data.is_coded:  # rows are decoded, not looked at where they lie
+    if data.comes_in_parts:  # rows are decoded, not looked at where they lie
         step = min(step, max(1, BLOCK_VALUES // data.num_columns))
     for start in range(0, data.num_rows, step):
         rows = slice(start, start + step)
@@ -57,7 +57,7 @@ def complete_summary(
     selection: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Adds to the model's summary what its page needs, and which columns were left out; returns the summary."""
-    from descend.comparison import describe_data
+    from descend.compared import describe_data
 
     machine = describe_machine()
     model.summary |= {

@@ -13,16 +13,17 @@ loop below shuffles, hands the engine the rows between two looks, and lets the w
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 
 import numpy as np
 
 from descend.batches import Visits, row_number, shuffle
+from descend.checkpoint import Checkpoint
 from descend.engines.base import Engine, State
 from descend.recipe import Phase
 from descend.types import FloatArray
-from descend.watching import Watch
+from descend.watching import Place, Watch
 
 
 def train(
@@ -33,33 +34,63 @@ def train(
     watch: Watch,
     seed: int = 0,
     in_order: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> FloatArray:
     """Walks the phases until the watch has seen enough; returns the parameters (k, d + 1) to keep.
 
-    Ctrl-C ends the run as any other stop does, with what has been learnt so far.
+    ``checkpoint``: saved into, and gone on from where it holds a run. Ctrl-C ends the run as any other stop does,
+    with what has been learnt so far.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is told by the watch, not by NumPy
-        watch.start(state, phases[0])
+        is_over = begin(engine, state, phases, watch, checkpoint)
         try:
-            epoch = 0
-            for phase in phases:
-                if watch.retreated and phase.batch_size:
-                    continue
-                watch.enter(phase, _call_seconds(engine, state, phase), state)
-                for _ in range(phase.epochs):
-                    epoch += 1
-                    rows = None if phase.batch_size == 0 else shuffle(visits, seed, epoch, in_order)
-                    for part in watch.parts(rows):
-                        engine.run(state, phase.rule, None if rows is None else rows[part], phase.batch_size)
-                        epoch_done = part.stop >= visits.num_visits
-                        rows = None if epoch_done else rows  # a certificate needs the room
-                        if watch.look(state, epoch, epoch_done):
-                            return watch.finish(state)
-                    if watch.phase_is_over:
-                        break
+            for place in epochs_after(watch.place, phases, watch) if not is_over else ():
+                phase = phases[place.phase]
+                if place.begins_phase:
+                    watch.enter(phase, _call_seconds(engine, state, phase), state)
+                rows = None if phase.batch_size == 0 else shuffle(visits, seed, place.epoch, in_order)
+                for part in watch.parts(rows, place.visits):
+                    engine.run(state, phase.rule, None if rows is None else rows[part], phase.batch_size)
+                    watch.place = place.after(part.stop, visits.num_visits)
+                    rows = None if watch.place.epoch_done else rows  # a certificate needs the room
+                    if watch.look(state):
+                        return watch.finish(state)
         except KeyboardInterrupt:
             watch.stopped = "interrupted"
         return watch.finish(state)
+
+
+def begin(
+    engine: Engine, state: State, phases: Sequence[Phase], watch: Watch, checkpoint: Checkpoint | None
+) -> bool:
+    """Starts the watch, or puts everything back to where the checkpoint was; whether the run is over there."""
+    if checkpoint is None or checkpoint.found is None:
+        watch.start(state, phases[0])
+        if checkpoint is not None:
+            checkpoint.expect(state)
+            watch.saver = checkpoint
+        return False
+    phase = phases[checkpoint.found.place.phase]
+    call_seconds = _call_seconds(engine, state, phase)  # before the state is that of a run: it may round it
+    checkpoint.restore(state, watch)
+    checkpoint.expect(state)
+    watch.saver = checkpoint
+    return watch.go_on(phase, call_seconds, state, checkpoint.found.looked)
+
+
+def epochs_after(begun: Place, phases: Sequence[Phase], watch: Watch) -> Iterator[Place]:
+    """The epochs that are left from ``begun`` on, each as the place where it begins."""
+    number, phase_epoch, epoch = begun.phase, begun.phase_epoch, begun.epoch
+    if not begun.epoch_done:
+        yield begun
+    while number < len(phases):
+        phase = phases[number]
+        is_over = phase_epoch > 0 and (watch.phase_is_over or phase_epoch == phase.epochs)
+        if is_over or (watch.retreated and phase.batch_size):
+            number, phase_epoch = number + 1, 0
+            continue
+        phase_epoch, epoch = phase_epoch + 1, epoch + 1
+        yield Place(number, phase_epoch, epoch, epoch_done=False)
 
 
 def _call_seconds(engine: Engine, state: State, phase: Phase) -> float:

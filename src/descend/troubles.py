@@ -134,7 +134,7 @@ def column_scales(data: Dataset) -> FloatArray:
         sums = few.multiply(few).sum(axis=0, dtype=np.float64)
     else:
         sums = np.zeros(data.num_columns)
-        step = len(few) if not data.is_coded else max(1, BLOCK_NUMBERS // max(1, data.num_columns))
+        step = len(few) if not data.comes_in_parts else max(1, BLOCK_NUMBERS // max(1, data.num_columns))
         for start in range(0, len(few), step):
             some = few[start : start + step]  # summed a buffer at a time: no copy in float64
             sums += np.einsum("ij,ij->j", some, some, dtype=np.float64)

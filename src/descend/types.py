@@ -32,6 +32,11 @@ def is_coded(rows: object) -> bool:
     return isinstance(rows, CodedRows)
 
 
+def is_stored(rows: object) -> bool:
+    """Whether ``rows`` lie in a block store and are read where they are used; told by what they have."""
+    return hasattr(rows, "read_strips")
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Rows as they are read together: source → features.
@@ -70,10 +75,10 @@ class Source(Protocol):
 class Dataset:
     """Encoded rows in memory: features → batches.
 
-    ``X`` (n, d) is float32 or float64, C-contiguous or a CSR array of SciPy, or ``CodedRows``, of which some at a
-    time are decoded. Its rows are in random order unless shuffling was turned off. ``y`` is (n, 1) with class codes
-    0 … k−1, or (n, k) with numbers as the target encodes them. ``weights`` (n,) float64 have mean 1 over the training
-    rows; None means all 1.
+    ``X`` (n, d) is float32 or float64, C-contiguous or a CSR array of SciPy, or ``CodedRows`` or ``StoredRows``, of
+    which some at a time are decoded or read. Its rows are in random order unless shuffling was turned off. ``y`` is
+    (n, 1) with class codes 0 … k−1, or (n, k) with numbers as the target encodes them. ``weights`` (n,) float64 have
+    mean 1 over the training rows; None means all 1.
     """
 
     X: FloatArray
@@ -91,7 +96,7 @@ class Dataset:
     @property
     def bytes_of_row(self) -> float:
         """Bytes that reading a row takes, on the average."""
-        if self.is_coded:
+        if self.comes_in_parts:
             return self.X.nbytes / max(1, self.num_rows)
         index = self.X.indices.itemsize if self.is_sparse else 0  # type: ignore[attr-defined]
         return float(self.X.size * (self.X.dtype.itemsize + index) / max(1, self.num_rows))
@@ -104,8 +109,17 @@ class Dataset:
     def is_coded(self) -> bool:
         return is_coded(self.X)
 
+    @property
+    def is_stored(self) -> bool:
+        return is_stored(self.X)
+
+    @property
+    def comes_in_parts(self) -> bool:
+        """Whether ``X`` is no array: rows become numbers some at a time, and looking at all of them is a copy."""
+        return self.is_coded or self.is_stored
+
     def first(self, count: int) -> Dataset:
         """The first rows, kept the way all are."""
         X: Any = self.X
-        rows = X.part(slice(count)) if self.is_coded else X[:count]
+        rows = X.part(slice(count)) if self.comes_in_parts else X[:count]
         return Dataset(rows, self.y[:count], None if self.weights is None else self.weights[:count])

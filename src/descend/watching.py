@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, inf, isfinite
-from typing import Protocol
+from typing import Any, Protocol
 
 from descend.averaging import TailAverage
+from descend.batches import GROUP
 from descend.engines.base import Engine, State
 from descend.history import History
 from descend.recipe import Phase
 from descend.types import FloatArray, IntArray
 from descend.updates.schedules import PLATEAU_EPOCHS, PLATEAU_FACTOR, PLATEAU_GAIN, rate_at
 
-GROUP = 4
 SAMPLE_ROWS = 10_000
 SAMPLE_NUMBERS = 8_000_000
 """A look inside an epoch reads this many numbers at most (some milliseconds), but at least SAMPLE_ROWS rows."""
@@ -98,6 +98,37 @@ class Observation:
 Callback = Callable[[Observation], object]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a run is: phases and epochs are counted as they begin, ``visits`` are those of the epoch."""
+
+    phase: int = 0
+    phase_epoch: int = 0
+    epoch: int = 0
+    visits: int = 0
+    epoch_done: bool = True
+
+    @property
+    def begins_phase(self) -> bool:
+        return self.phase_epoch == 1 and self.visits == 0
+
+    def after(self, visits: int, num_visits: int) -> Place:
+        """So many of the epoch's rows later."""
+        return replace(self, visits=visits, epoch_done=visits >= num_visits)
+
+
+class Saver(Protocol):
+    """Keeps a run on the disk (``checkpoint.py``); its time is not the run's."""
+
+    def is_due(self) -> bool:
+        """Whether it is time to save again."""
+        ...
+
+    def save(self, state: State, watch: Watch, looked: bool) -> None:
+        """Writes where the run is; ``looked``: the watch has done with this place."""
+        ...
+
+
 class Tuner(Protocol):
     """Moves a run's rate while it goes on (``batch_size/controller.py``); its time is the run's."""
 
@@ -107,6 +138,12 @@ class Tuner(Protocol):
     def refuses(self, state: State, loss: float) -> bool:
         """Whether what was found before the first step is none: then it takes ``state`` back to where all began."""
         ...
+
+    def kept(self) -> dict[str, Any]:
+        """What it remembers, for a checkpoint; ``recall`` takes it back."""
+        ...
+
+    def recall(self, kept: dict[str, Any]) -> None: ...
 
     def begin(self, state: State) -> None:
         """A phase begins where ``state`` is."""
@@ -166,6 +203,11 @@ class Watch:
     latest: Kept = field(init=False)
     sample_rows: int = 0
     stopped: str = ""
+    asked_to_stop: bool = False
+    """A callback asked for the end: it comes when the look is done with, as if nobody had asked."""
+    saver: Saver | None = None
+    place: Place = field(default_factory=Place)
+    """Where the run is; kept up by ``training.py``."""
     seconds: float = 0.0
     call_seconds: float = 0.0
     """What it takes to enter the engine and come back. An epoch is entered once; more often only to look."""
@@ -218,22 +260,37 @@ class Watch:
         if self.tuner is not None:
             self.tuner.begin(state)
 
-    def parts(self, rows: IntArray | None) -> Iterator[slice]:
-        """An epoch of ``rows`` cut where somebody looks, always between two batches; the full batch is whole."""
+    def go_on(self, phase: Phase, call_seconds: float, state: State, looked: bool) -> bool:
+        """Starts the clock of a run that was begun before, inside ``phase``; True where it is over.
+
+        ``looked``: ``look`` has been at its place.
+        """
+        self.phase, self.call_seconds = phase, call_seconds
+        if not looked:
+            return self.look(state)
+        if not self.stopped:
+            self._resume()
+        return bool(self.stopped)
+
+    def parts(self, rows: IntArray | None, start: int = 0) -> Iterator[slice]:
+        """An epoch of ``rows`` cut where somebody looks, always between two batches; the full batch is whole.
+
+        ``start``: so many of them are behind it.
+        """
         if rows is None:
             yield slice(0, self.num_visits)
             return
         num_visits = len(rows)
         del rows  # it may be let go before the last part is done with
-        start = 0
         while start < num_visits:
             stop = start + self._visits_until_next_look(start, num_visits)
             yield slice(start, min(stop, num_visits))
             start = stop
 
-    def look(self, state: State, epoch: int, epoch_done: bool) -> bool:
-        """Called after every part of epoch number ``epoch`` (from 1); True ends the run."""
+    def look(self, state: State) -> bool:
+        """Called after every part of an epoch, with ``place`` behind it; True ends the run."""
         self._pause()
+        epoch, epoch_done = self.place.epoch, self.place.epoch_done
         if not epoch_done:
             self.seconds = max(self._last_seconds, self.seconds - self.call_seconds)
         self._last_seconds = self.seconds
@@ -242,6 +299,11 @@ class Watch:
             self.tail.close_if_due(state)
         out_of_time = self.limits.seconds is not None and self.seconds >= self.limits.seconds
         last = epoch_done and (epoch == self.limits.epochs or self._no_pass_left())
+        at_limit = out_of_time or last
+        if (
+            self.saver is not None and at_limit
+        ):  # with higher limits the run goes on as if it had not looked here
+            self.saver.save(state, self, looked=False)
         self._phase_epochs += epoch_done
         whole = epoch_done and (
             epoch >= self._next_epoch or last or self.limits.certify or self.limits.plateau
@@ -256,8 +318,16 @@ class Watch:
             self._observe(state, epoch, whole=False)
         if self._tuner_is_due() and not self.stopped and not self.phase_is_over:
             self._tune(state, epoch)
+        if self.saver is not None and not at_limit and (self._is_over or self.saver.is_due()):
+            self.saver.save(state, self, looked=True)
+        if self.asked_to_stop and not self.stopped:
+            self.stopped = "interrupted"
         self._resume()
         return bool(self.stopped)
+
+    @property
+    def _is_over(self) -> bool:
+        return bool(self.stopped) or self.asked_to_stop
 
     def _tune(self, state: State, epoch: int, astray: bool = False) -> bool:
         """Lets the tuner move the rate, on the clock; whether it took the parameters back as well.
@@ -283,6 +353,8 @@ class Watch:
         """Ends the history with the parameters that are returned, and returns them."""
         self._pause()
         if not self.stopped:  # the phases are over: as low as numbers can tell, or given up
+            if self.saver is not None:
+                self.saver.save(state, self, looked=True)
             self.stopped = "converged" if self._is_good_enough() else "epochs"
         if self.stopped == "interrupted":  # somewhere inside an epoch: what was learnt there counts too
             self._observe(state, self._rows // self.num_visits, whole=True)
@@ -324,13 +396,8 @@ class Watch:
         self._started = 0.0
 
     def _visits_until_next_look(self, start: int, num_visits: int) -> int:
-        visits = num_visits - start
-        if self.seconds > 0 and self._rows:
-            visits = min(visits, ceil(LOOK_SECONDS * self._rows / self.seconds))
-        else:
-            visits = min(visits, 4096)  # before anything is known about the speed
-        if self.limits.dense:
-            visits = min(visits, max(1, self._next_dense - self._rows))
+        visits = self._visits_by_count() if self.engine.cut_rows else self._visits_by_clock()
+        visits = min(visits, num_visits - start)
         if self.tuner is not None and self.phase.tuned:
             visits = min(visits, max(1, self.tuner.next_visit - self._rows))
         if (
@@ -341,6 +408,17 @@ class Watch:
         if self.tail is not None:  # a window closes at its own step, not where somebody happens to look
             steps = min(steps, max(1, self.tail.next_close - self._steps))
         return steps * self.batch_size
+
+    def _visits_by_clock(self) -> int:
+        visits = 4096  # before anything is known about the speed
+        if self.seconds > 0 and self._rows:
+            visits = ceil(LOOK_SECONDS * self._rows / self.seconds)
+        return min(visits, max(1, self._next_dense - self._rows)) if self.limits.dense else visits
+
+    def _visits_by_count(self) -> int:
+        """Where a cut changes how steps round, the clock has no say in it."""
+        more = ceil((self.limits.growth - 1.0) * self._rows)
+        return min(self.engine.cut_rows, max(1, more)) if self.limits.dense else self.engine.cut_rows
 
     def _look_is_due(self) -> bool:
         if self.limits.dense and self._rows >= self._next_dense:
@@ -428,7 +506,7 @@ class Watch:
         self._tell(loss, None, 0)
 
     def _tell(self, loss: float, validation_loss: float | None, steps: int) -> None:
-        if self.stopped:  # the last look of an interrupted run: who ended it is not asked again
+        if self.stopped or self.asked_to_stop:  # who ended the run is not asked again
             return
         speed = self._rows / self.seconds if self.seconds > 0 else 0.0
         observation = Observation(
@@ -443,7 +521,7 @@ class Watch:
         )
         for callback in self.callbacks:
             if callback(observation) is True and not self.stopped:
-                self.stopped = "interrupted"
+                self.asked_to_stop = True
                 self.history.stopped_by_callback = True
 
     def _seconds_left(self, speed: float) -> float | None:
@@ -473,8 +551,6 @@ class Watch:
                 self.stopped = "diverged"
             return
         self._marks.append((epoch, loss))
-        if self.stopped:  # a callback asked for it
-            return
         updates_an_epoch = ceil(self.num_visits / self.batch_size)
         window = max(self.limits.patience, epoch // 4, ceil(FEWEST_UPDATES / updates_an_epoch))
         if out_of_time:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import descend
-from descend.batch_size.memory import Line, Room, find_room, in_children, is_about_memory, peak_of
+from descend.batch_size.memory import Line, in_children, is_about_memory, peak_of
 from descend.batch_size.memory import find_ceiling as find
+from descend.machine import Room, find_room
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads peaks from /proc")
 MEGA = 2**20
@@ -37,13 +38,21 @@ def test_the_line_is_what_a_step_allocates():
 
 
 def test_no_more_rows_than_there_are():
-    """Where everything fits, the ceiling is every row: run where that is near the room, by the line where far."""
+    """Where everything fits, the ceiling is every row, and they were run."""
     near = find_ceiling(step, 200, Room(200 * MEGA, "a test"))
     assert near.rows == 200
     assert 200 in near.peaks
     far = find_ceiling(step, 200, Room(4000 * MEGA, "a test"))
     assert far.rows == 200
-    assert 200 not in far.peaks
+    assert 200 in far.peaks
+
+
+def test_a_limit_on_sizes_is_found_where_there_is_room_for_all():
+    """Of 500 rows that would need a hundredth of the room no more than 90 run: the answer is one that did."""
+    measure, tried = fitting(90)
+    ceiling = find(measure, 500, Room(10**13, "a test"))
+    assert ceiling.rows in tried
+    assert 80 <= ceiling.rows <= 90
 
 
 def test_a_step_that_grows_faster_than_its_line_is_run_before_it_is_believed():
@@ -119,7 +128,7 @@ def test_errors_about_memory_are_known_by_type_or_words(error, about):
 
 def test_the_shells_limit_is_the_room():
     """Under ``ulimit -v`` the room is what it leaves, and its name is said."""
-    program = "from descend.batch_size.memory import *\nr = find_room()\nprint(r.bytes, r.bound)"
+    program = "from descend.machine import *\nr = find_room()\nprint(r.bytes, r.bound)"
     command = f"ulimit -v 4000000; exec {sys.executable} -c '{program}'"
     environment = os.environ | {"PYTHONPATH": str(Path(descend.__file__).parents[1])}
     done = subprocess.run(

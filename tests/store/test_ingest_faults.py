@@ -15,7 +15,7 @@ import pytest
 from ingests import TIGHT, content, files, source_of, tighten
 
 from descend import locks
-from descend.errors import DescendError, InputError, SourceError, StorageError
+from descend.errors import DescendError, InputError, OutputError, SourceError
 from descend.sources import open_source
 from descend.store import block_files, ingest, is_store, open_store, spill
 from descend.store import manifest as manifests
@@ -241,7 +241,7 @@ def test_a_full_disk_leaves_what_was_there(
 
         monkeypatch.setattr(block_files, "write_all", full)
         monkeypatch.setattr(spill, "write_all", full)
-        with pytest.raises(StorageError, match="the disk is full"):
+        with pytest.raises(OutputError, match="the disk is full"):
             ingest(source_of("table"), place, force=force)
         assert (files(place) if place.exists() else {}) == before
     assert place.exists() == force
@@ -262,7 +262,7 @@ def test_a_disk_that_is_full_in_the_end(name: str, tmp_path: Path, monkeypatch: 
         return write(path, *words, **more)
 
     monkeypatch.setattr(manifests, "write_atomically", full)
-    with pytest.raises(StorageError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         ingest(source_of("table"), place, force=True)
     assert files(place) == before
 
@@ -285,7 +285,7 @@ def test_too_little_disk_is_said_before_blocks_are_written(
 
     usage = type("Usage", (), {"free": 10_000_000})
     monkeypatch.setattr(places.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(StorageError, match=r"needs 0 MB and 17 MB to spare, but 10 MB are free"):
+    with pytest.raises(OutputError, match=r"needs 0 MB and 17 MB to spare, but 10 MB are free"):
         ingest(source_of("table"), tmp_path / "store")
     assert list(tmp_path.iterdir()) == []
 

@@ -15,10 +15,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from math import inf, isfinite
-from typing import Literal
+from typing import Any, Literal
 
 from descend.engines.base import State
 from descend.types import FloatArray
@@ -99,13 +99,17 @@ class Controller:
         state: State,
         lowest: float,
         constant: float | None = None,
+        revive: Callable[[State], int] | None = None,
     ) -> None:
-        """``state`` stands before the first step of all; the others are the course's."""
-        self._loss = loss
+        """``state`` stands before the first step of all; ``lowest`` and ``constant`` are the course's.
+
+        ``revive`` starts anew what has died on the way (``dead_units.py``).
+        """
+        self._loss, self._revive = loss, revive
         first = loss(state.parameters)
         self._course = Course(first, first, lowest_rate=lowest, constant=constant)
         self._begun_at = state.parameters.copy()
-        self.next_visit = self.num_taken_back = 0
+        self.next_visit = self.num_taken_back = self.num_revived = 0
         self.verdicts: list[Verdict] = []
         self.paces = [1.0]
 
@@ -117,6 +121,15 @@ class Controller:
         moves = sum(one != other for one, other in pairwise(self.paces))
         back = f", {self.num_taken_back} times after steps went astray" if self.num_taken_back else ""
         return f"moved {moves} times, between {min(self.paces):g} and {max(self.paces):g} times that{back}"
+
+    def kept(self) -> dict[str, Any]:
+        """What it remembers, for a checkpoint."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("_loss", "_revive")}
+        return kept | {"_course": asdict(self._course)}
+
+    def recall(self, kept: dict[str, Any]) -> None:
+        """Goes on as the one would that said ``kept``."""
+        vars(self).update(kept | {"_course": Course(**kept["_course"])})
 
     def limit(self, highest_rate: float) -> None:
         """The rate may rise to so many times the one that training begins with."""
@@ -151,6 +164,8 @@ class Controller:
         state.pace = self._course.rate
         self.verdicts.append(verdict)
         self.paces.append(state.pace)
+        if self._revive is not None:
+            self.num_revived += self._revive(state)
         self._begin_window(state)
         return taken_back
 

@@ -78,14 +78,32 @@ def climb(
     A rung is too short to show what momentum makes of a rate: its own is (1 − β) times that of plain steps.
     """
     slower = 1.0 - rule.momentum if rule.optimizer.uses_momentum else 1.0
-    rule = replace(rule, optimizer=OPTIMIZERS["sgd"], schedule=0)
+    plain = replace(rule, optimizer=OPTIMIZERS["sgd"])
+    return climb_from(lowest_rate(data, loss), engine, state, plain, batch_size, seed, slower)
+
+
+def climb_from(
+    lowest: float,
+    engine: Any,
+    state: State,
+    rule: Rule,
+    batch_size: int,
+    seed: int,
+    slower: float = 1.0,
+    seconds: float = inf,
+) -> Ladder:
+    """The same from the rate ``lowest`` on, by steps of the rule's own optimizer.
+
+    The rate that is given is ``slower`` times the one that was found. After ``seconds`` no further rung is tried.
+    """
+    rule = replace(rule, schedule=0)
     began = time.perf_counter()
     rungs: list[Rung] = []
-    parts = pieces(data.num_rows, batch_size, seed)
+    parts = pieces(engine.num_rows, batch_size, seed)
 
     def run(rate: float) -> float:
         for rows in next(parts):
-            engine.run(state, replace(rule, rate=rate), rows, batch_size or data.num_rows)
+            engine.run(state, replace(rule, rate=rate), rows, batch_size or engine.num_rows)
         now = float(engine.mean_loss(state.parameters, LOOK_ROWS))
         rungs.append(Rung(rate, now, time.perf_counter() - began, state.visits, state.steps))
         return now
@@ -94,7 +112,7 @@ def climb(
         state.parameters[:] = parameters
 
     before = engine.mean_loss(state.parameters, LOOK_ROWS)
-    rate, edge = climb_rungs(run, state.parameters.copy, put_back, lowest_rate(data, loss), before)
+    rate, edge = climb_rungs(run, state.parameters.copy, put_back, lowest, before, seconds)
     state.average[:] = 0.0  # the steps of rates that were too high are in it
     state.num_averaged = 0
     return Ladder(slower * rate, edge, tuple(rungs), max(slower * rate, edge / BELOW_EDGE))

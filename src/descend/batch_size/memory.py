@@ -26,7 +26,7 @@ from math import inf, isfinite, sqrt
 from pathlib import Path
 from typing import Any
 
-from descend.machine import STATUS, group_room, status_bytes
+from descend.machine import STATUS, Room, status_bytes
 
 SAFE_SHARE = 0.85
 PROBE_SIZES = (1, 4, 16, 32, 64)
@@ -36,21 +36,13 @@ CLOSE = 1.12
 """A size that fits is good enough where one so many times larger does not."""
 UNTRIED = 0.8
 FAR = 4
-"""Where four times the rows that there are would fit by the line, all of them are not tried."""
+"""Where so many times the rows that there are would fit by the line, it is believed if running them takes long."""
 MOST_TRIES = 8
 WORDS = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate memory", "bad_alloc")
 """What allocators say that raise no error of their own kind."""
 
 Measure = Callable[[int, float], "int | None"]
 """Peak bytes of steps of so many rows; None where they do not fit, or the moment (``time.monotonic``) has come."""
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Bytes that may still be taken, and what says so."""
-
-    bytes: int
-    bound: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,36 +76,6 @@ class Ceiling:
     room: Room
 
 
-def find_room(limit: int | None = None) -> Room:
-    """What is left: free memory, the group's and the shell's limits, and ``limit`` on the whole process."""
-    import psutil
-
-    rooms = [Room(int(psutil.virtual_memory().available), "free memory"), *_shell_limits()]
-    group = group_room()
-    if group is not None:
-        rooms.append(Room(group, "the limit of the process's group"))
-    if limit is not None:
-        rooms.append(Room(max(0, limit - status_bytes("VmRSS")), "the limit that was given"))
-    return min(rooms, key=lambda room: room.bytes)
-
-
-def _shell_limits() -> list[Room]:
-    """What is left of ``ulimit -v`` and ``ulimit -d``."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limits
-        return []
-    rooms = []
-    for kind, field, name in (
-        (resource.RLIMIT_AS, "VmSize", "ulimit -v"),
-        (resource.RLIMIT_DATA, "VmData", "ulimit -d"),
-    ):
-        most = resource.getrlimit(kind)[0]
-        if most != resource.RLIM_INFINITY and status_bytes(field):
-            rooms.append(Room(max(0, most - status_bytes(field)), name))
-    return rooms
-
-
 def can_be_measured() -> bool:
     """Whether this system forks processes and tells their peaks."""
     return hasattr(os, "fork") and STATUS.exists()
@@ -142,7 +104,12 @@ def find_ceiling(
     line = fit_line(peaks)
     rows = min(num_rows, line.most_rows(allowed))
     if line.at(FAR * num_rows) <= allowed:
-        return Ceiling(num_rows, peaks, line, room)
+        half = 0.5 * (time.monotonic() + end)
+        peak = measure(num_rows, half)  # not every limit is on bytes: some are on sizes
+        if peak is not None and peak <= allowed:
+            return Ceiling(num_rows, peaks | {num_rows: peak}, fit_line(peaks | {num_rows: peak}), room)
+        if peak is None and time.monotonic() >= half:
+            return Ceiling(num_rows, peaks, line, room)
     low, high = max((size for size, peak in peaks.items() if peak <= allowed), default=0), inf
     for number in range(MOST_TRIES):
         if rows <= low or time.monotonic() >= end:

@@ -195,6 +195,7 @@ def with_options(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return call(*args, **kwargs)
     except InputError as error:
         text = re.sub(r"^(target|drop|columns|weights) column ", r"--\1: column ", str(error))
+        text = re.sub(r"^(target|drop|columns|weights|task) is ", r"--\1 is ", text)
         raise type(error)(text) from None
 
 

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from descend.cli import arguments, options, outputs
+from descend.cli import arguments, options, outputs, saving
 from descend.cli.command import option, verb
 from descend.cli.failures import FailedRunError, InterruptedRunError, option_words
 from descend.cli.interrupts import Interrupts
 from descend.cli.talk import Talk
+from descend.errors import OutputError
 
 if TYPE_CHECKING:
+    from descend.checkpoint import Checkpoint
     from descend.features import Prepared
     from descend.fitting import Run
     from descend.network_fitting import NetworkRun
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 @verb(
     "descend fit adult.parquet --target income --drop fnlwgt --output income.descend",
     "descend fit sklearn:digits --model mlp --hidden 128,64",
+    "descend fit flights.parquet --target delay --checkpoint flights.run --resume",
 )
 @options.data_argument
 @options.selection
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     help="Where the model goes. Default: NAME.descend in this folder.",
 )
 @options.page
+@options.saving
 @options.force
 @options.talking
 @click.pass_context
@@ -65,39 +69,70 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     )
     arguments.check_page(given["report"], given["no_report"])
     outputs.check_differ(output=given["output"], report=given["report"])
+    saving.check_saving(given)
+    own = saving.own_outputs(given)
     for name in ("output", "report"):
-        outputs.check_given(f"--{name}", given[name], given["force"], data)
+        may_replace = given["force"] or _is(own.get(name), given[name])
+        outputs.check_given(f"--{name}", given[name], may_replace, data)
 
     from descend.cli.preparing import prepare_rows, selection_of
     from descend.report import write_page
     from descend.run_record import complete_summary
 
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, saving.saved_into(given, talk) as checkpoint:
         prepared, name = prepare_rows(data, given, settings, talk)
-        model_path = Path(given["output"] or outputs.default_place(name, ".descend", given["force"]))
-        page = outputs.page_place(given, name, "-fit.html")
-        run = _train(talk, prepared, settings, interrupts, given["model"])
+        model_path, page = _places(given, own, name)
+        run = _train(talk, prepared, settings, interrupts, given["model"], checkpoint)
         _explain(talk, run)
         if run.stopped == "diverged":
             raise _failed(talk, run)
+        if saving.had_ended(checkpoint, run.stopped):
+            talk.note(
+                "checkpoint", f"the run had ended already ({run.history.rule}); its model is written again"
+            )
         complete_summary(run.model, prepared, settings, name, selection_of(given))
-        run.model.save(model_path, force=given["force"])
         record = _record(run, arguments.shown_command(ctx.find_root().obj))
-        if page is not None:
-            write_page(record, page, force=given["force"])
+        written = ""
+        try:
+            run.model.save(model_path, force=given["force"] or _is(own.get("output"), model_path))
+            saving.remember_outputs(checkpoint, output=model_path)
+            written = f"; the model is in {model_path}"
+            if page is not None:
+                write_page(record, page, force=given["force"] or _is(own.get("report"), page))
+                saving.remember_outputs(checkpoint, output=model_path, report=page)
+        except OutputError as error:
+            ways = saving.how_to_go_on(checkpoint)
+            raise FailedRunError(f"{error}{written}{ways and '; ' + ways}") from error
     _tell(talk, run, record, model_path, page)
     if run.stopped == "interrupted":
+        forced = " with --force" if given["output"] and not given["force"] else ""
+        ways = saving.how_to_go_on(checkpoint) or f"Run the command again{forced} to train to the end"
         raise InterruptedRunError(
             f"interrupted after {run.history.last['epoch']:.3g} epochs; the model so far is in {model_path} and "
-            "can be used. "
-            f"Run the command again{' with --force' if given['output'] and not given['force'] else ''} "
-            "to train to the end"
+            f"can be used. {ways[0].upper()}{ways[1:]}"
         )
     return 0
 
 
+def _is(own: Path | None, place: str | Path | None) -> bool:
+    """Whether a place is that of a file which the run itself wrote."""
+    return own is not None and place is not None and arguments.same_place(own, place)
+
+
+def _places(given: dict[str, Any], own: dict[str, Path], name: str) -> tuple[Path, Path | None]:
+    """Where model and page go: where they were told to, else where the run put them before, else to free names."""
+    page = own.get("report") if not given["report"] and not given["no_report"] else None
+    model = given["output"] or own.get("output") or outputs.default_place(name, ".descend", given["force"])
+    return Path(model), page or outputs.page_place(given, name, "-fit.html")
+
+
 def _train(
-    talk: Talk, prepared: Prepared, settings: Settings, interrupts: Interrupts, model: str
+    talk: Talk,
+    prepared: Prepared,
+    settings: Settings,
+    interrupts: Interrupts,
+    model: str,
+    checkpoint: Checkpoint | None,
 ) -> Run | NetworkRun:
     """Trains with a line of progress; the first Ctrl-C ends it at the next look and keeps what was learnt."""
     from descend.cli.progress import StatusLine
@@ -118,10 +153,10 @@ def _train(
         if model == "mlp":
             from descend.network_fitting import fit_network
 
-            return fit_network(prepared, settings, callbacks=[follow])
+            return fit_network(prepared, settings, callbacks=[follow], checkpoint=checkpoint)
         from descend.fitting import fit
 
-        return fit(prepared, settings, callbacks=[follow])
+        return fit(prepared, settings, callbacks=[follow], checkpoint=checkpoint)
     except InputError as error:
         raise arguments.in_options(error) from None
     finally:

@@ -114,15 +114,16 @@ threads = option(
     help="Threads, or auto: one for each core this process may use.",
 )  # fmt: skip
 
+memory_limit = option(
+    "Other", "--memory-limit", metavar="BYTES", default="auto", show_default=True,
+    help="Memory this process may come to hold, such as 2GB; auto: what its limits and what is free allow.",
+)  # fmt: skip
+
 running = together(
     option("Other", "--seed", metavar="N", default="0", show_default=True,
            help="Results repeat exactly for a seed, whatever the threads."),
     threads,
-)  # fmt: skip
-
-memory_limit = option(
-    "Other", "--memory-limit", metavar="BYTES", default="auto", show_default=True,
-    help="Memory this process may come to hold, such as 2GB; auto: what its limits and what is free allow.",
+    memory_limit,
 )  # fmt: skip
 
 page = together(
@@ -131,6 +132,13 @@ page = together(
     ),
     option("Output", "--no-report", "no_report", is_flag=True, help="Write no page."),
 )
+
+saving = together(
+    option("Output", "--checkpoint", metavar="FOLDER",
+           help="Save the run into a folder while it trains, so that it can be gone on with after anything."),
+    option("Output", "--resume", is_flag=True,
+           help="Go on from what --checkpoint holds, to the same model; begin where it holds nothing."),
+)  # fmt: skip
 
 force = option("Output", "--force", is_flag=True, help="Replace files that exist.")
 

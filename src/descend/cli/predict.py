@@ -49,6 +49,7 @@ def command(model: str, data: str, **given: Any) -> int:
     from descend.cli.scoring import open_unlabelled
     from descend.errors import InputError
     from descend.models.loading import load_model
+    from descend.store import is_store
 
     ending = ".csv" if path is None else check_ending(path, given["probabilities"])
     loaded = load_model(model)
@@ -59,6 +60,7 @@ def command(model: str, data: str, **given: Any) -> int:
             f"--probabilities: loss {loaded.loss!r} defines none; train with log_loss or modified_huber for them"
         )
     source = open_unlabelled(loaded, data, given["target"])
+    talk.notes(tuple(getattr(source, "notes", ())) if is_store(data) else ())
     if talk.as_json and path is None:
         _as_json(talk, loaded, source, given["probabilities"])
         return 0

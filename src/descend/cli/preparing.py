@@ -27,6 +27,10 @@ def prepare_rows(data: str, given: dict[str, Any], settings: Settings, talk: Tal
         kernel_cache.quiet()
     from descend.features import prepare
     from descend.sources import open_source
+    from descend.store import is_store
+
+    if is_store(data):
+        return _from_store(data, given, settings, talk)
 
     choice: dict[str, Any] = {
         "target": given["target"], "drop": drop, "columns": columns, "weights": given["weights"],
@@ -55,6 +59,56 @@ def prepare_rows(data: str, given: dict[str, Any], settings: Settings, talk: Tal
         line.clear()
     describe(talk, prepared, source.name)
     return prepared, source.name
+
+
+def _from_store(data: str, given: dict[str, Any], settings: Settings, talk: Talk) -> tuple[Prepared, str]:
+    """The same for a block store: loaded where it fits into memory, else left where it is."""
+    from descend.sources import open_source
+    from descend.store import is_store, open_store
+    from descend.store.choice import check_choice
+    from descend.store.preparing import prepare_store
+
+    share, file = arguments.validation(given["validation"])
+    limit = arguments.memory(given["memory_limit"])
+    store = open_store(data)
+    if not settings.standardize and store.features.standardize:
+        raise InputError(
+            f"--no-standardize: store {shorten(store.name)!r} holds standardised columns; leave it out, or train on "
+            "the data that was ingested"
+        )
+    arguments.with_options(
+        check_choice,
+        store,
+        target=given["target"],
+        drop=arguments.names(given["drop"]),
+        columns=arguments.names(given["columns"]),
+        weights=given["weights"],
+    )
+    held_out: Any = None
+    if file is not None:
+        own = {"target": store.target_statistics.name} | {
+            name: value for name, value in store.manifest.selection.items() if value
+        }
+        try:
+            held_out = open_store(file) if is_store(file) else open_source(file, **own)
+        except InputError as error:
+            raise type(error)(f"--validation {shorten(file)!r}: {error}") from None
+    line = StatusLine(talk)
+    try:
+        prepared = arguments.with_options(
+            prepare_store,
+            store,
+            task=arguments.task(given["task"]),
+            validation=share,
+            scale_target=settings.loss != "poisson",
+            memory_limit=limit,
+            validation_source=held_out,
+            on_progress=ReadingLine(line, shorten(store.name), passes=1),
+        )
+    finally:
+        line.clear()
+    describe(talk, prepared, store.name)
+    return prepared, store.name
 
 
 def selection_of(given: dict[str, Any]) -> dict[str, Any]:

@@ -49,13 +49,14 @@ class StatusLine:
 
 
 class ReadingLine:
-    """Rows read so far; called with the rows done, of twice the rows (one pass to learn, one to encode)."""
+    """Rows read so far; called with the rows done, of ``passes`` times the rows (one to learn, one to encode)."""
 
-    def __init__(self, line: StatusLine, name: str) -> None:
+    def __init__(self, line: StatusLine, name: str, passes: int = 2) -> None:
         self.line = line
         self.name = name
+        self.twice = " (each is read twice)" if passes == 2 else ""
         self._started = time.monotonic()
 
     def __call__(self, done: int) -> None:
         if time.monotonic() - self._started > 0.3:
-            self.line.show(f"reading {self.name}: {formatting.count(done)} rows (each is read twice)")
+            self.line.show(f"reading {self.name}: {formatting.count(done)} rows{self.twice}")

@@ -16,6 +16,9 @@ from descend.sources.opening import SVMLIGHT, ending_of
 from descend.sources.selection import closest, listing
 from descend.sources.svmlight import SvmlightSource
 from descend.sources.tables import TableSource
+from descend.store import is_store, open_store
+from descend.store.choice import check_choice
+from descend.store.source import StoredSource
 from descend.types import Block, FloatArray, Source
 
 ENCODED_VALUES = 2**20
@@ -30,6 +33,8 @@ def needed_columns(model: Model) -> list[str]:
 def open_unlabelled(model: Model, data: str, target: str | None = None) -> Source:
     """Rows to predict. A target is not needed; where it is there it is not read, and no row is left out."""
     goal = target if target is not None else model.target.name
+    if is_store(data):
+        return _stored(model, data, target)
     source = open_source(data, target=goal, require_target=False)
     if isinstance(source, SvmlightSource):
         return _by_number(model, source)
@@ -43,6 +48,8 @@ def open_unlabelled(model: Model, data: str, target: str | None = None) -> Sourc
 def open_labelled(model: Model, data: str, target: str | None = None, weights: str | None = None) -> Source:
     """Rows with a target; rows of a table that lack it are left out by the source, which counts them."""
     goal = target if target is not None else model.target.name
+    if is_store(data):
+        return _stored(model, data, target, weights)
     choice: dict[str, Any] = {"target": goal, "weights": weights}
     if target is None and ending_of(Path(data)) in SVMLIGHT:
         choice["target"] = None  # the label is the target, whatever the model calls it
@@ -58,16 +65,24 @@ def open_labelled(model: Model, data: str, target: str | None = None, weights: s
 def scores(model: Model, source: Source) -> Iterator[tuple[FloatArray, Block]]:
     """Scores (r, k) and the rows they belong to, few enough at a time to be encoded in bounded memory."""
     step = max(1, ENCODED_VALUES // max(1, model.features.num_columns))
+    score = model.scores_of_encoded if isinstance(source, StoredSource) else model.scores
     done = 0
     for block in source.blocks():
         for start in range(0, block.num_rows, step):
             part = _part(block, start, step)
             try:
-                scored = model.scores(part.columns)
+                scored = score(part.columns)
             except ColumnError as error:
                 raise _with_row(error, done + start) from None
             yield scored, part
         done += block.num_rows
+
+
+def _stored(model: Model, data: str, target: str | None, weights: str | None = None) -> Source:
+    """A store's rows in the model's terms; its target and weights are those it was ingested with."""
+    store = open_store(data)
+    with_options(check_choice, store, target=target, weights=weights)
+    return StoredSource(store, model.features)
 
 
 def _part(block: Block, start: int, step: int) -> Block:

@@ -12,7 +12,7 @@ An engine holds the rows and has two doors:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -91,10 +91,25 @@ class State:
         self.average = np.zeros(self.parameters.shape, dtype=np.float64)
 
 
+class KeepsNothing:
+    """An engine whose every memory of a run is in ``State``, wherever an epoch is cut."""
+
+    cut_rows = 0
+
+    def kept(self) -> dict[str, Any]:
+        return {}
+
+    def recall(self, kept: dict[str, Any]) -> None:
+        pass
+
+
 class Engine(Protocol):
     """Computes objective and update for the rows it was made with."""
 
     num_rows: int
+    cut_rows: int
+    """Where the steps' rounding follows from how ``run`` is called: at the most so many rows a call, and the calls at
+    places that no clock has a say in. 0: an epoch may be cut between any two batches."""
 
     def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
         """Sums of weighted loss and gradient (k, d + 1) over ``rows``."""
@@ -105,6 +120,14 @@ class Engine(Protocol):
 
         ``order`` None means every row in one batch. ``state`` is overwritten.
         """
+        ...
+
+    def kept(self) -> dict[str, Any]:
+        """What the engine remembers of a run besides ``State``, for a checkpoint; ``recall`` takes it back."""
+        ...
+
+    def recall(self, kept: dict[str, Any]) -> None:
+        """Goes on as the engine would that said ``kept``."""
         ...
 
     def estimate_gap(self, state: State, enough: float) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from descend.engines import row_kernels
 from descend.engines.decoding import blocks
-from descend.types import FloatArray, is_coded, is_sparse
+from descend.types import FloatArray, is_coded, is_sparse, is_stored
 
 NORM_ROWS = 65_536
 
@@ -33,7 +33,7 @@ def norms_by_block(X: Any) -> Iterator[tuple[int, NDArray[np.float64]]]:
     for start in range(0, X.shape[0], NORM_ROWS):
         if not is_sparse(X):
             rows = slice(start, start + NORM_ROWS)
-            yield start, squared_norms(X.part(rows) if is_coded(X) else X[rows])
+            yield start, squared_norms(X.part(rows) if is_coded(X) or is_stored(X) else X[rows])
             continue
         from descend.engines import sparse_kernels
 

@@ -142,7 +142,7 @@ def block_inverse(
 
 def _scores(data: Dataset, parameters: FloatArray, rows: IntArray | slice) -> tuple[Any, FloatArray]:
     """Some rows and their scores."""
-    X: Any = data.X.part(rows) if data.is_coded else data.X[rows]  # type: ignore[attr-defined]
+    X: Any = data.X.part(rows) if data.comes_in_parts else data.X[rows]  # type: ignore[attr-defined]
     own = parameters.astype(X.dtype)
     return X, np.concatenate([some @ own[:, :-1].T for _, some in blocks(X)]) + own[:, -1]
 

@@ -1,4 +1,4 @@
-"""The engine that goes with the rows: dense, sparse, or kept in small numbers."""
+"""The engine that goes with the rows: dense, sparse, kept in small numbers, or in a block store."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 def make_engine(data: Dataset, loss: Loss, penalty: Penalty, **options: Any) -> LinearEngine:
     """A compiled engine for ``data``; ``options`` are those of ``LinearEngine``."""
+    if data.is_stored:
+        from descend.engines.stored import StoredEngine
+
+        return StoredEngine(data, loss, penalty, **options)
     if data.is_coded:
         from descend.engines.coded import CodedEngine
 
@@ -31,6 +35,10 @@ def make_network_engine(
     data: Dataset, loss: Loss, penalty: Penalty, network: Network, **options: Any
 ) -> NetworkEngine:
     """A compiled engine for a network; ``options`` are those of ``NetworkEngine``."""
+    if data.is_stored:
+        from descend.engines.stored_mlp import StoredNetworkEngine
+
+        return StoredNetworkEngine(data, loss, penalty, network, **options)
     if data.is_coded:
         from descend.engines.coded_mlp import CodedNetworkEngine
 

@@ -41,8 +41,8 @@ class CodedEngine(LinearEngine):
         """The dense engine; its rows are those of the moment."""
         self.near.all_rows, self.near.inverse = self.num_rows, self.inverse
         self.places = np.arange(few, dtype=row_number(few))
-        self.marks = np.full(self.num_rows if self.only_visits.size else 0, -1, dtype=np.int32)
-        if self.marks.size:
+        self.marks = np.empty(0, dtype=np.int32)
+        if self.only_visits.size:
             self._once(np.zeros(1, dtype=row_number(self.num_rows)))  # compiled before a clock runs
 
     def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
@@ -80,10 +80,10 @@ class CodedEngine(LinearEngine):
         near = self.near
         places: IntArray = self.places[: len(rows)]
         saga = rule.optimizer.code == SAGA
-        if saga and self.marks.size:
+        if saga and self.only_visits.size:
             rows, places = self._once(rows)
         room = self._room(len(rows))
-        decode(self.data.X, rows, 0, len(rows), room)  # type: ignore[arg-type]
+        self._fill(rows, room)
         near.data, near.rows = Dataset(room, self.data.y.take(rows, axis=0)), (room,)
         for name in ("weights", "visit_weights", "only_visits"):
             each = getattr(self, name)
@@ -100,8 +100,14 @@ class CodedEngine(LinearEngine):
         finally:
             state.table = table
 
+    def _fill(self, rows: IntArray, room: FloatArray) -> None:
+        """Decodes these rows into ``room``."""
+        decode(self.data.X, rows, 0, len(rows), room)  # type: ignore[arg-type]
+
     def _once(self, rows: IntArray) -> tuple[IntArray, IntArray]:
         """The distinct ones of ``rows``, and where in them each row is."""
+        if not self.marks.size:
+            self.marks = np.full(self.num_rows, -1, dtype=np.int32)
         found, places = np.empty_like(rows), np.empty(len(rows), dtype=np.int32)
         return found[: distinct(rows, self.marks, found, places)], places
 
@@ -146,16 +152,16 @@ class CodedEngine(LinearEngine):
                 )
         state.visits += len(rows)
 
-    def _read(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray, int, int]:
+    def _read(self, rows: slice) -> Iterator[tuple[FloatArray, FloatArray, FloatArray, int, int]]:
         count = rows.stop - rows.start
         room = self._room(count)
         decode(self.data.X, NO_ORDER, rows.start, rows.stop, room)  # type: ignore[arg-type]
         weights = self.weights[rows] if self.weights.size else self.weights
-        return room, self.data.y[rows], weights, 0, count
+        yield room, self.data.y[rows], weights, 0, count
 
     def _room(self, num_rows: int) -> FloatArray:
         """The calling thread's own place for decoded rows."""
         room: FloatArray | None = getattr(self.rooms, "room", None)
         if room is None or len(room) < num_rows:
-            room = self.rooms.room = np.empty((num_rows, self.data.num_columns), dtype=np.float32)
+            room = self.rooms.room = np.empty((num_rows, self.data.num_columns), dtype=self.data.X.dtype)
         return room

@@ -12,7 +12,7 @@ from descend.batches import Visits
 from descend.engines.by_storage import gram_product, squared_norms
 from descend.engines.full_batch import ALL_ONE
 from descend.objectives.losses import Loss
-from descend.types import Dataset, FloatArray
+from descend.types import Dataset, FloatArray, is_stored
 
 POWER_STEPS = 30
 SAMPLE_NUMBERS = (
@@ -109,6 +109,9 @@ def _largest_eigenvalue(X: FloatArray, weights: FloatArray) -> tuple[float, Floa
     """Largest eigenvalue, and its vector, of the mean of weight · x̃ x̃ᵀ, x̃ being x and a 1; by power iteration."""
     numbers_of_row = X.size // X.shape[0] + 1
     num_rows = min(X.shape[0], max(256, SAMPLE_NUMBERS // numbers_of_row))
+    if is_stored(X):
+        rows: Any = X
+        X = rows.part(np.arange(num_rows))  # read once for all steps
     direction = np.random.default_rng(0).normal(size=X.shape[1] + 1)
     direction /= np.linalg.norm(direction)
     product = np.empty_like(direction)

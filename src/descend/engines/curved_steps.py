@@ -40,9 +40,10 @@ FEW_NUMBERS = 1_000_000_000
 class CurvedSteps(FullBatch):
     """A full batch whose steps go by its curvature: a Hessian, a preconditioner, or what L-BFGS remembers."""
 
-    has_looked_by_class = False
     by_class: Product | None = None
     """Inverses by class that the certificate has made: conjugate gradients and L-BFGS start from them."""
+    by_class_at: FloatArray | None = None
+    """The parameters that they were made at; None: nobody has asked for them yet."""
 
     @contextmanager
     def _counted(self, state: State) -> Iterator[None]:

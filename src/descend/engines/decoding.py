@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from descend.coded_rows import CodedRows
 from descend.engines.compiled import kernel, part
 from descend.engines.prefetch import prefetch
-from descend.types import FloatArray, IntArray, is_coded
+from descend.types import FloatArray, IntArray, is_coded, is_stored
 
 NEAR_NUMBERS = 2**18
 """Numbers decoded at a time: 1 MB, half of a usual second-level cache."""
@@ -45,10 +45,13 @@ def decode(X: CodedRows, order: IntArray, start: int, stop: int, out: NDArray[np
 
 
 def blocks(X: Any) -> Iterator[tuple[slice, Any]]:
-    """Rows ready for arithmetic, and where they are: all at once, coded ones a block at a time.
+    """Rows ready for arithmetic, and where they are: all at once, coded and stored ones a block at a time.
 
     A block lives until the next one is asked for.
     """
+    if is_stored(X):
+        yield from X.windows(step=None if X.code is None else near_rows(X.shape[1]))
+        return
     if not is_coded(X):
         yield slice(0, X.shape[0]), X
         return

@@ -67,6 +67,7 @@ class FullBatch:
         self.in_float64 = False
         """Whether ``objective`` computes so on float32 rows too: what lies in a narrow corner is lost in float32."""
         self.num_rows = self.all_rows = data.num_rows
+        self.cut_rows = 0
         """``all_rows``: that there are, where ``data`` holds some of them at a time."""
         self.passes_left: int | None = None
         """How often a step may still read every row; None: as often as it likes."""
@@ -126,26 +127,32 @@ class FullBatch:
         if parameters.size > MOST_NUMBERS or self.in_float64:
             return self._by_products(chunk, parameters, self.smooth)
         loss, shape = self.smooth.code, self.smooth.kernel_shape
-        part = np.zeros(parameters.shape, dtype=self.data.X.dtype)
-        value = row_kernels.add_objective(*self._read(chunk), parameters, loss, shape, part)
+        value, part = 0.0, np.zeros(parameters.shape, dtype=self.data.X.dtype)
+        for some in self._read(chunk):
+            value = row_kernels.add_objective(*some, parameters, loss, shape, part, value)
         return value, part
 
-    def _read(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray, int, int]:
+    def _read(self, rows: slice) -> Iterator[tuple[FloatArray, FloatArray, FloatArray, int, int]]:
         """Where kernels find some of the rows: X, y, weights, and the first and the last of them there."""
-        return self.data.X, self.data.y, self.weights, rows.start, rows.stop
+        yield self.data.X, self.data.y, self.weights, rows.start, rows.stop
+
+    def _pieces(self, rows: slice) -> Iterator[tuple[slice, Any]]:
+        """The same for matrix products: which rows, and they themselves."""
+        yield rows, self.data.X[rows]
 
     def _by_products(self, chunk: slice, parameters: FloatArray, loss: Loss) -> tuple[float, FloatArray]:
         """Sums of weighted loss and gradient of a chunk's rows by matrix products, in the parameters' precision."""
-        X, y = self.data.X[chunk], self.data.y[chunk]
-        scores = X @ parameters[:, :-1].T + parameters[:, -1]
-        losses, derivatives = losses_and_derivatives(loss.code, scores, y, loss.shape)
-        if self.weights.size:
-            weights = self.weights[chunk].astype(X.dtype)
-            losses, derivatives = losses * weights, derivatives * weights[:, None]
-        gradient = np.empty(parameters.shape, dtype=np.float64)
-        gradient[:, :-1] = derivatives.T @ X
-        gradient[:, -1] = derivatives.sum(axis=0, dtype=np.float64)
-        return float(losses.sum(dtype=np.float64)), gradient
+        total, gradient = 0.0, np.zeros(parameters.shape, dtype=np.float64)
+        for rows, X in self._pieces(chunk):
+            scores = X @ parameters[:, :-1].T + parameters[:, -1]
+            losses, derivatives = losses_and_derivatives(loss.code, scores, self.data.y[rows], loss.shape)
+            if self.weights.size:
+                weights = self.weights[rows].astype(X.dtype)
+                losses, derivatives = losses * weights, derivatives * weights[:, None]
+            gradient[:, :-1] += derivatives.T @ X
+            gradient[:, -1] += derivatives.sum(axis=0, dtype=np.float64)
+            total += float(losses.sum(dtype=np.float64))
+        return total, gradient
 
     def _own(self, parameters: FloatArray) -> FloatArray:
         """``parameters`` in the rows' data type, or in float64 where the objective is computed so."""
@@ -162,7 +169,8 @@ class FullBatch:
         if parameters.size > MOST_NUMBERS:
             return self._by_products(chunk, parameters, self.loss)[1]
         part = np.zeros(parameters.shape, dtype=self.data.X.dtype)
-        row_kernels.add_gradient(*self._read(chunk), parameters, self.loss.code, self.loss.kernel_shape, part)
+        for some in self._read(chunk):
+            row_kernels.add_gradient(*some, parameters, self.loss.code, self.loss.kernel_shape, part)
         return part
 
     def mean_loss(
@@ -183,13 +191,20 @@ class FullBatch:
 
     def _losses_of(self, rows: slice, parameters: FloatArray) -> tuple[float, float]:
         """Sums of the weighted losses of some rows, and of their weights."""
-        data = self.data
-        if parameters.dtype != data.X.dtype:  # float64 over float32 rows: kernels take one data type
-            scores = data.X[rows] @ parameters[:, :-1].T + parameters[:, -1]
-            losses = row_losses(self.loss.code, scores, data.y[rows], self.loss.shape)
-            weights = self.weights[rows] if self.weights.size else np.ones(len(losses))
-            return float(losses @ weights), float(weights.sum())
-        return row_kernels.add_losses(*self._read(rows), parameters, self.loss.code, self.loss.kernel_shape)
+        total = weight = 0.0
+        if parameters.dtype != self.data.X.dtype:  # float64 over float32 rows: kernels take one data type
+            for part, X in self._pieces(rows):
+                scores = X @ parameters[:, :-1].T + parameters[:, -1]
+                losses = row_losses(self.loss.code, scores, self.data.y[part], self.loss.shape)
+                weights = self.weights[part] if self.weights.size else np.ones(len(losses))
+                total, weight = total + float(losses @ weights), weight + float(weights.sum())
+            return total, weight
+        for some in self._read(rows):
+            total, more = row_kernels.add_losses(
+                *some, parameters, self.loss.code, self.loss.kernel_shape, total
+            )
+            weight += more
+        return total, weight
 
     def _slopes(self, parameters: FloatArray) -> FloatArray:
         """The derivative of every row's loss, corners as round as they are, with respect to its scores; (n, k)."""
@@ -197,9 +212,9 @@ class FullBatch:
         slopes = np.empty((self.num_rows, len(own)))
 
         def write(chunk: slice) -> None:
-            X: Any = self.data.X[chunk]
-            scores = X @ own[:, :-1].T + own[:, -1]
-            slopes[chunk] = row_derivatives(self.smooth.code, scores, self.data.y[chunk], self.smooth.shape)
+            for rows, X in self._pieces(chunk):
+                scores = X @ own[:, :-1].T + own[:, -1]
+                slopes[rows] = row_derivatives(self.smooth.code, scores, self.data.y[rows], self.smooth.shape)
 
         for _ in self._map(write):
             pass

@@ -94,9 +94,7 @@ class Certified(CurvedSteps):
 
         def product(shares: FloatArray) -> FloatArray:
             total = np.zeros((len(parameters), parameters.shape[1] - 1))
-            for part in self._map(
-                lambda chunk: _sum_of_rows(self.data.X[chunk], shares[chunk], parameters.dtype)
-            ):
+            for part in self._map(lambda chunk: self._sum_of_rows(chunk, shares, parameters.dtype)):
                 total += part
             return total
 
@@ -104,6 +102,33 @@ class Certified(CurvedSteps):
         return lower_bound(
             slopes, self.data.y, self.weights, self.loss, self.penalty, product, self.fit_intercept
         )
+
+    def kept(self) -> dict[str, Any]:
+        """What steps and certificates remember of the run; what follows from the rows alone is made anew."""
+        return {
+            "width": self.smooth.shape[1] if self.smooth is not self.loss else None,
+            "in_float64": self.in_float64,
+            "lowest": self.lowest,
+            "by_class_at": self.by_class_at,
+        }
+
+    def recall(self, kept: dict[str, Any]) -> None:
+        self.smooth = self.loss if kept["width"] is None else self.loss.rounded(kept["width"])
+        self.in_float64, self.lowest = kept["in_float64"], kept["lowest"]
+        if kept["by_class_at"] is not None:
+            self._look_by_class(kept["by_class_at"])
+
+    def _look_by_class(self, at: FloatArray) -> None:
+        """Makes the inverses by class, once: of the place where they are first asked for."""
+        self.by_class_at = at.copy(order="K")
+        self.by_class = block_inverse(self.data, self.smooth, self.penalty.alpha, at, self.sample())
+
+    def _sum_of_rows(self, chunk: slice, shares: FloatArray, dtype: Any) -> FloatArray:
+        """Σ over a chunk of (n, k) shares times x, (k, d)."""
+        total = np.zeros((shares.shape[1], self.data.num_columns))
+        for rows, X in self._pieces(chunk):
+            total += np.asarray((X.T @ shares[rows].astype(dtype)).T)
+        return total
 
     def _smooth_gap(self, state: State, enough: float) -> float:
         memory = state.memory
@@ -147,9 +172,8 @@ class Certified(CurvedSteps):
             least = 0.5 * float(np.vdot(gradient, step))
             if least > enough or self.loss.code == SQUARED_ERROR:
                 return Estimate(least, step)
-        if not self.has_looked_by_class:
-            self.has_looked_by_class = True
-            self.by_class = block_inverse(self.data, self.smooth, self.penalty.alpha, at, self.sample())
+        if self.by_class_at is None:
+            self._look_by_class(at)
         return estimate_gap(
             self.data,
             self.smooth,
@@ -307,8 +331,3 @@ def _shortfall(memory: Memory, gap: float) -> float:
     if before is None or not before[0] > 0.0:
         return 1.0
     return max(1.0, (before[1] - memory.value + gap) / before[0])
-
-
-def _sum_of_rows(X: Any, shares: FloatArray, dtype: Any) -> FloatArray:
-    """Σ over rows of (n, k) shares times x, (k, d)."""
-    return np.asarray((X.T @ shares.astype(dtype)).T)

@@ -40,7 +40,7 @@ class LinearEngine(Certified):
             gradient,
         )
         loss, weight = row_kernels.add_losses(
-            part.X, part.y, weights, 0, n, parameters, self.loss.code, self.loss.kernel_shape
+            part.X, part.y, weights, 0, n, parameters, self.loss.code, self.loss.kernel_shape, 0.0
         )
         return Sums(loss, gradient, weight)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from descend.batches import order as order_of
 from descend.engines import mlp_kernels, mlp_updates
-from descend.engines.base import Rule, State, Sums
+from descend.engines.base import KeepsNothing, Rule, State, Sums
 from descend.models.network import Network
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty
@@ -33,7 +33,7 @@ SHARES = 8
 SMALLEST_CHUNK = 1024
 
 
-class NetworkEngine:
+class NetworkEngine(KeepsNothing):
     """Walks the rows of ``data`` in compiled loops; parameters are one flat vector (``models/network.py``).
 
     ``weights``, ``average_every`` and ``threads`` are as in ``LinearEngine``. ``weight_decay`` multiplies weights by

@@ -225,7 +225,7 @@ def exact(
     if few is not None:
         rows, y, weights = few[0], y[few[0]], np.asarray(few[1] * len(few[1]), dtype=np.float64)
     chosen = columns if len(columns) < width - 1 else None
-    if data.is_coded:
+    if data.comes_in_parts:
         X = X.part(rows, chosen)
     else:
         X = X if few is None else X[rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from descend.engines.base import Rule, State, Sums
+from descend.engines.base import KeepsNothing, Rule, State, Sums
 from descend.objectives.losses import (
     SOFTMAX,
     Loss,
@@ -19,7 +19,7 @@ from descend.updates import ADAMW, SAGA, reach, update
 from descend.updates.schedules import rate_at
 
 
-class ReferenceEngine:
+class ReferenceEngine(KeepsNothing):
     """Linear models, one readable step after another."""
 
     def __init__(

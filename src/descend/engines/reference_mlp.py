@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.engines.base import Rule, State, Sums
+from descend.engines.base import KeepsNothing, Rule, State, Sums
 from descend.models.network import Network
 from descend.objectives.activations import activate, slope_of
 from descend.objectives.losses import Loss, row_derivatives, row_losses
@@ -15,7 +15,7 @@ from descend.updates import ADAMW, reach, update
 from descend.updates.schedules import rate_at
 
 
-class ReferenceNetworkEngine:
+class ReferenceNetworkEngine(KeepsNothing):
     """Networks, one readable step after another."""
 
     def __init__(

@@ -313,11 +313,14 @@ def add_objective(
     loss: int,
     shape: Shape | None,
     gradient: FloatArray,
+    total: float,
 ) -> float:
-    """``add_gradient`` of rows start … stop − 1 that also returns the sum of their weighted losses."""
+    """``add_gradient`` of rows start … stop − 1 that also returns ``total`` and the sum of their weighted losses.
+
+    ``total`` is that of rows before them: rows that come a part at a time have the sum they have in one place.
+    """
     no_order, rows = np.empty(0, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
     room = room_for(X, parameters.shape[0])
-    total = 0.0
     for low in range(start, stop, BLOCK):
         n = min(BLOCK, stop - low)
         write_rows(no_order, low, low + n, rows)
@@ -390,10 +393,10 @@ def add_losses(
     parameters: FloatArray,
     loss: int,
     shape: Shape | None,
+    total: float,
 ) -> tuple[float, float]:
-    """Sum of weighted losses, and of weights, of rows start … stop − 1."""
+    """``total`` and the weighted losses of rows start … stop − 1 added up; and the sum of their weights."""
     no_order, rows = np.empty(0, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
-    total = 0.0
     room = room_for(X, parameters.shape[0])
     total_weight = 0.0 if weights.size else np.float64(stop - start)
     for low in range(start, stop, BLOCK):

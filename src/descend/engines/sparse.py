@@ -20,6 +20,10 @@ from descend.errors import InputError
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import SGD
 
+PIECE = 2**23
+"""Stored numbers that are read between two cuts of an epoch, some hundredths of a second."""
+WRITTEN_SHARE = 16
+"""But no fewer than so many times those that are written out then."""
 NO_ORDER = np.empty(0, dtype=np.int32)
 NO_SUMS = np.empty((0, 1), dtype=np.float64)
 
@@ -38,6 +42,14 @@ class SparseEngine(LinearEngine):
         fewest = -(-4 * data.num_columns * data.num_rows // max(1, X.nnz))
         size = max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS), fewest)
         self._cut(size)
+        self.cut_rows = self._rows_between_cuts()
+
+    def _rows_between_cuts(self) -> int:
+        """Weights are written out at the end of a call, with their rounding: seldom enough that it costs little."""
+        data = self.data
+        outputs = int(data.y.max()) + 1 if self.loss.task == "classification" else data.y.shape[1]
+        numbers = max(PIECE, WRITTEN_SHARE * outputs * data.num_columns)
+        return max(1, int(numbers * data.num_rows / max(1, self.rows[0].size)))
 
     def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
         if isinstance(rows, slice):

@@ -123,10 +123,10 @@ def prepare(
         match_columns = getattr(validation_source, "match_columns", None)
         if match_columns is not None:  # rows that go by number: the width is that of the training rows
             match_columns(features.input_names)
-        held_out, told = _read_validation(validation_source, features, target, kind, source.name)
+        held_out, told = read_validation(validation_source, features, target, kind, source.name)
         held_out = weighting(held_out)
         notes += told
-    train, held_out = _normalised(train, held_out)
+    train, held_out = normalised(train, held_out)
     notes = [*getattr(source, "notes", ()), *notes, *features.notes]
     num_rows = train.num_rows + (0 if held_out is None else held_out.num_rows)
     return Prepared(train, held_out, features, target, tuple(notes), num_rows, learned)
@@ -351,7 +351,7 @@ def _untouched(
     return Dataset(X, y, np.concatenate(weights) if weights else None)
 
 
-def _read_validation(
+def read_validation(
     source: Source, features: Features, target: Target, dtype: np.dtype[Any], train_name: str
 ) -> tuple[Dataset, list[str]]:
     """Rows of another source, encoded as the training rows were; labels that are no class are left out."""
@@ -382,7 +382,7 @@ def _stacked(parts: list[Any]) -> Any:
     return vstack(parts, format="csr")
 
 
-def _normalised(train: Dataset, held_out: Dataset | None) -> tuple[Dataset, Dataset | None]:
+def normalised(train: Dataset, held_out: Dataset | None) -> tuple[Dataset, Dataset | None]:
     """Weights with mean 1 over the training rows; those of validation rows on the same scale."""
     if train.weights is None and (held_out is None or held_out.weights is None):
         return train, held_out

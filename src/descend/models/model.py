@@ -40,7 +40,11 @@ class Model:
 
         Of poisson they are the logarithms of what is expected.
         """
-        scores = self.encoded_scores(self.features.encode(columns, dtype=self.parameters.dtype))
+        return self.scores_of_encoded(self.features.encode(columns, dtype=self.parameters.dtype))
+
+    def scores_of_encoded(self, X: Any) -> FloatArray:
+        """``scores`` of rows that are encoded already."""
+        scores = self.encoded_scores(X)
         if self.target.task == "regression":
             scores = scores * self.target.scale + self.target.mean
         return scores

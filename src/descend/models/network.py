@@ -117,15 +117,20 @@ def initialise(network: Network, seed: int, dtype: Any) -> FloatArray:
     """
     rng = np.random.Generator(np.random.PCG64([seed, 2]))
     parameters = aligned_zeros(network.size, dtype)
-    parts = network.parts(parameters)
-    for number, (weights, _) in enumerate(parts):
-        inputs, outputs = weights.shape
-        one_sided = network.activation.one_sided and number + 1 < len(parts)
-        variance = 2.0 / inputs if one_sided else 2.0 / (inputs + outputs)
-        if number + 1 == len(parts) > 1:
-            variance *= LAST**2
-        weights[:] = rng.uniform(-1.0, 1.0, weights.shape) * np.sqrt(3.0 * variance)
+    for number, (weights, _) in enumerate(network.parts(parameters)):
+        weights[:] = draw_weights(network, number, rng)
     return parameters
+
+
+def draw_weights(network: Network, number: int, rng: np.random.Generator) -> FloatArray:
+    """First weights (inputs, outputs) of layer ``number``."""
+    inputs, outputs = network.sizes[number : number + 2]
+    is_last = number + 2 == len(network.sizes)
+    variance = 2.0 / inputs if network.activation.one_sided and not is_last else 2.0 / (inputs + outputs)
+    if is_last and number:
+        variance *= LAST**2
+    drawn: FloatArray = rng.uniform(-1.0, 1.0, (inputs, outputs)) * np.sqrt(3.0 * variance)
+    return drawn
 
 
 def aligned_zeros(size: int, dtype: Any) -> FloatArray:

@@ -36,10 +36,12 @@ class Activation:
     code: int
     one_sided: bool = False
     """Half of the units are silent: weights start larger (He et al. 2015, https://arxiv.org/abs/1502.01852)."""
+    can_die: bool = False
+    """A unit can be silent on every row, and then no gradient reaches it."""
 
 
 ACTIVATIONS = {
-    "relu": Activation("relu", RELU, one_sided=True),
+    "relu": Activation("relu", RELU, one_sided=True, can_die=True),
     "tanh": Activation("tanh", TANH),
     "logistic": Activation("logistic", LOGISTIC),
     "gelu": Activation("gelu", GELU, one_sided=True),

@@ -141,7 +141,8 @@ def _files(address: str) -> tuple[list[Path], str]:
 def _in_folder(folder: Path) -> list[Path]:
     if (folder / "store.json").is_file():
         raise SourceError(
-            f"{shorten(folder.name)} is a block store, which this version cannot read; {ACCEPTED}"
+            f"{shorten(folder.name)} is a block store; fit, compare, batch-size, evaluate and predict take one, here "
+            f"{ACCEPTED}"
         )
     known = (*TEXT, *ARROW, *NUMPY, *SVMLIGHT)
     found = sorted(

@@ -42,7 +42,7 @@ def ingest(
     ``memory_limit`` in bytes bounds what this process may hold; default: what its limits and what is free allow.
     ``force`` replaces a store that is there, when the new one is whole; ``append`` adds the rows to it.
 
-    Raises InputError for data or a place that cannot be used, StorageError where the disk is full or fails.
+    Raises InputError for data or a place that cannot be used, OutputError where the disk is full or fails.
 
     >>> import tempfile
     >>> import numpy as np

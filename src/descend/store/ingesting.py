@@ -16,7 +16,7 @@ import numpy as np
 
 from descend import locks, machine
 from descend.coded_rows import SMALL
-from descend.errors import SourceError, StorageError, shorten
+from descend.errors import OutputError, SourceError, shorten
 from descend.features.features import Features
 from descend.features.prepare import FEWEST_CODED
 from descend.features.statistics_json import dump_statistics, dump_target_statistics
@@ -173,7 +173,7 @@ def _scatter(job: Job, before: Manifest | None, shares: Budget) -> tuple[Plan, S
     try:
         job.work.mkdir(exist_ok=True)
     except OSError as error:
-        raise StorageError(f"{shorten(str(job.work), 200)!r} cannot be made: {error.strerror}") from error
+        raise OutputError(f"{shorten(str(job.work), 200)!r} cannot be made: {error.strerror}") from error
     gathered = gather(
         job.source,
         hint,
@@ -263,7 +263,7 @@ def _publish(job: Job, finished: Manifest, before: Manifest | None) -> None:
     """Make the store whole in one step, then take away what it replaces."""
     try:
         manifests.write_manifest(job.folder, finished)
-    except StorageError:
+    except OutputError:
         tidy(job.folder, before)
         raise
     tidy(job.folder, finished)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from descend.errors import InputError, SourceError, StorageError, shorten
+from descend.errors import InputError, OutputError, SourceError, shorten
 from descend.files import write_atomically
 from descend.store.block_files import BlockRecord
 from descend.store.layout import DTYPES, Layout
@@ -56,7 +56,7 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``store.json``; the store is there from then on. StorageError where the disk is full or fails."""
+    """Write ``store.json``; the store is there from then on. OutputError where the disk is full or fails."""
     write_whole(folder / NAME, pack(manifest))
 
 
@@ -65,7 +65,7 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         write_atomically(path, data, force=True)
     except InputError as error:
-        raise StorageError(str(error)) from error
+        raise OutputError(str(error)) from error
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from descend import locks
-from descend.errors import InputError, StorageError, shorten
+from descend.errors import InputError, OutputError, shorten
 from descend.files import check_output
 from descend.store import plan as plans
 from descend.store.manifest import Manifest
@@ -57,10 +57,10 @@ def exists_already(folder: Path) -> InputError:
 
 
 def refuse_full_disk(folder: Path, needed: int, what: str) -> None:
-    """StorageError where ``needed`` bytes do not fit the disk."""
+    """OutputError where ``needed`` bytes do not fit the disk."""
     free = shutil.disk_usage(folder).free
     if free < needed + SPARE_BYTES:
-        raise StorageError(
+        raise OutputError(
             f"{what} needs {needed / 1e6:,.0f} MB and {SPARE_BYTES / 1e6:,.0f} MB to spare, but {free / 1e6:,.0f} MB "
             f"are free in {shorten(str(folder), 200)!r}; free some space, or choose another disk"
         )

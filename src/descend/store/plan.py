@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from descend.errors import SourceError, StorageError, shorten
+from descend.errors import OutputError, SourceError, shorten
 from descend.features.features import Features
 from descend.features.kinds import Kind
 from descend.features.target import Target
@@ -129,7 +129,7 @@ def whole_blocks(folder: Path, work: Path, layout: Layout) -> dict[int, BlockRec
     found = {}
     with suppress(OSError):
         for line in (work / BLOCKS).read_text().splitlines():
-            with suppress(ValueError, KeyError, TypeError, OSError, SourceError, StorageError):
+            with suppress(ValueError, KeyError, TypeError, OSError, SourceError, OutputError):
                 value: dict[str, Any] = json.loads(line)
                 number = int(value.pop("number"))
                 record = BlockRecord(**value)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.errors import StorageError, shorten
+from descend.errors import OutputError, shorten
 from descend.store.block_files import write_all
 from descend.store.keys import NUM_CELLS, cells_of, first_key
 from descend.store.records import RecordFormat, Records, join, parse
@@ -129,7 +129,7 @@ class Spill:
         expected = int(self.histogram[start:stop].sum())
         whole = join(self._parts(start, stop), self.form, expected)
         if len(whole) != expected:
-            raise StorageError(
+            raise OutputError(
                 f"the working folder {shorten(str(self.folder), 200)!r} was changed: {len(whole):,} rows instead of "
                 f"{expected:,}; begin again with an empty place"
             )
@@ -152,7 +152,7 @@ class Spill:
                 for bucket in range(first, last):
                     data = np.empty(run.starts[bucket + 1] - run.starts[bucket], dtype=np.uint8)
                     if not read_all(file, data):
-                        raise StorageError(
+                        raise OutputError(
                             f"{shorten(str(place), 200)!r} was cut short while it was in use; begin again"
                         )
                     if len(data):
@@ -160,7 +160,7 @@ class Spill:
                         inside = start <= bucket * width and (bucket + 1) * width <= stop
                         yield records if inside else self._filtered(records, start, stop)
         except OSError as error:
-            if isinstance(error, StorageError):
+            if isinstance(error, OutputError):
                 raise
             raise storage_error(place, error) from error
 
@@ -198,16 +198,16 @@ def read_all(file: Any, out: NDArray[np.uint8]) -> bool:
     return True
 
 
-def storage_error(place: Path, error: OSError) -> StorageError:
+def storage_error(place: Path, error: OSError) -> OutputError:
     """What went wrong on the disk, with the place."""
     import errno
 
     shown = shorten(str(place), 200)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(f"{shown!r} cannot be written: the disk is full; free some space and run again")
+        return OutputError(f"{shown!r} cannot be written: the disk is full; free some space and run again")
     if error.errno == errno.EFBIG:
-        return StorageError(f"{shown!r} cannot be written: files may not be so large here (ulimit -f)")
-    return StorageError(f"{shown!r} cannot be written or read: {error.strerror or error}")
+        return OutputError(f"{shown!r} cannot be written: files may not be so large here (ulimit -f)")
+    return OutputError(f"{shown!r} cannot be written or read: {error.strerror or error}")
 
 
 def num_buckets(expected_bytes: int, share_bytes: int) -> int:

@@ -13,10 +13,8 @@ from descend.batch_size.explain import rows
 from descend.batch_size.memory import (
     Ceiling,
     Measure,
-    Room,
     can_be_measured,
     find_ceiling,
-    find_room,
     in_children,
     is_about_memory,
 )
@@ -25,14 +23,16 @@ from descend.batch_size.search import Findings, search
 from descend.batch_size.trainer import Look
 from descend.configuring import BUDGET_SECONDS, PILOT_SHARE, affordable_target, plan_record
 from descend.errors import InputError
-from descend.machine import status_bytes
+from descend.machine import Room, find_room, status_bytes
 from descend.torch.checks import check_numbers
+from descend.torch.modes import numbers_kept
 from descend.torch.module_trainer import ModuleTrainer
 
 MEMORY_SHARE, LEAST_FOR_MEMORY = 0.15, 5.0
 """Of the budget, and seconds at the least: a size that kills the run costs all of it."""
 
 
+@numbers_kept()
 def configure_batch_size(
     module: Any,
     loss: Any,

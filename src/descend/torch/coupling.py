@@ -38,7 +38,14 @@ def refuse_coupled(module: Any, X: Any, call: Callable[[Any, Any], Any]) -> None
         if not _alike(whole, trial.outputs(X, call), slice(None)):
             return  # it draws random numbers of its own: nothing can be told
         first = trial.outputs(mapped(lambda part: part[:half], X), call)
-        if len(first) != len(whole) or _alike(whole[-1:], first[-1:], slice(half)):
+        if len(first) != len(whole):
+            return
+        if _is_number(
+            whole[-1][2]
+        ):  # a loss: it differs anyway, and layers with a row for each are what tells
+            pairs = [(one, other) for one, other in zip(whole, first, strict=True) if _by_row(one[2], rows)]
+            whole, first = [one for one, _ in pairs], [other for _, other in pairs]
+        elif _alike(whole[-1:], first[-1:], slice(half)):
             return
         for (name, kind, output), (_, _, part) in zip(whole, first, strict=True):
             if not _alike([(name, kind, output)], [(name, kind, part)], slice(half)):
@@ -108,6 +115,14 @@ class Trial:
                 hook.remove()
         self._put_back()
         return [*seen, ("", type(self.module).__name__, output)]
+
+
+def _is_number(output: Any) -> bool:
+    return isinstance(output, torch.Tensor) and output.dim() == 0
+
+
+def _by_row(output: Any, rows: int) -> bool:
+    return isinstance(output, torch.Tensor) and output.dim() > 0 and len(output) == rows
 
 
 def _alike(whole: Seen, part: Seen, rows: slice) -> bool:

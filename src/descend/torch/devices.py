@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from statistics import median
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from descend.errors import InputError, one_of
 from descend.torch.coupling import Trial
 from descend.torch.rows import named
 
+THREAD_ROUNDS = 5
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -54,6 +56,21 @@ def _check_cuda(wanted: torch.device) -> None:
         raise InputError(
             f'device "{wanted}" is not there: PyTorch sees {torch.cuda.device_count()} GPU, numbered from 0'
         )
+
+
+def faster_threads(seconds: Callable[[], float]) -> int:
+    """One thread or as many as there are, by the seconds that something takes; PyTorch is left with those."""
+    most = int(torch.get_num_threads())
+    if most == 1:
+        return most
+    found: dict[int, list[float]] = {1: [], most: []}
+    for _ in range(THREAD_ROUNDS):
+        for threads, times in found.items():
+            torch.set_num_threads(threads)
+            times.append(seconds())
+    best = min(found, key=lambda threads: median(found[threads]))
+    torch.set_num_threads(best)
+    return best
 
 
 def device_of(module: Any) -> torch.device:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -35,3 +37,18 @@ def random_numbers(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def numbers_kept() -> Iterator[None]:
+    """All random numbers of the caller's go on as before: Python's and NumPy's too, which datasets draw from."""
+    own, numpys, torchs = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        random.setstate(own)
+        np.random.set_state(numpys)
+        torch.set_rng_state(torchs)
+        if on_gpus is not None:
+            torch.cuda.set_rng_state_all(on_gpus)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import chain, islice, repeat
 from math import inf, isfinite, sqrt
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -16,17 +15,18 @@ import torch
 
 from descend.batch_size.rungs import climb_rungs
 from descend.batch_size.trainer import Look
+from descend.batches import Visits, shuffle
 from descend.errors import InputError, TrainingError
 from descend.torch.batches import Batches
 from descend.torch.checks import HELD_OUT, check_module, float_type, split
 from descend.torch.coupling import refuse_coupled
 from descend.torch.criterion import as_criterion
-from descend.torch.devices import choose_device, spread
+from descend.torch.devices import choose_device, faster_threads, spread
 from descend.torch.evaluating import evaluate
 from descend.torch.examine import Examiner
 from descend.torch.fitting import FOR_EVER, at_once, elsewhere, fit, with_gradients
 from descend.torch.modes import random_numbers, training_mode
-from descend.torch.optimizers import make_optimizer
+from descend.torch.optimizers import make_optimizer, with_rates
 from descend.torch.rows import as_rows, mapped, named
 from descend.torch.steps import Pieces, Place, make_step
 from descend.watching import Observation
@@ -40,7 +40,7 @@ FEWEST_STEPS, ROWS_OF_RUNG = 6, 128
 LADDER_SHARE, LOOK_SHARE = 0.1, 0.005
 """Of the budget: what a ladder may take, and what a look at the held-out rows."""
 FEWEST_LOOKED_AT = 32
-THREAD_ROUNDS, THREAD_SIZE = 5, 64
+THREAD_SIZE = 64
 
 
 class ModuleTrainer:
@@ -94,6 +94,7 @@ class ModuleTrainer:
         self.microbatch: int | None = None
         self.coupled = self._coupling()
         """Why rows of a batch cannot go in parts, or None: they can."""
+        shuffle(Visits(1), seed, 0)  # its kernel is loaded here, and not in each process that measures memory
         self.rates: dict[int, float] = {}
         self._steppers: dict[int, Stepper] = {}
         # What is wrong with it is said before any step.
@@ -106,17 +107,9 @@ class ModuleTrainer:
 
     def choose_threads(self) -> int:
         """One thread or as many as there are, by what steps take; PyTorch is left with those that are faster."""
-        most = int(torch.get_num_threads())
-        if most == 1 or self.device.type != "cpu":
-            return most
-        seconds: dict[int, list[float]] = {1: [], most: []}
-        for _ in range(THREAD_ROUNDS):
-            for threads, times in seconds.items():
-                torch.set_num_threads(threads)
-                times.append(self.time_steps(min(THREAD_SIZE, self.num_rows), 2))
-        best = min(seconds, key=lambda threads: median(seconds[threads]))
-        torch.set_num_threads(best)
-        return best
+        if self.device.type != "cpu":
+            return int(torch.get_num_threads())
+        return faster_threads(lambda: self.time_steps(min(THREAD_SIZE, self.num_rows), 2))
 
     def possible(self, batch_size: int) -> bool:
         """Not single rows where rows are normalised by their batch, and no size that leaves one over."""
@@ -255,8 +248,8 @@ class Stepper:
     """Takes steps of one size, epoch after epoch."""
 
     def __init__(self, trainer: ModuleTrainer, batch_size: int, rate: float) -> None:
-        self.optimizer = make_optimizer(
-            trainer.module, trainer.optimizer, 1.0, trainer.options, trainer.groups
+        self.optimizer, self.set_rate = with_rates(
+            lambda at: make_optimizer(trainer.module, trainer.optimizer, at, trainer.options, trainer.groups)
         )
         self.set_rate(rate)
         batches = Batches(
@@ -281,10 +274,6 @@ class Stepper:
         )
         self.on_cuda = trainer.device.type == "cuda"
         self.waiting = chain.from_iterable(repeat(batches))  # epoch after epoch
-
-    def set_rate(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
 
     def run(self, count: int, rate: float | None = None) -> float:
         """Seconds that ``count`` steps take, a GPU waited for."""

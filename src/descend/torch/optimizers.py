@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -105,6 +105,24 @@ def _checked_instance(
             "the optimizer holds none of the module's parameters; make it from module.parameters(), or pass its class"
         )
     return optimizer
+
+
+def with_rates(make: Callable[[float], Any]) -> tuple[Any, Callable[[float], None]]:
+    """An optimizer made by ``make(rate)``, and what moves its rate.
+
+    Groups that were given a rate of their own keep it, or its ratio to the optimizer's; at rate 0 none moves.
+    """
+    twice, once = make(2.0), make(1.0)
+    moves = [
+        (2.0 * one["lr"] - two["lr"], two["lr"] - one["lr"])
+        for one, two in zip(once.param_groups, twice.param_groups, strict=True)
+    ]
+
+    def set_rate(rate: float) -> None:
+        for group, (kept, share) in zip(once.param_groups, moves, strict=True):
+            group["lr"] = rate and kept + share * rate
+
+    return once, set_rate
 
 
 class Schedule:

@@ -78,16 +78,7 @@ class DatasetRows:
         self.num_rows = len(dataset)
 
     def fetch(self, places: torch.Tensor) -> tuple[Any, ...]:
-        numbers = places.tolist()
-        try:
-            many = getattr(self.dataset, "__getitems__", None)
-            items = many(numbers) if many is not None else [self.dataset[number] for number in numbers]
-        except Exception as error:
-            raise self._broken_item(numbers, error) from error
-        try:
-            batch = self.collate(items)
-        except Exception as error:
-            raise _odd_item(items, numbers, error) from error
+        batch, items = self._put_together(places.tolist())
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
             raise InputError(
                 f"an item of the dataset is a {type(items[0]).__name__}; pairs (x, y), or triples with a weight, "
@@ -99,6 +90,18 @@ class DatasetRows:
 
     def lying(self, start: int, stop: int) -> tuple[Any, ...]:
         return self.fetch(torch.arange(start, stop))
+
+    def _put_together(self, numbers: list[int]) -> tuple[Any, list[Any]]:
+        """The batch of these rows as ``collate`` makes it, and the items."""
+        try:
+            many = getattr(self.dataset, "__getitems__", None)
+            items = many(numbers) if many is not None else [self.dataset[number] for number in numbers]
+        except Exception as error:
+            raise self._broken_item(numbers, error) from error
+        try:
+            return self.collate(items), items
+        except Exception as error:
+            raise _odd_item(items, numbers, error) from error
 
     def _broken_item(self, numbers: list[int], error: Exception) -> TrainingError:
         for number in numbers:

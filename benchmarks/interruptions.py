@@ -1,0 +1,238 @@
+"""What survives: ``python -m benchmarks.interruptions [--kills 200] [--damages 10000] [--cost]``.
+
+Kills: runs are ended by SIGKILL at random moments, half of them a second time, and gone on with from their
+checkpoints; the parameters have to be those of a run that nobody disturbed, bit for bit. Damages: a byte of a model
+or checkpoint file is changed, or its end cut off; it has to be noticed, or to change nothing. Cost: what checkpoints
+take of the time of a run. Needs a system with fork.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from descend import checkpoint, turns
+from descend.errors import ModelFileError
+from descend.features import prepare
+from descend.fitting import fit
+from descend.machine import describe_machine
+from descend.models.loading import load_model
+from descend.network_fitting import fit_network
+from descend.settings import Settings
+from descend.sources import array_source
+
+ROWS, COLUMNS = 40_000, 30
+Train = Callable[[Path | None], bytes]
+"""Trains into a folder and returns the bytes of the parameters."""
+
+
+def workloads() -> dict[str, Train]:
+    """Runs of some tenths of a second, of every kind of state: by name."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(ROWS, COLUMNS)).astype(np.float32)
+    scores = X @ rng.normal(size=(COLUMNS, 3)) + rng.normal(size=(ROWS, 3))
+    thin = np.where(rng.random(X.shape) < 0.8, 0.0, X)
+    dense = prepare(array_source(X, scores.argmax(axis=1)), validation=0.1)
+    two = prepare(array_source(X, scores[:, 0] > 0), validation=0.0)
+    sparse = prepare(array_source(sp.csr_array(thin), scores[:, 0] > 0), validation=0.0)
+
+    def of(trainer: Any, prepared: Any, **settings: Any) -> Train:
+        def train(folder: Path | None) -> bytes:
+            if folder is None:
+                return bytes(trainer(prepared, Settings(**settings)).model.parameters.tobytes())
+            with checkpoint.opened(folder, resume=True) as opened:
+                run = trainer(prepared, Settings(**settings), checkpoint=opened)
+            return bytes(run.model.parameters.tobytes())
+
+        return train
+
+    return {
+        "sgd, one row": of(fit, two, optimizer="sgd", batch_size=1, epochs=150),
+        "sgd, averaged": of(fit, dense, optimizer="sgd", batch_size=32, epochs=100),
+        "nothing set": of(fit, dense, batch_size=32, tol=1e-9),
+        "saga": of(fit, two, optimizer="saga", batch_size=1, tol=1e-12),
+        "l1": of(fit, dense, penalty="l1", alpha=1e-3, tol=1e-6),
+        "hinge": of(fit, two, loss="hinge"),
+        "lbfgs": of(fit, dense, optimizer="lbfgs", tol=1e-12),
+        "adam": of(fit, dense, optimizer="adam", batch_size=64, epochs=80),
+        "sparse sgd": of(fit, sparse, optimizer="sgd", batch_size=1, epochs=150),
+        "sparse saga": of(fit, sparse, optimizer="saga", batch_size=32, tol=1e-12),
+        "network": of(fit_network, dense, batch_size=64, hidden=(16,), epochs=24),
+        "network by ladder": of(
+            fit_network, dense, optimizer="momentum", batch_size=128, hidden=(16,), early_stopping=True
+        ),
+    }
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """The number of a process that does the work and ends."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(status)
+
+
+def killed_and_resumed(train: Train, seconds: float, rng: random.Random) -> tuple[bytes, bool]:
+    """The parameters of a run that is killed within ``seconds``, and whether a checkpoint was there to go on from."""
+    folder = Path(tempfile.mkdtemp())
+    run, result = folder / "run", folder / "result"
+    found = False
+    try:
+        for _ in range(1 + rng.randrange(2)):
+            child = in_child(lambda: train(run))
+            time.sleep(rng.uniform(0.0, seconds))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            found = found or any((run / name).exists() for name in checkpoint.NAMES)
+        child = in_child(lambda: result.write_bytes(train(run)))
+        _, status = os.waitpid(child, 0)
+        return (result.read_bytes() if status == 0 else b""), found
+    finally:
+        shutil.rmtree(folder)
+
+
+def kills(count: int, seed: int, only: str = "") -> dict[str, Any]:
+    """How many of so many killed runs ended as undisturbed ones do."""
+    turns.SHARE = 1.0  # save whenever that does not stop the run altogether
+    turns.SECONDS_A_FILE = 0.0
+    rng, same, resumed, wrong = random.Random(seed), 0, 0, []
+    chosen = [(name, train) for name, train in workloads().items() if only in name]
+    whole: dict[str, tuple[bytes, float]] = {}
+    for name, train in chosen:
+        train(None)  # kernels
+        began = time.perf_counter()
+        whole[name] = (train(None), time.perf_counter() - began)
+    for number in range(count):
+        name, train = chosen[number % len(chosen)]
+        expected, seconds = whole[name]
+        came_to, found = killed_and_resumed(train, 1.2 * seconds, rng)
+        same += came_to == expected
+        resumed += found
+        if came_to != expected:
+            wrong.append(name)
+        print(f"\r{same} of {number + 1} identical", end="", file=sys.stderr, flush=True)
+    return {
+        "kills": count,
+        "identical": same,
+        "had a checkpoint": resumed,
+        "wrong": wrong,
+        "seconds": {n: s for n, (_, s) in whole.items()},
+    }
+
+
+def damages(count: int, seed: int) -> dict[str, Any]:
+    """What became of so many damaged files."""
+    rng = random.Random(seed)
+    counts = {"noticed": 0, "harmless": 0, "silent": 0}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run = workloads()["network"]
+        run(folder / "run")
+        kept = next(folder.glob("run/*.checkpoint"))
+        X = np.random.default_rng(0).normal(size=(300, 4))
+        model = fit(prepare(array_source(X, X[:, 0] > 0)), Settings()).model.save(folder / "model")
+        reads = {kept: read_checkpoint, model: read_model}
+        whole = {path: (path.read_bytes(), read(path)) for path, read in reads.items()}
+        damaged = folder / "run" / kept.name
+        for number in range(count):
+            path = (kept, model)[number % 2]
+            content, expected = whole[path]
+            place = damaged if path == kept else folder / "damaged"
+            place.write_bytes(damage(content, rng))
+            try:
+                counts["harmless" if reads[path](place) == expected else "silent"] += 1
+            except ModelFileError:
+                counts["noticed"] += 1
+            kept.write_bytes(whole[kept][0])
+    return {"damages": count, **counts}
+
+
+def damage(content: bytes, rng: random.Random) -> bytes:
+    """One byte changed, or the end cut off."""
+    place = rng.randrange(len(content))
+    if rng.random() < 0.25:
+        return content[:place]
+    changed = bytearray(content)
+    changed[place] ^= rng.randrange(1, 256)
+    return bytes(changed)
+
+
+def read_checkpoint(path: Path) -> str:
+    return repr(checkpoint.find(path.parent)[0])
+
+
+def read_model(path: Path) -> bytes:
+    return bytes(load_model(path).parameters.tobytes())
+
+
+def cost() -> dict[str, Any]:
+    """What writing takes of some seconds of training, by how much there is to write."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1_000_000, 20)).astype(np.float32)
+    prepared = prepare(array_source(X, X[:, 0] + rng.normal(size=len(X)) > 0), validation=0.0)
+    told = {}
+    for name, settings in {
+        "little (sgd)": Settings(optimizer="sgd", batch_size=32, epochs=10**6, seconds=10.0),
+        "much (saga's table)": Settings(optimizer="saga", batch_size=1, tol=1e-300, seconds=10.0),
+    }.items():
+        spent: list[float] = []
+        save = checkpoint.Checkpoint.save
+
+        def timed(self: Any, *args: Any, save: Any = save, spent: list[float] = spent, **named: Any) -> None:
+            began = time.perf_counter()
+            save(self, *args, **named)
+            spent.append(time.perf_counter() - began)
+
+        checkpoint.Checkpoint.save = timed  # type: ignore[method-assign]
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            with checkpoint.opened(Path(folder) / "run", resume=False) as opened:
+                fit(prepared, settings, checkpoint=opened)
+            whole = time.perf_counter() - began
+            size = max(path.stat().st_size for path in Path(folder).glob("run/*"))
+        checkpoint.Checkpoint.save = save  # type: ignore[method-assign]
+        told[name] = {"bytes": size, "saves": len(spent), "seconds a save": sum(spent) / len(spent)}
+        told[name] |= {"share": sum(spent[:-1]) / whole, "with the last": sum(spent) / whole}
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--only", default="", help="workloads with this in their name")
+    parser.add_argument("--damages", type=int, default=0)
+    parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    told: dict[str, Any] = {"load": describe_machine()["load"]}
+    if given.kills:
+        told["kills"] = kills(given.kills, given.seed, given.only)
+    if given.damages:
+        told["damages"] = damages(given.damages, given.seed)
+    if given.cost:
+        told["cost"] = cost()
+    print(json.dumps(told, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Windows of stored rows: the strips that some batches of an order come to, read while other rows are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.batches import GROUP, STRIP
+from descend.engines.decoding import blocks
+from descend.engines.strips import find_places, find_strips
+from descend.store.read_ahead import read_ahead
+from descend.store.rows import Room, Rooms, StoredRows, runs_of
+from descend.types import FloatArray, IntArray, is_coded
+
+BATCH_BYTES = 32 * 2**20
+"""A batch of more than this is added up from parts."""
+SPARE = 4
+"""How many times the strips are read that the rows of a window would fill: others hold one heavy row each."""
+
+
+class Window(NamedTuple):
+    """Rows that are there: those of some strips, and where in them the rows of an order are."""
+
+    X: FloatArray
+    y: NDArray[np.float64]
+    beside: tuple[FloatArray, ...]
+    """What else is in memory for each row, such as weights."""
+    places: IntArray
+    spans: list[tuple[slice, slice]]
+    """Which rows of all stand where, a run of neighbours at a time."""
+
+
+class Windows:
+    """Reads the windows of an order."""
+
+    def __init__(self, X: StoredRows, batch_bytes: int = BATCH_BYTES) -> None:
+        self.X = X
+        self.marks = np.full(X.stop // STRIP + 1, -1, dtype=np.int32)
+        self.most_rows = max(1, batch_bytes // max(1, X.shape[1] * X.dtype.itemsize))
+        """Rows of a batch that is brought whole."""
+        self.rooms = Rooms(X)
+
+    def of(
+        self, order: IntArray, batch_size: int, y: NDArray[np.float64], beside: tuple[FloatArray, ...]
+    ) -> Iterator[Window]:
+        """Windows that hold whole batches of ``order``; each lives until the next one is asked for.
+
+        ``y`` and ``beside`` are arrays (n, …) whose rows are brought, too.
+        """
+        return read_ahead(self._of(order, batch_size, y, beside))
+
+    def _of(
+        self, order: IntArray, batch_size: int, y: NDArray[np.float64], beside: tuple[FloatArray, ...]
+    ) -> Iterator[Callable[[], Window]]:
+        unit = GROUP if batch_size == 1 else batch_size
+        rows = min(max(self.X.window_rows, unit) // unit * unit, len(order))
+        strips = np.empty(max(2, SPARE * -(-rows // STRIP)), dtype=np.int32)
+        start = 0
+        while start < len(order):
+            stop, count = find_strips(order, start, rows, unit, self.X.start, self.marks, strips)
+            if stop > start:
+                found = np.sort(strips[:count])
+                places = np.empty(stop - start, dtype=np.int32)
+                find_places(order, start, stop, self.X.start, found, self.marks, places)
+                yield partial(self._read, found, places, y, beside, self.rooms.next(count * STRIP))
+            else:  # rows of one batch lie in too many strips to read these whole
+                stop = min(start + unit, len(order))
+                yield partial(self._gathered, order[start:stop], y, beside)
+            start = stop
+
+    def _read(
+        self,
+        strips: IntArray,
+        places: IntArray,
+        y: NDArray[np.float64],
+        beside: tuple[FloatArray, ...],
+        room: Room,
+    ) -> Window:
+        X = room.ready(self.X.read_strips(strips, room))
+        spans = self._spans(strips)
+        near = tuple(gather(array, spans, len(X)) for array in beside)
+        return Window(X, gather(y, spans, len(X)), near, places, spans)
+
+    def _gathered(self, order: IntArray, y: NDArray[np.float64], beside: tuple[FloatArray, ...]) -> Window:
+        rows, places = np.unique(order, return_inverse=True)
+        spans = [(slice(row, row + 1), slice(place, place + 1)) for place, row in enumerate(rows.tolist())]
+        X, near = self.X.part(rows), tuple(array[rows] for array in beside)
+        ready: Any = next(blocks(X))[1] if is_coded(X) else X
+        return Window(ready, y[rows], near, places.astype(np.int32), spans)
+
+    def _spans(self, strips: IntArray) -> list[tuple[slice, slice]]:
+        spans = []
+        for low, high in runs_of(strips):
+            start = int(strips[low]) * STRIP - self.X.start
+            stop = min(start + (high - low) * STRIP, len(self.X))
+            skipped = max(0, -start)  # what lies before row 0 is no row of these
+            place = low * STRIP
+            spans.append((slice(start + skipped, stop), slice(place + skipped, place + stop - start)))
+        return spans
+
+
+def gather(array: NDArray[Any], spans: list[tuple[slice, slice]], count: int) -> NDArray[Any]:
+    """What ``array`` (n, …) says of the rows of a window of ``count`` rows, each at its place."""
+    found = np.empty((count, *array.shape[1:]), dtype=array.dtype)
+    for rows, places in spans:
+        found[places] = array[rows]
+    return found

@@ -1,0 +1,169 @@
+"""Which run a checkpoint is of: data, columns, settings and phases, so that one of others is refused by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from math import isfinite
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from descend.errors import InputError, shorten
+from descend.recipe import WHOLE, Phase
+from descend.settings import Settings
+from descend.types import Dataset, FloatArray
+from descend.updates.schedules import ENDING, find_schedule
+
+if TYPE_CHECKING:
+    from descend.features import Prepared
+
+Identity: TypeAlias = dict[str, Any]
+"""JSON: what a run depends on, by name."""
+MAY_CHANGE = ("seconds", "threads", "epochs")
+"""Settings that a run may be gone on with at other values; of ``epochs`` the phases have a say."""
+SAMPLE = 4096
+"""Rows that stand for all where they do not lie in memory; they are in random order."""
+ENDS = frozenset(find_schedule(name) for name in ENDING)
+
+
+def identity_of(
+    model: str, prepared: Prepared, settings: Settings, phases: Sequence[Phase], initial: FloatArray | None
+) -> Identity:
+    """What the result of a run follows from."""
+    target = prepared.target
+    options = {name: value for name, value in asdict(settings).items() if name not in MAY_CHANGE}
+    held_out = prepared.validation
+    return {
+        "model": model,
+        "rows": prepared.train.num_rows,
+        "validation rows": 0 if held_out is None else held_out.num_rows,
+        "target": target.name,
+        "classes": [str(label) for label in target.classes],
+        "columns": list(prepared.features.names),
+        "options": json.loads(json.dumps(options)),
+        "epochs": settings.epochs,
+        "phases": [described(phase) for phase in phases],
+        "weights": digest(prepared.train.weights),
+        "labels": digest(prepared.train.y),
+        "data": digest_of_rows(prepared.train),
+        "validation data": None if held_out is None else digest_of_rows(held_out),
+        "first parameters": digest(initial),
+    }
+
+
+def refuse_others(there: Identity, here: Identity, epoch: int, shown: str) -> None:
+    """Raises ``InputError`` naming the first thing in which two runs differ, with both values.
+
+    ``epoch``: how far the one that is there has come.
+    """
+    one, other = {"model": there["model"]} | there["options"], {"model": here["model"]} | here["options"]
+    for name in other:
+        if one.get(name) != other[name]:
+            raise _other(shown, name, one.get(name), other[name])
+    for name in ("target", "rows", "validation rows"):
+        if there[name] != here[name]:
+            raise _other(shown, name, there[name], here[name])
+    _check_names("column", there["columns"], here["columns"], shown)
+    _check_names("class", there["classes"], here["classes"], shown)
+    _check_epochs(there, here, epoch, shown)
+    for name in ("weights", "labels", "data", "validation data", "first parameters"):
+        if there[name] != here[name]:
+            raise InputError(
+                f"checkpoint {shown} is of a run with other {name}: checksum {there[name]} there, {here[name]} here; "
+                "give it the same data, or name another folder"
+            )
+
+
+def described(phase: Phase) -> dict[str, Any]:
+    """A phase as JSON, without the rates: they follow from everything else."""
+    rule = phase.rule
+    ends = rule.schedule in ENDS
+    return {
+        "name": phase.name,
+        "batch_size": phase.batch_size,
+        "epochs": phase.epochs,
+        "schedule": rule.schedule,
+        "num_steps": rule.num_steps if ends else None,
+    }
+
+
+def digest(values: Any) -> str | None:
+    """16 digits that tell arrays apart; None of None."""
+    if values is None:
+        return None
+    array = np.ascontiguousarray(values)
+    return hashlib.blake2b(array.data.cast("B") if array.size else b"", digest_size=8).hexdigest()
+
+
+def digest_of_rows(data: Dataset) -> str:
+    """The same of rows, however they are kept."""
+    X: Any = data.X
+    if isinstance(X, np.ndarray):
+        return str(digest(X))
+    if data.is_coded:
+        return " ".join(str(digest(part)) for part in (X.values, X.mean, X.scale))
+    if data.is_sparse:
+        return " ".join(str(digest(part)) for part in (X.data, X.indices, X.indptr))
+    return digest_of_rows(Dataset(np.asarray(X[slice(min(SAMPLE, data.num_rows))]), data.y))
+
+
+def _check_names(kind: str, there: list[str], here: list[str], shown: str) -> None:
+    for name in there:
+        if name not in here:
+            raise InputError(
+                f"checkpoint {shown} is of a run with the {kind} {shorten(name)!r}, which is not here; "
+                "give it the same data, or name another folder"
+            )
+    for name in here:
+        if name not in there:
+            raise InputError(
+                f"checkpoint {shown} is of a run without the {kind} {shorten(name)!r}, which is here; "
+                "give it the same data, or name another folder"
+            )
+    if there != here:
+        raise InputError(
+            f"checkpoint {shown} is of a run with {kind}s in another order; "
+            "give it the same data, or name another folder"
+        )
+
+
+def _check_epochs(there: Identity, here: Identity, epoch: int, shown: str) -> None:
+    """Another number of epochs is that of the same run only where nothing but its end follows from it."""
+    before, now = there["epochs"], here["epochs"]
+    same_phases = [p | {"epochs": 0} for p in there["phases"]] == [p | {"epochs": 0} for p in here["phases"]]
+    if before == now and same_phases:
+        return
+    if before is None or now is None:
+        raise _other(shown, "epochs", before, now)
+    if now < epoch:
+        raise InputError(
+            f"checkpoint {shown} is in epoch {epoch} already; epochs is {now}, give {epoch} or more"
+        )
+    shares = [p["epochs"] for p in there["phases"][:-1]] != [p["epochs"] for p in here["phases"][:-1]]
+    searches = any(p["name"] in WHOLE for p in here["phases"])
+    if not same_phases or shares or searches:
+        why = (
+            "its line searches end"
+            if searches and same_phases
+            else "its learning rate falls by shares of them"
+        )
+        raise InputError(
+            f"checkpoint {shown} is of a run with epochs {before}, and {now} are wanted, which would not be the same "
+            f"run: {why}; give {before}, or name another folder"
+        )
+
+
+def _other(shown: str, name: str, there: object, here: object) -> InputError:
+    return InputError(
+        f"checkpoint {shown} is of a run with {name} {_word(there)}, this one has {_word(here)}; "
+        "give it the same, or name another folder"
+    )
+
+
+def _word(value: object) -> str:
+    if isinstance(value, float) and isfinite(value):
+        return f"{value:g}"
+    return shorten(value if isinstance(value, str) else json.dumps(value))

@@ -1,0 +1,164 @@
+"""From a block store to what training needs: in memory where the rows fit, else left in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.coded_rows import CodedRows
+from descend.errors import InputError, shorten
+from descend.features.class_weights import ClassWeight, class_weights
+from descend.features.prepare import Learned, Prepared, normalised, read_validation
+from descend.features.target import Target
+from descend.machine import Room, find_room
+from descend.store.layout import bytes_of
+from descend.store.opening import Store
+from descend.store.reading import BlockReader
+from descend.store.rows import StoredRows
+from descend.store.source import StoredSource
+from descend.types import Dataset, Source, Task
+
+OnProgress: TypeAlias = Callable[[int], None]
+SHARE = 0.5
+"""Rows that take no more than this share of what is free are loaded: training needs room beside them."""
+
+
+def prepare_store(
+    store: Store,
+    *,
+    task: Task | None = None,
+    validation: float = 0.1,
+    scale_target: bool = True,
+    class_weight: ClassWeight = None,
+    memory_limit: int | None = None,
+    stream: bool | None = None,
+    validation_source: Source | Store | None = None,
+    on_progress: OnProgress | None = None,
+) -> Prepared:
+    """The rows of ``store`` to train on, and those set aside.
+
+    Features and their scaling are the store's. Its rows lie in random order: the last ones, a share ``validation`` of
+    them, are set aside. All are loaded where they take at most half of the memory that is free (``memory_limit``
+    bytes at the most for the whole process); else they stay in the store, targets and weights apart, and are read
+    in every epoch; ``stream`` settles it. Either way the model is the same. ``validation_source`` gives the rows to
+    set aside instead. ``on_progress`` is called with the rows whose targets, or which, have been read.
+
+    Raises ``InputError`` for a ``task`` that is not the store's, ``SourceError`` for a damaged store.
+    """
+    if not 0 <= validation < 1:
+        raise InputError(
+            f"validation is {validation}; give a share of at least 0 and less than 1, such as 0.1"
+        )
+    if task is not None and task != store.task:
+        raise InputError(
+            f"task is {task!r}, but {shorten(store.name)} was ingested for {store.task}; leave it out, or ingest the "
+            "data again"
+        )
+    target = store.target(scale_target)
+    weighting = class_weights(class_weight, target, store.target_statistics)
+    streamed, reason = _is_streamed(store, find_room(memory_limit), memory_limit)
+    if stream is not None:
+        streamed = stream
+    X, y, weights = _read(store, target, streamed, on_progress)
+    n = store.num_rows
+    aside = 0 if validation_source is not None else round(n * validation)
+    notes = [*store.notes, reason]
+    if validation and validation_source is None and (aside == 0 or n - aside < 2):
+        aside = 0
+        notes.append(f"too few rows ({n}) to set some aside for validation: all are used for training")
+    train = weighting(_part(X, y, weights, slice(0, n - aside)))
+    held_out = weighting(_part(X, y, weights, slice(n - aside, n))) if aside else None
+    if validation_source is not None:
+        held_out, told = _held_out(validation_source, store, target, train)
+        held_out = weighting(held_out)
+        notes += told
+    train, held_out = normalised(train, held_out)
+    learned = Learned(store.statistics, store.target_statistics)
+    num_rows = train.num_rows + (0 if held_out is None else held_out.num_rows)
+    return Prepared(train, held_out, store.features, target, tuple(notes), num_rows, learned)
+
+
+def _held_out(
+    source: Source | Store, store: Store, target: Target, train: Dataset
+) -> tuple[Dataset, list[str]]:
+    """Validation rows of a file, or of another store, encoded as the store's are; in memory."""
+    features: Any = store.features
+    if isinstance(source, Store):
+        source, features = StoredSource(source, store.features), _Encoded()
+    elif (match_columns := getattr(source, "match_columns", None)) is not None:
+        match_columns(features.input_names)
+    return read_validation(source, features, target, train.X.dtype, store.name)
+
+
+class _Encoded:
+    """Stands for features where rows are encoded already."""
+
+    def encode(self, columns: Any, dtype: Any) -> Any:
+        return columns.astype(dtype, copy=False)
+
+
+def row_bytes(store: Store) -> int:
+    """Bytes of the targets and weights of a row, which are in memory in any case."""
+    return 8 * (store.layout.num_outputs + store.layout.has_weights)
+
+
+def _is_streamed(store: Store, room: Room, limit: int | None) -> tuple[bool, str]:
+    """Whether the rows stay in the store, and why."""
+    layout = store.layout
+    needed = layout.num_rows * (layout.row_bytes + row_bytes(store))
+    if needed <= SHARE * room.bytes:
+        return False, f"{_size(needed)} fit into memory: the rows are loaded"
+    what = f"the limit of {_size(limit)}" if limit is not None else f"{room.bound}"
+    return True, (
+        f"{_size(needed)} are more than half of the {_size(room.bytes)} that {what} leaves: rows are read from the "
+        "store in every epoch"
+    )
+
+
+def _size(num_bytes: float) -> str:
+    from descend.report.formatting import size
+
+    return size(num_bytes)
+
+
+def _read(
+    store: Store, target: Target, streamed: bool, on_progress: OnProgress | None
+) -> tuple[Any, NDArray[np.float64], NDArray[np.float64] | None]:
+    """X of all rows, loaded or stored; targets as they are trained on; weights."""
+    layout = store.layout
+    blocks = BlockReader(store.folder, layout, store.manifest.blocks)
+    n, d = layout.num_rows, layout.num_columns
+    y = np.empty((n, layout.num_outputs))
+    weights = np.empty(n) if layout.has_weights else None
+    X: Any = StoredRows(blocks, 0, n, _code(store)) if streamed else np.empty((n, d), dtype=layout.dtype)
+    start = 0
+    for block, record in enumerate(store.manifest.blocks):
+        rows = slice(start, start + record.rows)
+        blocks.read_targets(block, y[rows], None if weights is None else weights[rows])
+        if target.task == "regression":
+            y[rows] -= target.mean
+            y[rows] /= target.scale
+        if not streamed:
+            blocks.read(start, record.rows, bytes_of(X[rows]))
+        start = rows.stop
+        if on_progress is not None:
+            on_progress(start)
+    if not streamed:
+        blocks.close()
+        X = CodedRows(X, store.features.mean, store.features.scale) if store.is_coded else X
+    return X, y, weights
+
+
+def _code(store: Store) -> CodedRows | None:
+    if not store.is_coded:
+        return None
+    none = np.empty((0, store.layout.num_columns), dtype=store.layout.dtype)
+    return CodedRows(none, store.features.mean, store.features.scale)
+
+
+def _part(X: Any, y: NDArray[np.float64], weights: NDArray[np.float64] | None, rows: slice) -> Dataset:
+    part = X[rows] if isinstance(X, np.ndarray) else X.part(rows)
+    return Dataset(part, y[rows], None if weights is None else weights[rows])

@@ -1,0 +1,171 @@
+"""Strips of rows out of the blocks of a store, verified when they are first read.
+
+Files are read and not mapped: a mapped file that is cut while it is used ends the process, and what has been touched
+of it counts as memory of the process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.batches import STRIP
+from descend.store.block_files import BlockRecord, damaged, unreadable
+from descend.store.layout import Layout, Parts, bytes_of, num_strips, target_check
+
+MOST_FILES = 512
+"""Kept open at the most; no more than a quarter of what the process may open."""
+
+
+class _File:
+    """An open block, and what is known of it; closed when nobody reads from it any more."""
+
+    def __init__(self, descriptor: int, parts: Parts) -> None:
+        self.descriptor, self.parts, self.start = descriptor, parts, parts.X.start
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+class BlockReader:
+    """The blocks of a store, for any number of threads at a time.
+
+    A strip is verified once; where its file has been written to since, once more. What cannot be read, or is not what
+    was written, is a ``SourceError`` that names the file.
+    """
+
+    def __init__(self, folder: Path, layout: Layout, records: Sequence[BlockRecord]) -> None:
+        self.folder, self.layout, self.records = folder, layout, tuple(records)
+        self._checks: list[NDArray[np.uint32] | None] = [None] * len(self.records)
+        self._verified = [np.zeros(num_strips(record.rows), dtype=np.bool_) for record in self.records]
+        self._known = [False] * len(self.records)
+        """Whether all strips of a block have been verified."""
+        self._block_rows, self._row_bytes = layout.block_rows, layout.row_bytes
+        self._stamps: list[tuple[int, int] | None] = [None] * len(self.records)
+        self._files: dict[int, _File] = {}
+        self._most_files = _most_files()
+
+    def read(self, first: int, count: int, data: memoryview) -> None:
+        """Overwrites the first bytes of ``data`` with rows from ``first`` on, as stored; whole strips."""
+        assert first % STRIP == 0
+        while count:
+            block, place = divmod(first, self._block_rows)
+            some = min(self.records[block].rows - place, count)
+            size = some * self._row_bytes
+            self._read(block, place, data[:size])
+            data, first, count = data[size:], first + some, count - some
+
+    def read_targets(self, block: int, y: NDArray[np.float64], weights: NDArray[np.float64] | None) -> None:
+        """Overwrites ``y`` (r, outputs) and ``weights`` (r,) with those of a block's rows."""
+        file = self._file(block)
+        self._fill(block, file, bytes_of(y), file.parts.y.start)
+        if weights is not None:
+            self._fill(block, file, bytes_of(weights), file.parts.weights.start)
+        checks = self._checks[block]
+        assert checks is not None
+        if target_check(y, weights) != checks[-1]:
+            raise damaged(self.path(block), "its targets do not match their checksum")
+
+    def path(self, block: int) -> Path:
+        return self.folder / self.records[block].file
+
+    def close(self) -> None:
+        """Closes the files; the next read opens them again."""
+        self._files.clear()
+
+    def _read(self, block: int, place: int, data: memoryview) -> None:
+        file = self._file(block)
+        self._fill(block, file, data, file.start + place * self._row_bytes)
+        if not self._known[block]:
+            self._verify(block, place, data)
+
+    def _verify(self, block: int, place: int, data: memoryview) -> None:
+        """Compares strips that are not known yet with their checksums; rows from ``place`` on are in ``data``."""
+        checks, verified = self._checks[block], self._verified[block]
+        assert checks is not None
+        size, first = STRIP * self._row_bytes, place // STRIP
+        for i in range(-(-len(data) // size)):
+            if verified[first + i]:
+                continue
+            if zlib.crc32(data[i * size : (i + 1) * size]) != checks[first + i]:
+                row = place + i * STRIP
+                raise damaged(
+                    self.path(block), f"rows {row:,} to {row + STRIP - 1:,} do not match their checksum"
+                )
+            verified[first + i] = True
+        self._known[block] = bool(verified.all())
+
+    def _fill(self, block: int, file: _File, data: memoryview, offset: int) -> None:
+        while len(data):
+            try:
+                count = _read_at(file.descriptor, data, offset)
+            except OSError as error:
+                raise unreadable(self.path(block), error) from None
+            if count == 0:
+                raise damaged(self.path(block), "it is cut short")
+            data, offset = data[count:], offset + count
+
+    def _file(self, block: int) -> _File:
+        """The open block; refused where it is gone or of another size, unknown again where it was written to."""
+        file = self._files.get(block)
+        try:
+            if file is None:
+                record = self.records[block]
+                descriptor = os.open(self.path(block), os.O_RDONLY | _BINARY)
+                file = _File(descriptor, self.layout.parts(record.rows, record.numbers))
+                self._keep(block, file)
+            status = os.fstat(file.descriptor)
+        except OSError as error:
+            raise unreadable(self.path(block), error) from None
+        if status.st_nlink == 0:
+            raise unreadable(self.path(block), FileNotFoundError())
+        if status.st_size != file.parts.size:
+            raise damaged(self.path(block), f"it has {status.st_size:,} bytes instead of {file.parts.size:,}")
+        if self._stamps[block] != (status.st_mtime_ns, status.st_ino):
+            self._read_checks(block, file)
+            self._stamps[block] = (status.st_mtime_ns, status.st_ino)
+        return file
+
+    def _read_checks(self, block: int, file: _File) -> None:
+        trailer = bytearray(file.parts.checks.size)
+        self._fill(block, file, memoryview(trailer), file.parts.checks.start)
+        if zlib.crc32(trailer) != self.records[block].check:
+            raise damaged(self.path(block), "its checksums do not match those of store.json")
+        self._verified[block][:] = self._known[block] = False
+        self._checks[block] = np.frombuffer(trailer, dtype="<u4")
+
+    def _keep(self, block: int, file: _File) -> None:
+        """Keeps it open in the place of the one that has been open longest."""
+        while len(self._files) >= self._most_files:
+            self._files.pop(next(iter(self._files), -1), None)
+        self._files[block] = file
+
+
+def _most_files() -> int:
+    try:
+        import resource
+    except ImportError:
+        return MOST_FILES // 8
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_FILES if allowed < 0 else max(4, min(MOST_FILES, allowed // 4))
+
+
+_BINARY = getattr(os, "O_BINARY", 0)
+_seeking = threading.Lock()
+
+
+def _read_at(descriptor: int, data: memoryview, offset: int) -> int:
+    """Reads into ``data`` from a place of a file; how many bytes came."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [data], offset)
+    with _seeking:  # systems without it have one position for all threads
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        found = os.read(descriptor, len(data))
+    data[: len(found)] = found
+    return len(found)

@@ -1,0 +1,210 @@
+"""The rows of a block store as a matrix that stays on disk: some at a time are read where they are used."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.batches import STRIP, WINDOW
+from descend.coded_rows import CodedRows
+from descend.store.layout import bytes_of
+from descend.store.read_ahead import ROOMS, read_ahead
+from descend.store.reading import BlockReader
+from descend.types import IntArray
+
+WINDOW_BYTES = 3 * 2**20
+"""Read at a time, as it is trained on: two of them are near the processors of most machines."""
+
+
+class StoredRows:
+    """Rows (n, d) of a store, from ``start`` to ``stop``, of all or of some ``columns``.
+
+    It stands where an array would: ``X[rows]`` reads these rows into a new one, for a slice or whole numbers. No
+    operation reads all of them at a time unasked. ``code`` decodes small numbers as ``CodedRows`` does.
+    """
+
+    ndim = 2
+
+    def __init__(
+        self,
+        blocks: BlockReader,
+        start: int,
+        stop: int,
+        code: CodedRows | None = None,
+        columns: NDArray[Any] | None = None,
+    ) -> None:
+        self.blocks, self.code, self.columns = blocks, code, columns
+        self.start, self.stop = start, stop
+        self.dtype: np.dtype[Any] = blocks.layout.dtype if code is None else code.dtype
+        width = blocks.layout.num_columns if columns is None else len(columns)
+        self.shape = (stop - start, width)
+
+    @property
+    def size(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored numbers."""
+        return self.shape[0] * self.blocks.layout.row_bytes
+
+    @property
+    def window_rows(self) -> int:
+        """Rows read at a time; whole windows of an epoch's order where that is not too much, whole strips else."""
+        rows = WINDOW_BYTES // max(1, self.blocks.layout.num_columns * self.dtype.itemsize)
+        whole = WINDOW if rows >= WINDOW else STRIP
+        return max(STRIP, rows // whole * whole)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def part(
+        self, rows: slice | NDArray[Any], columns: NDArray[Any] | None = None
+    ) -> StoredRows | CodedRows | NDArray[Any]:
+        """Some of the rows, and of the columns: a slice of them still stored, others in memory, still coded."""
+        chosen = self.columns
+        if columns is not None:
+            chosen = columns if chosen is None else chosen[columns]
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            if step == 1:
+                stop = max(start, stop)
+                return StoredRows(self.blocks, self.start + start, self.start + stop, self.code, chosen)
+            rows = np.arange(start, stop, step)
+        values = self._at(np.asarray(rows))
+        if self.code is not None:
+            return self.code.like(values).part(slice(None), chosen)
+        return values if chosen is None else np.ascontiguousarray(values[:, chosen])
+
+    def __getitem__(self, rows: slice | NDArray[Any]) -> NDArray[Any]:
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            if step == 1:
+                stop = max(start, stop)
+                return self._numbers(self._read(start, stop, Room(self, stop - start + 2 * STRIP)))
+            rows = np.arange(start, stop, step)
+        return self._numbers(self._at(np.asarray(rows)))
+
+    def windows(
+        self, start: int = 0, stop: int | None = None, step: int | None = None
+    ) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Rows start … stop − 1, some at a time, read ahead: which they are, and they themselves.
+
+        A window lives until the next one is asked for. Each begins a multiple of 64 rows after ``start``.
+        """
+        stop = len(self) if stop is None else stop
+        size = self.window_rows if step is None else step
+        return read_ahead(self._windows(start, stop, size))
+
+    def _windows(
+        self, start: int, stop: int, size: int
+    ) -> Iterator[Callable[[], tuple[slice, NDArray[Any]]]]:
+        def bring(low: int, high: int, room: Room) -> tuple[slice, NDArray[Any]]:
+            return slice(low, high), room.ready(self._read(low, high, room))
+
+        rooms = Rooms(self)
+        for low in range(start, stop, size):
+            high = min(low + size, stop)
+            yield partial(bring, low, high, rooms.next(high - low + 2 * STRIP))
+
+    def read_strips(self, strips: IntArray, room: Room) -> NDArray[Any]:
+        """The strips (ascending numbers, by the rows of the store) one after the other, as stored; (64 · s, d).
+
+        What the last strip of a store lacks is left as it is.
+        """
+        total, size = self.blocks.layout.num_rows, STRIP * self.blocks.layout.row_bytes
+        for low, high in runs_of(strips):
+            first = int(strips[low]) * STRIP
+            self.blocks.read(first, min((high - low) * STRIP, total - first), room.bytes[low * size :])
+        return room.raw[: len(strips) * STRIP]
+
+    def _numbers(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Stored rows as numbers to compute with, rounded as those of ``CodedRows`` are."""
+        if self.code is not None:
+            values = self.code.like(values)[:]
+        return values if self.columns is None else np.ascontiguousarray(values[:, self.columns])
+
+    def _read(self, start: int, stop: int, room: Room) -> NDArray[Any]:
+        """Rows start … stop − 1 in ``room``, as they are stored."""
+        low, high = self.start + start, self.start + stop
+        if low == high:
+            return room.raw[:0]
+        first = low - low % STRIP
+        last = min(-(-high // STRIP) * STRIP, self.blocks.layout.num_rows)
+        self.blocks.read(first, last - first, room.bytes)
+        return room.raw[low - first : high - first]
+
+    def _at(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Any rows as they are stored, in the order given: strips are read in their own order, a few at a time."""
+        if rows.dtype == np.bool_:
+            rows = np.flatnonzero(rows)
+        rows = np.where(rows < 0, rows + len(self), rows)
+        layout = self.blocks.layout
+        out = np.empty((len(rows), layout.num_columns), dtype=layout.dtype)
+        if not len(rows):
+            return out
+        if int(rows.min()) < 0 or int(rows.max()) >= len(self):
+            raise IndexError(f"row {int(rows.max())} is none of the {len(self):,} stored rows")
+        places = rows + self.start
+        strips, inverse = np.unique(places // STRIP, return_inverse=True)
+        within = inverse * STRIP + places % STRIP
+        most = self.window_rows // STRIP
+        room = Room(self, min(most, len(strips)) * STRIP)
+        by_strip = np.argsort(inverse, kind="stable")
+        ends = np.searchsorted(inverse[by_strip], np.arange(0, len(strips) + most, most))
+        for turn, low in enumerate(range(0, len(strips), most)):
+            some = by_strip[ends[turn] : ends[turn + 1]]
+            out[some] = self.read_strips(strips[low : low + most], room)[within[some] - low * STRIP]
+        return out
+
+
+def runs_of(strips: IntArray) -> Iterator[tuple[int, int]]:
+    """Where in ascending numbers runs of neighbours begin and end.
+
+    >>> list(runs_of(np.array([3, 4, 7])))
+    [(0, 2), (2, 3)]
+    """
+    breaks = np.flatnonzero(np.diff(strips) != 1) + 1
+    return pairwise([0, *breaks.tolist(), len(strips)])
+
+
+class Room:
+    """Where rows are read to, and decoded."""
+
+    def __init__(self, rows: StoredRows, count: int) -> None:
+        layout = rows.blocks.layout
+        self.rows = rows
+        self.raw: NDArray[Any] = np.empty((count, layout.num_columns), dtype=layout.dtype)
+        self.bytes = bytes_of(self.raw)
+        self.decoded = None if rows.code is None else np.empty(self.raw.shape, dtype=rows.dtype)
+
+    def ready(self, found: NDArray[Any]) -> NDArray[Any]:
+        """What has been read into it, as numbers to compute with."""
+        if self.rows.code is not None and self.decoded is not None:
+            from descend.engines.decoding import NO_ORDER, decode  # compiled
+
+            decode(self.rows.code.like(found), NO_ORDER, 0, len(found), self.decoded)
+            found = self.decoded[: len(found)]
+        return found if self.rows.columns is None else np.ascontiguousarray(found[:, self.rows.columns])
+
+
+class Rooms:
+    """Rooms that are used in turn: what was read into one stays until ``ROOMS`` more have been."""
+
+    def __init__(self, rows: StoredRows) -> None:
+        self.rows = rows
+        self.rooms: deque[Room] = deque(maxlen=ROOMS)
+
+    def next(self, count: int) -> Room:
+        """The room that was used longest ago, or a new one where that is too small for so many rows."""
+        room = self.rooms.popleft() if len(self.rooms) == ROOMS else None
+        if room is None or len(room.raw) < count:
+            room = Room(self.rows, count)
+        self.rooms.append(room)
+        return room

@@ -1,0 +1,207 @@
+"""The caller's module, loss, optimizer and rows, as a comparison trains them again and again: on a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from descend.batches import Visits, shuffle
+from descend.errors import InputError
+from descend.torch.batches import Batches
+from descend.torch.checks import check_module, float_type, split
+from descend.torch.coupling import refuse_coupled
+from descend.torch.criterion import as_criterion
+from descend.torch.devices import choose_device, spread
+from descend.torch.modes import random_numbers
+from descend.torch.module_trainer import RULE_OPTIMIZERS, copied
+from descend.torch.optimizers import make_optimizer
+from descend.torch.rows import DatasetRows, TensorRows, as_rows, mapped
+from descend.torch.steps import unique
+from descend.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedRows:
+    """Rows of the caller's, in an order that is random: the first ones stand for all."""
+
+    rows: TensorRows | DatasetRows
+    places: Any
+    """Where each lies in ``rows`` (n,)."""
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.places)
+
+    @property
+    def bytes_of_row(self) -> float:
+        size = self.rows.bytes_of_row
+        return size if np.isfinite(size) else 0.0
+
+    def fetch(self, numbers: Any) -> tuple[Any, ...]:
+        """The rows of these numbers, or of a slice."""
+        return self.rows.fetch(torch.from_numpy(np.ascontiguousarray(self.places[numbers])))
+
+    def whole(self) -> tuple[Any, ...]:
+        """Every row, without a copy where they are tensors."""
+        return (
+            self.rows.lying(0, self.num_rows)
+            if isinstance(self.rows, TensorRows)
+            else self.fetch(slice(None))
+        )
+
+    def batches(self, size: int, most: int | None = None, device: Any = None) -> Batches:
+        """The rows, or the first ``most`` of them, one after another."""
+        some = self.places if most is None else self.places[:most]
+        lying = len(some) == self.rows.num_rows and isinstance(self.rows, TensorRows)
+        return Batches(self.rows, None, size, shuffle=False, device=device, rows=None if lying else some)
+
+
+class ModuleData:
+    """What is compared. The caller's module is copied; the copy is what trains.
+
+    The first seed starts at the module's own weights. Others start at those that its layers draw anew
+    (``reset_parameters``), unless ``same_start``.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        loss: Any,
+        data: Any,
+        optimizer: Any,
+        options: Mapping[str, Any] | None = None,
+        groups: Any = None,
+        weights: Any = None,
+        validation: Any = None,
+        validation_fraction: float = 0.0,
+        reduction: str | None = None,
+        device: Any = "auto",
+        seed: int = 0,
+        same_start: bool = False,
+    ) -> None:
+        check_module(module)
+        if hasattr(optimizer, "param_groups"):
+            raise InputError(
+                "optimizer is an instance, which goes with one module; pass its class (and optimizer_options), for "
+                "each run starts with a fresh one"
+            )
+        self.notes: list[str] = []
+        self.device = choose_device(device, module, self.notes)
+        self.module = copied(module).to(self.device)
+        if not self.module.training:
+            self.module.train()
+        self.loss, self.criterion = loss, as_criterion(loss, reduction)
+        self.optimizer, self.groups = optimizer, groups
+        self.options = dict(options or {})
+        self.own_rate = self.options.pop("lr", None)
+        self.make(1.0)  # what is wrong with it is said before anything else
+        self.parameters = unique(p for p in self.module.parameters() if p.requires_grad)
+        rows = as_rows(data, weights, float_type(module))
+        held = None if validation is None else as_rows(validation, None, float_type(module), "validation")
+        trained, held_out = split(rows.num_rows, held, validation_fraction or None, False, seed)
+        order = np.random.Generator(np.random.PCG64([seed, 1])).permutation
+        self.train = placed(rows, order(rows.num_rows if trained is None else trained))
+        self.held_out = None
+        if held is not None or held_out is not None:
+            self.held_out = placed(held or rows, order((held or rows).num_rows if held else held_out))
+        self.first_seed, self.same_start = seed, same_start
+        self.own_start = vector_of(self.parameters)
+        self._refuse_coupled()
+        if not same_start:
+            self._see_what_moves()
+        shuffle(Visits(1), seed, 0)  # its kernel is loaded before any clock runs
+
+    def make(self, rate: float, plain: bool = False) -> Any:
+        """A fresh optimizer over the copy's parameters; ``plain``: SGD with nothing besides."""
+        if plain:
+            return torch.optim.SGD([p for p in self.module.parameters() if p.requires_grad], lr=rate)
+        return make_optimizer(self.module, self.optimizer, rate, self.options, self.groups)
+
+    @property
+    def optimizer_name(self) -> str:
+        kind = getattr(self.optimizer, "func", self.optimizer)
+        return "Adam" if kind is None else str(getattr(kind, "__name__", kind))
+
+    @property
+    def momentum(self) -> float:
+        """Of SGD with momentum; 0 of any other."""
+        group = self.make(1.0).param_groups[0]
+        return float(group.get("momentum", 0.0)) if self.optimizer_name == "SGD" else 0.0
+
+    @property
+    def scale_free(self) -> bool:
+        """Whether its steps do not follow the gradient's length, so that a rule names the rate."""
+        return self.optimizer_name in RULE_OPTIMIZERS
+
+    @property
+    def call(self) -> Callable[[Any], Any]:
+        return spread(self.module)
+
+    def start(self, seed: int) -> FloatArray:
+        """The parameters (P,) that runs of this seed start from."""
+        if seed == self.first_seed or self.same_start:
+            return self.own_start.copy()
+        buffers = {name: value.clone() for name, value in self.module.named_buffers()}
+        fill(self.parameters, self.own_start)
+        with random_numbers(seed, self.device), torch.no_grad():
+            for layer in self.module.modules():
+                if callable(getattr(layer, "reset_parameters", None)):
+                    layer.reset_parameters()
+            for name, value in self.module.named_buffers():
+                value.copy_(buffers[name])
+        return vector_of(self.parameters)
+
+    def _see_what_moves(self) -> None:
+        """Notes the parameters that every seed starts with."""
+        moved = self.start(self.first_seed + 1) != self.own_start
+        kept, place = [], 0
+        for name, p in self.module.named_parameters():
+            if p.requires_grad:
+                if not moved[place : place + p.numel()].any() and p.unique().numel() > 1:
+                    kept.append(name)
+                place += p.numel()
+        if not moved.any():
+            self.same_start = True
+            self.notes.append("every seed starts at the same weights: no layer has reset_parameters")
+        elif kept:
+            shown = ", ".join(kept[:3]) + (", …" if len(kept) > 3 else "")
+            self.notes.append(f"every seed starts at the same {shown}: no reset_parameters draws them")
+
+    def _refuse_coupled(self) -> None:
+        """Kinds can be compared where a batch's gradient is the mean of its rows' gradients."""
+        few = mapped(lambda part: part.to(self.device), self.train.fetch(slice(8))[0])
+        try:
+            refuse_coupled(self.module, few, lambda layers, X: spread(layers)(X))
+        except InputError as error:
+            what = str(error).removeprefix("microbatch: ").split(", so the gradient")[0]
+            raise InputError(
+                f"{what}, so each batch size would have an objective of its own, and single rows none; take a layer "
+                "that sees each row alone (GroupNorm, LayerNorm), or freeze it (layer.eval() in a module that is in "
+                "training mode)"
+            ) from None
+
+
+def placed(rows: TensorRows | DatasetRows, places: Any) -> PlacedRows:
+    """Tensors are put in that order once; of a dataset the order is kept."""
+    if not isinstance(rows, TensorRows):
+        return PlacedRows(rows, np.asarray(places))
+    there = torch.from_numpy(np.ascontiguousarray(places)).to(rows.device)
+    moved = TensorRows(rows.fetch(there), rows.has_weights)
+    return PlacedRows(moved, np.arange(len(places)))
+
+
+def vector_of(parameters: Any) -> FloatArray:
+    """The parameters in one vector (P,), a copy."""
+    return torch.cat([p.detach().flatten() for p in parameters]).cpu().numpy().copy()  # type: ignore[no-any-return, unused-ignore]
+
+
+def fill(parameters: Any, vector: FloatArray) -> None:
+    """Writes a vector (P,) into the parameters."""
+    parts = torch.from_numpy(np.ascontiguousarray(vector)).split([p.numel() for p in parameters])
+    with torch.no_grad():
+        for p, part in zip(parameters, parts, strict=True):
+            p.copy_(part.view_as(p))

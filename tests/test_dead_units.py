@@ -1,0 +1,100 @@
+"""Units that are silent on every row are started anew (``dead_units.py``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from descend.dead_units import revive
+from descend.engines.base import State
+from descend.features import prepare
+from descend.models.network import Network, initialise
+from descend.network_fitting import fit_network
+from descend.objectives.activations import ACTIVATIONS
+from descend.settings import Settings
+from descend.sources import array_source
+
+SIZES = (5, 12, 8, 2)
+
+
+def state_with_dead_units(activation: str = "relu") -> tuple[Network, State, Any]:
+    """Unit 3 of the first hidden layer and unit 6 of the second sleep through all rows."""
+    network = Network(SIZES, ACTIVATIONS[activation])
+    state = State(initialise(network, 0, np.float32))
+    X = np.random.default_rng(0).normal(size=(300, SIZES[0])).astype(np.float32)
+    parts = network.parts(state.parameters)
+    parts[0][1][3] = parts[1][1][6] = -1e3
+    for memory in (state.first, state.second):
+        memory[:] = 1.0
+    return network, state, X
+
+
+def silent(network: Network, state: State, X: Any) -> list[int]:
+    """How many units of each hidden layer are 0 on every row."""
+    counts = []
+    for weights, bias in network.parts(state.parameters)[:-1]:
+        X = np.maximum(X @ weights + bias, 0.0)
+        counts.append(int((X == 0.0).all(axis=0).sum()))
+    return counts
+
+
+def test_dead_units_wake_and_predictions_stay() -> None:
+    """Reviving leaves what the network says of every row as it was, to the last bit, and no unit silent."""
+    network, state, X = state_with_dead_units()
+    before = network.scores(state.parameters, X)
+    assert silent(network, state, X) == [1, 1]
+    assert revive(network, state, X, seed=0) == 2
+    np.testing.assert_array_equal(network.scores(state.parameters, X), before)
+    assert silent(network, state, X) == [0, 0]
+    assert revive(network, state, X, seed=0) == 0
+
+
+def test_the_optimizer_forgets_dead_units_and_no_others() -> None:
+    """Momentum of a unit that begins anew is 0, that of all others stays."""
+    network, state, X = state_with_dead_units()
+    revive(network, state, X, seed=0)
+    (inner, bias), (middle, middle_bias), (last, _) = network.parts(state.second)
+    assert not inner[:, 3].any()
+    assert not middle[3].any()
+    assert bias[3] == middle_bias[6] == 0.0
+    assert not middle[:, 6].any()
+    assert not last[6].any()
+    assert (np.delete(inner, 3, axis=1) == 1.0).all()
+    assert (np.delete(np.delete(middle, 3, axis=0), 6, axis=1) == 1.0).all()
+
+
+def test_new_weights_follow_from_the_seed_and_the_step() -> None:
+    """The same seed and step draw the same weights, another step others."""
+    drawn = []
+    for seed, steps in ((1, 10), (1, 10), (1, 11), (2, 10)):
+        network, state, X = state_with_dead_units()
+        state.steps = steps
+        revive(network, state, X, seed)
+        drawn.append(network.parts(state.parameters)[0][0][:, 3].copy())
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    assert not np.array_equal(drawn[0], drawn[3])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "logistic", "gelu", "identity"])
+def test_other_activations_have_no_dead_units(activation: str) -> None:
+    """Where a gradient reaches every unit nothing is changed."""
+    network, state, X = state_with_dead_units(activation)
+    before = state.parameters.copy()
+    assert revive(network, state, X, seed=0) == 0
+    np.testing.assert_array_equal(state.parameters, before)
+
+
+def test_training_starts_them_anew() -> None:
+    """A unit that is dead where a run begins takes part where it ends."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, SIZES[0]))
+    prepared = prepare(array_source(X, y=X[:, 0] * X[:, 1]), validation=0.0)
+    network = Network((SIZES[0], 8, 1), ACTIVATIONS["relu"])
+    initial = initialise(network, 0, np.float32)
+    network.parts(initial)[0][1][2] = -1e3
+    run = fit_network(prepared, Settings(hidden=(8,), epochs=10), initial=initial)
+    weights, bias = network.parts(run.model.parameters)[0]
+    assert (prepared.train.X @ weights + bias > 0.0).any(axis=0)[2]
