@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from descend.history import History
     from descend.network_estimators import MLPClassifier, MLPRegressor
     from descend.store.face import ingest
-    from descend.store.opening import open_store
+    from descend.store.opening import Store, open_store
 
 __all__ = [
     "Comparison",
@@ -35,6 +35,7 @@ __all__ = [
     "MLPClassifier",
     "MLPRegressor",
     "Plan",
+    "Store",
     "compare",
     "configure_batch_size",
     "ingest",
@@ -53,6 +54,7 @@ _HOMES = {
     "MLPClassifier": "descend.network_estimators",
     "MLPRegressor": "descend.network_estimators",
     "Plan": "descend.batch_size.plan",
+    "Store": "descend.store.opening",
     "compare": "descend.api",
     "configure_batch_size": "descend.api",
     "ingest": "descend.store.face",

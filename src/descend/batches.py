@@ -10,7 +10,7 @@ https://arxiv.org/abs/2206.05830).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,40 @@ class Visits:
         return self.num_rows if self.rows is None else len(self.rows)
 
 
+@dataclass(frozen=True, slots=True)
+class VisitsAsRead(Visits):
+    """Visits of rows whose order shows as they are read: ``total`` of them, heavy rows counted several times."""
+
+    total: int = 0
+
+    @property
+    def num_visits(self) -> int:
+        return self.total
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Visits ``start`` … ``stop`` − 1 of an epoch, for an engine that knows itself which rows these are.
+
+    >>> part = Stretch(1, 0, 100)[40:60]
+    >>> part.start, len(part)
+    (40, 20)
+    """
+
+    epoch: int
+    start: int
+    stop: int
+    in_order: bool = False
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, part: slice) -> Stretch:
+        start, stop, _ = part.indices(len(self))
+        return replace(self, start=self.start + start, stop=self.start + stop)
+
+
 def order(seed: int, epoch: int, num_visits: int) -> IntArray:
     """The places 0 … num_visits − 1 in the order of this epoch, int32 where that holds them.
 
@@ -72,7 +106,12 @@ def row_number(num_rows: int) -> type[np.integer[Any]]:
 
 
 def shuffle(visits: Visits, seed: int, epoch: int, in_order: bool = False) -> IntArray:
-    """Row numbers in the order of this epoch, shape (N,). ``in_order`` leaves the rows as they lie."""
+    """Row numbers in the order of this epoch, shape (N,). ``in_order`` leaves the rows as they lie.
+
+    Of ``VisitsAsRead`` a ``Stretch`` takes the place of the numbers.
+    """
+    if isinstance(visits, VisitsAsRead):
+        return Stretch(epoch, 0, visits.total, in_order, seed)  # type: ignore[return-value]
     dtype = row_number(visits.num_visits)
     places = np.arange(visits.num_visits, dtype=dtype) if in_order else order(seed, epoch, visits.num_visits)
     if visits.rows is not None:

@@ -331,7 +331,7 @@ def needs_only_a_batch(mine: Kind, kinds: list[Kind]) -> Answer:
     total = mine.num_rows * mine.summary["working_bytes"] / mine.summary["batch_size"]
     return True, (
         f"one update reads {bytes_text(mine.summary['working_bytes'])} of {bytes_text(total)}; "
-        "here all rows fitted, so all kinds kept them in memory"
+        "here every kind had all rows at hand"
     )
 
 

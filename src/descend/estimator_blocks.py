@@ -22,6 +22,7 @@ from descend.estimator_checks import (
     is_mixed_table,
     refuse_no_columns,
 )
+from descend.estimator_sources import Named, blocks_of, is_read_once, is_readable
 from descend.features import Target
 from descend.features.prepare import Learned
 from descend.incremental import add_rows, check_settings, tell_callbacks
@@ -52,16 +53,27 @@ class LearnsBlocks:
     def _adopt(self, model: Any) -> None:
         raise NotImplementedError
 
-    def _fit_block(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None, classes: Any = None) -> None:
+    def _fit_block(
+        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, classes: Any = None
+    ) -> None:
+        """One epoch over a block, or over block after block where ``X`` gives several."""
+        if not (is_readable(X) or is_read_once(X)):
+            self._fit_one(X, y, sample_weight, classes)
+            return
+        for rows, target, weights in blocks_of(X, y, sample_weight):
+            self._fit_one(rows, target, weights, classes)
+
+    def _fit_one(self, X: Any, y: Any, sample_weight: ArrayLike | None, classes: Any) -> None:
         with all_or_nothing(self):
             settings = self._settings().checked()
             check_settings(settings)
             class_weight = getattr(self, "class_weight", None)
-            if self._task == "classification":
+            self._see_block(y, classes)
+            if self._tells_classes():
                 check_classes(self, classes)
                 if class_weight == "balanced":
                     class_weight = balanced_weights(self, self._class_counts, self._learned)
-            rows = check_block(self, X, y, sample_weight)
+            rows = self._check_named(X, y, sample_weight)
             stream = self._stream or self._begin(rows, class_weight)
             self._stream, trouble = self._learn_rows(stream, rows, settings, class_weight)
             self._from_table = False
@@ -70,6 +82,29 @@ class LearnsBlocks:
         if trouble is not None:
             warnings.warn(trouble, ConvergenceWarning, stacklevel=3)
 
+    def _check_named(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Rows:
+        """A checked block; of one whose columns have names these are kept, and have to be those of the first."""
+        if not isinstance(X, Named):
+            return check_block(self, X, y, sample_weight)
+        known = vars(self).pop("feature_names_in_", None)  # scikit-learn would look for names in the matrix
+        if known is not None and tuple(known) != X.names:
+            raise InputError(
+                f"X has the columns {shorten(str(list(X.names)))}, but the model was fitted on "
+                f"{shorten(str(list(known)))}; give the same in the same order"
+            )
+        first = not hasattr(self, "model_")
+        rows = check_block(self, X.matrix, y, sample_weight)
+        if first or known is not None:
+            self.feature_names_in_ = np.array(X.names, dtype=object)
+        return rows
+
+    def _see_block(self, y: Any, classes: Any) -> None:
+        """Tells from a block what kind of target it has, where there are several."""
+
+    def _tells_classes(self) -> bool:
+        """Whether a row has one of several classes."""
+        return self._task == "classification"
+
     def _learn_rows(self, stream: Any, rows: Rows, settings: Settings, class_weight: Any) -> Any:
         """The stream after one epoch over ``rows``, and what to tell about a block that diverged."""
         return add_rows(stream, rows, settings, class_weight, settings.seed)
@@ -77,7 +112,7 @@ class LearnsBlocks:
     def _begin(self, rows: Rows, class_weight: Any) -> Any:
         model = getattr(self, "model_", None)
         target = None
-        if self._task == "classification":
+        if self._tells_classes():
             target = Target("y", "classification", classes=self.classes_.tolist())  # type: ignore[attr-defined]
         dtype = rows.X.dtype if model is None else model.parameters.dtype
         return begin(block_names(self), target, dtype, model, self._learned, class_weight)
@@ -176,7 +211,7 @@ def check_block(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None)
         dtype=FLOATS,
         order="C",
         reset=model is None,
-        multi_output=estimator._task == "regression",
+        multi_output=not estimator._tells_classes(),
         y_numeric=False,
     )
     if is_sparse(X):
@@ -186,8 +221,10 @@ def check_block(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None)
                 "X is sparse, but the model has learnt from dense rows: give X.toarray(), or call fit"
             )
     weights = None if sample_weight is None else check_weights(sample_weight, X)
-    if estimator._task == "classification":
+    if estimator._tells_classes():
         y = _known_labels(estimator, y)
+    elif estimator._task == "classification":
+        y = np.asarray(y, dtype=np.float64)
     else:
         y = _numbers(estimator, as_numbers(y).astype(np.float64))
     if weights is not None and not (weights > 0).all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -19,7 +20,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from descend.batch_size.plan import Plan, plan_of_run
+from descend.checkpoint import Checkpoint, opened
 from descend.coded_rows import SMALL
+from descend.errors import InputError
 from descend.estimator_blocks import LearnsBlocks, takes_blocks, tell
 from descend.estimator_checks import (
     FLOATS,
@@ -31,7 +34,13 @@ from descend.estimator_checks import (
     naming_the_column,
     refuse_no_columns,
 )
-from descend.features import prepare
+from descend.estimator_sources import (
+    is_readable,
+    readable_source,
+    refuse_read_once,
+    scores_of,
+)
+from descend.features import Features, Prepared, prepare
 from descend.features.class_weights import read_weight, written_weight
 from descend.features.target_values import labels_of
 from descend.fitting import fit as run_fit
@@ -39,9 +48,13 @@ from descend.models.linear import LinearModel
 from descend.models.scaling import parameters_for
 from descend.planning import is_solved_at_once
 from descend.settings import Settings
+from descend.source_fitting import fit_from_source
 from descend.sources import array_source, table_source
 from descend.sources.arrays import column_names, numbered
 from descend.sources.limits import block_rows
+from descend.store import Store
+from descend.store.choice import check_choice, refuse_beside
+from descend.store.preparing import prepare_store
 from descend.types import FloatArray, Source, Task
 from descend.watching import Callback
 
@@ -52,6 +65,8 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     _task: Task
     _takes_outputs = False
     """Whether ``y`` may have several columns."""
+    _needs_memory: str | None = "a network"
+    """What cannot be trained on rows that stay in their files, where it cannot."""
     model_: Any
     batch_size_: int
 
@@ -84,6 +99,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         n_jobs: int | None = None,
         random_state: Any = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
         self.loss = loss
@@ -112,40 +128,45 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.verbose = verbose
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """Trains on rows ``X`` (n, d) with targets ``y`` (n,), or (n, k) numbers; returns the estimator.
 
         ``X`` is an array of numbers, or a table (pandas, polars, PyArrow, or anything with the Arrow PyCapsule
         interface) whose texts, booleans, dates and gaps are encoded. ``sample_weight`` (n,) is ≥ 0: weight 2
-        counts like the row twice.
+        counts like the row twice. A block store (``descend.open_store(path)``), which holds targets and weights of
+        its own, comes alone: ``fit(store)``.
+
+        Or ``X`` says where rows live: a path as the command line takes it, or a ``pyarrow.dataset.Dataset``. Then
+        ``y`` and ``sample_weight`` are names of columns: ``fit("flights.parquet", "delay")``. Rows that do not fit
+        into memory stay there, and a linear model reads them in every epoch.
 
         Raises ``ValueError`` (``descend.InputError`` where descend finds it) naming the argument, before
         anything is trained. Ctrl-C while training leaves behind what was learnt so far, before it the estimator as it
-        was, and goes on as ``KeyboardInterrupt``.
+        was, and goes on as ``KeyboardInterrupt``. With ``checkpoint`` the same call goes on with what was
+        ended.
         """
         settings = self._settings().checked()
-        with all_or_nothing(self):
-            source = self._source(X, y, sample_weight)
-            settings = replace(settings, early_stopping=self._stops_early(X))
-            prepared = prepare(
-                source,
-                task=self._target_task(),
-                validation=self.validation_fraction if settings.early_stopping else 0.0,
-                seed=settings.seed,
-                standardize=self.standardize,
-                scale_target=self._scales_target(),
-                centre=self.fit_intercept,
-                shuffle=self.shuffle and not self._is_solved_at_once(settings, source),
-                class_weight=getattr(self, "class_weight", None),
-            )
+        refuse_read_once(X)
+        with all_or_nothing(self), self._saved() as checkpoint:
+            if checkpoint is not None and checkpoint.found is not None and self.random_state is None:
+                settings = replace(settings, seed=checkpoint.found.identity["options"]["seed"])
+            if isinstance(X, Store):
+                settings, prepared = self._prepare_store(X, y, sample_weight, settings)
+            else:
+                settings, prepared = self._prepare(X, y, sample_weight, settings)
             callbacks = [*self.callbacks, *([tell] if self.verbose else [])]
-            run = self._train(prepared, settings, callbacks)
+            run = self._train(prepared, settings, callbacks, checkpoint)
             self._stream = self._class_counts = None
             self._learned = prepared.learned.without_rows() if prepared.learned else None
             self._adopt(run.model)
+            if is_readable(X):
+                self._know_columns(run.model.features)
         self._warn()
+        if prepared.train.is_in_source and (warning := prepared.train.X.warning):  # type: ignore[attr-defined]
+            warnings.warn(warning, ConvergenceWarning, stacklevel=2)
         if run.stopped == "interrupted" and not self._stopped_by_callback():
             raise KeyboardInterrupt
         return self
@@ -165,6 +186,56 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         """The trained model as a PyTorch module of its own, for the same X; see ``descend.models.model.Model``."""
         check_is_fitted(self)
         return self.model_.to_torch(encoded)
+
+    def _prepare(
+        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, settings: Settings
+    ) -> tuple[Settings, Prepared]:
+        source = self._source(X, y, sample_weight)
+        settings = replace(settings, early_stopping=self._stops_early(X))
+        return settings, prepare(
+            source,
+            task=self._target_task(),
+            validation=self.validation_fraction if settings.early_stopping else 0.0,
+            seed=settings.seed,
+            standardize=self.standardize,
+            scale_target=self._scales_target(),
+            centre=self.fit_intercept,
+            shuffle=self.shuffle and not self._is_solved_at_once(settings, source),
+            class_weight=getattr(self, "class_weight", None),
+            in_source=None if is_readable(X) else False,
+            needs_memory=self._needs_memory,
+        )
+
+    def _prepare_store(
+        self, store: Store, y: Any, sample_weight: Any, settings: Settings
+    ) -> tuple[Settings, Prepared]:
+        """The rows of a block store, loaded where they fit."""
+        refuse_beside(y, sample_weight)
+        check_choice(store, standardize=self.standardize)
+        if not self.fit_intercept and store.features.standardize and not store.features.takes_sparse:
+            raise InputError(
+                "fit_intercept is False, but the store's columns are shifted to mean 0; leave it True, or train on "
+                "the data that was ingested"
+            )
+        self._know_columns(store.features)
+        settings = replace(settings, early_stopping=self._stops_early(range(store.num_rows)))
+        prepared = prepare_store(
+            store,
+            task=self._target_task(),
+            validation=self.validation_fraction if settings.early_stopping else 0.0,
+            scale_target=self._scales_target(),
+            class_weight=getattr(self, "class_weight", None),
+        )
+        if prepared.target.task == "classification":
+            self.classes_ = np.asarray(prepared.target.classes)
+        return settings, prepared
+
+    def _know_columns(self, features: Features) -> None:
+        names = features.input_names
+        self._from_table = not features.is_matrix
+        self.n_features_in_ = len(names)
+        if names not in (column_names(len(names)), numbered(1, len(names))):
+            self.feature_names_in_ = np.array(names, dtype=object)
 
     # --- before training -------------------------------------------------------------------------
 
@@ -211,12 +282,24 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _scales_target(self) -> bool:
         return self.loss != "poisson"
 
-    def _train(self, prepared: Any, settings: Settings, callbacks: Sequence[Callback]) -> Any:
+    def _saved(self) -> AbstractContextManager[Checkpoint | None]:
+        """The folder that a run is saved into, held while it trains."""
+        return nullcontext() if self.checkpoint is None else opened(self.checkpoint, resume=True)
+
+    def _train(
+        self, prepared: Any, settings: Settings, callbacks: Sequence[Callback], checkpoint: Checkpoint | None
+    ) -> Any:
         """A finished run."""
         raise NotImplementedError
 
-    def _source(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Source:
+    def _source(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Source:
         """The rows as a source, checked the way scikit-learn checks them."""
+        if is_readable(X):
+            for name in ("classes_", "_one_output", "_labels", "feature_names_in_"):
+                if name in vars(self):  # of a fit before; the model will say
+                    delattr(self, name)
+            self._from_table = True
+            return readable_source(X, y, sample_weight)
         refuse_no_columns(X)
         if is_mixed_table(X):
             self._from_table = True
@@ -274,6 +357,8 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _scores(self, X: Any) -> FloatArray:
         """Scores (n, k) in the target's units."""
         check_is_fitted(self)
+        if is_readable(X) or hasattr(X, "read_next_batch"):
+            return scores_of(self.model_, X)
         refuse_no_columns(X)
         if self._from_table:
             blocks = table_source(X, name="X").blocks()
@@ -299,11 +384,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         estimator = cls(**cls._parameters(model.summary["asked"]))
         if "class_weight" in model.summary:
             estimator.set_params(class_weight=read_weight(model.summary["class_weight"]))
-        names = model.features.input_names
-        estimator._from_table = not model.features.is_matrix
-        estimator.n_features_in_ = len(names)
-        if names not in (column_names(len(names)), numbered(1, len(names))):
-            estimator.feature_names_in_ = np.array(names, dtype=object)
+        estimator._know_columns(model.features)
         estimator._adopt(model)
         return estimator
 
@@ -320,12 +401,17 @@ class _Linear(Estimator):
     intercept_: FloatArray
     standardized_coef_: FloatArray
     model_: LinearModel
+    _needs_memory = None
 
-    def _train(self, prepared: Any, settings: Settings, callbacks: Sequence[Callback]) -> Any:
+    def _train(
+        self, prepared: Any, settings: Settings, callbacks: Sequence[Callback], checkpoint: Checkpoint | None
+    ) -> Any:
         initial = None
         if self.warm_start and hasattr(self, "model_"):  # the last fit's parameters in this fit's encoding
             initial = parameters_for(self.model_, prepared.features, prepared.target)
-        return run_fit(prepared, settings, callbacks, initial=initial)
+        if prepared.train.is_in_source:
+            return fit_from_source(prepared, settings, callbacks, initial=initial, checkpoint=checkpoint)
+        return run_fit(prepared, settings, callbacks, initial=initial, checkpoint=checkpoint)
 
     def _is_solved_at_once(self, settings: Settings, source: Source) -> bool:
         regression = self._task == "regression" and not self._from_table
@@ -388,6 +474,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     reduction : "mean" or "sum" over the rows of a batch
     n_jobs : threads for the full batch; None: 1, -1: all. Results do not depend on it
     callbacks : called with each ``Observation``; returning True stops
+    checkpoint : a folder that ``fit`` saves its run into while it trains; where it holds the run of the same rows and
+        parameters, ``fit`` goes on with that one, to the same model; that of any other is refused by name
 
     Attributes
     ----------
@@ -440,6 +528,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         n_jobs: int | None = None,
         random_state: Any = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(
@@ -469,6 +558,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
             n_jobs=n_jobs,
             random_state=random_state,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             verbose=verbose,
         )
         self.class_weight = class_weight
@@ -477,11 +567,15 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     def partial_fit(
         self,
         X: Any,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         classes: ArrayLike | Mapping[Any, float] | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
         """One epoch over rows ``X`` (n, d) with labels ``y`` (n,), going on from what was learnt before.
+
+        ``X`` may also give block after block: an iterator over tuples (X, y) or (X, y, weights), or, with ``y`` the
+        name of a column, a ``pyarrow.RecordBatchReader``, a ``pyarrow.dataset.Dataset`` or a path. Each block is
+        learnt as if it had been given by itself.
 
         ``classes`` names every label that may come; it is needed in the first call unless ``fit`` went before.
         Columns are numbers. Their scaling is that of all rows seen so far, and the parameters are carried along
@@ -566,8 +660,10 @@ class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
     _takes_outputs = True
 
     @available_if(takes_blocks)  # type: ignore[untyped-decorator]
-    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def partial_fit(self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over rows ``X`` (n, d) with targets ``y`` (n,) or (n, k), going on from what was learnt before.
+
+        ``X`` may also give block after block, as in ``LinearClassifier.partial_fit``.
 
         Columns are numbers. Their scaling and the target's are those of all rows seen so far, and the parameters
         are carried along exactly. Raises ``ValueError`` naming the argument that cannot be used; the model is

@@ -24,8 +24,8 @@ Identity: TypeAlias = dict[str, Any]
 """JSON: what a run depends on, by name."""
 MAY_CHANGE = ("seconds", "threads", "epochs")
 """Settings that a run may be gone on with at other values; of ``epochs`` the phases have a say."""
-SAMPLE = 4096
-"""Rows that stand for all where they do not lie in memory; they are in random order."""
+SAMPLE, SAMPLE_NUMBERS = 4096, 4_000_000
+"""The rows that are told apart number by number; they are in random order. All labels are, and all rows' means."""
 ENDS = frozenset(find_schedule(name) for name in ENDING)
 
 
@@ -43,11 +43,12 @@ def identity_of(
         "target": target.name,
         "classes": [str(label) for label in target.classes],
         "columns": list(prepared.features.names),
-        "options": json.loads(json.dumps(options)),
+        "options": json.loads(json.dumps(options, default=lambda value: value.item())),
         "epochs": settings.epochs,
         "phases": [described(phase) for phase in phases],
         "weights": digest(prepared.train.weights),
         "labels": digest(prepared.train.y),
+        "encoding": digest_of_columns(prepared),
         "data": digest_of_rows(prepared.train),
         "validation data": None if held_out is None else digest_of_rows(held_out),
         "first parameters": digest(initial),
@@ -69,7 +70,7 @@ def refuse_others(there: Identity, here: Identity, epoch: int, shown: str) -> No
     _check_names("column", there["columns"], here["columns"], shown)
     _check_names("class", there["classes"], here["classes"], shown)
     _check_epochs(there, here, epoch, shown)
-    for name in ("weights", "labels", "data", "validation data", "first parameters"):
+    for name in ("weights", "labels", "encoding", "data", "validation data", "first parameters"):
         if there[name] != here[name]:
             raise InputError(
                 f"checkpoint {shown} is of a run with other {name}: checksum {there[name]} there, {here[name]} here; "
@@ -99,15 +100,17 @@ def digest(values: Any) -> str | None:
 
 
 def digest_of_rows(data: Dataset) -> str:
-    """The same of rows, however they are kept."""
-    X: Any = data.X
-    if isinstance(X, np.ndarray):
-        return str(digest(X))
-    if data.is_coded:
-        return " ".join(str(digest(part)) for part in (X.values, X.mean, X.scale))
-    if data.is_sparse:
-        return " ".join(str(digest(part)) for part in (X.data, X.indices, X.indptr))
-    return digest_of_rows(Dataset(np.asarray(X[slice(min(SAMPLE, data.num_rows))]), data.y))
+    """The same of the first rows, as numbers: a store may be loaded now and streamed then."""
+    few = min(data.num_rows, max(SAMPLE, SAMPLE_NUMBERS // max(1, data.num_columns)))
+    X: Any = data.X[slice(few)]
+    parts = (X.data, X.indices.astype(np.int64), X.indptr.astype(np.int64)) if data.is_sparse else (X,)
+    return " ".join(str(digest(part)) for part in parts)
+
+
+def digest_of_columns(prepared: Prepared) -> str | None:
+    """The same of how columns are encoded: their means and deviations are of all rows together."""
+    text = json.dumps(prepared.features.to_json(), sort_keys=True)
+    return digest(np.frombuffer(text.encode(), np.uint8))
 
 
 def _check_names(kind: str, there: list[str], here: list[str], shown: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -13,9 +14,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _num_samples, column_or_1d
 
+from descend.checkpoint import Checkpoint
 from descend.errors import InputError
 from descend.estimator_blocks import block_names, takes_blocks
 from descend.estimator_checks import as_numbers
+from descend.estimator_sources import is_readable
 from descend.estimators import Estimator
 from descend.features import Target
 from descend.features.class_weights import written_weight
@@ -60,31 +63,35 @@ class _Network(Estimator):
 
     def _stops_early(self, X: Any) -> bool:
         if str(self.early_stopping) == "auto":
-            return bool(_num_samples(X) >= MANY_ROWS)
+            return is_readable(X) or bool(_num_samples(X) >= MANY_ROWS)
         return bool(self.early_stopping)
 
     def _begin(self, rows: Rows, class_weight: Any) -> NetworkStream:
         model = getattr(self, "model_", None)
-        target = None
-        if self._task == "classification":
+        target, labels = None, len(self.classes_) if self._labels_a_row() else 0
+        if labels:
+            target = Target("y", "regression", mean=np.zeros(labels), scale=np.ones(labels))
+        elif self._task == "classification":
             target = Target("y", "classification", classes=self.classes_.tolist())
         dtype = rows.X.dtype if model is None else model.parameters.dtype
-        return begin(block_names(self), target, dtype, model, self._learned)
+        return begin(block_names(self), target, dtype, model, self._learned, labels)
 
     def _learn_rows(self, stream: Any, rows: Rows, settings: Settings, class_weight: Any) -> Any:
-        if self._labels_a_row():
-            raise InputError("partial_fit does not take several labels a row; call fit")
         return add_rows(stream, rows, settings, class_weight)
 
     def _labels_a_row(self) -> bool:
         """Whether each column of the target is a label that is there or not."""
         return False
 
-    def _train(self, prepared: Any, settings: Settings, callbacks: Sequence[Callback]) -> Any:
+    def _train(
+        self, prepared: Any, settings: Settings, callbacks: Sequence[Callback], checkpoint: Checkpoint | None
+    ) -> Any:
         initial = None
         if self.warm_start and hasattr(self, "model_"):
             initial = self._carried(prepared, settings)
-        return fit_network(prepared, settings, callbacks, initial, self._labels_a_row())
+        return fit_network(
+            prepared, settings, callbacks, initial, self._labels_a_row(), checkpoint=checkpoint
+        )
 
     def _carried(self, prepared: Any, settings: Settings) -> FloatArray | None:
         """The last fit's parameters in this fit's encoding; None where the shapes differ."""
@@ -149,6 +156,8 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     reduction : "mean" or "sum" over the rows of a batch
     n_jobs : threads for the full batch; None: 1, -1: all. Results do not depend on it
     callbacks : called with each ``Observation``; returning True stops
+    checkpoint : a folder that ``fit`` saves its run into while it trains; where it holds the run of the same rows and
+        parameters, ``fit`` goes on with that one, to the same model; that of any other is refused by name
 
     Attributes
     ----------
@@ -205,6 +214,7 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
         n_jobs: int | None = None,
         random_state: Any = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(
@@ -237,6 +247,7 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
             n_jobs=n_jobs,
             random_state=random_state,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             verbose=verbose,
         )
         self.class_weight = class_weight
@@ -258,16 +269,38 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     def partial_fit(
         self,
         X: Any,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         classes: ArrayLike | Mapping[Any, float] | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
         """One epoch over rows ``X`` (n, d) with labels ``y`` (n,), going on from what was learnt before.
 
-        As ``LinearClassifier.partial_fit``; the learning rate is that of the first phase of ``fit``.
+        ``y`` (n, K) of 0 and 1 is K labels a row; then ``classes`` need not be given. As
+        ``LinearClassifier.partial_fit``; the learning rate is that of the first phase of ``fit``.
         """
         self._fit_block(X, y, sample_weight, classes)
         return self
+
+    def _see_block(self, y: Any, classes: Any) -> None:
+        several = type_of_target(y).startswith("multilabel")
+        known = getattr(self, "classes_", None)
+        if known is None:
+            self._labels = several
+        elif several != self._labels:
+            wanted = f"{len(known)} labels a row, 0 or 1 each" if self._labels else "one label a row"
+            raise InputError(f"y has shape {np.shape(y)}, but the model has {wanted}: call fit to begin anew")
+        if not several:
+            return
+        if self.class_weight is not None:
+            raise InputError("class_weight does not go with several labels a row; leave it at None")
+        count = np.shape(y)[1]
+        for given, what in ((known, "the model has"), (classes, "classes names")):
+            if given is not None and len(given) != count:
+                raise InputError(f"y has {count} labels a row, but {what} {len(given)}")
+        self.classes_ = np.arange(count)
+
+    def _tells_classes(self) -> bool:
+        return not self._labels
 
     def _labels_a_row(self) -> bool:
         return self._labels
@@ -373,6 +406,7 @@ class MLPRegressor(RegressorMixin, _Network):  # type: ignore[misc]
         n_jobs: int | None = None,
         random_state: Any = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(
@@ -405,11 +439,12 @@ class MLPRegressor(RegressorMixin, _Network):  # type: ignore[misc]
             n_jobs=n_jobs,
             random_state=random_state,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             verbose=verbose,
         )
 
     @available_if(takes_blocks)  # type: ignore[untyped-decorator]
-    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def partial_fit(self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """One epoch over rows ``X`` (n, d) with targets ``y`` (n,) or (n, k), going on from what was learnt before.
 
         As ``LinearRegressor.partial_fit``; the learning rate is that of the first phase of ``fit``.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.fitting import num_threads
 from descend.history import History
 from descend.machine import describe_machine
 from descend.metrics import ClassificationMetrics, Metrics, RegressionMetrics
@@ -36,17 +37,20 @@ def dataset_metrics(model: Model, data: Dataset) -> Metrics:
     step = max(1, BLOCK_VALUES // max(outputs, 8))
     if data.comes_in_parts:  # rows are decoded, not looked at where they lie
         step = min(step, max(1, BLOCK_VALUES // data.num_columns))
-    for start in range(0, data.num_rows, step):
-        rows = slice(start, start + step)
-        scores = model.encoded_scores(data.X[rows])
-        row_weights = None if data.weights is None else data.weights[rows]
-        if isinstance(sums, ClassificationMetrics):
-            sums.add(scores, data.y[rows, 0], row_weights)
-        else:
-            sums.add(
-                model.expected(model.target.decode(scores)), model.target.decode(data.y[rows]), row_weights
-            )
+    whole: Any = data.X
+    for some in whole.pieces(num_threads("auto")) if data.is_in_source else (data,):
+        for start in range(0, some.num_rows, step):
+            _add(sums, model, some, slice(start, start + step))
     return sums.result()
+
+
+def _add(sums: ClassificationMetrics | RegressionMetrics, model: Model, data: Dataset, rows: slice) -> None:
+    scores = model.encoded_scores(data.X[rows])
+    weights = None if data.weights is None else data.weights[rows]
+    if isinstance(sums, ClassificationMetrics):
+        sums.add(scores, data.y[rows, 0], weights)
+    else:
+        sums.add(model.expected(model.target.decode(scores)), model.target.decode(data.y[rows]), weights)
 
 
 def complete_summary(

@@ -37,6 +37,11 @@ def is_stored(rows: object) -> bool:
     return hasattr(rows, "read_strips")
 
 
+def is_in_source(rows: object) -> bool:
+    """Whether ``rows`` stay in their source and are read from it in every epoch; told by what they have."""
+    return hasattr(rows, "window_rows") and hasattr(rows, "sample")
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Rows as they are read together: source → features.
@@ -68,6 +73,23 @@ class Source(Protocol):
 
     def blocks(self) -> Iterator[Block]:
         """The rows, a bounded number at a time."""
+        ...
+
+
+class Chunks(Protocol):
+    """Parts of a source's rows, each read by itself: in order they are the rows of ``blocks()``.
+
+    Iterating reads them one after another. A chunk comes as blocks, because one of a Parquet file may hold a million
+    rows.
+    """
+
+    in_any_order: bool
+    """Whether a chunk is read without what lies before it. Where not, going back begins again at the first."""
+
+    def __iter__(self) -> Iterator[Iterator[Block]]: ...
+
+    def read(self, chunk: int) -> Iterator[Block]:
+        """The rows of chunk number ``chunk``, from 0."""
         ...
 
 
@@ -112,6 +134,10 @@ class Dataset:
     @property
     def is_stored(self) -> bool:
         return is_stored(self.X)
+
+    @property
+    def is_in_source(self) -> bool:
+        return is_in_source(self.X)
 
     @property
     def comes_in_parts(self) -> bool:

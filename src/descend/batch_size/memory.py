@@ -37,6 +37,8 @@ CLOSE = 1.12
 UNTRIED = 0.8
 FAR = 4
 """Where so many times the rows that there are would fit by the line, it is believed if running them takes long."""
+LEAST_SECONDS = 5.0
+"""What running them may take in any case: a process on a busy machine takes a second to begin."""
 MOST_TRIES = 8
 WORDS = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate memory", "bad_alloc")
 """What allocators say that raise no error of their own kind."""
@@ -104,7 +106,7 @@ def find_ceiling(
     line = fit_line(peaks)
     rows = min(num_rows, line.most_rows(allowed))
     if line.at(FAR * num_rows) <= allowed:
-        half = 0.5 * (time.monotonic() + end)
+        half = max(0.5 * (time.monotonic() + end), time.monotonic() + LEAST_SECONDS)
         peak = measure(num_rows, half)  # not every limit is on bytes: some are on sizes
         if peak is not None and peak <= allowed:
             return Ceiling(num_rows, peaks | {num_rows: peak}, fit_line(peaks | {num_rows: peak}), room)

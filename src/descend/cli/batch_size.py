@@ -80,7 +80,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     except InputError as error:
         raise arguments.in_options(error) from None
     with Interrupts() as interrupts:
-        prepared, name = prepare_rows(data, given, settings, talk)
+        prepared, name = prepare_rows(data, given, settings, talk, needs_memory="batch-size")
         plan_path = Path(given["output"] or outputs.default_place(name, "-batch-size.json", given["force"]))
         page = outputs.page_place(given, name, "-batch-size.html")
         shown = arguments.shown_command(ctx.find_root().obj)

@@ -72,7 +72,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     from descend.cli.preparing import prepare_rows
 
     with Interrupts() as interrupts:
-        prepared, name = prepare_rows(data, given, settings, talk)
+        prepared, name = prepare_rows(data, given, settings, talk, needs_memory="compare")
         run_path = Path(given["output"] or outputs.default_place(name, "-compare.json", given["force"]))
         page = outputs.page_place(given, name, "-compare.html")
         comparison = _compare(

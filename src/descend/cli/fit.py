@@ -12,7 +12,7 @@ from descend.cli.command import option, verb
 from descend.cli.failures import FailedRunError, InterruptedRunError, option_words
 from descend.cli.interrupts import Interrupts
 from descend.cli.talk import Talk
-from descend.errors import OutputError
+from descend.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from descend.checkpoint import Checkpoint
@@ -80,7 +80,9 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     from descend.run_record import complete_summary
 
     with Interrupts() as interrupts, saving.saved_into(given, talk) as checkpoint:
-        prepared, name = prepare_rows(data, given, settings, talk)
+        prepared, name = prepare_rows(
+            data, given, settings, talk, needs_memory="a network" if given["model"] == "mlp" else None
+        )
         model_path, page = _places(given, own, name)
         run = _train(talk, prepared, settings, interrupts, given["model"], checkpoint)
         _explain(talk, run)
@@ -100,7 +102,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
             if page is not None:
                 write_page(record, page, force=given["force"] or _is(own.get("report"), page))
                 saving.remember_outputs(checkpoint, output=model_path, report=page)
-        except OutputError as error:
+        except (OutputError, InputError) as error:  # the places were right when the run began
             ways = saving.how_to_go_on(checkpoint)
             raise FailedRunError(f"{error}{written}{ways and '; ' + ways}") from error
     _tell(talk, run, record, model_path, page)
@@ -136,7 +138,6 @@ def _train(
 ) -> Run | NetworkRun:
     """Trains with a line of progress; the first Ctrl-C ends it at the next look and keeps what was learnt."""
     from descend.cli.progress import StatusLine
-    from descend.errors import InputError
     from descend.report.formatting import training_text
 
     line = StatusLine(talk)
@@ -154,6 +155,10 @@ def _train(
             from descend.network_fitting import fit_network
 
             return fit_network(prepared, settings, callbacks=[follow], checkpoint=checkpoint)
+        if prepared.train.is_in_source:
+            from descend.source_fitting import fit_from_source
+
+            return fit_from_source(prepared, settings, callbacks=[follow], checkpoint=checkpoint)
         from descend.fitting import fit
 
         return fit(prepared, settings, callbacks=[follow], checkpoint=checkpoint)

@@ -8,6 +8,7 @@ from descend.cli import arguments
 from descend.cli.progress import ReadingLine, StatusLine
 from descend.cli.talk import Talk
 from descend.errors import InputError, shorten
+from descend.machine import memory_limit, return_freed_memory, spare_addresses
 from descend.report import formatting
 
 if TYPE_CHECKING:
@@ -15,8 +16,13 @@ if TYPE_CHECKING:
     from descend.settings import Settings
 
 
-def prepare_rows(data: str, given: dict[str, Any], settings: Settings, talk: Talk) -> tuple[Prepared, str]:
-    """Opens, learns and encodes the rows; returns them with the name of the data."""
+def prepare_rows(
+    data: str, given: dict[str, Any], settings: Settings, talk: Talk, needs_memory: str | None = None
+) -> tuple[Prepared, str]:
+    """Opens, learns and encodes the rows; returns them with the name of the data.
+
+    ``needs_memory`` names what cannot train on rows that stay in their files.
+    """
     task = arguments.task(given["task"])
     share, file = arguments.validation(given["validation"])
     drop, columns = arguments.names(given["drop"]), arguments.names(given["columns"]) or None
@@ -32,6 +38,10 @@ def prepare_rows(data: str, given: dict[str, Any], settings: Settings, talk: Tal
     if is_store(data):
         return _from_store(data, given, settings, talk)
 
+    limit = arguments.memory(given["memory_limit"])
+    if limit is not None or memory_limit() is not None:
+        return_freed_memory()
+        spare_addresses()
     choice: dict[str, Any] = {
         "target": given["target"], "drop": drop, "columns": columns, "weights": given["weights"],
     }  # fmt: skip
@@ -53,6 +63,9 @@ def prepare_rows(data: str, given: dict[str, Any], settings: Settings, talk: Tal
             scale_target=settings.loss != "poisson",
             shuffle=settings.shuffle,
             validation_source=held_out,
+            memory_limit=limit,
+            in_source=None,
+            needs_memory=needs_memory,
             on_progress=ReadingLine(line, shorten(source.name)),
         )
     finally:

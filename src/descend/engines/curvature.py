@@ -111,7 +111,7 @@ def _largest_eigenvalue(X: FloatArray, weights: FloatArray) -> tuple[float, Floa
     num_rows = min(X.shape[0], max(256, SAMPLE_NUMBERS // numbers_of_row))
     if is_stored(X):
         rows: Any = X
-        X = rows.part(np.arange(num_rows))  # read once for all steps
+        X = rows.load(slice(num_rows))  # read once for all steps
     direction = np.random.default_rng(0).normal(size=X.shape[1] + 1)
     direction /= np.linalg.norm(direction)
     product = np.empty_like(direction)

@@ -16,7 +16,7 @@ from descend.store.read_ahead import read_ahead
 from descend.store.rows import Room, Rooms, StoredRows, runs_of
 from descend.types import FloatArray, IntArray, is_coded
 
-BATCH_BYTES = 32 * 2**20
+BATCH_BYTES = 8 * 2**20
 """A batch of more than this is added up from parts."""
 SPARE = 4
 """How many times the strips are read that the rows of a window would fill: others hold one heavy row each."""
@@ -37,12 +37,11 @@ class Window(NamedTuple):
 class Windows:
     """Reads the windows of an order."""
 
-    def __init__(self, X: StoredRows, batch_bytes: int = BATCH_BYTES) -> None:
+    def __init__(self, X: StoredRows) -> None:
         self.X = X
         self.marks = np.full(X.stop // STRIP + 1, -1, dtype=np.int32)
-        self.most_rows = max(1, batch_bytes // max(1, X.shape[1] * X.dtype.itemsize))
+        self.most_rows = max(1, BATCH_BYTES // max(1, X.shape[1] * X.dtype.itemsize))
         """Rows of a batch that is brought whole."""
-        self.rooms = Rooms(X)
 
     def of(
         self, order: IntArray, batch_size: int, y: NDArray[np.float64], beside: tuple[FloatArray, ...]
@@ -51,10 +50,16 @@ class Windows:
 
         ``y`` and ``beside`` are arrays (n, …) whose rows are brought, too.
         """
-        return read_ahead(self._of(order, batch_size, y, beside))
+        with Rooms(self.X) as rooms:
+            yield from read_ahead(self._of(order, batch_size, y, beside, rooms))
 
     def _of(
-        self, order: IntArray, batch_size: int, y: NDArray[np.float64], beside: tuple[FloatArray, ...]
+        self,
+        order: IntArray,
+        batch_size: int,
+        y: NDArray[np.float64],
+        beside: tuple[FloatArray, ...],
+        rooms: Rooms,
     ) -> Iterator[Callable[[], Window]]:
         unit = GROUP if batch_size == 1 else batch_size
         rows = min(max(self.X.window_rows, unit) // unit * unit, len(order))
@@ -66,7 +71,7 @@ class Windows:
                 found = np.sort(strips[:count])
                 places = np.empty(stop - start, dtype=np.int32)
                 find_places(order, start, stop, self.X.start, found, self.marks, places)
-                yield partial(self._read, found, places, y, beside, self.rooms.next(count * STRIP))
+                yield partial(self._read, found, places, y, beside, rooms.next(count * STRIP))
             else:  # rows of one batch lie in too many strips to read these whole
                 stop = min(start + unit, len(order))
                 yield partial(self._gathered, order[start:stop], y, beside)
@@ -88,8 +93,9 @@ class Windows:
     def _gathered(self, order: IntArray, y: NDArray[np.float64], beside: tuple[FloatArray, ...]) -> Window:
         rows, places = np.unique(order, return_inverse=True)
         spans = [(slice(row, row + 1), slice(place, place + 1)) for place, row in enumerate(rows.tolist())]
-        X, near = self.X.part(rows), tuple(array[rows] for array in beside)
-        ready: Any = next(blocks(X))[1] if is_coded(X) else X
+        X: Any = self.X.part(rows)
+        near = tuple(array[rows] for array in beside)
+        ready = next(blocks(X))[1] if is_coded(X) else X
         return Window(ready, y[rows], near, places.astype(np.int32), spans)
 
     def _spans(self, strips: IntArray) -> list[tuple[slice, slice]]:

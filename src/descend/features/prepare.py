@@ -12,7 +12,10 @@ from numpy.typing import DTypeLike, NDArray
 from descend.coded_rows import SMALL, CodedRows
 from descend.errors import ColumnError, InputError, SourceError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
+from descend.features.clustering import Clustering
 from descend.features.features import Features
+from descend.features.prepare_source import Place, choose_place, does_not_fit, prepare_source, tell_order
+from descend.features.source_rows import Weigh
 from descend.features.sparse import SparseFiller
 from descend.features.split import Chosen, Rows, Split, split_rows
 from descend.features.statistics import InfiniteValueError, Statistics
@@ -57,6 +60,9 @@ def prepare(
     dtype: DTypeLike | None = None,
     validation_source: Source | None = None,
     class_weight: ClassWeight = None,
+    memory_limit: int | None = None,
+    in_source: bool | None = False,
+    needs_memory: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Prepared:
     """Learn the columns from the training rows, then encode all rows straight into their final places.
@@ -70,6 +76,10 @@ def prepare(
     of which every column is used. ``scale_target`` False leaves a target of numbers as it is; ``centre``
     False leaves 0 where it is in columns and target, for models without an intercept. ``on_progress`` is called
     with the rows done, of twice the rows.
+
+    With ``in_source`` None, rows that take more than half of the memory that is free (``memory_limit`` bytes at the
+    most for the whole process) stay in their source and are read from it in every epoch (``SourceRows``); True and
+    False settle it. ``needs_memory`` names what cannot use rows in a source: those that do not fit are refused.
 
     >>> import numpy as np
     >>> from descend.sources import array_source
@@ -99,6 +109,17 @@ def prepare(
     else:
         stored = held_stored = None
     _check_range(learned.columns, features, kind)
+    place = (
+        None
+        if in_source is False
+        else _place(learned, split, features, stored or kind, memory_limit, in_source)
+    )
+    if place is not None and needs_memory and not place.fits:
+        raise does_not_fit(source, needs_memory, place)
+    if place is not None and place.in_source and not needs_memory:
+        return _left_in_source(
+            source, learned, split, seed, features, target, weighting, place, notes, on_progress
+        )
     whole = _untouched(source, features, target, split, shuffle, stored or kind)
     if whole is not None:
         train, held_out = weighting(whole), None
@@ -132,6 +153,44 @@ def prepare(
     return Prepared(train, held_out, features, target, tuple(notes), num_rows, learned)
 
 
+def _place(
+    learned: Learned,
+    split: Split,
+    features: Features,
+    dtype: np.dtype[Any],
+    memory_limit: int | None,
+    in_source: bool | None,
+) -> Place:
+    row_bytes = float(features.num_columns * dtype.itemsize)
+    if learned.lengths is not None:  # an index beside each number
+        row_bytes = 8.0 * (1.0 + float(learned.lengths.mean()))
+    outputs = learned.target.num_outputs
+    return choose_place(split.num_train + split.num_validation, row_bytes, memory_limit, outputs, in_source)
+
+
+def _left_in_source(
+    source: Source,
+    learned: Learned,
+    split: Split,
+    seed: int,
+    features: Features,
+    target: Target,
+    weighting: Weigh,
+    place: Place,
+    notes: list[str],
+    on_progress: OnProgress | None,
+) -> Prepared:
+    learned = learned.without_rows()
+    train, held_out, told = prepare_source(
+        source, split, seed, features, target, weighting, place, on_progress
+    )
+    rows: Any = train.X
+    notes = [*getattr(source, "notes", ()), *notes, *features.notes, place.reason, *told]
+    notes += tell_order(rows, learned.clustering)
+    num_rows = split.num_train + split.num_validation
+    return Prepared(train, held_out, features, target, tuple(notes), num_rows, learned)
+
+
 @dataclass
 class Learned:
     """Statistics of columns and target."""
@@ -139,6 +198,7 @@ class Learned:
     columns: Statistics
     target: TargetStatistics
     held_out: Statistics | None = None
+    clustering: Clustering | None = None
 
     @property
     def lengths(self) -> NDArray[Any] | None:
@@ -152,7 +212,7 @@ class Learned:
     def without_rows(self) -> Learned:
         """The same without what is kept of single rows: it may be added to for ever."""
         self.columns.forget_rows()
-        return Learned(self.columns, self.target)
+        return Learned(self.columns, self.target, clustering=self.clustering)
 
 
 def _joined(lengths: list[NDArray[Any]]) -> NDArray[Any]:
@@ -193,7 +253,7 @@ def _first_pass(
     name = source.target_name or "y"
     columns, held_columns = Statistics(source.column_names), Statistics(source.column_names)
     goal, held_goal = TargetStatistics(name, task), TargetStatistics(name, task)
-    split = Split(share)
+    split, clustering = Split(share), Clustering()
     heaviest = 0.0
     blocks = getattr(source, "draft_blocks", source.blocks)()
     for rows in split_rows(blocks, share, seed):
@@ -206,6 +266,7 @@ def _first_pass(
             heaviest = max(heaviest, float(weights.max()))
         goal.place_rows(rows.train, rows.first_row)
         goal.update(target, weights)
+        clustering.add(goal)
         if share:
             block, weights, target = rows.part(rows.validation)
             held_columns.place_rows(rows.validation, rows.first_row)
@@ -223,7 +284,7 @@ def _first_pass(
         )
     goal.merge(held_goal, weight=0.0)
     columns.merge_mistakes(held_columns)
-    return Learned(columns, goal, held_columns), split
+    return Learned(columns, goal, held_columns, clustering), split
 
 
 def _check_rows(source: Source, split: Split) -> None:

@@ -27,8 +27,8 @@ class Split:
 
     def count(self, rows: Rows) -> None:
         self.num_seen += rows.num_seen
-        self.num_train += _length(rows.train, rows.num_seen)
-        self.num_validation += _length(rows.validation, rows.num_seen)
+        self.num_train += num_chosen(rows.train, rows.num_seen)
+        self.num_validation += num_chosen(rows.validation, rows.num_seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,15 @@ class Rows:
         return _take(block.columns, chosen), weights, _take(block.target, chosen)
 
 
-def split_rows(blocks: Iterable[Block], share: float, seed: int) -> Iterator[Rows]:
+def split_rows(blocks: Iterable[Block], share: float, seed: int, first: int = 0) -> Iterator[Rows]:
     """Blocks with their rows split: row i validates where the i-th number of the stream is below ``share``.
 
-    The stream is drawn for every row, so the split depends on ``seed`` and the row's place alone.
+    The stream is drawn for every row, so the split depends on ``seed`` and the row's place alone. ``first`` is the
+    number of the first row, where the blocks are not the source's from the beginning on.
     """
-    stream = np.random.Generator(np.random.PCG64([seed, 0]))
-    first = 0
+    bits = np.random.PCG64([seed, 0])
+    bits.advance(first)
+    stream = np.random.Generator(bits)
     for block in blocks:
         count = block.num_rows
         present = None if block.weights is None else block.weights > 0
@@ -88,5 +90,6 @@ def _arrow_indices(places: NDArray[np.intp]) -> Any:
     return pa.array(places)
 
 
-def _length(chosen: Chosen, count: int) -> int:
+def num_chosen(chosen: Chosen, count: int) -> int:
+    """How many of ``count`` rows are chosen."""
     return len(range(*chosen.indices(count))) if isinstance(chosen, slice) else len(chosen)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from descend.errors import ColumnError, InputError
+from descend.sources.chunks import Part
 from descend.sources.limits import block_rows
 from descend.sources.selection import Selection, by_position, check_weights, select
 from descend.types import Block, Task
@@ -18,7 +20,10 @@ Rows = tuple[NDArray[Any], NDArray[Any] | None]
 
 
 class MatrixSource:
-    """Rows of a matrix, read by ``chunks``; a column of it may be the target or hold weights."""
+    """Rows of a matrix, read by ``chunks``; a column of it may be the target or hold weights.
+
+    ``parts``, where the rows can be had so, read some of them each, by themselves.
+    """
 
     dtype: str | None = None
     notes: tuple[str, ...] = ()
@@ -32,8 +37,10 @@ class MatrixSource:
         *,
         beside: str | None = None,
         task: Task | None = None,
+        parts: Sequence[Callable[[], Rows]] | None = None,
     ) -> None:
         self.name = name
+        self._parts = parts
         self.column_names = selection.features
         self.target_name = selection.target or beside
         self.task: Task | None = task
@@ -48,14 +55,25 @@ class MatrixSource:
     def blocks(self) -> Iterator[Block]:
         """The rows, a bounded number at a time."""
         start = 0
-        for rows, beside in self._chunks():
-            target = beside if self._beside else rows[:, self._target]
-            weights = None
-            if self._weights is not None:
-                weights = rows[:, self._weights].astype(np.float64)
-                check_weights(weights, self._weights_name, start)
-            start += len(rows)
-            yield Block(rows[:, self._features], target, weights)
+        for rows in self._chunks():
+            yield self._block(rows, start)
+            start += len(rows[0])
+
+    def parts(self) -> list[Part] | None:
+        """The rows in parts, each read by itself; None where they can only be read from first to last."""
+        return None if self._parts is None else [partial(self._part, part) for part in self._parts]
+
+    def _part(self, part: Callable[[], Rows]) -> Iterator[Block]:
+        yield self._block(part(), 0)
+
+    def _block(self, some: Rows, start: int) -> Block:
+        rows, beside = some
+        target = beside if self._beside else rows[:, self._target]
+        weights = None
+        if self._weights is not None:
+            weights = rows[:, self._weights].astype(np.float64)
+            check_weights(weights, self._weights_name, start)
+        return Block(rows[:, self._features], target, weights)
 
 
 class ArraySource:

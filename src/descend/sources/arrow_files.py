@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend.errors import SourceError, shorten
 from descend.sources.limits import table_rows
 from descend.sources.selection import listing, select
-from descend.sources.tables import TableSource, refuse_duplicates, refuse_nested
+from descend.sources.tables import BatchPart, TableSource, refuse_duplicates, refuse_nested
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,6 +40,22 @@ class ParquetReader:
             with _told(path, "Parquet"), _parquet(path) as file:
                 yield from file.iter_batches(batch_size=table_rows(len(columns)), columns=list(columns))
 
+    def parts(self, columns: Sequence[str]) -> list[BatchPart]:
+        """The row groups of all files."""
+        parts: list[BatchPart] = []
+        for path in self._paths:
+            with _told(path, "Parquet"), _parquet(path) as file:
+                groups = range(file.metadata.num_row_groups)
+            parts += [partial(self._read_group, path, group, columns) for group in groups]
+        return parts
+
+    def _read_group(self, path: Path, group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        with _told(path, "Parquet"), _parquet(path) as file:
+            rows = table_rows(len(columns))
+            yield from file.iter_batches(
+                batch_size=rows, row_groups=[group], columns=list(columns), use_threads=False
+            )
+
     def notes(self) -> tuple[str, ...]:
         return ()
 
@@ -61,6 +78,16 @@ class ArrowReader:
             with _told(path, "Arrow"), _ipc(path) as (_, batches):
                 for batch in batches:
                     yield batch.select(list(columns))
+
+    def parts(self, columns: Sequence[str]) -> list[BatchPart] | None:
+        """The record batches of all files; None where one has the stream format, which has no index."""
+        parts: list[BatchPart] = []
+        for path in self._paths:
+            with _told(path, "Arrow"), _random_access(path) as file:
+                if file is None:
+                    return None
+                parts += [partial(_read_batch, path, i, columns) for i in range(file.num_record_batches)]
+        return parts
 
     def notes(self) -> tuple[str, ...]:
         return ()
@@ -114,6 +141,20 @@ def _ipc(path: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
             stream.seek(0)
             reader = pa.ipc.open_stream(stream)
             yield reader.schema, iter(reader)
+
+
+@contextmanager
+def _random_access(path: Path) -> Iterator[Any]:
+    """The file where it has an index of its record batches; else None."""
+    import pyarrow as pa
+
+    with pa.OSFile(str(path), "rb") as stream:
+        yield pa.ipc.open_file(stream) if stream.read(6) == b"ARROW1" else None
+
+
+def _read_batch(path: Path, number: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    with _told(path, "Arrow"), _random_access(path) as file:
+        yield file.get_batch(number).select(list(columns))
 
 
 @contextmanager

@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend.errors import SourceError, shorten
 from descend.sources.arrow_files import same_columns
 from descend.sources.dialect import Dialect, damaged, dialect_of
+from descend.sources.line_ranges import Range, changed, line_ranges, read_range
 from descend.sources.selection import select
-from descend.sources.tables import TableSource
+from descend.sources.tables import BatchPart, TableSource
 from descend.sources.widening import TypesWidened
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+COMPRESSED = (".gz", ".bz2", ".zst")
 NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?"]
 
 
@@ -57,6 +60,34 @@ class DelimitedReader:
         if rows == 0:
             raise _no_rows(self._paths[0])
         self._settled |= set(columns)
+
+    def parts(self, columns: Sequence[str]) -> list[BatchPart] | None:
+        """Ranges of lines; None where a file is compressed. Types have to be settled, as one reading leaves them."""
+        if any(path.suffix.lower() in COMPRESSED for path in self._paths):
+            return None
+        if not set(columns) <= self._settled:
+            for _ in self.batches(columns):
+                pass
+        return [
+            partial(self._read_range, i, tuple(columns), part)
+            for i, path in enumerate(self._paths)
+            for part in line_ranges(path, self._dialects[i].delimiter)
+        ]
+
+    def _read_range(self, i: int, columns: Sequence[str], part: Range) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+        import pyarrow.csv
+
+        path, dialect = self._paths[i], self._dialects[i]
+        text = read_range(path, part)
+        room = replace(dialect, block_bytes=max(dialect.block_bytes, len(text) + 1))
+        options = _options(room, columns, {name: self._types[name] for name in columns}, part[0] == 0)
+        options["read_options"].use_threads = False  # whoever reads in parts has threads of his own
+        try:
+            yield from pyarrow.csv.read_csv(pa.BufferReader(text), **options).to_batches()
+        except pa.ArrowInvalid as error:
+            if "Empty CSV" not in str(error):  # as a range of blank lines is
+                raise changed(path) from None
 
     def notes(self) -> tuple[str, ...]:
         told = [
@@ -152,13 +183,15 @@ def open_delimited(paths: Sequence[Path], name: str, **choice: Any) -> TableSour
     return TableSource(reader, name, select(reader.names, name, **choice))
 
 
-def _options(dialect: Dialect, columns: Sequence[str] | None, types: dict[str, Any]) -> dict[str, Any]:
+def _options(
+    dialect: Dialect, columns: Sequence[str] | None, types: dict[str, Any], has_header: bool = True
+) -> dict[str, Any]:
     import pyarrow.csv
 
     return {
         "read_options": pyarrow.csv.ReadOptions(
             column_names=list(dialect.names),
-            skip_rows_after_names=1,
+            skip_rows_after_names=int(has_header),
             block_size=dialect.block_bytes,
             encoding=dialect.encoding,
         ),

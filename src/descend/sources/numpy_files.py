@@ -57,6 +57,16 @@ class StoredArray:
                 _fill(stream, block, self.path, self.label)
                 yield block
 
+    def part(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows start … stop − 1 of an array that lies row after row in a file of its own."""
+        d = self.num_columns
+        with _told(self.path), self.path.open("rb") as stream:
+            _header(stream)
+            stream.seek(start * d * self.dtype.itemsize, 1)
+            block = np.empty((stop - start, d), dtype=self.dtype)
+            _fill(stream, block, self.path, self.label)
+        return block
+
 
 def open_npy(paths: Sequence[Path], name: str, **choice: Any) -> Any:
     """One ``.npy`` file, or several of one width read in turn."""
@@ -73,7 +83,18 @@ def open_npy(paths: Sequence[Path], name: str, **choice: Any) -> Any:
             for rows in array.rows(step):
                 yield rows, None
 
-    return MatrixSource(name, names, chunks, selection)
+    parts = None
+    if not any(array.fortran_order for array in stored):  # columns lie together, and a row is everywhere
+        parts = [
+            partial(_slice, array, start, min(start + step, array.shape[0]))
+            for array in stored
+            for start in range(0, array.shape[0], step)
+        ]
+    return MatrixSource(name, names, chunks, selection, parts=parts)
+
+
+def _slice(array: StoredArray, start: int, stop: int) -> Rows:
+    return array.part(start, stop), None
 
 
 def open_npz(

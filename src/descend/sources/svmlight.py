@@ -7,6 +7,7 @@ that tells the width too, and finds mistakes before anything is trained. Columns
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import numpy as np
 
 from descend.errors import ColumnError, SourceError, shorten
 from descend.sources.arrays import column_names, numbered
+from descend.sources.chunks import Part
 from descend.sources.dialect import damaged
+from descend.sources.line_ranges import Range, changed, line_ranges, read_range
 from descend.sources.selection import Selection, select
 from descend.types import Block, Task
 
 BLOCK_BYTES = 4 * 2**20
+COMPRESSED = (".gz", ".bz2", ".zst")
 LABEL = "label"
 MOST_COLUMNS = 2**27
 """A number above is a mistake in the file, or asks for more memory than names and weights of columns should take."""
@@ -83,21 +87,42 @@ class SvmlightSource:
 
     def blocks(self) -> Iterator[Block]:
         """The rows, about four megabytes of text at a time."""
+        return map(self._block, self._parsed())
+
+    def parts(self) -> list[Part] | None:
+        """Ranges of lines; None where a file is compressed."""
+        if any(path.suffix.lower() in COMPRESSED for path in self._paths):
+            return None
+        return [
+            partial(self._read_range, path, part) for path in self._paths for part in line_ranges(path, None)
+        ]
+
+    def _read_range(self, path: Path, part: Range) -> Iterator[Block]:
+        from descend.engines.svmlight_text import parse_lines
+
+        found = parse_lines(read_range(path, part), self._label_optional)
+        if len(found) == 2:  # a mistake, which was not there when the file was looked through
+            raise changed(path)
+        block = self._block(found)
+        if block.num_rows:
+            yield block
+
+    def _block(self, parsed: Any) -> Block:
         from scipy.sparse import csr_array
 
+        labels, indptr, indices, values = parsed
         width = len(self.column_names)
-        for labels, indptr, indices, values in self._parsed():
-            columns = self._places[indices]
-            if (columns < 0).any():
-                known = columns >= 0
-                ends = np.concatenate([[0], np.cumsum(known)])
-                indptr, columns, values = ends[indptr], columns[known], values[known]
-            index = np.int32 if width < 2**31 else np.int64
-            X = csr_array((values, columns.astype(index), indptr.astype(index)), shape=(len(labels), width))
-            goal: Any = None
-            if self.target_name is not None:
-                goal = labels.astype(np.int64) if self._whole_labels else labels
-            yield Block(X, goal)
+        columns = self._places[indices]
+        if (columns < 0).any():
+            known = columns >= 0
+            ends = np.concatenate([[0], np.cumsum(known)])
+            indptr, columns, values = ends[indptr], columns[known], values[known]
+        index = np.int32 if width < 2**31 else np.int64
+        X = csr_array((values, columns.astype(index), indptr.astype(index)), shape=(len(labels), width))
+        goal: Any = None
+        if self.target_name is not None:
+            goal = labels.astype(np.int64) if self._whole_labels else labels
+        return Block(X, goal)
 
     def _look_through(self) -> tuple[int, int, bool]:
         """The lowest and highest column number, and whether all labels are whole numbers."""

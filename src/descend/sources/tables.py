@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from descend.errors import ColumnError, InputError, shorten
+from descend.sources.chunks import Part
 from descend.sources.limits import table_rows
 from descend.sources.selection import Selection, check_weights, select
 from descend.types import Block, Task
@@ -18,8 +20,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+BatchPart: TypeAlias = "Callable[[], Iterator[pa.RecordBatch]]"
+"""Reads the record batches of a part of a table's rows; several threads may do so at once."""
+
+
 class TableReader(Protocol):
-    """Reads record batches; every format of named columns has one."""
+    """Reads record batches; every format of named columns has one.
+
+    One that can read parts by themselves has ``parts(columns)`` as well, a list of ``BatchPart`` that together are
+    ``batches(columns)``, or None where the files at hand cannot be read so.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,6 +97,18 @@ class TableSource:
         """
         return self._blocks(getattr(self._reader, "draft_batches", self._reader.batches))
 
+    def parts(self) -> list[Part] | None:
+        """The rows in parts, each read by itself; None where they can only be read from first to last."""
+        parts = getattr(self._reader, "parts", None)
+        found: list[BatchPart] | None = None if parts is None else parts(self._selection.wanted)
+        beside = self._target is not None or self._weights is not None
+        return None if found is None or beside else [partial(self._part, batches) for batches in found]
+
+    def _part(self, batches: BatchPart) -> Iterator[Block]:
+        for _, block, _ in self._pieces(batches()):
+            if block.num_rows:
+                yield block
+
     def row_number(self, kept: int) -> int:
         """The number (from 1) in the file of kept row ``kept`` (from 0) of the last reading."""
         at = int(np.searchsorted(self._kept_starts, kept, side="right")) - 1
@@ -98,19 +120,26 @@ class TableSource:
 
     def _blocks(self, batches: Callable[[Sequence[str]], Iterator[pa.RecordBatch]]) -> Iterator[Block]:
         self._kept_starts, self._file_rows = [], []
-        kept = start = 0
-        rows = table_rows(len(self._selection.wanted))
-        for batch in batches(self._selection.wanted):
+        kept = seen = 0
+        for num_rows, block, places in self._pieces(batches(self._selection.wanted)):
+            self._kept_starts.append(kept)
+            self._file_rows.append(seen if places is None else places + seen)
+            kept += block.num_rows
+            seen += num_rows
+            if block.num_rows:
+                yield block
+        self.num_skipped = seen - kept
+
+    def _pieces(
+        self, batches: Iterator[pa.RecordBatch]
+    ) -> Iterator[tuple[int, Block, NDArray[np.intp] | None]]:
+        """A bounded number of rows at a time: how many, those that are kept, and which of them these are."""
+        rows, start = table_rows(len(self._selection.wanted)), 0
+        for batch in batches:
             for first in range(0, batch.num_rows, rows):
                 piece = batch.slice(first, rows)
-                block, places = self._block(piece, start)
-                self._kept_starts.append(kept)
-                self._file_rows.append(start if places is None else places + start)
-                kept += block.num_rows
+                yield piece.num_rows, *self._block(piece, start)
                 start += piece.num_rows
-                if block.num_rows:
-                    yield block
-        self.num_skipped = start - kept
 
     def _block(self, batch: pa.RecordBatch, start: int) -> tuple[Block, NDArray[np.intp] | None]:
         places = None

@@ -13,17 +13,16 @@ from descend.errors import InputError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.prepare import Learned, Prepared, normalised, read_validation
 from descend.features.target import Target
-from descend.machine import Room, find_room
+from descend.machine import return_freed_memory, spare_addresses
+from descend.store.keeping import where_to_keep
 from descend.store.layout import bytes_of
 from descend.store.opening import Store
 from descend.store.reading import BlockReader
 from descend.store.rows import StoredRows
 from descend.store.source import StoredSource
-from descend.types import Dataset, Source, Task
+from descend.types import Dataset, Source, Task, is_sparse
 
 OnProgress: TypeAlias = Callable[[int], None]
-SHARE = 0.5
-"""Rows that take no more than this share of what is free are loaded: training needs room beside them."""
 
 
 def prepare_store(
@@ -59,9 +58,10 @@ def prepare_store(
         )
     target = store.target(scale_target)
     weighting = class_weights(class_weight, target, store.target_statistics)
-    streamed, reason = _is_streamed(store, find_room(memory_limit), memory_limit)
-    if stream is not None:
-        streamed = stream
+    streamed, reason = where_to_keep(store, target.num_outputs, memory_limit, stream)
+    if streamed:
+        spare_addresses()
+        return_freed_memory()
     X, y, weights = _read(store, target, streamed, on_progress)
     n = store.num_rows
     aside = 0 if validation_source is not None else round(n * validation)
@@ -100,30 +100,6 @@ class _Encoded:
         return columns.astype(dtype, copy=False)
 
 
-def row_bytes(store: Store) -> int:
-    """Bytes of the targets and weights of a row, which are in memory in any case."""
-    return 8 * (store.layout.num_outputs + store.layout.has_weights)
-
-
-def _is_streamed(store: Store, room: Room, limit: int | None) -> tuple[bool, str]:
-    """Whether the rows stay in the store, and why."""
-    layout = store.layout
-    needed = layout.num_rows * (layout.row_bytes + row_bytes(store))
-    if needed <= SHARE * room.bytes:
-        return False, f"{_size(needed)} fit into memory: the rows are loaded"
-    what = f"the limit of {_size(limit)}" if limit is not None else f"{room.bound}"
-    return True, (
-        f"{_size(needed)} are more than half of the {_size(room.bytes)} that {what} leaves: rows are read from the "
-        "store in every epoch"
-    )
-
-
-def _size(num_bytes: float) -> str:
-    from descend.report.formatting import size
-
-    return size(num_bytes)
-
-
 def _read(
     store: Store, target: Target, streamed: bool, on_progress: OnProgress | None
 ) -> tuple[Any, NDArray[np.float64], NDArray[np.float64] | None]:
@@ -133,22 +109,35 @@ def _read(
     n, d = layout.num_rows, layout.num_columns
     y = np.empty((n, layout.num_outputs))
     weights = np.empty(n) if layout.has_weights else None
-    X: Any = StoredRows(blocks, 0, n, _code(store)) if streamed else np.empty((n, d), dtype=layout.dtype)
+    loaded = not streamed and not layout.sparse
+    X: Any = np.empty((n, d), dtype=layout.dtype) if loaded else StoredRows(blocks, 0, n, _code(store))
+    parts: list[Any] = []
     start = 0
     for block, record in enumerate(store.manifest.blocks):
         rows = slice(start, start + record.rows)
-        blocks.read_targets(block, y[rows], None if weights is None else weights[rows])
+        if layout.sparse:
+            part, y[rows], own = store.read(block)
+            parts.append(part)
+            if weights is not None:
+                weights[rows] = own
+        else:
+            blocks.read_targets(block, y[rows], None if weights is None else weights[rows])
         if target.task == "regression":
             y[rows] -= target.mean
             y[rows] /= target.scale
-        if not streamed:
+        if loaded:
             blocks.read(start, record.rows, bytes_of(X[rows]))
         start = rows.stop
         if on_progress is not None:
             on_progress(start)
     if not streamed:
         blocks.close()
-        X = CodedRows(X, store.features.mean, store.features.scale) if store.is_coded else X
+    if layout.sparse:
+        from scipy.sparse import vstack
+
+        X = vstack(parts, format="csr")
+    elif loaded and store.is_coded:
+        X = CodedRows(X, store.features.mean, store.features.scale)
     return X, y, weights
 
 
@@ -160,5 +149,5 @@ def _code(store: Store) -> CodedRows | None:
 
 
 def _part(X: Any, y: NDArray[np.float64], weights: NDArray[np.float64] | None, rows: slice) -> Dataset:
-    part = X[rows] if isinstance(X, np.ndarray) else X.part(rows)
+    part = X[rows] if isinstance(X, np.ndarray) or is_sparse(X) else X.part(rows)
     return Dataset(part, y[rows], None if weights is None else weights[rows])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,24 +92,31 @@ class StoredRows:
             rows = np.arange(start, stop, step)
         return self._numbers(self._at(np.asarray(rows)))
 
+    def load(self, rows: slice) -> CodedRows | NDArray[Any]:
+        """Rows that lie together, in memory, still coded."""
+        start, stop, _ = rows.indices(len(self))
+        values = self._read(start, stop, Room(self, stop - start + 2 * STRIP))
+        return values if self.code is None else self.code.like(values)
+
     def windows(
         self, start: int = 0, stop: int | None = None, step: int | None = None
     ) -> Iterator[tuple[slice, NDArray[Any]]]:
         """Rows start … stop − 1, some at a time, read ahead: which they are, and they themselves.
 
-        A window lives until the next one is asked for. Each begins a multiple of 64 rows after ``start``.
+        A window lives until the next one is asked for, the last one to the end. Each begins a multiple of 64 rows
+        after ``start``.
         """
         stop = len(self) if stop is None else stop
         size = self.window_rows if step is None else step
-        return read_ahead(self._windows(start, stop, size))
+        with Rooms(self) as rooms:
+            yield from read_ahead(self._windows(start, stop, size, rooms))
 
     def _windows(
-        self, start: int, stop: int, size: int
+        self, start: int, stop: int, size: int, rooms: Rooms
     ) -> Iterator[Callable[[], tuple[slice, NDArray[Any]]]]:
         def bring(low: int, high: int, room: Room) -> tuple[slice, NDArray[Any]]:
             return slice(low, high), room.ready(self._read(low, high, room))
 
-        rooms = Rooms(self)
         for low in range(start, stop, size):
             high = min(low + size, stop)
             yield partial(bring, low, high, rooms.next(high - low + 2 * STRIP))
@@ -179,9 +187,10 @@ class Room:
 
     def __init__(self, rows: StoredRows, count: int) -> None:
         layout = rows.blocks.layout
-        self.rows = rows
-        self.raw: NDArray[Any] = np.empty((count, layout.num_columns), dtype=layout.dtype)
-        self.bytes = bytes_of(self.raw)
+        self.rows, self.count = rows, count
+        self.memory = _spare.take(count * layout.row_bytes)
+        self.bytes = bytes_of(self.memory)[: count * layout.row_bytes]
+        self.raw: NDArray[Any] = np.frombuffer(self.bytes, dtype=layout.dtype).reshape(-1, layout.num_columns)
         self.decoded = None if rows.code is None else np.empty(self.raw.shape, dtype=rows.dtype)
 
     def ready(self, found: NDArray[Any]) -> NDArray[Any]:
@@ -201,10 +210,50 @@ class Rooms:
         self.rows = rows
         self.rooms: deque[Room] = deque(maxlen=ROOMS)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Hands the rooms on: from here on others read into them."""
+        for room in self.rooms:
+            _spare.give(room.memory)
+        self.rooms.clear()
+
     def next(self, count: int) -> Room:
         """The room that was used longest ago, or a new one where that is too small for so many rows."""
         room = self.rooms.popleft() if len(self.rooms) == ROOMS else None
-        if room is None or len(room.raw) < count:
+        if room is None or room.count < count:
+            if room is not None:
+                _spare.give(room.memory)
             room = Room(self.rows, count)
         self.rooms.append(room)
         return room
+
+
+class _Spare:
+    """Memory that rooms had and others may have: fresh memory of some megabytes costs as long as reading them.
+
+    An engine that kept its own would keep it for as long as it lives.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[NDArray[np.uint8]] = []
+        self.lock = threading.Lock()
+
+    def take(self, size: int) -> NDArray[np.uint8]:
+        with self.lock:
+            fitting = [piece for piece in self.pieces if size <= piece.size <= LARGER * size + 2**20]
+            if fitting:
+                piece = min(fitting, key=len)
+                self.pieces = [other for other in self.pieces if other is not piece]
+                return piece
+        return np.empty(size, dtype=np.uint8)
+
+    def give(self, piece: NDArray[np.uint8]) -> None:
+        with self.lock:
+            self.pieces = [*self.pieces, piece][-MOST_SPARE:]
+
+
+LARGER = 2
+MOST_SPARE = 2 * ROOMS
+_spare = _Spare()

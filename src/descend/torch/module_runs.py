@@ -32,8 +32,6 @@ from descend.updates import OPTIMIZERS, Optimizer
 from descend.updates.schedules import find_schedule
 from descend.watching import Callback, Limits, Watch
 
-LADDER_SHARE = 0.1
-"""Of the seconds of a run: what the ladder may take."""
 OWN = -1
 """The code of an optimizer that is the caller's."""
 
@@ -184,6 +182,7 @@ def _climb(
     is_sgd = data.optimizer_name == "SGD"
     rule = replace(first.rule, optimizer=OPTIMIZERS["sgd"]) if is_sgd else first.rule
     slower = 1.0 - data.momentum if is_sgd else 1.0
-    seconds = inf if settings.seconds is None else LADDER_SHARE * settings.seconds
+    lowest = data.lowest_rate if is_sgd else LOWEST_RATE
+    seconds = inf if settings.seconds is None else settings.seconds
     with np.errstate(over="ignore", invalid="ignore"):
-        return climb_from(LOWEST_RATE, engine, state, rule, first.batch_size, settings.seed, slower, seconds)
+        return climb_from(lowest, engine, state, rule, first.batch_size, settings.seed, slower, seconds)

@@ -1,0 +1,148 @@
+"""Rows that the estimators read where they live: a path, a dataset of PyArrow, batches and blocks as they come.
+
+``X`` says where the rows are and ``y`` names the column to predict, ``sample_weight`` that of the weights: nothing is
+added to what scikit-learn's methods take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.errors import InputError
+from descend.models.model import Model
+from descend.sources import open_source
+from descend.sources.datasets import dataset_source
+from descend.sources.tables import numbers_of
+from descend.types import Block, FloatArray, Source
+
+ENCODED_VALUES = 2**20
+"""Values encoded at a time: one-hot columns make a block many times as wide."""
+Rows = tuple[Any, Any, Any]
+"""X, y and weights (or None) of a block."""
+
+
+def is_dataset(X: Any) -> bool:
+    """Whether ``X`` is a ``pyarrow.dataset.Dataset``; told by what it has, without importing PyArrow."""
+    return hasattr(X, "get_fragments") and hasattr(X, "schema")
+
+
+def is_readable(X: Any) -> bool:
+    """Whether ``X`` says where rows can be read, again and again."""
+    return isinstance(X, (str, Path)) or is_dataset(X)
+
+
+def is_read_once(X: Any) -> bool:
+    """Whether ``X`` gives its rows once: a ``RecordBatchReader``, or an iterator over blocks."""
+    return hasattr(X, "__next__") or hasattr(X, "read_next_batch")
+
+
+def readable_source(X: Any, y: Any, sample_weight: Any, require_target: bool = True) -> Source:
+    """The source of a path or dataset; ``y`` and ``sample_weight`` are names of columns, or None."""
+    for name, value in (("y", y), ("sample_weight", sample_weight)):
+        if value is not None and not isinstance(value, str):
+            raise InputError(
+                f"{name} is a {type(value).__name__}, but X says where rows are read: give the name of the column "
+                f"that holds {'the target' if name == 'y' else 'the weights'}"
+            )
+    choice = {"target": y, "weights": sample_weight, "require_target": require_target}
+    return dataset_source(X, **choice) if is_dataset(X) else open_source(X, **choice)
+
+
+def refuse_read_once(X: Any) -> None:
+    """``fit`` reads rows several times."""
+    if is_read_once(X):
+        raise InputError(
+            f"X is a {type(X).__name__}, which gives its rows once, and fit reads them several times: partial_fit "
+            "takes it and makes one epoch; or read it into a table first"
+        )
+
+
+def blocks_of(X: Any, y: Any, sample_weight: Any) -> Iterator[Rows]:
+    """Blocks for ``partial_fit``: X (r, d) with the names of its columns where it has some, y (r,), weights (r,).
+
+    Raises ``InputError`` for what is no block, with its number.
+    """
+    if is_readable(X):
+        source = readable_source(X, y, sample_weight)
+        for block in source.blocks():
+            yield _numbers(block, source.column_names), block_target(block), block.weights
+    elif hasattr(X, "read_next_batch"):
+        yield from _of_batches(X, y, sample_weight)
+    else:
+        if y is not None or sample_weight is not None:
+            raise InputError(
+                f"X is a {type(X).__name__} over blocks, each of which is (X, y) or (X, y, weights): leave y and "
+                "sample_weight out"
+            )
+        for number, block in enumerate(X):
+            if not isinstance(block, tuple) or len(block) not in (2, 3):
+                raise InputError(
+                    f"block {number} of X is a {type(block).__name__}; give (X, y) or (X, y, weights) as a tuple"
+                )
+            yield (*block, None) if len(block) == 2 else block
+
+
+def _of_batches(reader: Any, y: Any, sample_weight: Any) -> Iterator[Rows]:
+    """The batches of a ``RecordBatchReader``, each a table of its own with the columns of all."""
+    import pyarrow as pa
+
+    from descend.sources import table_source
+
+    for batch in reader:
+        if not batch.num_rows:
+            continue
+        if not isinstance(y, str):
+            raise InputError(
+                "y is missing: X is a RecordBatchReader, so give the name of the column to predict"
+            )
+        table = pa.Table.from_batches([batch])
+        source = table_source(table, weights=sample_weight, target=y, require_target=True)
+        for block in source.blocks():
+            yield _numbers(block, source.column_names), block_target(block), block.weights
+
+
+def block_target(block: Block) -> NDArray[Any]:
+    """A block's target as NumPy has it."""
+    target: Any = block.target
+    return target if isinstance(target, np.ndarray) else np.asarray(target.to_numpy(zero_copy_only=False))
+
+
+class Named:
+    """A matrix (r, d) whose columns have names."""
+
+    def __init__(self, matrix: NDArray[np.float64], names: tuple[str, ...]) -> None:
+        self.matrix, self.names = matrix, names
+
+
+def _numbers(block: Block, names: tuple[str, ...]) -> Any:
+    """The columns of a block as a matrix of numbers; texts are refused by the name of their column."""
+    columns: Any = block.columns
+    if not hasattr(columns, "schema"):
+        return columns
+    values = [numbers_of(column, name) for name, column in zip(names, columns.columns, strict=True)]
+    return Named(np.column_stack(values), names)
+
+
+def scores_of(model: Model, X: Any) -> FloatArray:
+    """Scores (n, k) of the rows of a path, a dataset or a reader, a bounded number of them encoded at a time."""
+    if hasattr(X, "read_next_batch"):
+        blocks: Iterator[Block] = (Block(batch) for batch in X)
+    else:
+        source = readable_source(X, model.target.name, None, require_target=False)
+        match_columns = getattr(source, "match_columns", None)
+        if match_columns is not None:  # rows that go by number: the width is the model's
+            match_columns(model.features.input_names)
+        blocks = source.blocks()
+    step = max(1, ENCODED_VALUES // max(1, model.features.num_columns))
+    found = [np.empty((0, model.target.num_outputs))]
+    for block in blocks:
+        for start in range(0, block.num_rows, step):
+            columns: Any = block.columns
+            part = columns.slice(start, step) if hasattr(columns, "schema") else columns[start : start + step]
+            found.append(np.asarray(model.scores(part)))
+    return np.vstack(found)

@@ -1,0 +1,218 @@
+"""What training straight from a source needs besides its statistics: one more reading, by chunks.
+
+It counts the training rows of each chunk, takes the validation rows and a random sample of the training rows into
+memory, and finds out how heavy rows are.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from descend.errors import InputError, shorten
+from descend.features.clustering import Clustering
+from descend.features.features import Features
+from descend.features.heavy_rows import weighted_norms
+from descend.features.source_rows import SourceRows, Weigh, empty_targets
+from descend.features.split import Rows, Split
+from descend.features.target import Target
+from descend.machine import Room, find_room
+from descend.sources.chunks import chunks_of
+from descend.types import Dataset, Source, is_sparse
+
+LOADED = 0.5
+"""Rows that take no more than this share of what is free are loaded: training needs room beside them."""
+WINDOWS = 0.25
+"""The share of what is free that one window of rows takes at the most; two live at a time."""
+BESIDE = 1 / 16
+"""The share that the sample, and the validation rows, may take each."""
+KERNEL_BYTES = 10**8
+"""What Numba and the kernels take once they are loaded."""
+MOST_WINDOW_BYTES, FEWEST_WINDOW_BYTES = 2**28, 2**22
+FEWEST_WINDOW_ROWS = 256
+MOST_SAMPLE_ROWS = 2**17
+FEWEST_SAMPLE_ROWS = 2**12
+TELLING = 0.01
+"""The share of the target's variance between parts of the source from which on it is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whether rows are loaded or stay in their source, and why."""
+
+    in_source: bool
+    reason: str
+    room: Room
+    row_bytes: float
+    fits: bool
+    """Whether the rows could be loaded at all."""
+
+
+def choose_place(
+    num_rows: int, row_bytes: float, limit: int | None, outputs: int, in_source: bool | None = None
+) -> Place:
+    """Where ``num_rows`` encoded rows go, of ``row_bytes`` each; ``in_source`` settles it.
+
+    ``limit``: bytes that the whole process may take.
+    """
+    from descend.report.formatting import size
+
+    found = find_room(limit)
+    room = Room(max(0, found.bytes - (0 if "numba" in sys.modules else KERNEL_BYTES)), found.bound)
+    needed = num_rows * (row_bytes + 8.0 * outputs)
+    if in_source is None:
+        in_source = needed > LOADED * room.bytes
+    what = f"the limit of {size(limit)}" if limit is not None else room.bound
+    reason = (
+        f"{size(needed)} encoded are more than half of the {size(room.bytes)} that {what} leaves: rows are read from "
+        "their files in every epoch"
+    )
+    return Place(in_source, reason, room, row_bytes, needed <= room.bytes)
+
+
+def prepare_source(
+    source: Source,
+    split: Split,
+    seed: int,
+    features: Features,
+    target: Target,
+    weigh: Weigh,
+    place: Place,
+    on_progress: Any = None,
+) -> tuple[Dataset, Dataset | None, list[str]]:
+    """Training rows that stay in ``source``, validation rows in memory, and what to tell of them."""
+    rows = SourceRows(source.name, chunks_of(source), features, target, weigh, split.share, seed)
+    rows.window_rows = _window_rows(place)
+    most = max(FEWEST_SAMPLE_ROWS, int(BESIDE * place.room.bytes / place.row_bytes))
+    gathered = _Gathered(rows, split, min(most, MOST_SAMPLE_ROWS), most, seed)
+    done = split.num_seen
+    first = 0
+    for blocks in rows.chunks:
+        rows.first_rows.append(first)
+        count = 0
+        for some in rows.split(blocks, first):
+            count += gathered.add(some)
+            first += some.num_seen
+            done += some.num_seen
+            if on_progress is not None:
+                on_progress(done)
+        rows.counts.append(count)
+    if (first, len(rows)) != (split.num_seen, split.num_train):
+        raise rows.changed()
+    return gathered.datasets(rows)
+
+
+class _Gathered:
+    """The rows of the second reading that go into memory, chosen by random streams of their own."""
+
+    def __init__(self, rows: SourceRows, split: Split, sample_rows: int, held_rows: int, seed: int) -> None:
+        self._rows = rows
+        self._split = split
+        self._shares = (
+            min(1.0, sample_rows / max(1, split.num_train)),
+            min(1.0, held_rows / max(1, split.num_validation)),
+        )
+        self._streams = [np.random.Generator(np.random.PCG64([seed, 4, i])) for i in range(2)]
+        self._kept: tuple[list[Dataset], list[Dataset]] = ([], [])
+        self._weight = 0.0
+
+    def add(self, some: Rows) -> int:
+        """Take in a block; how many of its rows train."""
+        count = 0
+        for piece in self._rows.encoded(some, some.train):
+            count += piece.num_rows
+            if piece.weights is not None:
+                self._weight += float(piece.weights.sum())
+            self._rows.heaviness.add(weighted_norms(piece))
+            self._keep(0, piece)
+        for piece in self._rows.encoded(some, some.validation):
+            self._keep(1, piece)
+        return count
+
+    def _keep(self, which: int, piece: Dataset) -> None:
+        share = self._shares[which]
+        chosen: Any = slice(None)
+        if share < 1.0:
+            chosen = np.flatnonzero(self._streams[which].random(piece.num_rows) < share)
+        weights = None if piece.weights is None else piece.weights[chosen]
+        X = piece.X[chosen]
+        self._kept[which].append(Dataset(X, piece.y[chosen], weights))
+
+    def datasets(self, rows: SourceRows) -> tuple[Dataset, Dataset | None, list[str]]:
+        """Training and validation rows, with weights of mean 1 over the training rows."""
+        if self._weight:
+            rows.mean_weight = self._weight / len(rows)
+        sample = rows.normalised(_joined(self._kept[0]))
+        # A random choice, but in the order of the file: whoever looks at its first rows wants a mixture.
+        order = self._streams[0].permutation(sample.num_rows)
+        weights = None if sample.weights is None else sample.weights[order]
+        rows.sample = Dataset(sample.X[order], sample.y[order], weights)
+        held = rows.normalised(_joined(self._kept[1])) if self._split.num_validation else None
+        notes = []
+        if held is not None and held.num_rows < self._split.num_validation:
+            notes.append(
+                f"of {self._split.num_validation:,} validation rows {held.num_rows:,}, chosen at random, are kept: "
+                "more would take too much of the memory"
+            )
+        return Dataset(rows, empty_targets(rows.target)), held, notes  # type: ignore[arg-type]
+
+
+def _joined(parts: list[Dataset]) -> Dataset:
+    X: Any
+    if parts and is_sparse(parts[0].X):
+        from scipy.sparse import vstack
+
+        X = vstack([part.X for part in parts], format="csr")
+    else:
+        X = np.concatenate([part.X for part in parts])
+    weights = [np.ones(part.num_rows) if part.weights is None else part.weights for part in parts]
+    weighted = any(part.weights is not None for part in parts)
+    return Dataset(
+        X,
+        np.concatenate([part.y for part in parts]),
+        np.concatenate(weights) if weighted else None,
+    )
+
+
+def _window_rows(place: Place) -> int:
+    """A power of two: the order of an epoch depends on it, and free memory is never twice the same."""
+    wanted = min(max(WINDOWS * place.room.bytes, FEWEST_WINDOW_BYTES), MOST_WINDOW_BYTES)
+    fitting = wanted / place.row_bytes
+    return max(FEWEST_WINDOW_ROWS, 1 << int(np.log2(max(1.0, fitting))))
+
+
+def tell_order(rows: SourceRows, clustering: Clustering | None) -> list[str]:
+    """How rows are mixed; ``rows`` are told how clustered they are."""
+    task = rows.target.task
+    if clustering is not None and clustering.is_plain(task):
+        rows.clustered = clustering.share(task) - clustering.by_chance
+    if rows.num_windows == 1:
+        return ["all rows are mixed at once in every epoch"]
+    how = (
+        "filled with parts of the file in random order"
+        if rows.chunks.in_any_order
+        else "filled from first to last"
+    )
+    notes = [f"windows of {rows.window_rows:,} rows are {how}, and the rows of each are mixed"]
+    if rows.clustered < TELLING:
+        return notes
+    again = (
+        "" if rows.readings == 1 else f", so every part is read {rows.readings} times an epoch for other rows"
+    )
+    rows.warning = (
+        f"the target changes from one part of the file to the next ({100 * rows.clustered:.3g} % of its variance "
+        f"lies between parts{again}): what steps no longer see they forget; descend ingest shuffles the rows once "
+        "for all"
+    )
+    return [*notes, rows.warning]
+
+
+def does_not_fit(source: Source, what: str, place: Place) -> InputError:
+    """The message for what cannot be done with rows that stay in their source."""
+    return InputError(
+        f"{shorten(source.name)} does not fit into memory ({place.reason.partition(':')[0]}), and {what} needs its "
+        "rows there, or in a block store: write one with descend ingest, and give that"
+    )
