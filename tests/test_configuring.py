@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,6 +121,39 @@ def test_what_cannot_be_is_refused(digits, options, message):
     """Each refusal names the argument, the value and what is accepted."""
     with pytest.raises(InputError, match=message):
         descend.configure_batch_size(*digits, **{"seconds": 1.0} | options)
+
+
+def test_a_target_that_is_met_is_refused_before_anything_is_trained(digits, monkeypatch):
+    """No first run is made where nothing is left to do."""
+    from descend import configuring
+
+    monkeypatch.setattr(configuring, "fit", None)
+    with pytest.raises(InputError, match=r"target loss 5 is met before the first step"):
+        descend.configure_batch_size(*digits, target_loss=5.0)
+
+
+def test_a_first_run_takes_half_of_the_budget_at_the_most(digits, monkeypatch):
+    """A linear fit that is not certified in time claims no lowest loss: a target below it is tried for."""
+    from descend import configuring
+
+    seen = []
+    fit = configuring.fit
+
+    def one_epoch(prepared, settings, **options):
+        seen.append(settings.seconds)
+        return fit(prepared, replace(settings, epochs=1), **options)
+
+    monkeypatch.setattr(configuring, "fit", one_epoch)
+    plan = descend.configure_batch_size(*digits, target_loss=1e-6, seconds=2.0)
+    assert seen == [1.0]
+    assert not plan.record["told"]
+
+
+def test_columns_that_leave_the_range_of_the_numbers_are_refused():
+    """Columns around 1e18, taken as they are, have squares whose sum is no float32: the column is named."""
+    X = (1e18 * np.random.default_rng(0).normal(size=(3000, 2))).astype(np.float32)
+    with pytest.raises(InputError, match=r"column 'x0' has numbers around 1e\+18.*standardise"):
+        descend.configure_batch_size(X, X[:, 0] > 0, standardize=False, seconds=2.0)
 
 
 def test_columns_without_use_are_said():

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from descend.features import Prepared
 
 BUDGET_SECONDS = 30.0
-PILOT_SHARE = 0.25
+PILOT_SHARES = {"linear": 0.5, "mlp": 0.25}
+"""Of the budget, what the run with nothing set may take; a linear model's is mostly certified long before."""
 SHARES = (TARGET_SHARE, 0.05, 0.2)
 """What may be left of the gap between the first and the best loss: the tightest of which runs fit into the budget."""
 RUNS_WITHIN = 12.0
@@ -68,11 +69,14 @@ def configure_prepared(
     budget = BUDGET_SECONDS if budget is None else budget
     settings = with_optimizer(settings, model)
     settings = replace(settings, batch_size="auto", learning_rate="auto").checked()
-    trainer, pilot, best_loss = _pilot(
-        prepared, settings, model, PILOT_SHARE * budget, () if pilot_progress is None else (pilot_progress,)
-    )
+    trainer = TableTrainer(prepared, settings, model)
     first_loss = first_loss_of(trainer, prepared)
-    target, share = _target(first_loss, best_loss, target_loss, pilot, budget, model)
+    _check_first(first_loss, target_loss)
+    seconds = PILOT_SHARES[model] * budget
+    pilot, best_loss = _pilot(
+        prepared, settings, model, seconds, () if pilot_progress is None else (pilot_progress,)
+    )
+    target, share = _target(first_loss, best_loss, target_loss, pilot, budget)
     rows_each = ROWS_OF_MICROBATCH[model]
     spent = time.perf_counter() - began - (seconds_compiling() - compiling)
     found = search(trainer, target, max(0.0, budget - spent), settings.seed, on_change=progress)
@@ -122,15 +126,22 @@ def with_optimizer(settings: Settings, model: str) -> Settings:
 
 def _pilot(
     prepared: Prepared, settings: Settings, model: str, seconds: float, callbacks: Sequence[Callback] = ()
-) -> tuple[TableTrainer, Any, float]:
-    """The trainer, a run with nothing set, and the lowest loss it came to."""
-    plain = replace(settings, optimizer="auto", batch_size="auto", learning_rate="auto", schedule="constant")
-    train, trainer = replace(prepared, validation=None), TableTrainer(prepared, settings, model)
+) -> tuple[Any, float]:
+    """A run with nothing set, and the lowest loss it came to."""
+    plain = replace(
+        settings,
+        optimizer="auto",
+        batch_size="auto",
+        learning_rate="auto",
+        schedule="constant",
+        seconds=seconds,
+    )
+    train = replace(prepared, validation=None)
     if model == "linear":
         run: Any = fit(train, plain, callbacks=callbacks)
-        return trainer, run, float(run.history.last["loss"])
-    run = fit_network(train, replace(plain, seconds=seconds), callbacks=callbacks)
-    return trainer, run, min(loss for loss in run.history["loss"] if loss is not None)
+        return run, float(run.history.last["loss"])
+    run = fit_network(train, plain, callbacks=callbacks)
+    return run, min(loss for loss in run.history["loss"] if loss is not None)
 
 
 def noise_at(
@@ -154,29 +165,38 @@ def first_loss_of(trainer: TableTrainer, prepared: Prepared) -> float:
     return float(trainer.engine.mean_loss(trainer.start)) * unit
 
 
+def _check_first(first: float, asked: float | None) -> None:
+    """What is wrong before the first step is said before any."""
+    if not isfinite(first):
+        raise InputError(
+            f"the loss is {first:g} before the first step; are columns or target so large that their squares "
+            "leave the range of float32? Standardise them"
+        )
+    if asked is not None and asked >= first:
+        raise InputError(
+            f"target loss {asked:g} is met before the first step ({first:.6g}); give one below that, or leave it out"
+        )
+
+
 def _target(
-    first: float, best: float, asked: float | None, pilot: Any, budget: float, model: str
+    first: float, best: float, asked: float | None, pilot: Any, budget: float
 ) -> tuple[float, float | None]:
     """The loss that counts as done, and the share of the gap that it leaves where it was not asked for."""
-    if not isfinite(first) or not isfinite(best) or not best < first:
+    if not isfinite(best) or not best < first:
         raise InputError(
             f"nothing can be gained here: the loss is {first:.6g} before the first step, and {best:.6g} is the "
             "lowest found; are the columns of any use for the target?"
         )
+    is_lowest = pilot.history.rule == "certified"
     if asked is not None:
-        if asked >= first:
-            raise InputError(
-                f"target loss {asked:g} is met before the first step ({first:.6g}); give one below that, or leave "
-                "it out"
-            )
-        if model == "linear" and asked < best:
+        if is_lowest and asked < best:
             raise InputError(
                 f"target loss {asked:g} cannot be reached: {best:.6g} is the lowest that there is with this loss "
                 "and penalty; give one above that, or leave it out"
             )
         return asked, None
     return affordable_target(
-        first, best, lambda target: seconds_to(pilot, target), inf if model == "linear" else budget
+        first, best, lambda target: seconds_to(pilot, target), inf if is_lowest else budget
     )
 
 

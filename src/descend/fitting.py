@@ -20,7 +20,7 @@ from descend.recipe import WHOLE
 from descend.settings import SMALL_TABLE, Settings, most_epochs
 from descend.target_objective import class_shares, constant_loss, first_intercept, loss_unit
 from descend.training import train
-from descend.troubles import column_scales, troubles
+from descend.troubles import check_range, column_scales, troubles
 from descend.types import Dataset, FloatArray
 from descend.watching import Callback, Limits, Watch
 
@@ -92,6 +92,8 @@ def fit(
 
     settings = settings.checked()
     data = prepared.train
+    if not settings.standardize:
+        check_range(prepared)
     epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
     plan = resolve(prepared, settings, epochs)
     threads = num_threads(settings.threads)

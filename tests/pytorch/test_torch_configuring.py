@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,88 @@ def test_a_dataset_that_raises_names_the_row(digits):
 
     with pytest.raises(TrainingError, match="row 777"):
         dt.configure_batch_size(network(), nn.CrossEntropyLoss(), Broken(), target_loss=0.3, seconds=5.0)
+
+
+class Sleeping(nn.Module):
+    """Every call takes so many seconds, and so many a row."""
+
+    def __init__(self, once, each):
+        super().__init__()
+        self.layer, self.once, self.each = nn.Linear(64, 10), once, each
+
+    def forward(self, X):
+        time.sleep(self.once + self.each * len(X))
+        return self.layer(X)
+
+
+@pytest.mark.parametrize(("once", "each"), [(3.0, 0.0), (0.0, 0.1)])
+def test_one_batch_that_takes_longer_than_the_budget(digits, once, each):
+    """What a pass takes is said, and how many seconds would do; it ends by twice the budget and a pass."""
+    dt.Batches(*digits)  # compiles the order
+    began = time.perf_counter()
+    with pytest.raises(
+        InputError, match=r"1 seconds are not enough to train anything: it takes .* give more s"
+    ):
+        dt.configure_batch_size(
+            Sleeping(once, each), nn.CrossEntropyLoss(), digits, torch.optim.SGD, target_loss=0.5, seconds=1.0
+        )
+    assert time.perf_counter() - began < 2.0 + once + 8 * each + 10.0
+
+
+def test_a_target_that_is_met_is_refused_before_memory_is_measured(digits, monkeypatch):
+    """Nothing is forked, timed or trained where nothing is left to do."""
+    from descend.torch import configuring
+
+    monkeypatch.setattr(configuring, "measure_memory", None)
+    with pytest.raises(InputError, match="target_loss 100 is met before the first step"):
+        dt.configure_batch_size(network(), nn.CrossEntropyLoss(), digits, target_loss=100.0, seconds=30.0)
+
+
+class Uphill(torch.autograd.Function):
+    """Its gradient points the wrong way, and is as long as it likes."""
+
+    @staticmethod
+    def forward(context, X):
+        return X.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return -1e12 * gradient
+
+
+class Climber(nn.Linear):
+    def forward(self, X):
+        return Uphill.apply(super().forward(X))
+
+
+def test_a_loss_that_diverges_at_every_rate_is_told(digits):
+    """With a target nothing is made up; without one it is said that a first run gained nothing."""
+    torch.manual_seed(0)
+    plan = dt.configure_batch_size(
+        Climber(64, 10), nn.CrossEntropyLoss(), digits, torch.optim.SGD, target_loss=0.1, seconds=4.0
+    )
+    assert not plan.record["told"]
+    with pytest.raises(InputError, match="a first run of 1 s gained nothing"):
+        dt.configure_batch_size(Climber(64, 10), nn.CrossEntropyLoss(), digits, torch.optim.SGD, seconds=4.0)
+
+
+def test_twenty_rows_have_a_plan(digits):
+    """Two of twenty rows are looked at; where a first run blows up, steps are timed at the start all the same."""
+    torch.manual_seed(0)
+    few = digits[0][:20], digits[1][:20]
+    plan = dt.configure_batch_size(
+        nn.Linear(64, 10), nn.CrossEntropyLoss(), few, torch.optim.SGD, seconds=3.0
+    )
+    assert 1 <= plan.batch_size <= 18
+
+
+def test_steps_are_timed_where_runs_start(digits):
+    """After a run that left the numbers a step can be timed: the module is back at its start."""
+    from descend.torch.module_trainer import ModuleTrainer
+
+    trainer = ModuleTrainer(network(), nn.CrossEntropyLoss(), digits, torch.optim.SGD)
+    trainer.train(32, 1e12, 0, lambda seen: seen.updates > 20)
+    assert trainer.time_steps(32, 1) > 0.0
 
 
 def test_a_target_that_nothing_reaches_is_not_told(digits):
