@@ -21,6 +21,8 @@ from descend.types import FloatArray, IntArray
 
 STRIP = 64
 WINDOW = 32 * STRIP
+GROWING = "growing"
+"""A batch size that only fits settle (``growing.py``)."""
 LARGE = 2**16
 LARGE_STRIP = 1024
 RUN = 8

@@ -115,6 +115,19 @@ def settings(options: dict[str, Any], **more: Any) -> Settings:
         raise in_options(error) from None
 
 
+def check_growing(settings: Settings, model: str) -> None:
+    """Growing batches need a rate that falls, which is seen before rows are read."""
+    from descend.settings import is_growing
+
+    if is_growing(settings.batch_size):
+        from descend.growing import check_falls
+
+        try:
+            check_falls(settings.schedule, model == "mlp" and settings.learning_rate == "auto")
+        except InputError as error:
+            raise in_options(error) from None
+
+
 def network(options: dict[str, Any]) -> dict[str, Any]:
     """What was said of a network's shape; it goes with ``--model mlp`` alone.
 

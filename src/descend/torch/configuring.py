@@ -21,6 +21,9 @@ from descend.torch.step_memory import measure_memory, set_evaluation, set_parts,
 MEMORY_SHARE, LEAST_FOR_MEMORY = 0.15, 5.0
 """Of the budget, and seconds at the least, but half of it: a size that kills the run costs all of it."""
 
+ROUNDING = 1e-5
+"""A gain below this share of the loss is none: looks at other numbers of rows at once round differently."""
+
 
 def configure_batch_size(
     module: Any,
@@ -135,7 +138,7 @@ def _target(
     size = min(32, trainer.num_rows)
     trainer.train(size, trainer.first_rate(size), trainer.seed, look)
     best = min((now.loss for now in seen if isfinite(now.loss)), default=first_loss)
-    if not best < first_loss:
+    if not best < first_loss - ROUNDING * abs(first_loss):
         raise InputError(
             f"a first run of {seconds:.3g} s gained nothing: the loss was {first_loss:.6g} before it; "
             "give more seconds, or a target_loss"

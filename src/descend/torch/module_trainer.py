@@ -96,12 +96,14 @@ class ModuleTrainer:
         self.look_at(len(mixed), FEW_AT_ONCE)
         self.start = self.state()
         self.microbatch: int | None = None
-        self.coupled = self._coupling()
-        """Why rows of a batch cannot go in parts, or None: they can."""
         self.rates: dict[int, float] = {}
         self._steppers: dict[int, Stepper] = {}
         # What is wrong with it is said before any step.
         make_optimizer(self.module, optimizer, self.own_rate or RULE_RATE, self.options, groups)
+        order(seed, 0, self.num_rows)
+        self._end = time.perf_counter() + budget  # what was loaded or compiled until here is so once
+        self.coupled = self._coupling()
+        """Why rows of a batch cannot go in parts, or None: they can."""
 
     @property
     def optimizer_name(self) -> str:
