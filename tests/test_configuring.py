@@ -210,6 +210,40 @@ def test_every_fitted_estimator_says_what_it_settled(digits, tmp_path):
     )
 
 
+def test_a_memory_limit_is_kept_or_refused(digits):
+    """A limit that the process is above is refused with what it holds; a plan within one has a peak within it."""
+    with pytest.raises(
+        InputError, match=r"memory limit 1 MB is too low: with the rows in it the process holds \d+"
+    ):
+        descend.configure_batch_size(*digits, memory_limit=10**6, seconds=1.0)
+    with pytest.raises(InputError, match="memory_limit is '2GB'"):
+        descend.configure_batch_size(*digits, memory_limit="2GB", seconds=1.0)
+    limit = 8 * 10**9
+    assert (
+        0
+        < descend.configure_batch_size(*digits, memory_limit=limit, seconds=1.0).predicted["peak_bytes"]
+        <= limit
+    )
+
+
+def test_runs_that_come_to_hold_more_than_the_limit_are_refused(digits, monkeypatch):
+    """A limit between what is held and what runs take is found too low by the runs, and said to be."""
+    from descend import table_trainer
+
+    monkeypatch.setattr(table_trainer, "held_bytes", lambda: 9 * 10**12)
+    with pytest.raises(
+        InputError, match="runs on these rows, at whatever batch size, come to hold 9,000,000 MB"
+    ):
+        descend.configure_batch_size(*digits, memory_limit=8 * 10**12, seconds=1.0)
+
+
+def test_a_step_is_predicted_as_it_is_in_a_run(plan):
+    """Seconds of a step are those of the runs that reached the target; the curve has those of steps alone."""
+    predicted = plan.predicted
+    steps = plan.evidence["steps_to_target"][str(plan.batch_size)]
+    assert predicted["step_seconds"] * steps == pytest.approx(predicted["seconds_to_target"], rel=0.3)
+
+
 def test_compiling_is_not_taken_off_the_budget(digits, monkeypatch):
     """Two seconds of compiling in a first run leave a budget of one second whole: the target is reached in it."""
     from descend import configuring

@@ -19,7 +19,7 @@ from descend.batch_size.search import Findings, search, seconds_of
 from descend.comparison import TARGET_SHARE, describe_data
 from descend.errors import InputError
 from descend.fitting import fit, num_threads
-from descend.machine import describe_machine, peak_bytes
+from descend.machine import describe_machine, held_bytes, peak_bytes
 from descend.network_fitting import fit_network
 from descend.report.formatting import duration
 from descend.settings import Settings
@@ -56,15 +56,17 @@ def configure_prepared(
     command: str | None = None,
     progress: Progress | None = None,
     pilot_progress: Callable[[Observation], object] | None = None,
+    memory_limit: int | None = None,
 ) -> Plan:
     """Measures for about ``budget`` seconds (30 by default), and says which batch size, with which rate, and why.
 
     ``pilot_progress`` sees the first run, which has nothing set; ``progress`` all that comes after it.
-    Raises ``InputError`` naming a setting that does not go with it, or a target that no run can reach or that is
-    reached before the first step.
+    Raises ``InputError`` naming a setting that does not go with it, a target that no run can reach or that is
+    reached before the first step, or a ``memory_limit`` (bytes, of the process) that runs do not keep to.
     """
     from descend.engines.kernel_cache import seconds_compiling
 
+    check_memory(held_bytes(), memory_limit, "with the rows in it the process holds")
     began, compiling = time.perf_counter(), seconds_compiling()
     budget = BUDGET_SECONDS if budget is None else budget
     settings = with_optimizer(settings, model)
@@ -80,6 +82,7 @@ def configure_prepared(
     rows_each = ROWS_OF_MICROBATCH[model]
     spent = time.perf_counter() - began - (seconds_compiling() - compiling)
     found = search(trainer, target, max(0.0, budget - spent), settings.seed, on_change=progress)
+    check_memory(trainer.peak_bytes, memory_limit, "runs on these rows, at whatever batch size, come to hold")
     uses_momentum = find_optimizer(settings.optimizer).uses_momentum
     return Plan(
         plan_record(
@@ -110,6 +113,15 @@ def configure_prepared(
             best_loss=best_loss,
         )
     )
+
+
+def check_memory(taken: int, limit: int | None, what: str) -> None:
+    """Raises ``InputError`` where more is held than may be: no batch size changes that, for steps take a few rows."""
+    if limit is not None and taken > limit:
+        raise InputError(
+            f"memory limit {limit / 1e6:,.0f} MB is too low: {what} {taken / 1e6:,.0f} MB; give more, or fewer "
+            "rows or columns"
+        )
 
 
 def with_optimizer(settings: Settings, model: str) -> Settings:
@@ -245,7 +257,8 @@ def plan_record(
     """The plan as JSON-able data; ``more`` is kept beside it."""
     best, law = found.best, found.steps
     size = found.prior if best is None else best.batch_size
-    times, peak = seconds_of(found), peak_bytes()
+    times = seconds_of(found)
+    peak = getattr(found.trainer, "peak_bytes", 0) or peak_bytes()
     explanation = explain(found, optimizer, beside, share)
     return {
         "format": FORMAT,
@@ -268,7 +281,7 @@ def plan_record(
         "target_loss": found.target,
         "target_share": share,
         "predicted": {
-            "step_seconds": found.times.at(size),
+            "step_seconds": found.longer * found.times.at(size),
             "peak_bytes": peak,
             "seconds_to_target": None if times is None else times[0],
             "seconds_to_target_interval": None if times is None else [times[1], times[2]],

@@ -75,6 +75,13 @@ def peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def held_bytes() -> int:
+    """The physical memory that this process holds now."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
 def package_versions() -> dict[str, str]:
     """Versions of descend and of what it computes with, none of it imported."""
     versions = {}

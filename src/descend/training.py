@@ -39,13 +39,14 @@ def train(
     Ctrl-C ends the run as any other stop does, with what has been learnt so far.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is told by the watch, not by NumPy
+        call_seconds = _call_seconds(engine, state, phases[0])  # off the clock; later phases' calls are alike
         watch.start(state, phases[0])
         try:
             epoch = 0
             for phase in phases:
                 if watch.retreated and phase.batch_size:
                     continue
-                watch.enter(phase, _call_seconds(engine, state, phase), state)
+                watch.enter(phase, call_seconds if phase.batch_size else 0.0, state)
                 for _ in range(phase.epochs):
                     epoch += 1
                     rows = None if phase.batch_size == 0 else shuffle(visits, seed, epoch, in_order)

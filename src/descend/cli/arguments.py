@@ -14,6 +14,17 @@ from descend.errors import InputError, one_of, shorten
 if TYPE_CHECKING:
     from descend.settings import Settings
 
+BYTES = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
 MODELS = ("linear", "mlp")
 NETWORK = ("hidden", "activation", "weight_decay")
@@ -24,7 +35,7 @@ _OPTION_OF = {
     "reduction": "--reduction", "epochs": "--epochs", "time": "--time", "seed": "--seed",
     "threads": "--threads", "l1_ratio": "--l1-ratio", "epsilon": "--epsilon", "quantile": "--quantile",
     "clip": "--clip", "activation": "--activation", "weight_decay": "--weight-decay",
-    "target loss": "--target-loss",
+    "target loss": "--target-loss", "memory limit": "--memory-limit",
 }  # fmt: skip
 
 
@@ -55,6 +66,24 @@ def seconds(text: str | None, name: str = "--time") -> float | None:
             f"{name} {shorten(text)!r} is not a time span; give one above 0, such as 30s, 5m or 1.5h"
         )
     return value
+
+
+def memory(text: str, name: str = "--memory-limit") -> int | None:
+    """Bytes of memory; None for ``auto``.
+
+    >>> memory("2GB"), memory("512 MiB"), memory("auto")
+    (2000000000, 536870912, None)
+    """
+    if text.strip().lower() == "auto":
+        return None
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]i?|)b?\s*", text.lower())
+    try:
+        value = float(found[1]) * BYTES[found[2]] if found else float("nan")
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value) or value < 1:
+        raise InputError(f"{name} is {shorten(text)!r}; give auto, or bytes such as 2GB, 800MB or 512MiB")
+    return int(value)
 
 
 def validation(text: str) -> tuple[float, str | None]:

@@ -101,6 +101,11 @@ limits = together(
     option("Stopping", "--time", metavar="TIME", help="Training time of one run, such as 30s, 5m or 1.5h."),
 )
 
+memory_limit = option(
+    "Other", "--memory-limit", metavar="BYTES", default="auto", show_default=True,
+    help="Memory this process may come to hold, such as 2GB; auto: what its limits and what is free allow.",
+)  # fmt: skip
+
 running = together(
     option("Other", "--seed", metavar="N", default="0", show_default=True,
            help="Results repeat exactly for a seed, whatever the threads."),

@@ -19,7 +19,7 @@ from descend.torch.module_trainer import ModuleTrainer
 from descend.torch.step_memory import measure_memory, set_evaluation, set_parts, with_memory
 
 MEMORY_SHARE, LEAST_FOR_MEMORY = 0.15, 5.0
-"""Of the budget, and seconds at the least, but half of it: a size that kills the run costs all of it."""
+"""Of the budget, and seconds at the least: a size that kills the run costs all of it."""
 
 ROUNDING = 1e-5
 """A gain below this share of the loss is none: looks at other numbers of rows at once round differently."""
@@ -86,7 +86,7 @@ def configure_batch_size(
             f"target_loss {target_loss:g} is met before the first step ({first_loss:.6g} over held-out rows); give "
             "one below that, or leave it out"
         )
-    memory_seconds = max(MEMORY_SHARE * budget, min(LEAST_FOR_MEMORY, 0.5 * budget))
+    memory_seconds = max(MEMORY_SHARE * budget, LEAST_FOR_MEMORY)
     limits = measure_memory(trainer, memory_limit, memory_seconds)
     set_parts(trainer, limits)
     look_peak = set_evaluation(trainer, limits, memory_seconds)

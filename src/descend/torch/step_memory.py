@@ -40,7 +40,10 @@ def measure_memory(trainer: ModuleTrainer, limit: int | None, seconds: float) ->
     room = find_room(limit)
     if kind != "cpu" or not can_be_measured():
         return Ceiling(None, {}, None, room)
-    return find_ceiling(in_children(_alone(trainer.step), room), trainer.num_rows, room, seconds, smallest)
+    limits = find_ceiling(in_children(_alone(trainer.step), room), trainer.num_rows, room, seconds, smallest)
+    if limits.rows is None:  # to train all the same might end this process
+        trainer.say_too_short("and more to find what one step takes of memory", seconds)
+    return limits
 
 
 def _alone(step: Any) -> Any:
