@@ -38,6 +38,7 @@ def configure_batch_size(
     weights: Any = None,
     validation: Any = None,
     reduction: str | None = None,
+    collate: Callable[[list[Any]], Any] | None = None,
     memory_limit: int | None = None,
     device: Any = "auto",
     seed: int = 0,
@@ -46,14 +47,15 @@ def configure_batch_size(
     """Which batch size, with which learning rate, and why; ``module`` is as it was afterwards, to the bit.
 
     ``module``, ``loss``, ``data``, ``optimizer`` (a class or a callable of parameters), ``optimizer_options``,
-    ``parameter_groups``, ``weights``, ``reduction``, ``device``: as in ``fit``. ``target_loss``: the mean loss over
-    ``validation``, or over a tenth of the rows (2,000 at most), that counts as done; without one, what is left of the
-    gap between the first loss and the best of a first run in a quarter of the time. ``seconds``: about how long it
-    may take, 30 by default. ``memory_limit``: bytes for the whole process.
+    ``parameter_groups``, ``weights``, ``reduction``, ``collate``, ``device``: as in ``fit``. ``target_loss``: the
+    mean loss over ``validation``, or over a tenth of the rows (2,000 at most), that counts as done; without one, what
+    is left of the gap between the first loss and the best of a first run in a quarter of the time. ``seconds``:
+    about how long it may take, 30 by default. ``memory_limit``: bytes for the process; on a GPU, there.
 
     A target that is met already is refused at once. Then memory is measured: on the CPU in processes of their own
-    with a limit, on a GPU by its allocator. Batches of more rows than there is room for go in microbatches, whose
-    gradients add up exactly; where layers such as BatchNorm couple rows, no such batch is considered.
+    with a limit, on a GPU by its allocator; where a dataset's items differ in size, by the longest. Batches of more
+    rows than there is room for go in microbatches, whose gradients add up exactly; where layers such as BatchNorm
+    couple rows, no such batch is considered.
 
     Raises ``InputError`` naming what cannot be used, a target that is met before the first step, or that not even a
     single row fits, or that the time is over before anything was trained.
@@ -74,6 +76,7 @@ def configure_batch_size(
         device,
         seed,
         budget,
+        collate,
     )
     first_loss = trainer.first_loss()
     if not isfinite(first_loss):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,24 +16,26 @@ from descend.batch_size.trainer import Look
 from descend.batches import order
 from descend.errors import InputError, TrainingError
 from descend.torch.batches import Batches
-from descend.torch.checks import HELD_OUT, check_module, float_type, split
+from descend.torch.checks import MOST_LOOKED_AT, check_module, copied, float_type, held_out_share, split
 from descend.torch.coupling import refuse_coupled
 from descend.torch.criterion import as_criterion
 from descend.torch.devices import choose_device, spread
 from descend.torch.evaluating import evaluate
 from descend.torch.fitting import FOR_EVER, elsewhere, fit
+from descend.torch.lengths import longest_first
 from descend.torch.modes import random_numbers, training_mode
 from descend.torch.optimizers import make_optimizer
-from descend.torch.rows import as_rows, mapped, named, tensors_of
+from descend.torch.rows import as_rows, as_validation, mapped, tensors_of
 from descend.torch.stepper import Stepper, rate_of_ladder
 from descend.watching import Observation
 
-MOST_LOOKED_AT = 2000
 RULE_OPTIMIZERS = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Lion")
 """Their steps do not follow the gradient's length: a rule is as good a start as a ladder."""
 RULE_RATE, RULE_SIZE, RULE_LARGEST = 1e-3, 32, 256
 LOOK_SHARE = 0.005
 """Of the budget, what a look at the held-out rows may take."""
+LONGEST_SHARE = 0.02
+"""And what finding the longest rows may."""
 FEWEST_LOOKED_AT = 32
 THREAD_ROUNDS, THREAD_SIZE, THREAD_SHARE = 5, 64, 0.05
 FEW_AT_ONCE = 8
@@ -64,6 +65,7 @@ class ModuleTrainer:
         device: Any = "auto",
         seed: int = 0,
         budget: float = 30.0,
+        collate: Callable[[list[Any]], Any] | None = None,
     ) -> None:
         check_module(module)
         self.budget = budget
@@ -80,8 +82,8 @@ class ModuleTrainer:
         self.own_rate = self.options.pop("lr", None)
         self.criterion = as_criterion(loss, reduction)
         self.reduction = reduction
-        self.rows = as_rows(data, weights, float_type(module))
-        held = None if validation is None else as_rows(validation, None, float_type(module), "validation")
+        self.rows = as_rows(data, weights, float_type(module), collate=collate)
+        held = None if validation is None else as_validation(validation, float_type(module), collate)
         fraction = None if held is not None else held_out_share(self.rows.num_rows)
         self.trained, held_out = split(self.rows.num_rows, held, fraction, False, seed)
         self.num_rows = self.rows.num_rows if self.trained is None else len(self.trained)
@@ -102,6 +104,12 @@ class ModuleTrainer:
         make_optimizer(self.module, optimizer, self.own_rate or RULE_RATE, self.options, groups)
         order(seed, 0, self.num_rows)
         self._end = time.perf_counter() + budget  # what was loaded or compiled until here is so once
+        self.longest, weighed = longest_first(self.rows, self.trained, seed, LONGEST_SHARE * budget)
+        """Rows that memory is told by, the largest first; None: all are alike."""
+        if self.longest is not None:
+            self.notes.append(
+                f"items differ in size: memory is that of the longest of {weighed:,} that were weighed"
+            )
         self.coupled = self._coupling()
         """Why rows of a batch cannot go in parts, or None: they can."""
 
@@ -175,9 +183,10 @@ class ModuleTrainer:
             return self._stepper(batch_size).run(count)
 
     def step(self, batch_size: int) -> None:
-        """A step as a run has it, for the memory that it takes; to evaluate as many rows takes less."""
+        """A step as a run has it, on the longest rows, for the memory that it takes."""
+        longest = None if self.longest is None else np.resize(self.longest, batch_size)
         with random_numbers(self.seed, self.device), training_mode(self.module), suppress(ArithmeticError):
-            Stepper(self, batch_size, 0.0).run(1)
+            Stepper(self, batch_size, 0.0, longest).run(1)
 
     def first_rate(self, batch_size: int) -> float:
         """By a rule for Adam and its kin, for others from a ladder; the same each time."""
@@ -261,6 +270,10 @@ class ModuleTrainer:
     def look_together(self, num_rows: int) -> None:
         """Looks at so many rows at once, for the memory that it takes."""
         self.look_at(num_rows, num_rows)
+        if self.longest is not None and self._look_rows is self.rows:
+            places, self._look_places = self._look_places, np.resize(self.longest, num_rows)
+            self.look_at(num_rows, num_rows)
+            self._look_places = places
         self.loss_now()
 
     def put_back(self, state: dict[str, Any]) -> None:
@@ -283,19 +296,3 @@ class ModuleTrainer:
 
 class OutOfTimeError(InputError):
     """The budget is over before anything was trained."""
-
-
-def copied(module: Any) -> Any:
-    """A copy of the module, which runs may change."""
-    try:
-        return copy.deepcopy(module)
-    except Exception as error:
-        raise InputError(
-            f"the module cannot be copied ({named(error)}), and runs must not change yours; pass one that "
-            "copy.deepcopy takes"
-        ) from error
-
-
-def held_out_share(num_rows: int) -> float:
-    """A tenth of the rows, but no more than 2,000."""
-    return min(HELD_OUT, MOST_LOOKED_AT / num_rows)

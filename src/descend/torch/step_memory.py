@@ -58,12 +58,14 @@ def _alone(step: Any) -> Any:
 
 def _on_gpu(trainer: ModuleTrainer, limit: int | None) -> tuple[Room, Measure]:
     if trainer.device.type == "cuda":
+        torch.cuda.empty_cache()
         free, held = (
             int(torch.cuda.mem_get_info(trainer.device)[0]),
             torch.cuda.memory_reserved(trainer.device),
         )
         measure = on_cuda(trainer)
     else:
+        torch.mps.empty_cache()
         held = torch.mps.driver_allocated_memory()
         free, measure = max(0, int(torch.mps.recommended_max_memory()) - held), on_mps(trainer)
     room = Room(free, "the GPU's free memory")

@@ -17,6 +17,7 @@ from descend.torch.fitting import elsewhere, with_gradients
 from descend.torch.modes import random_numbers, training_mode
 from descend.torch.optimizers import make_optimizer
 from descend.torch.steps import Pieces, Place, make_step
+from descend.types import IntArray
 
 if TYPE_CHECKING:
     from descend.torch.module_trainer import ModuleTrainer
@@ -30,7 +31,10 @@ LADDER_SHARE = 0.1
 class Stepper:
     """Takes steps of one size, epoch after epoch."""
 
-    def __init__(self, trainer: ModuleTrainer, batch_size: int, rate: float) -> None:
+    def __init__(
+        self, trainer: ModuleTrainer, batch_size: int, rate: float, rows: IntArray | None = None
+    ) -> None:
+        """``rows``: these, as they lie, in the place of those that are trained on in their order."""
         self.optimizer = make_optimizer(
             trainer.module, trainer.optimizer, 1.0, trainer.options, trainer.groups
         )
@@ -40,8 +44,9 @@ class Stepper:
             None,
             batch_size,
             trainer.seed,
+            shuffle=rows is None,
             device=elsewhere(trainer.device),
-            rows=trainer.trained,
+            rows=trainer.trained if rows is None else rows,
         )
         self.step = make_step(
             Pieces(
