@@ -1,15 +1,17 @@
 """Whether plans hold: ``python -m benchmarks.plans --data FOLDER``.
 
 On each table a plan is made five times over, and the first one's size and rate are then run by ``compare`` with five
-seeds. Printed are the sizes that were answered, and what the runs took over what was predicted: time to the target,
-a step on the way there, a step later (over the curve of steps timed alone), the peak.
+seeds, in a process of its own. Printed are the sizes that were answered, and what the runs took over what was
+predicted: time to the target, a step on the way there, a step later (over the curve of steps timed alone), the peak.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +36,14 @@ def check(source: str, options: dict[str, Any]) -> dict[str, Any]:
     """Five plans of one table, and runs by the first of them."""
     plans = [descend.configure_batch_size(source, **options, seconds=SECONDS) for _ in range(REPEATS)]
     plan = plans[0]
-    comparison = descend.compare(
-        source,
-        **options | {"optimizer": plan.optimizer},
-        batch_sizes=(plan.batch_size,),
-        learning_rate=plan.learning_rate,
-        target_loss=plan.record["target_loss"],
-        seeds=SEEDS,
-        seconds=SECONDS,
-        validation_fraction=0.0,
-    )
-    run = comparison.runs[0]
+    asked = options | {
+        "optimizer": plan.optimizer,
+        "batch_sizes": (plan.batch_size,),
+        "learning_rate": plan.learning_rate,
+        "target_loss": plan.record["target_loss"],
+    }
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        run = pool.submit(compared, source, asked).result()
     later = _later_step_seconds(run["histories"][0]["columns"], plan.record["target_loss"])
     taken, predicted = run["seconds_to_target"], plan.predicted
     return {
@@ -59,6 +58,12 @@ def check(source: str, options: dict[str, Any]) -> dict[str, Any]:
         "later_ratio": later / plan.evidence["step_seconds"][str(plan.batch_size)],
         "peak_ratio": run["peak_bytes"] / (predicted["peak_bytes"] or float("nan")),
     }
+
+
+def compared(source: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The runs that plans are held against."""
+    comparison = descend.compare(source, **options, seeds=SEEDS, seconds=SECONDS, validation_fraction=0.0)
+    return comparison.runs[0]
 
 
 def _step_seconds(run: dict[str, Any]) -> float:

@@ -294,7 +294,7 @@ def plan_record(
             "cliffs": found.times.cliffs,
             "prior": found.prior,
             "steps_to_target": {str(b): branch.updates for b, branch in sorted(found.best_of_sizes.items())},
-            "critical_batch_size": None if law is None else law.critical,
+            "critical_batch_size": law.critical if law and len(law.measured) > 1 else None,
             "critical_batch_size_interval": list(law.interval) if law and law.interval else None,
             "seconds_to_target": {str(b): seconds for b, seconds in sorted(found.predicted().items())},
             "noise": noise or {"first": None, "last": None},

@@ -89,10 +89,13 @@ def configure_batch_size(
             f"target_loss {target_loss:g} is met before the first step ({first_loss:.6g} over held-out rows); give "
             "one below that, or leave it out"
         )
+    started = time.perf_counter()
     memory_seconds = max(MEMORY_SHARE * budget, LEAST_FOR_MEMORY)
     limits = measure_memory(trainer, memory_limit, memory_seconds)
     set_parts(trainer, limits)
     look_peak = set_evaluation(trainer, limits, memory_seconds)
+    # Forks of a large process on a busy machine: what they take beyond their share is not taken off the search.
+    trainer.add_time(max(0.0, time.perf_counter() - started - MEMORY_SHARE * budget))
     threads_before = torch.get_num_threads()
     try:
         threads = trainer.choose_threads()

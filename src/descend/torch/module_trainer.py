@@ -165,6 +165,10 @@ class ModuleTrainer:
         """Until the budget is over."""
         return self._end - time.perf_counter()
 
+    def add_time(self, seconds: float) -> None:
+        """Lets the budget last so much longer."""
+        self._end += seconds
+
     def check_time(self, doing: str, started: float) -> None:
         """Raises ``OutOfTimeError`` where the budget is over; ``doing`` has taken the time since ``started``."""
         if self.seconds_left <= 0.0:
