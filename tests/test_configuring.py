@@ -228,9 +228,9 @@ def test_a_memory_limit_is_kept_or_refused(digits):
 
 def test_runs_that_come_to_hold_more_than_the_limit_are_refused(digits, monkeypatch):
     """A limit between what is held and what runs take is found too low by the runs, and said to be."""
-    from descend import table_trainer
+    from descend import machine
 
-    monkeypatch.setattr(table_trainer, "held_bytes", lambda: 9 * 10**12)
+    monkeypatch.setattr(machine, "held_bytes", lambda: 9 * 10**12)
     with pytest.raises(
         InputError, match="runs on these rows, at whatever batch size, come to hold 9,000,000 MB"
     ):

@@ -82,7 +82,9 @@ def configure_prepared(
     rows_each = ROWS_OF_MICROBATCH[model]
     spent = time.perf_counter() - began - (seconds_compiling() - compiling)
     found = search(trainer, target, max(0.0, budget - spent), settings.seed, on_change=progress)
-    check_memory(trainer.peak_bytes, memory_limit, "runs on these rows, at whatever batch size, come to hold")
+    check_memory(
+        trainer.scales.most_bytes, memory_limit, "runs on these rows, at whatever batch size, come to hold"
+    )
     uses_momentum = find_optimizer(settings.optimizer).uses_momentum
     return Plan(
         plan_record(
@@ -107,6 +109,7 @@ def configure_prepared(
                 "first": noise_at(trainer, trainer.start, rows_each, settings.seed),
                 "last": noise_at(trainer, pilot.model.parameters, rows_each, settings.seed),
             },
+            peak=trainer.scales.most_bytes,
             data=describe_data(prepared, data_name),
             model=model,
             first_loss=first_loss,
@@ -252,13 +255,13 @@ def plan_record(
     share: float | None = None,
     noise: dict[str, Any] | None = None,
     device: str = "cpu",
+    peak: int = 0,
     **more: Any,
 ) -> dict[str, Any]:
     """The plan as JSON-able data; ``more`` is kept beside it."""
     best, law = found.best, found.steps
     size = found.prior if best is None else best.batch_size
-    times = seconds_of(found)
-    peak = getattr(found.trainer, "peak_bytes", 0) or peak_bytes()
+    times, peak = seconds_of(found), peak or peak_bytes()
     explanation = explain(found, optimizer, beside, share)
     return {
         "format": FORMAT,

@@ -15,7 +15,7 @@ from descend.batches import Visits, shuffle
 from descend.compared import find_compared
 from descend.engines.base import Rule, State
 from descend.engines.curvature import measure_curvature
-from descend.machine import held_bytes, one_blas_thread
+from descend.machine import Scales, one_blas_thread
 from descend.network_recipe import rule_rate
 from descend.planning import choose_rate
 from descend.settings import Settings
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from descend.features import Prepared
 
 ORDERINGS = 4
-WEIGH_SECONDS = 0.05
-"""Between two looks at what the process holds: each takes some tens of microseconds, off the clock of the run."""
 
 
 class TableTrainer:
@@ -43,9 +41,8 @@ class TableTrainer:
         self.state = State(self.start.copy())
         self._find_rate = RATES[model](self)
         self._rates: dict[int, float] = {}
-        self.peak_bytes = 0
-        """The most that the process held while runs went on."""
-        self._next_weighing = 0.0
+        self.scales = Scales()
+        """What the process holds while runs go on."""
         self._place = 0
         self._order_seconds = self._seconds_to_order()
         self._order = shuffle(Visits(self.num_rows), settings.seed, 0)
@@ -122,10 +119,7 @@ class TableTrainer:
         """A callback of ``fit`` that shows each observation to ``look``, and sees what the process holds."""
 
         def callback(seen: Observation) -> bool:
-            now = time.perf_counter()
-            if now >= self._next_weighing:
-                self._next_weighing = now + WEIGH_SECONDS
-                self.peak_bytes = max(self.peak_bytes, held_bytes())
+            self.scales.weigh()
             return look(Look(seen.seconds, seen.rows, seen.updates, seen.loss))
 
         return callback

