@@ -148,6 +148,7 @@ def configure_batch_size(
     sample_weight: Any = None,
     random_state: int = 0,
     n_jobs: int | None = None,
+    memory_limit: int | None = None,
     progress: Callable[[Findings], object] | None = None,
 ) -> Plan:
     """Which batch size, with which learning rate, and why: measured on these rows and this machine.
@@ -163,10 +164,11 @@ def configure_batch_size(
     model : "linear" or "mlp", a network of ``hidden_layer_sizes``
     seconds : about how long it may take; 30 by default
     optimizer : "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"; "auto": sgd, for networks adam
+    memory_limit : bytes that the whole process may come to hold; None: what there is
     progress : called with the findings as they grow
 
     Raises ``InputError`` (a ``ValueError``) naming what cannot be used, or a target that is met before the first step
-    or that nothing can reach.
+    or that nothing can reach, or a memory limit that runs do not keep to.
 
     Examples
     --------
@@ -177,6 +179,8 @@ def configure_batch_size(
     """
     from descend.configuring import configure_prepared
 
+    if memory_limit is not None:
+        memory_limit = whole_number("memory_limit", memory_limit, at_least=1)
     if model not in ("linear", "mlp"):
         raise one_of("model", model, ["linear", "mlp"])
     settings = Settings(
@@ -206,7 +210,14 @@ def configure_batch_size(
         scale_target=loss != "poisson",
     )
     return configure_prepared(
-        prepared, settings, model, settings.seconds, target_loss, source.name, progress=progress
+        prepared,
+        settings,
+        model,
+        settings.seconds,
+        target_loss,
+        source.name,
+        progress=progress,
+        memory_limit=memory_limit,
     )
 
 
