@@ -457,8 +457,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     epsilon, quantile : not used; settings of losses for numbers
     fit_intercept : without one the model goes through 0, and columns (and numbers to predict) are not shifted
     standardize : scale columns to mean 0 and deviation 1 inside; ``coef_`` is for columns as they came
-    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch; so is a number above the rows), or
-        "auto"
+    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch; so is a number above the rows),
+        "auto", or "growing": more where the rate would fall, while twice the rows take less than 1.3 times as long
     optimizer : "auto", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "saga", "lbfgs",
         "newton"
     learning_rate : "auto" (from curvature, for this batch size) or a number

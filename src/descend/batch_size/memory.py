@@ -101,8 +101,10 @@ def find_ceiling(
             break
         peaks[size] = peak
     out_of_time = time.monotonic() >= end
-    if not peaks or (out_of_time and len(peaks) < 2):
+    if not peaks:
         return Ceiling(None if out_of_time else 0, peaks, None, room)
+    if out_of_time and len(peaks) < 2:
+        return Ceiling(max(peaks), peaks, None, room)  # one point is no line: what ran is known to fit
     line = fit_line(peaks)
     rows, high = min(num_rows, line.most_rows(allowed)), inf
     if line.at(FAR * num_rows) <= allowed:

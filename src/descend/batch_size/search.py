@@ -89,7 +89,11 @@ class Findings:
     def steps(self) -> StepsLaw | None:
         """Steps to the target by size; None before any branch reached it."""
         best = self.best_of_sizes
-        return fit_steps({size: float(branch.updates) for size, branch in best.items()}) if best else None
+        return (
+            fit_steps({size: float(max(1, branch.updates)) for size, branch in best.items()})
+            if best
+            else None
+        )
 
     def predicted(self) -> dict[int, float]:
         """Seconds to the target at every size of the grid: t(B) · S(B)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from math import inf
 from statistics import median
 from typing import Any
 
@@ -58,17 +59,24 @@ def _check_cuda(wanted: torch.device) -> None:
         )
 
 
-def faster_threads(seconds: Callable[[], float]) -> int:
-    """One thread or as many as there are, by the seconds that something takes; PyTorch is left with those."""
+def faster_threads(seconds: Callable[[], float], allowed: float = inf) -> int:
+    """One thread or as many as there are, by the ``seconds`` that something takes; PyTorch is left with those.
+
+    After ``allowed`` seconds nothing more is tried: where one thread was not, it is as many as there are.
+    """
     most = int(torch.get_num_threads())
     if most == 1:
         return most
-    found: dict[int, list[float]] = {1: [], most: []}
+    found: dict[int, list[float]] = {most: [], 1: []}
+    end = time.perf_counter() + allowed
     for _ in range(THREAD_ROUNDS):
         for threads, times in found.items():
+            if time.perf_counter() >= end:
+                break
             torch.set_num_threads(threads)
             times.append(seconds())
-    best = min(found, key=lambda threads: median(found[threads]))
+    best = min((threads for threads in found if found[threads]), key=lambda threads: median(found[threads]))
+    best = best if found[1] else most
     torch.set_num_threads(best)
     return best
 
