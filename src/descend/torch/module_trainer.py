@@ -123,16 +123,17 @@ class ModuleTrainer:
         most = int(torch.get_num_threads())
         if most == 1 or self.device.type != "cpu":
             return most
-        seconds: dict[int, list[float]] = {most: [], 1: []}
+        seconds: dict[int, list[float]] = {1: [], most: []}
         end = time.perf_counter() + THREAD_SHARE * self.budget
-        for _ in range(THREAD_ROUNDS):
-            for threads, times in seconds.items():
-                if time.perf_counter() >= end and not seconds[1]:
-                    torch.set_num_threads(most)
-                    return most
-                if time.perf_counter() < end:
-                    torch.set_num_threads(threads)
-                    times.append(self.time_steps(min(THREAD_SIZE, self.num_rows), 2))
+        for threads, times in [*seconds.items()] * THREAD_ROUNDS:
+            over = time.perf_counter() >= end
+            if over and (times or self.seconds_left < 0.5 * self.budget):
+                continue  # each is tried once, unless that takes half of all time
+            torch.set_num_threads(threads)
+            times.append(self.time_steps(min(THREAD_SIZE, self.num_rows), 2))
+        if not seconds[most]:
+            torch.set_num_threads(most)
+            return most
         best = min(seconds, key=lambda threads: median(seconds[threads]))
         torch.set_num_threads(best)
         return best
