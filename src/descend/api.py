@@ -16,8 +16,8 @@ from descend.sources import array_source, open_source, table_source
 from descend.types import Source, Task
 
 if TYPE_CHECKING:
+    from descend.batch_size.findings import Findings
     from descend.batch_size.plan import Plan
-    from descend.batch_size.search import Findings
     from descend.estimators import LinearClassifier, LinearRegressor
     from descend.network_estimators import MLPClassifier, MLPRegressor
 
