@@ -1,7 +1,7 @@
 """Whether plans hold: ``python -m benchmarks.plans --data FOLDER``.
 
 On each table a plan is made five times over, and the first one's size and rate are then run by ``compare`` with five
-seeds, in a process of its own. Printed are the sizes that were answered, and what the runs took over what was
+seeds, each in a process of its own. Printed are the sizes that were answered, and what the runs took over what was
 predicted: time to the target, a step on the way there, a step later (over the curve of steps timed alone), the peak.
 """
 
@@ -12,11 +12,13 @@ import json
 import multiprocessing
 import time
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import descend
+from descend.batch_size.plan import Plan
 from descend.machine import describe_machine
 
 TABLES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -34,8 +36,8 @@ REPEATS, SEEDS, SECONDS = 5, 5, 20.0
 
 
 def check(source: str, options: dict[str, Any], processor_time: bool) -> dict[str, Any]:
-    """Five plans of one table, and runs by the first of them."""
-    plans = [descend.configure_batch_size(source, **options, seconds=SECONDS) for _ in range(REPEATS)]
+    """Five plans of one table, and runs by the first of them; each in a process that has done nothing else."""
+    plans = _elsewhere(planned, source, options, processor_time)
     plan = plans[0]
     asked = options | {
         "optimizer": plan.optimizer,
@@ -43,8 +45,7 @@ def check(source: str, options: dict[str, Any], processor_time: bool) -> dict[st
         "learning_rate": plan.learning_rate,
         "target_loss": plan.record["target_loss"],
     }
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        run = pool.submit(compared, source, asked, processor_time).result()
+    run = _elsewhere(compared, source, asked, processor_time)
     later = _later_step_seconds(run["histories"][0]["columns"], plan.record["target_loss"])
     taken, predicted = run["seconds_to_target"], plan.predicted
     return {
@@ -59,6 +60,19 @@ def check(source: str, options: dict[str, Any], processor_time: bool) -> dict[st
         "later_ratio": later / plan.evidence["step_seconds"][str(plan.batch_size)],
         "peak_ratio": run["peak_bytes"] / (predicted["peak_bytes"] or float("nan")),
     }
+
+
+def _elsewhere(work: Callable[..., Any], *given: Any) -> Any:
+    """What ``work`` returns in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *given).result()
+
+
+def planned(source: str, options: dict[str, Any], processor_time: bool) -> list[Plan]:
+    """Plans, one after the other."""
+    if processor_time:
+        time.perf_counter = time.process_time
+    return [descend.configure_batch_size(source, **options, seconds=SECONDS) for _ in range(REPEATS)]
 
 
 def compared(source: str, options: dict[str, Any], processor_time: bool) -> dict[str, Any]:
@@ -103,8 +117,6 @@ def main() -> None:
     parser.add_argument("--output", help="a JSON file for what was found")
     parser.add_argument("--processor-time", action="store_true", help="for a machine that others use, too")
     given = parser.parse_args()
-    if given.processor_time:
-        time.perf_counter = time.process_time
     warnings.simplefilter("ignore")
     print(
         "| table | five answers | predicted, ms | taken over it | a step | later | peak | reached | tuning, s |"

@@ -18,8 +18,8 @@ from descend.store.preparing import prepare_store
 from descend.types import Source, Task
 
 if TYPE_CHECKING:
+    from descend.batch_size.findings import Findings
     from descend.batch_size.plan import Plan
-    from descend.batch_size.search import Findings
     from descend.estimators import LinearClassifier, LinearRegressor
     from descend.network_estimators import MLPClassifier, MLPRegressor
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from descend.batch_size.branches import Branch
 from descend.batch_size.explain import bound_by, explain
+from descend.batch_size.findings import Findings, seconds_of
 from descend.batch_size.noise import measure_noise
 from descend.batch_size.plan import FORMAT, VERSION, Plan
-from descend.batch_size.search import Findings, search, seconds_of
+from descend.batch_size.search import search
 from descend.compared import describe_data
 from descend.comparison import TARGET_SHARE
 from descend.errors import InputError

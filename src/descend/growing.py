@@ -69,7 +69,7 @@ def staged(phase: Phase, epochs: int) -> tuple[Phase, ...]:
 
     >>> from descend.updates import OPTIMIZERS
     >>> phase = Phase("sgd", Rule(OPTIMIZERS["sgd"], 1.0, schedule=STEP), batch_size=32, epochs=6)
-    >>> [(stage.epochs, stage.rule.rate) for stage in staged(phase, 6)]
+    >>> [(stage.epochs, round(stage.rule.rate, 9)) for stage in staged(phase, 6)]
     [(2, 1.0), (2, 0.1), (2, 0.01)]
     """
     kind, rate = phase.rule.schedule, phase.rule.rate

@@ -272,6 +272,29 @@ def test_steps_are_timed_where_runs_start(digits):
     assert trainer.time_steps(32, 1) > 0.0
 
 
+def test_threads_that_stand_in_each_others_way_are_not_taken(digits, monkeypatch):
+    """Where all threads take long, one is taken, though trying all of them once used up the share of the time."""
+    from descend.torch.module_trainer import ModuleTrainer
+
+    trainer = ModuleTrainer(network(), nn.CrossEntropyLoss(), digits, torch.optim.SGD, budget=4.0)
+    before = torch.get_num_threads()
+    tried = []
+
+    def time_steps(batch_size, count):
+        tried.append(torch.get_num_threads())
+        time.sleep(0.5 if tried[-1] > 1 else 0.0)
+        return 0.5 if tried[-1] > 1 else 0.001
+
+    monkeypatch.setattr(trainer, "time_steps", time_steps)
+    try:
+        torch.set_num_threads(2)
+        assert trainer.choose_threads() == 1
+        assert torch.get_num_threads() == 1
+        assert tried == [1, 2]
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_target_that_nothing_reaches_is_not_told(digits):
     """A loss of −1 is reached by nothing: within the budget, a size under the name of what it is."""
     plan = dt.configure_batch_size(

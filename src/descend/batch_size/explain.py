@@ -6,7 +6,7 @@ from math import inf
 from statistics import median
 
 from descend.batch_size.branches import Branch
-from descend.batch_size.search import Findings
+from descend.batch_size.findings import Findings
 from descend.report.formatting import duration
 
 SHORT = 0.02

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from descend.batch_size.findings import Findings
 from descend.batch_size.plan import Plan
-from descend.batch_size.search import Findings, search
+from descend.batch_size.search import search
 from descend.batch_size.trainer import Look
 from descend.configuring import BUDGET_SECONDS, PILOT_SHARES, affordable_target, plan_record
 from descend.errors import InputError

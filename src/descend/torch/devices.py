@@ -59,24 +59,24 @@ def _check_cuda(wanted: torch.device) -> None:
         )
 
 
-def faster_threads(seconds: Callable[[], float], allowed: float = inf) -> int:
+def faster_threads(seconds: Callable[[], float], allowed: float = inf, at_most: float = inf) -> int:
     """One thread or as many as there are, by the ``seconds`` that something takes; PyTorch is left with those.
 
-    After ``allowed`` seconds nothing more is tried: where one thread was not, it is as many as there are.
+    After ``allowed`` seconds each is tried once more at the most, and not even that after ``at_most``: threads that
+    stand in each other's way cost more than finding it out.
     """
     most = int(torch.get_num_threads())
     if most == 1:
         return most
-    found: dict[int, list[float]] = {most: [], 1: []}
-    end = time.perf_counter() + allowed
-    for _ in range(THREAD_ROUNDS):
-        for threads, times in found.items():
-            if time.perf_counter() >= end:
-                break
-            torch.set_num_threads(threads)
-            times.append(seconds())
-    best = min((threads for threads in found if found[threads]), key=lambda threads: median(found[threads]))
-    best = best if found[1] else most
+    found: dict[int, list[float]] = {1: [], most: []}
+    begun = time.perf_counter()
+    for threads, times in [*found.items()] * THREAD_ROUNDS:
+        taken = time.perf_counter() - begun
+        if taken >= at_most or (taken >= allowed and times):
+            continue
+        torch.set_num_threads(threads)
+        times.append(seconds())
+    best = min(found, key=lambda threads: median(found[threads])) if found[1] and found[most] else most
     torch.set_num_threads(best)
     return best
 

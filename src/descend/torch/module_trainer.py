@@ -122,7 +122,11 @@ class ModuleTrainer:
         if self.device.type != "cpu":
             return int(torch.get_num_threads())
         size = min(THREAD_SIZE, self.num_rows)
-        return faster_threads(lambda: self.time_steps(size, 2), THREAD_SHARE * self.budget)
+        return faster_threads(
+            lambda: self.time_steps(size, 2),
+            THREAD_SHARE * self.budget,
+            self.seconds_left - 0.5 * self.budget,
+        )
 
     def possible(self, batch_size: int) -> bool:
         """Not single rows where rows are normalised by their batch, and no size that leaves one over."""
