@@ -160,5 +160,5 @@ def test_rows_that_do_not_fit_stay_where_they_are(folder, tmp_path, monkeypatch)
     assert (model.predict(FRAME[NAMES]) == LABELS).mean() > 0.8
     with pytest.raises(InputError, match="a network needs its rows there, or in a block store"):
         MLPClassifier().fit(path, "label")
-    with pytest.raises(InputError, match="does not fit into memory .* descend ingest"):
+    with pytest.raises(InputError, match=r"does not fit into memory .* descend ingest"):
         compare(path, target="label", seeds=1)
