@@ -272,6 +272,8 @@ def _prepared(
     store = store_of(X)
     if store is None:
         source = _source(X, y, target, sample_weight)
+        if isinstance(X, (str, Path)):
+            options |= {"memory_limit": memory_limit, "in_source": None, "needs_memory": "this"}
         return prepare(source, **options), source.name
     refuse_beside(y, sample_weight)
     check_choice(store, target=target, standardize=options.pop("standardize"))
