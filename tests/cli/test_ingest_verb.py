@@ -140,7 +140,7 @@ def test_files_that_may_not_be_large_enough(table: Path, tmp_path: Path) -> None
 def test_interrupts(which: signal.Signals, start: Callable[..., Any], tmp_path: Path) -> None:
     """Ctrl-C and SIGTERM end an ingest with status 130 and one line; run again it gives the whole store."""
     random = np.random.default_rng(0)
-    np.savez(tmp_path / "data.npz", X=random.normal(size=(200_000, 60)), y=random.integers(0, 2, 200_000))
+    np.savez(tmp_path / "data.npz", X=random.normal(size=(100_000, 40)), y=random.integers(0, 2, 100_000))
     process = start("ingest", "data.npz", "--output", "store")
     deadline = time.monotonic() + 60
     while not (tmp_path / "store").exists() and process.poll() is None and time.monotonic() < deadline:
@@ -153,7 +153,7 @@ def test_interrupts(which: signal.Signals, start: Callable[..., Any], tmp_path: 
     again = start("ingest", "data.npz", "--output", "store", "--quiet")
     again.communicate(timeout=120)
     assert again.returncode == 0
-    assert open_store(tmp_path / "store").num_rows == 200_000
+    assert open_store(tmp_path / "store").num_rows == 100_000
 
 
 def test_memory_is_read_in_every_spelling() -> None:
