@@ -32,7 +32,7 @@ ORDER: list[set[str]] = [
     {"models"},
     {"engines"},
     {"settings", "averaging", "learning_rate", "recipe", "advice", "troubles"},
-    {"target_objective"},
+    {"target_objective", "growing"},
     {"planning"},
     {"watching", "identity"},
     {"checkpoint"},

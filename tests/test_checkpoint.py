@@ -15,6 +15,7 @@ from descend.checkpoint import NAMES, Checkpoint, find, opened
 from descend.errors import InputError, ModelFileError, OutputError
 from descend.features import Prepared, prepare
 from descend.fitting import fit
+from descend.machine import package_versions
 from descend.network_fitting import fit_network
 from descend.settings import Settings
 from descend.sources import array_source, table_source
@@ -336,6 +337,21 @@ def test_epochs_that_shape_a_run_stay(how: dict[str, Any], tmp_path: Path) -> No
         fit(rows(), Settings(**how, epochs=3), checkpoint=kept)
     with opened(tmp_path, resume=True) as kept, pytest.raises(InputError, match="epochs 3, and 9 are wanted"):
         fit(rows(), Settings(**how, epochs=9), checkpoint=kept)
+
+
+def test_other_versions_are_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was begun with another NumPy goes on, and says that its last digits may differ."""
+    prepared = rows()
+    with opened(tmp_path, resume=False) as kept:
+        fit(prepared, Settings(), checkpoint=kept)
+    with opened(tmp_path, resume=True) as kept:
+        assert not any(
+            "begun with" in note for note in fit(prepared, Settings(), checkpoint=kept).history.notes
+        )
+    monkeypatch.setattr("descend.identity.package_versions", lambda: package_versions() | {"numpy": "9.0"})
+    with opened(tmp_path, resume=True) as kept:
+        notes = fit(prepared, Settings(), checkpoint=kept).history.notes
+    assert any(f"begun with numpy {np.__version__}, now 9.0" in note for note in notes)
 
 
 # --- the folder -------------------------------------------------------------------------------------

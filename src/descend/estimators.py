@@ -52,7 +52,7 @@ from descend.source_fitting import fit_from_source
 from descend.sources import array_source, table_source
 from descend.sources.arrays import column_names, numbered
 from descend.sources.limits import block_rows
-from descend.store import Store
+from descend.store import Store, is_store, open_store
 from descend.store.choice import check_choice, refuse_beside
 from descend.store.preparing import prepare_store
 from descend.types import FloatArray, Source, Task
@@ -153,6 +153,8 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         with all_or_nothing(self), self._saved() as checkpoint:
             if checkpoint is not None and checkpoint.found is not None and self.random_state is None:
                 settings = replace(settings, seed=checkpoint.found.identity["options"]["seed"])
+            if isinstance(X, (str, Path)) and is_store(X):
+                X = open_store(X)
             if isinstance(X, Store):
                 settings, prepared = self._prepare_store(X, y, sample_weight, settings)
             else:
@@ -231,6 +233,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         return settings, prepared
 
     def _know_columns(self, features: Features) -> None:
+        """The columns of rows that came from a file or a store."""
         names = features.input_names
         self._from_table = not features.is_matrix
         self.n_features_in_ = len(names)
@@ -357,7 +360,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _scores(self, X: Any) -> FloatArray:
         """Scores (n, k) in the target's units."""
         check_is_fitted(self)
-        if is_readable(X) or hasattr(X, "read_next_batch"):
+        if is_readable(X) or isinstance(X, Store) or hasattr(X, "read_next_batch"):
             return scores_of(self.model_, X)
         refuse_no_columns(X)
         if self._from_table:
@@ -454,8 +457,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     epsilon, quantile : not used; settings of losses for numbers
     fit_intercept : without one the model goes through 0, and columns (and numbers to predict) are not shifted
     standardize : scale columns to mean 0 and deviation 1 inside; ``coef_`` is for columns as they came
-    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch; so is a number above the rows), or
-        "auto"
+    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch; so is a number above the rows),
+        "auto", or "growing": more where the rate would fall, while twice the rows take less than 1.3 times as long
     optimizer : "auto", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "saga", "lbfgs",
         "newton"
     learning_rate : "auto" (from curvature, for this batch size) or a number

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from descend.errors import InputError, shorten
+from descend.machine import cpu_model, package_versions
 from descend.recipe import WHOLE, Phase
 from descend.settings import Settings
 from descend.types import Dataset, FloatArray
@@ -52,7 +53,27 @@ def identity_of(
         "data": digest_of_rows(prepared.train),
         "validation data": None if held_out is None else digest_of_rows(held_out),
         "first parameters": digest(initial),
+        "made with": made_with(),
     }
+
+
+def made_with() -> dict[str, str]:
+    """What the last digits of a run follow from besides: whose arithmetic it is."""
+    versions = package_versions()
+    return {"processor": cpu_model()} | {
+        name: versions.get(name, "none") for name in ("descend", "numpy", "scipy", "numba")
+    }
+
+
+def note_of_makers(there: Identity, here: Identity) -> list[str]:
+    """What to say where the first part of a run was computed by other means."""
+    before, now = there["made with"], here["made with"]
+    others = [f"{name} {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
+    if not others:
+        return []
+    return [
+        f"the run was begun with {'; '.join(others)}: it may differ in its last digits from one that was not resumed"
+    ]
 
 
 def refuse_others(there: Identity, here: Identity, epoch: int, shown: str) -> None:
