@@ -194,6 +194,7 @@ print(kills)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("kind", ["table", "sparse"])
 def test_killed_at_any_moment_and_run_again(kind: str, tmp_path: Path) -> None:

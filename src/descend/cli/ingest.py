@@ -11,6 +11,7 @@ import click
 from descend.cli import arguments, options
 from descend.cli.command import option, verb
 from descend.cli.failures import InterruptedRunError
+from descend.cli.interrupts import Interrupts
 from descend.cli.progress import StatusLine
 from descend.cli.talk import Talk
 from descend.errors import InputError, shorten
@@ -100,10 +101,18 @@ def _carry_out(job: Job, talk: Talk) -> Store:
     from descend.store.plan import can_go_on
 
     line = StatusLine(talk)
-    if not talk.quiet:
-        job.on_progress = IngestLine(line, job)
+    show = None if talk.quiet else IngestLine(line, job)
+
+    def follow(progress: Progress) -> None:
+        if interrupts.asked:  # libraries that are loaded under way may have caught what the signal raised
+            raise KeyboardInterrupt
+        if show is not None:
+            show(progress)
+
+    job.on_progress = follow
     try:
-        return run(job)
+        with Interrupts() as interrupts:
+            return run(job)
     except KeyboardInterrupt:
         line.clear()
         if not can_go_on(job.folder):

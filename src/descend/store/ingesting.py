@@ -72,8 +72,9 @@ def ingest(
 
 def run(job: Job) -> Store:
     """Carry out an ingest into a folder that is locked meanwhile, and leave a whole store or nothing new."""
-    made = prepare_folder(job.folder, job.force, job.append)
+    was_there = job.folder.exists()
     try:
+        prepare_folder(job.folder, job.force, job.append)
         with locks.hold(job.folder, what="store"):
             before = open_store(job.folder).manifest if is_store(job.folder) else None
             if before is not None and not (job.force or job.append):
@@ -90,7 +91,7 @@ def run(job: Job) -> Store:
                 raise
             _publish(job, finished, before)
     finally:
-        if made:
+        if not was_there:
             with suppress(OSError):  # which is not empty unless the ingest failed
                 job.folder.rmdir()
     return open_store(job.folder)

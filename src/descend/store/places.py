@@ -18,8 +18,8 @@ SPARE_BYTES = 16 * 2**20
 """Left free on a disk: a full one is no place for anybody."""
 
 
-def prepare_folder(folder: Path, force: bool, append: bool, make: bool = True) -> bool:
-    """Have a folder that a store may be written into, or only check; whether it was made here."""
+def prepare_folder(folder: Path, force: bool, append: bool, make: bool = True) -> None:
+    """Have a folder that a store may be written into, or only check that there could be one."""
     shown = repr(shorten(str(folder), 200))
     if append and not is_store(folder):
         raise InputError(
@@ -35,17 +35,16 @@ def prepare_folder(folder: Path, force: bool, append: bool, make: bool = True) -
             )
         if not os.access(folder, os.W_OK | os.X_OK):
             raise InputError(f"output {shown} cannot be written; choose another folder")
-        return False
+        return
     if folder.exists():
         raise InputError(f"output {shown} is a file; give the name of a folder")
     check_output(folder)
     if not make:
-        return False
+        return
     try:
         folder.mkdir()
     except OSError as error:
         raise InputError(f"output {shown} cannot be made: {error.strerror}; choose another place") from error
-    return True
 
 
 def exists_already(folder: Path) -> InputError:

@@ -100,7 +100,7 @@ class Spill:
         for run in self.runs:
             place = self.folder / run.file
             try:
-                with place.open("rb") as file:
+                with place.open("r+b") as file:  # some systems flush only what is open for writing
                     os.fsync(file.fileno())
             except OSError as error:
                 raise storage_error(place, error) from error
