@@ -9,7 +9,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from descend import LinearClassifier, LinearRegressor, MLPClassifier
+from descend import LinearClassifier, LinearRegressor, MLPClassifier, compare
 from descend.errors import InputError
 from descend.machine import Room
 
@@ -160,3 +160,5 @@ def test_rows_that_do_not_fit_stay_where_they_are(folder, tmp_path, monkeypatch)
     assert (model.predict(FRAME[NAMES]) == LABELS).mean() > 0.8
     with pytest.raises(InputError, match="a network needs its rows there, or in a block store"):
         MLPClassifier().fit(path, "label")
+    with pytest.raises(InputError, match=r"does not fit into memory .* descend ingest"):
+        compare(path, target="label", seeds=1)

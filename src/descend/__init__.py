@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from descend.estimators import LinearClassifier, LinearRegressor
     from descend.history import History
     from descend.network_estimators import MLPClassifier, MLPRegressor
+    from descend.store.face import ingest
+    from descend.store.opening import Store, open_store
 
 __all__ = [
     "Comparison",
@@ -33,9 +35,12 @@ __all__ = [
     "MLPClassifier",
     "MLPRegressor",
     "Plan",
+    "Store",
     "compare",
     "configure_batch_size",
+    "ingest",
     "load",
+    "open_store",
 ]
 
 _HOMES = {
@@ -49,9 +54,12 @@ _HOMES = {
     "MLPClassifier": "descend.network_estimators",
     "MLPRegressor": "descend.network_estimators",
     "Plan": "descend.batch_size.plan",
+    "Store": "descend.store.opening",
     "compare": "descend.api",
     "configure_batch_size": "descend.api",
+    "ingest": "descend.store.face",
     "load": "descend.api",
+    "open_store": "descend.store.opening",
 }
 
 

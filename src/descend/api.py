@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from descend.compared import MODELS
 from descend.comparison import Comparison, Progress, compare_prepared
 from descend.errors import InputError, one_of
-from descend.features import prepare
+from descend.features import Prepared, prepare
 from descend.models.network import check_hidden
 from descend.settings import Settings, whole_number
 from descend.sources import array_source, open_source, table_source
+from descend.store.choice import check_choice, refuse_beside, store_of
+from descend.store.preparing import prepare_store
 from descend.types import Source, Task
 
 if TYPE_CHECKING:
+    from descend.batch_size.findings import Findings
     from descend.batch_size.plan import Plan
-    from descend.batch_size.search import Findings
     from descend.estimators import LinearClassifier, LinearRegressor
     from descend.network_estimators import MLPClassifier, MLPRegressor
 
@@ -54,6 +56,7 @@ def compare(
     sample_weight: Any = None,
     random_state: int = 0,
     n_jobs: int | None = None,
+    memory_limit: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Stochastic, mini-batch and batch gradient descent on the same rows, with the same budget.
@@ -67,11 +70,12 @@ def compare(
 
     Parameters
     ----------
-    X : array (n, d), CSR or CSC matrix, table (pandas, polars, PyArrow), or what the command line takes: a path or
-        ``sklearn:NAME``
+    X : array (n, d), CSR or CSC matrix, table (pandas, polars, PyArrow), or what the command line takes: a path, of a
+        block store too, or ``sklearn:NAME``
     y : array (n,); or None, and ``target`` names a column of ``X``
     model : "linear" or "mlp"; with "mlp": ``hidden_layer_sizes`` (100,), ``activation`` "relu", ``weight_decay`` 0
     clip : the longest gradient of a batch, penalty apart; None: any
+    memory_limit : bytes that the process may come to hold; a store that does not fit is read in every epoch
 
     Raises ``InputError`` (a ``ValueError``) naming what cannot be used.
 
@@ -103,9 +107,12 @@ def compare(
         threads="auto" if n_jobs in (None, -1) else n_jobs,
     ).checked()
     seeds = whole_number("seeds", seeds, at_least=1)
-    source = _source(X, y, target, sample_weight)
-    prepared = prepare(
-        source,
+    prepared, name = _prepared(
+        X,
+        y,
+        target,
+        sample_weight,
+        memory_limit,
         task=task,
         validation=validation_fraction,
         seed=random_state,
@@ -118,7 +125,7 @@ def compare(
         batch_sizes=batch_sizes,
         seeds=seeds,
         target_loss=target_loss,
-        data_name=source.name,
+        data_name=name,
         progress=progress,
         model=model,
     )
@@ -148,6 +155,7 @@ def configure_batch_size(
     sample_weight: Any = None,
     random_state: int = 0,
     n_jobs: int | None = None,
+    memory_limit: int | None = None,
     progress: Callable[[Findings], object] | None = None,
 ) -> Plan:
     """Which batch size, with which learning rate, and why: measured on these rows and this machine.
@@ -158,15 +166,18 @@ def configure_batch_size(
 
     Parameters
     ----------
-    X : array (n, d), table (pandas, polars, PyArrow), or what the command line takes: a path or ``sklearn:NAME``
+    X : array (n, d), table (pandas, polars, PyArrow), or what the command line takes: a path, of a block store too,
+        or ``sklearn:NAME``
     y : array (n,) or (n, k); or None, and ``target`` names a column of ``X``
     model : "linear" or "mlp", a network of ``hidden_layer_sizes``
     seconds : about how long it may take; 30 by default
     optimizer : "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"; "auto": sgd, for networks adam
+    memory_limit : bytes that the process may come to hold, None: what there is; a store that does not fit is read in
+        every epoch
     progress : called with the findings as they grow
 
     Raises ``InputError`` (a ``ValueError``) naming what cannot be used, or a target that is met before the first step
-    or that nothing can reach.
+    or that nothing can reach, or a memory limit that runs do not keep to.
 
     Examples
     --------
@@ -177,6 +188,8 @@ def configure_batch_size(
     """
     from descend.configuring import configure_prepared
 
+    if memory_limit is not None:
+        memory_limit = whole_number("memory_limit", memory_limit, at_least=1)
     if model not in ("linear", "mlp"):
         raise one_of("model", model, ["linear", "mlp"])
     settings = Settings(
@@ -196,9 +209,12 @@ def configure_batch_size(
         seed=random_state,
         threads="auto" if n_jobs in (None, -1) else n_jobs,
     ).checked()
-    source = _source(X, y, target, sample_weight)
-    prepared = prepare(
-        source,
+    prepared, name = _prepared(
+        X,
+        y,
+        target,
+        sample_weight,
+        memory_limit,
         task=task,
         validation=0.0,
         seed=random_state,
@@ -206,7 +222,14 @@ def configure_batch_size(
         scale_target=loss != "poisson",
     )
     return configure_prepared(
-        prepared, settings, model, settings.seconds, target_loss, source.name, progress=progress
+        prepared,
+        settings,
+        model,
+        settings.seconds,
+        target_loss,
+        name,
+        progress=progress,
+        memory_limit=memory_limit,
     )
 
 
@@ -240,6 +263,22 @@ def _network(model: str, **given: Any) -> dict[str, Any]:
     if "hidden" in said:
         said["hidden"] = check_hidden(said["hidden"])
     return said
+
+
+def _prepared(
+    X: Any, y: Any, target: str | None, sample_weight: Any, memory_limit: int | None, **options: Any
+) -> tuple[Prepared, str]:
+    """Rows ready to be trained on, and what a person would call them."""
+    store = store_of(X)
+    if store is None:
+        source = _source(X, y, target, sample_weight)
+        if isinstance(X, (str, Path)):
+            options |= {"memory_limit": memory_limit, "in_source": None, "needs_memory": "this"}
+        return prepare(source, **options), source.name
+    refuse_beside(y, sample_weight)
+    check_choice(store, target=target, standardize=options.pop("standardize"))
+    del options["seed"]
+    return prepare_store(store, memory_limit=memory_limit, **options), store.name
 
 
 def _source(X: Any, y: Any, target: str | None, sample_weight: Any) -> Source:

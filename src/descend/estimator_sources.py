@@ -6,7 +6,7 @@ added to what scikit-learn's methods take.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from descend.models.model import Model
 from descend.sources import open_source
 from descend.sources.datasets import dataset_source
 from descend.sources.tables import numbers_of
+from descend.store import Store, is_store, open_store
+from descend.store.source import StoredSource
 from descend.types import Block, FloatArray, Source
 
 ENCODED_VALUES = 2**20
@@ -129,9 +131,14 @@ def _numbers(block: Block, names: tuple[str, ...]) -> Any:
 
 
 def scores_of(model: Model, X: Any) -> FloatArray:
-    """Scores (n, k) of the rows of a path, a dataset or a reader, a bounded number of them encoded at a time."""
-    if hasattr(X, "read_next_batch"):
-        blocks: Iterator[Block] = (Block(batch) for batch in X)
+    """Scores (n, k) of the rows of a path, dataset, store or reader, a bounded number of them encoded at a time."""
+    blocks: Iterator[Block]
+    score: Callable[[Any], FloatArray] = model.scores
+    store = open_store(X) if isinstance(X, (str, Path)) and is_store(X) else X
+    if isinstance(store, Store):
+        score, blocks = model.scores_of_encoded, StoredSource(store, model.features).blocks()
+    elif hasattr(X, "read_next_batch"):
+        blocks = (Block(batch) for batch in X)
     else:
         source = readable_source(X, model.target.name, None, require_target=False)
         match_columns = getattr(source, "match_columns", None)
@@ -144,5 +151,5 @@ def scores_of(model: Model, X: Any) -> FloatArray:
         for start in range(0, block.num_rows, step):
             columns: Any = block.columns
             part = columns.slice(start, step) if hasattr(columns, "schema") else columns[start : start + step]
-            found.append(np.asarray(model.scores(part)))
+            found.append(np.asarray(score(part)))
     return np.vstack(found)

@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from descend.batch_size.plan import Plan, plan_of_run
 from descend.checkpoint import Checkpoint, opened
 from descend.coded_rows import SMALL
+from descend.errors import InputError
 from descend.estimator_blocks import LearnsBlocks, takes_blocks, tell
 from descend.estimator_checks import (
     FLOATS,
@@ -39,7 +40,7 @@ from descend.estimator_sources import (
     refuse_read_once,
     scores_of,
 )
-from descend.features import prepare
+from descend.features import Features, Prepared, prepare
 from descend.features.class_weights import read_weight, written_weight
 from descend.features.target_values import labels_of
 from descend.fitting import fit as run_fit
@@ -51,6 +52,9 @@ from descend.source_fitting import fit_from_source
 from descend.sources import array_source, table_source
 from descend.sources.arrays import column_names, numbered
 from descend.sources.limits import block_rows
+from descend.store import Store, is_store, open_store
+from descend.store.choice import check_choice, refuse_beside
+from descend.store.preparing import prepare_store
 from descend.types import FloatArray, Source, Task
 from descend.watching import Callback
 
@@ -132,7 +136,8 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
 
         ``X`` is an array of numbers, or a table (pandas, polars, PyArrow, or anything with the Arrow PyCapsule
         interface) whose texts, booleans, dates and gaps are encoded. ``sample_weight`` (n,) is ≥ 0: weight 2
-        counts like the row twice.
+        counts like the row twice. A block store (``descend.open_store(path)``), which holds targets and weights of
+        its own, comes alone: ``fit(store)``.
 
         Or ``X`` says where rows live: a path as the command line takes it, or a ``pyarrow.dataset.Dataset``. Then
         ``y`` and ``sample_weight`` are names of columns: ``fit("flights.parquet", "delay")``. Rows that do not fit
@@ -148,28 +153,19 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         with all_or_nothing(self), self._saved() as checkpoint:
             if checkpoint is not None and checkpoint.found is not None and self.random_state is None:
                 settings = replace(settings, seed=checkpoint.found.identity["options"]["seed"])
-            source = self._source(X, y, sample_weight)
-            settings = replace(settings, early_stopping=self._stops_early(X))
-            prepared = prepare(
-                source,
-                task=self._target_task(),
-                validation=self.validation_fraction if settings.early_stopping else 0.0,
-                seed=settings.seed,
-                standardize=self.standardize,
-                scale_target=self._scales_target(),
-                centre=self.fit_intercept,
-                shuffle=self.shuffle and not self._is_solved_at_once(settings, source),
-                class_weight=getattr(self, "class_weight", None),
-                in_source=None if is_readable(X) else False,
-                needs_memory=self._needs_memory,
-            )
+            if isinstance(X, (str, Path)) and is_store(X):
+                X = open_store(X)
+            if isinstance(X, Store):
+                settings, prepared = self._prepare_store(X, y, sample_weight, settings)
+            else:
+                settings, prepared = self._prepare(X, y, sample_weight, settings)
             callbacks = [*self.callbacks, *([tell] if self.verbose else [])]
             run = self._train(prepared, settings, callbacks, checkpoint)
             self._stream = self._class_counts = None
             self._learned = prepared.learned.without_rows() if prepared.learned else None
             self._adopt(run.model)
             if is_readable(X):
-                self._know_columns(run.model)
+                self._know_columns(run.model.features)
         self._warn()
         if prepared.train.is_in_source and (warning := prepared.train.X.warning):  # type: ignore[attr-defined]
             warnings.warn(warning, ConvergenceWarning, stacklevel=2)
@@ -192,6 +188,57 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         """The trained model as a PyTorch module of its own, for the same X; see ``descend.models.model.Model``."""
         check_is_fitted(self)
         return self.model_.to_torch(encoded)
+
+    def _prepare(
+        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, settings: Settings
+    ) -> tuple[Settings, Prepared]:
+        source = self._source(X, y, sample_weight)
+        settings = replace(settings, early_stopping=self._stops_early(X))
+        return settings, prepare(
+            source,
+            task=self._target_task(),
+            validation=self.validation_fraction if settings.early_stopping else 0.0,
+            seed=settings.seed,
+            standardize=self.standardize,
+            scale_target=self._scales_target(),
+            centre=self.fit_intercept,
+            shuffle=self.shuffle and not self._is_solved_at_once(settings, source),
+            class_weight=getattr(self, "class_weight", None),
+            in_source=None if is_readable(X) else False,
+            needs_memory=self._needs_memory,
+        )
+
+    def _prepare_store(
+        self, store: Store, y: Any, sample_weight: Any, settings: Settings
+    ) -> tuple[Settings, Prepared]:
+        """The rows of a block store, loaded where they fit."""
+        refuse_beside(y, sample_weight)
+        check_choice(store, standardize=self.standardize)
+        if not self.fit_intercept and store.features.standardize and not store.features.takes_sparse:
+            raise InputError(
+                "fit_intercept is False, but the store's columns are shifted to mean 0; leave it True, or train on "
+                "the data that was ingested"
+            )
+        self._know_columns(store.features)
+        settings = replace(settings, early_stopping=self._stops_early(range(store.num_rows)))
+        prepared = prepare_store(
+            store,
+            task=self._target_task(),
+            validation=self.validation_fraction if settings.early_stopping else 0.0,
+            scale_target=self._scales_target(),
+            class_weight=getattr(self, "class_weight", None),
+        )
+        if prepared.target.task == "classification":
+            self.classes_ = np.asarray(prepared.target.classes)
+        return settings, prepared
+
+    def _know_columns(self, features: Features) -> None:
+        """The columns of rows that came from a file or a store."""
+        names = features.input_names
+        self._from_table = not features.is_matrix
+        self.n_features_in_ = len(names)
+        if names not in (column_names(len(names)), numbered(1, len(names))):
+            self.feature_names_in_ = np.array(names, dtype=object)
 
     # --- before training -------------------------------------------------------------------------
 
@@ -313,7 +360,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _scores(self, X: Any) -> FloatArray:
         """Scores (n, k) in the target's units."""
         check_is_fitted(self)
-        if is_readable(X) or hasattr(X, "read_next_batch"):
+        if is_readable(X) or isinstance(X, Store) or hasattr(X, "read_next_batch"):
             return scores_of(self.model_, X)
         refuse_no_columns(X)
         if self._from_table:
@@ -340,17 +387,9 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         estimator = cls(**cls._parameters(model.summary["asked"]))
         if "class_weight" in model.summary:
             estimator.set_params(class_weight=read_weight(model.summary["class_weight"]))
-        estimator._know_columns(model)
+        estimator._know_columns(model.features)
         estimator._adopt(model)
         return estimator
-
-    def _know_columns(self, model: Any) -> None:
-        """The columns of a model that was trained on rows of a file."""
-        names = model.features.input_names
-        self._from_table = not model.features.is_matrix
-        self.n_features_in_ = len(names)
-        if names not in (column_names(len(names)), numbered(1, len(names))):
-            self.feature_names_in_ = np.array(names, dtype=object)
 
     @classmethod
     def _parameters(cls, asked: dict[str, Any]) -> dict[str, Any]:
@@ -418,8 +457,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     epsilon, quantile : not used; settings of losses for numbers
     fit_intercept : without one the model goes through 0, and columns (and numbers to predict) are not shifted
     standardize : scale columns to mean 0 and deviation 1 inside; ``coef_`` is for columns as they came
-    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch; so is a number above the rows), or
-        "auto"
+    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch; so is a number above the rows),
+        "auto", or "growing": more where the rate would fall, while twice the rows take less than 1.3 times as long
     optimizer : "auto", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "saga", "lbfgs",
         "newton"
     learning_rate : "auto" (from curvature, for this batch size) or a number

@@ -140,7 +140,8 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     penalty : "l2" (½‖w‖²), "l1" (‖w‖₁), "elasticnet" (l1_ratio of L1, the rest L2) or None; alpha : its strength
     epsilon, quantile : not used; settings of losses for numbers
     standardize : scale columns to mean 0 and deviation 1 inside
-    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch), or "auto"
+    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch), "auto", or "growing": more where the
+        rate would fall, while twice the rows take less than 1.3 times as long a step
     optimizer : "auto" (Adam), "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"
     learning_rate : "auto" (then it falls as nothing more is gained) or a number
     schedule : "constant", "inverse-scaling", "plateau"; "linear", "cosine", "step" need epochs

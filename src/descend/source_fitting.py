@@ -1,7 +1,7 @@
 """One run straight from a source whose rows do not fit into memory: a linear model, with steps of one optimizer.
 
 Methods that come back to each row at random, or need its last gradient, want rows that lie in random order: they are
-left to block stores. Plain steps with an average of the last of them end nearly as low (``docs/stores.md``).
+left to block stores. Plain steps with an average of the last of them end nearly as low (``docs/files.md``).
 """
 
 from __future__ import annotations

@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 @option(
     "Training",
     "--batch-size",
-    metavar="N|full|auto",
+    metavar="N|full|auto|growing",
     default="auto",
     show_default=True,
-    help="Rows in a batch: a whole number, full (every row; so is a number above them), or auto (a fixed rule, told "
-    "aloud).",
+    help="Rows in a batch: a whole number, full (every row; so is a number above them), auto (a fixed rule, told "
+    "aloud), or growing: from 32 on more where the rate would fall, while twice the rows take less than 1.3 times as "
+    "long a step.",
 )
 @options.stepping("auto")
 @options.limits
@@ -66,6 +67,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     settings = arguments.settings(
         given, batch_size=given["batch_size"], early_stopping=has_validation, dense=True, growth=1.5
     )
+    arguments.check_growing(settings, given["model"])
     arguments.check_page(given["report"], given["no_report"])
     outputs.check_differ(output=given["output"], report=given["report"])
     saving.check_saving(given)

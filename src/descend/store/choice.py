@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from descend.errors import InputError, shorten
-from descend.store.opening import Store
+from descend.store.opening import Store, is_store, open_store
+
+
+def store_of(data: Any) -> Store | None:
+    """The store that ``data`` is, or is the path of; None for anything else."""
+    if isinstance(data, Store):
+        return data
+    return open_store(data) if isinstance(data, (str, Path)) and is_store(data) else None
 
 
 def check_choice(
@@ -31,6 +39,13 @@ def check_choice(
             f"standardize is False, but {_named(store)} holds standardised columns; leave it out, or train on the "
             "data that was ingested"
         )
+
+
+def refuse_beside(y: Any, sample_weight: Any) -> None:
+    """A store holds its targets and weights; raises ``InputError`` for others beside it."""
+    for name, given in (("y", y), ("sample_weight", sample_weight)):
+        if given is not None:
+            raise InputError(f"{name} is given with a block store, which holds its own; leave {name} out")
 
 
 def _other(name: str, given: Any, own: Any, store: Store) -> InputError:

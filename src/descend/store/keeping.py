@@ -8,9 +8,9 @@ from descend.store.opening import Store
 
 SHARE = 0.5
 """Rows that take no more than this share of what is free are loaded: training needs room beside them."""
-PROGRAM_BYTES = 260 * 10**6
+PROGRAM_BYTES = 250 * 10**6
 """What the program comes to hold without any rows: Python, NumPy, compiled kernels, the windows it reads."""
-ROW_BYTES = 24
+ROW_BYTES = 16
 """What training keeps of a row besides targets and weights: its place in the order, its visits, its norm or score."""
 OUTPUT_BYTES = 8
 """The same for each output: SAGA's table, the certificate's scores."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from descend.batches import STRIP, WINDOW
 from descend.coded_rows import CodedRows
+from descend.store.layout import bytes_of
 from descend.store.read_ahead import ROOMS, read_ahead
 from descend.store.reading import BlockReader
 from descend.types import IntArray
@@ -188,7 +189,7 @@ class Room:
         layout = rows.blocks.layout
         self.rows, self.count = rows, count
         self.memory = _spare.take(count * layout.row_bytes)
-        self.bytes = memoryview(self.memory)[: count * layout.row_bytes]
+        self.bytes = bytes_of(self.memory)[: count * layout.row_bytes]
         self.raw: NDArray[Any] = np.frombuffer(self.bytes, dtype=layout.dtype).reshape(-1, layout.num_columns)
         self.decoded = None if rows.code is None else np.empty(self.raw.shape, dtype=rows.dtype)
 

@@ -20,7 +20,7 @@ from descend.torch.module_data import ModuleData
 from descend.torch.module_engine import ModuleEngine
 from descend.torch.module_runs import run_module
 from descend.torch.module_terrain import ModuleTerrain
-from descend.torch.module_trainer import LOWEST_RATE
+from descend.torch.stepper import LOWEST_RATE
 from descend.types import FloatArray
 from descend.valley_claims import network_claims
 from descend.watching import Callback

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from descend.torch.interrupts import interrupts_wait
 from descend.torch.modes import random_numbers, training_mode
 from descend.torch.optimizers import Schedule, make_optimizer
 from descend.torch.progress import Progress
-from descend.torch.rows import TensorRows, as_rows, mapped
+from descend.torch.rows import TensorRows, as_rows, as_validation, mapped
 from descend.torch.steps import CALLBACK, UPDATE, NotFiniteError, Pieces, Place, make_step, unique
 from descend.torch.training import train
 from descend.torch.watching import Watch
@@ -73,6 +73,7 @@ def fit(
     microbatch: int | None = None,
     evaluation_batch_size: int | None = None,
     reduction: str | None = None,
+    collate: Callable[[list[Any]], Any] | None = None,
     schedule: Any = None,
     schedule_every: str = "epoch",
     clip: float | None = None,
@@ -92,7 +93,8 @@ def fit(
     ``loss``: a callable of (output, y), of ``torch.nn``, ``torch.nn.functional`` or anyone's. ``data``: (X, y), or
     (X, y, weights), of tensors or arrays with n rows, or a map-style dataset of such pairs; an X that is a tuple is a
     module's several inputs. Arrays' floats get the module's type; tensors are taken as they are. ``weights`` (n,):
-    weight 2 counts like the row twice.
+    weight 2 counts like the row twice. ``collate``: makes a batch of a list of a dataset's items, as a DataLoader's
+    ``collate_fn``.
 
     ``optimizer``: a class of ``torch.optim`` (Adam if none is named), with ``learning_rate``, ``optimizer_options``
     and ``parameter_groups`` (PyTorch's, or a callable of the module); a callable of parameters; or an instance.
@@ -144,8 +146,8 @@ def fit(
     dtype = choose_precision(precision, device, notes)
     criterion = as_criterion(loss, reduction)
     numbers = float_type(module)
-    rows = as_rows(data, weights, numbers)
-    held = None if validation is None else as_rows(validation, None, numbers, "validation")
+    rows = as_rows(data, weights, numbers, collate=collate)
+    held = None if validation is None else as_validation(validation, numbers, collate)
     stops_early = asks_early_stopping(early_stopping, epochs is None and seconds is None)
     trained, held_out = split(rows.num_rows, held, validation_fraction, stops_early, seed)
     if batch_size == "auto":

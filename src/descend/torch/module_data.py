@@ -12,15 +12,16 @@ import torch
 from descend.batches import Visits, shuffle
 from descend.errors import InputError
 from descend.torch.batches import Batches
-from descend.torch.checks import check_module, float_type, split
+from descend.torch.checks import check_module, copied, float_type, split
 from descend.torch.coupling import refuse_coupled
 from descend.torch.criterion import as_criterion
 from descend.torch.devices import choose_device, spread
 from descend.torch.examine import examine
 from descend.torch.modes import modes_kept, random_numbers
-from descend.torch.module_trainer import LOWEST_RATE, RULE_OPTIMIZERS, copied
+from descend.torch.module_trainer import RULE_OPTIMIZERS
 from descend.torch.optimizers import make_optimizer
 from descend.torch.rows import DatasetRows, TensorRows, as_rows, mapped
+from descend.torch.stepper import LOWEST_RATE
 from descend.torch.steps import unique
 from descend.types import FloatArray
 

@@ -24,7 +24,8 @@ from descend.settings import Settings
 from descend.torch.modes import random_numbers
 from descend.torch.module_data import ModuleData
 from descend.torch.module_engine import ModuleEngine
-from descend.torch.module_trainer import LOWEST_RATE, RULE_RATE
+from descend.torch.module_trainer import RULE_RATE
+from descend.torch.stepper import LOWEST_RATE
 from descend.trail import Trail
 from descend.training import train
 from descend.types import FloatArray
