@@ -213,7 +213,8 @@ def _run_of(state: State, watch: Watch) -> dict[str, Any]:
 def _put_back(state: State, name: str, value: Any) -> None:
     """In place where that is possible: a network's numbers lie where its kernels want them."""
     there = getattr(state, name)
-    if isinstance(there, np.ndarray) and (there.shape, there.dtype, there.strides) == (
+    both = isinstance(there, np.ndarray) and isinstance(value, np.ndarray)
+    if both and (there.shape, there.dtype, there.strides) == (
         value.shape,
         value.dtype,
         value.strides,
