@@ -15,6 +15,7 @@ from descend.checkpoint import NAMES, Checkpoint, find, opened
 from descend.errors import InputError, ModelFileError, OutputError
 from descend.features import Prepared, prepare
 from descend.fitting import fit
+from descend.growing import Growth
 from descend.machine import package_versions
 from descend.network_fitting import fit_network
 from descend.settings import Settings
@@ -114,6 +115,28 @@ def test_a_run_that_is_killed_ends_as_one_that_is_not(name: str, often: None, tm
         lambda kept: train(prepared, settings, checkpoint=kept), tmp_path, 1 if "dense" not in how else 3
     )
     assert kills > 1
+    assert ends(run) == ends(train(prepared, settings))
+
+
+@pytest.mark.parametrize("train", [fit, fit_network])
+def test_growing_batches_grow_as_they_did(
+    train: Callable[..., Any], often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much larger batches are cheap is measured before the first step alone, whatever a clock says later."""
+    module = "descend.fitting" if train is fit else "descend.network_fitting"
+    most = iter([4, 1, 2] + 100 * [1])
+    monkeypatch.setattr(f"{module}.measure_growth", lambda *_: Growth(next(most), None))
+    how = {
+        "optimizer": "sgd",
+        "batch_size": "growing",
+        "schedule": "step",
+        "learning_rate": 0.05,
+        "epochs": 9,
+    }
+    prepared, settings = rows(), Settings(**how, hidden=(9,))
+    run, kills = killed_each_time(lambda kept: train(prepared, settings, checkpoint=kept), tmp_path, 2)
+    assert kills > 1
+    monkeypatch.setattr(f"{module}.measure_growth", lambda *_: Growth(4, None))
     assert ends(run) == ends(train(prepared, settings))
 
 

@@ -9,7 +9,7 @@ Two files in the caller's folder take turns (``turns.py``), and one process at a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -56,6 +56,7 @@ class Found:
     epochs: float
     """Epochs as histories count them: rows visited over rows."""
     identity: Identity
+    measured: dict[str, Any]
     run: dict[str, Any]
 
 
@@ -68,6 +69,7 @@ class Checkpoint:
         self.saved: Place | None = None if found is None else found.place
         """Where the run was when it was last saved."""
         self.saved_epochs = 0.0 if found is None else found.epochs
+        self._measured: dict[str, Any] = {} if found is None else found.measured
         self._turns = Turns(folder, NAMES, None if found is None else found.name)
 
     def check(self, identity: Identity) -> None:
@@ -75,6 +77,13 @@ class Checkpoint:
         self.identity = identity
         if self.found is not None:
             refuse_others(self.found.identity, identity, self.found.place.epoch, self._turns.shown)
+
+    def once(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What a clock said before the first step (JSON), as it was then: it would say something else now."""
+        if name not in self._measured:
+            self._measured[name] = measure()
+        found: dict[str, Any] = self._measured[name]
+        return found
 
     def restore(self, state: State, watch: Watch) -> None:
         """Puts a run back to where the folder's was."""
@@ -124,6 +133,7 @@ class Checkpoint:
             "seconds": watch.seconds,
             "epochs": epochs,
             "identity": self.identity,
+            "measured": self._measured,
             "run": tree,
         }
         return pack_model(arrays, header, LAYOUT)
@@ -179,6 +189,7 @@ def _read(path: Path) -> Found:
             header["seconds"],
             header["epochs"],
             header["identity"],
+            header["measured"],
             PACKER.unpack(header["run"], own),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -202,7 +213,8 @@ def _run_of(state: State, watch: Watch) -> dict[str, Any]:
 def _put_back(state: State, name: str, value: Any) -> None:
     """In place where that is possible: a network's numbers lie where its kernels want them."""
     there = getattr(state, name)
-    if isinstance(there, np.ndarray) and (there.shape, there.dtype, there.strides) == (
+    both = isinstance(there, np.ndarray) and isinstance(value, np.ndarray)
+    if both and (there.shape, there.dtype, there.strides) == (
         value.shape,
         value.dtype,
         value.strides,

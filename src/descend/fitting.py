@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from descend.averaging import PolyakAverage, TailAverage
 from descend.batches import shuffle
 from descend.checkpoint import Checkpoint
 from descend.engines.base import State
-from descend.growing import grown, in_words, measure_growth
+from descend.growing import Growth, grown, in_words, measure_growth
 from descend.history import History
 from descend.identity import identity_of
 from descend.learning_rate import Rate, batch_curvature
@@ -163,8 +163,10 @@ def fit(
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
         if is_growing(settings.batch_size) and plan.batch_size < data.num_rows:
-            growth = measure_growth(engine, state, plan.phases, shuffle(plan.visits, settings.seed, 0))
-            phases = grown(plan.phases, growth)
+            rows = shuffle(plan.visits, settings.seed, 0)
+            phases = plan.phases
+            growth = growth_of(checkpoint, lambda: measure_growth(engine, state, phases, rows))
+            phases = grown(phases, growth)
             plan = replace(plan, phases=phases, batch_size_reason=in_words(phases, growth))
         parameters = train(
             engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle, checkpoint
@@ -188,6 +190,13 @@ def fit(
     model.summary = summarise(prepared, plan, settings, history)
     model.summary |= {"gap_estimate": history.gap_estimate, "gap_bound": history.gap_bound}
     return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, path)
+
+
+def growth_of(checkpoint: Checkpoint | None, measure: Callable[[], Growth]) -> Growth:
+    """How batches grow: measured once, and of a run that is gone on with as it was."""
+    if checkpoint is None:
+        return measure()
+    return Growth(**checkpoint.once("growth", lambda: asdict(measure())))
 
 
 def _may_be_slow(settings: Settings, plan: Plan, num_rows: int) -> bool:

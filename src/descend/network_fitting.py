@@ -19,7 +19,7 @@ from descend.checkpoint import Checkpoint
 from descend.dead_units import revive
 from descend.engines.base import Rule, State
 from descend.errors import InputError
-from descend.fitting import ASKED, AVERAGE_ROWS, average_of, num_threads, summarise
+from descend.fitting import ASKED, AVERAGE_ROWS, average_of, growth_of, num_threads, summarise
 from descend.growing import check_falls, grown, in_words, measure_growth, staged
 from descend.history import History
 from descend.identity import identity_of
@@ -165,7 +165,8 @@ def fit_network(
     with one_blas_thread():
         if is_growing(settings.batch_size) and plan.batch_size < data.num_rows:
             rows = shuffle(Visits(data.num_rows), settings.seed, 0)
-            growth = measure_growth(engine, state, plan.phases, rows)
+            phases = plan.phases
+            growth = growth_of(checkpoint, lambda: measure_growth(engine, state, phases, rows))
             phases = grown(plan.phases, growth)
             plan = replace(plan, phases=phases, batch_size_reason=in_words(phases, growth))
         if plan.phases[0].tuned:

@@ -43,7 +43,7 @@ def train(
     """
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is told by the watch, not by NumPy
         call_seconds = _call_seconds(engine, state, phases[0])  # off the clock; later phases' calls are alike
-        is_over = begin(engine, state, phases, watch, checkpoint)
+        is_over = begin(state, phases, watch, checkpoint, call_seconds)
         try:
             for place in epochs_after(watch.place, phases, watch) if not is_over else ():
                 phase = phases[place.phase]
@@ -62,7 +62,7 @@ def train(
 
 
 def begin(
-    engine: Engine, state: State, phases: Sequence[Phase], watch: Watch, checkpoint: Checkpoint | None
+    state: State, phases: Sequence[Phase], watch: Watch, checkpoint: Checkpoint | None, call_seconds: float
 ) -> bool:
     """Starts the watch, or puts everything back to where the checkpoint was; whether the run is over there."""
     if checkpoint is None or checkpoint.found is None:
@@ -72,11 +72,10 @@ def begin(
             watch.saver = checkpoint
         return False
     phase = phases[checkpoint.found.place.phase]
-    call_seconds = _call_seconds(engine, state, phase)  # before the state is that of a run: it may round it
     checkpoint.restore(state, watch)
     checkpoint.expect(state)
     watch.saver = checkpoint
-    return watch.go_on(phase, call_seconds, state, checkpoint.found.looked)
+    return watch.go_on(phase, call_seconds if phase.batch_size else 0.0, state, checkpoint.found.looked)
 
 
 def epochs_after(begun: Place, phases: Sequence[Phase], watch: Watch) -> Iterator[Place]:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 @verb(
     "descend fit adult.parquet --target income --drop fnlwgt --output income.descend",
     "descend fit sklearn:digits --model mlp --hidden 128,64",
-    "descend fit flights.parquet --target delay --checkpoint flights.run --resume",
 )
 @options.data_argument
 @options.selection
