@@ -1,7 +1,7 @@
 """How fast data become a block store: ``python -m benchmarks.ingest``.
 
 A table of random numbers is written as CSV. PyArrow alone parses it, and ``descend ingest`` makes a store of it, in
-turns; printed are rows per second of each, in wall and processor time, their ratio, and the peak memory of the ingest.
+turns; printed are the medians of each, in wall and processor time, their ratio, and the peak memory of ingesting.
 """
 
 from __future__ import annotations

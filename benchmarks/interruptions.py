@@ -35,15 +35,17 @@ from descend.settings import Settings
 from descend.sources import array_source
 
 ROWS, COLUMNS = 40_000, 30
+LATE = 0.75
+"""Of the kills: they wait for the first checkpoint before their random time begins."""
 Train = Callable[[Path | None], bytes]
 """Trains into a folder and returns the bytes of the parameters."""
 
 
-def workloads() -> dict[str, Train]:
+def workloads(rows: int = ROWS) -> dict[str, Train]:
     """Runs of some tenths of a second, of every kind of state: by name."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(ROWS, COLUMNS)).astype(np.float32)
-    scores = X @ rng.normal(size=(COLUMNS, 3)) + rng.normal(size=(ROWS, 3))
+    X = rng.normal(size=(rows, COLUMNS)).astype(np.float32)
+    scores = X @ rng.normal(size=(COLUMNS, 3)) + rng.normal(size=(rows, 3))
     thin = np.where(rng.random(X.shape) < 0.8, 0.0, X)
     dense = prepare(array_source(X, scores.argmax(axis=1)), validation=0.1)
     two = prepare(array_source(X, scores[:, 0] > 0), validation=0.0)
@@ -60,7 +62,7 @@ def workloads() -> dict[str, Train]:
         return train
 
     return {
-        "sgd, one row": of(fit, two, optimizer="sgd", batch_size=1, epochs=150),
+        "sgd, one row": of(fit, two, optimizer="sgd", batch_size=1, epochs=100),
         "sgd, averaged": of(fit, dense, optimizer="sgd", batch_size=32, epochs=100),
         "nothing set": of(fit, dense, batch_size=32, tol=1e-9),
         "saga": of(fit, two, optimizer="saga", batch_size=1, tol=1e-12),
@@ -68,13 +70,38 @@ def workloads() -> dict[str, Train]:
         "hinge": of(fit, two, loss="hinge"),
         "lbfgs": of(fit, dense, optimizer="lbfgs", tol=1e-12),
         "adam": of(fit, dense, optimizer="adam", batch_size=64, epochs=80),
-        "sparse sgd": of(fit, sparse, optimizer="sgd", batch_size=1, epochs=150),
+        "sparse sgd": of(fit, sparse, optimizer="sgd", batch_size=1, epochs=20),
         "sparse saga": of(fit, sparse, optimizer="saga", batch_size=32, tol=1e-12),
         "network": of(fit_network, dense, batch_size=64, hidden=(16,), epochs=24),
         "network by ladder": of(
             fit_network, dense, optimizer="momentum", batch_size=128, hidden=(16,), early_stopping=True
         ),
     }
+
+
+def torch_workloads() -> dict[str, Train]:
+    """The same of a PyTorch module, which draws random numbers."""
+    import torch
+
+    from descend.torch import fit as fit_module
+
+    torch.set_num_threads(1)  # others would not live on in a child
+    numbers = torch.Generator().manual_seed(0)
+    X = torch.randn(20_000, COLUMNS, generator=numbers)
+    y = (X[:, :3] + torch.randn(len(X), 3, generator=numbers)).argmax(dim=1)
+
+    def train(folder: Path | None) -> bytes:
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(
+            torch.nn.Linear(COLUMNS, 32), torch.nn.ReLU(), torch.nn.Dropout(0.2), torch.nn.Linear(32, 3)
+        )
+        loss = torch.nn.CrossEntropyLoss()
+        fit_module(
+            module, loss, (X, y), batch_size=64, epochs=8, checkpoint=folder, resume=folder is not None
+        )
+        return b"".join(p.detach().numpy().tobytes() for p in module.parameters())
+
+    return {"torch": train}
 
 
 def in_child(work: Callable[[], object]) -> int:
@@ -100,10 +127,15 @@ def killed_and_resumed(train: Train, seconds: float, rng: random.Random) -> tupl
     try:
         for _ in range(1 + rng.randrange(2)):
             child = in_child(lambda: train(run))
-            time.sleep(rng.uniform(0.0, seconds))
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            found = found or any((run / name).exists() for name in checkpoint.NAMES)
+            is_late, ended = rng.random() < LATE, False
+            while is_late and not is_saved(run) and not ended:
+                time.sleep(0.001)
+                ended = os.waitpid(child, os.WNOHANG) != (0, 0)
+            if not ended:
+                time.sleep(rng.uniform(0.0, seconds))
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            found = found or is_saved(run)
         child = in_child(lambda: result.write_bytes(train(run)))
         _, status = os.waitpid(child, 0)
         return (result.read_bytes() if status == 0 else b""), found
@@ -111,12 +143,15 @@ def killed_and_resumed(train: Train, seconds: float, rng: random.Random) -> tupl
         shutil.rmtree(folder)
 
 
-def kills(count: int, seed: int, only: str = "") -> dict[str, Any]:
+def is_saved(run: Path) -> bool:
+    return any(run.glob("run-*"))
+
+
+def kills(count: int, seed: int, chosen: list[tuple[str, Train]]) -> dict[str, Any]:
     """How many of so many killed runs ended as undisturbed ones do."""
     turns.SHARE = 1.0  # save whenever that does not stop the run altogether
     turns.SECONDS_A_FILE = 0.0
     rng, same, resumed, wrong = random.Random(seed), 0, 0, []
-    chosen = [(name, train) for name, train in workloads().items() if only in name]
     whole: dict[str, tuple[bytes, float]] = {}
     for name, train in chosen:
         train(None)  # kernels
@@ -219,14 +254,19 @@ def cost() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=0)
-    parser.add_argument("--only", default="", help="workloads with this in their name")
+    parser.add_argument("--only", default="", help="workloads with one of these words, a|b, in their name")
+    parser.add_argument("--rows", type=int, default=ROWS, help="of the tables of killed runs")
+    parser.add_argument("--torch", action="store_true", help="a PyTorch module in their place")
     parser.add_argument("--damages", type=int, default=0)
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     told: dict[str, Any] = {"load": describe_machine()["load"]}
     if given.kills:
-        told["kills"] = kills(given.kills, given.seed, given.only)
+        runs = torch_workloads() if given.torch else workloads(given.rows)
+        words = given.only.split("|")
+        chosen = [(name, train) for name, train in runs.items() if any(word in name for word in words)]
+        told["kills"] = kills(given.kills, given.seed, chosen)
     if given.damages:
         told["damages"] = damages(given.damages, given.seed)
     if given.cost:

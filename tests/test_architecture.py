@@ -32,7 +32,7 @@ ORDER: list[set[str]] = [
     {"models"},
     {"engines"},
     {"settings", "averaging", "learning_rate", "recipe", "advice", "troubles"},
-    {"target_objective"},
+    {"target_objective", "growing"},
     {"planning"},
     {"watching", "identity"},
     {"checkpoint"},
@@ -61,8 +61,8 @@ RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 # A saved run opens anywhere: what shows it needs nothing that computes.
 ONLY = {"report": {"errors", "types", "files", "history"}, "history": {"errors", "types", "files"}}
 # The permutation, the parser of svmlight text and the passes over large tables are compiled: their kernels live with
-# the others, and are loaded when rows are first ordered, such a file is first opened, such a table first read or small
-# numbers of a store are first decoded.
+# the others, and are loaded when rows are first ordered, such a file is first opened, such a table first read or
+# small numbers of a store are first decoded.
 LAZY_EXCEPTIONS = {
     ("batches", "engines"),
     ("sources", "engines"),

@@ -15,9 +15,12 @@ from descend.checkpoint import NAMES, Checkpoint, find, opened
 from descend.errors import InputError, ModelFileError, OutputError
 from descend.features import Prepared, prepare
 from descend.fitting import fit
+from descend.machine import package_versions
 from descend.network_fitting import fit_network
 from descend.settings import Settings
 from descend.sources import array_source, table_source
+from descend.store import ingest
+from descend.store.preparing import prepare_store
 from descend.watching import Watch
 
 ROWS = 2400
@@ -112,6 +115,35 @@ def test_a_run_that_is_killed_ends_as_one_that_is_not(name: str, often: None, tm
     )
     assert kills > 1
     assert ends(run) == ends(train(prepared, settings))
+
+
+@pytest.mark.parametrize(
+    ("train", "how"),
+    [
+        (fit, {"optimizer": "sgd", "batch_size": 1, "epochs": 3, "dense": True}),
+        (fit, {"batch_size": 32, "tol": 1e-9, "dense": True}),
+        (fit, {"optimizer": "lbfgs"}),
+        (fit_network, {"hidden": (9,), "batch_size": 16, "epochs": 4, "dense": True}),
+    ],
+)
+@pytest.mark.parametrize("coded", [False, True])
+def test_a_run_over_a_store_goes_on_streamed_or_loaded(
+    coded: bool, train: Callable[..., Any], how: dict[str, Any], often: None, tmp_path: Path
+) -> None:
+    """Rows of a store that are streamed in one part of a run and loaded in the next give the same bits."""
+    rng = np.random.default_rng(0)
+    X: Any = rng.normal(size=(ROWS, 8)).astype(np.float32)
+    y = X[:, 0] + X[:, 1] + rng.normal(size=ROWS) > 0
+    X = np.clip(40 * X + 128, 0, 255).astype(np.uint8) if coded else X
+    store = ingest(array_source(X, y), tmp_path / "store")
+    parts, settings = [prepare_store(store, stream=stream) for stream in (True, False)], Settings(**how)
+    assert [part.train.is_stored for part in parts] == [True, False]
+    turns = iter(range(10**6))
+    run, kills = killed_each_time(
+        lambda kept: train(parts[next(turns) % 2], settings, checkpoint=kept), tmp_path / "run", 3
+    )
+    assert kills > 0
+    assert ends(run) == ends(train(parts[1], settings))
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse", "coded"])
@@ -305,6 +337,21 @@ def test_epochs_that_shape_a_run_stay(how: dict[str, Any], tmp_path: Path) -> No
         fit(rows(), Settings(**how, epochs=3), checkpoint=kept)
     with opened(tmp_path, resume=True) as kept, pytest.raises(InputError, match="epochs 3, and 9 are wanted"):
         fit(rows(), Settings(**how, epochs=9), checkpoint=kept)
+
+
+def test_other_versions_are_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was begun with another NumPy goes on, and says that its last digits may differ."""
+    prepared = rows()
+    with opened(tmp_path, resume=False) as kept:
+        fit(prepared, Settings(), checkpoint=kept)
+    with opened(tmp_path, resume=True) as kept:
+        assert not any(
+            "begun with" in note for note in fit(prepared, Settings(), checkpoint=kept).history.notes
+        )
+    monkeypatch.setattr("descend.identity.package_versions", lambda: package_versions() | {"numpy": "9.0"})
+    with opened(tmp_path, resume=True) as kept:
+        notes = fit(prepared, Settings(), checkpoint=kept).history.notes
+    assert any(f"begun with numpy {np.__version__}, now 9.0" in note for note in notes)
 
 
 # --- the folder -------------------------------------------------------------------------------------

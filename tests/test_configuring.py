@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,39 @@ def test_what_cannot_be_is_refused(digits, options, message):
         descend.configure_batch_size(*digits, **{"seconds": 1.0} | options)
 
 
+def test_a_target_that_is_met_is_refused_before_anything_is_trained(digits, monkeypatch):
+    """No first run is made where nothing is left to do."""
+    from descend import configuring
+
+    monkeypatch.setattr(configuring, "fit", None)
+    with pytest.raises(InputError, match=r"target loss 5 is met before the first step"):
+        descend.configure_batch_size(*digits, target_loss=5.0)
+
+
+def test_a_first_run_takes_half_of_the_budget_at_the_most(digits, monkeypatch):
+    """A linear fit that is not certified in time claims no lowest loss: a target below it is tried for."""
+    from descend import configuring
+
+    seen = []
+    fit = configuring.fit
+
+    def one_epoch(prepared, settings, **options):
+        seen.append(settings.seconds)
+        return fit(prepared, replace(settings, epochs=1), **options)
+
+    monkeypatch.setattr(configuring, "fit", one_epoch)
+    plan = descend.configure_batch_size(*digits, target_loss=1e-6, seconds=2.0)
+    assert seen == [1.0]
+    assert not plan.record["told"]
+
+
+def test_columns_that_leave_the_range_of_the_numbers_are_refused():
+    """Columns around 1e18, taken as they are, have squares whose sum is no float32: the column is named."""
+    X = (1e18 * np.random.default_rng(0).normal(size=(3000, 2))).astype(np.float32)
+    with pytest.raises(InputError, match=r"column 'x0' has numbers around 1e\+18.*standardise"):
+        descend.configure_batch_size(X, X[:, 0] > 0, standardize=False, seconds=2.0)
+
+
 def test_columns_without_use_are_said():
     """Nothing can be gained from columns that are all the same number."""
     with pytest.raises(InputError):
@@ -174,6 +208,40 @@ def test_every_fitted_estimator_says_what_it_settled(digits, tmp_path):
     assert asked.plan_.explain().startswith(
         "Batches of 7 rows: as asked. Learning rate 0.25 of sgd: as asked."
     )
+
+
+def test_a_memory_limit_is_kept_or_refused(digits):
+    """A limit that the process is above is refused with what it holds; a plan within one has a peak within it."""
+    with pytest.raises(
+        InputError, match=r"memory limit 1 MB is too low: with the rows in it the process holds \d+"
+    ):
+        descend.configure_batch_size(*digits, memory_limit=10**6, seconds=1.0)
+    with pytest.raises(InputError, match="memory_limit is '2GB'"):
+        descend.configure_batch_size(*digits, memory_limit="2GB", seconds=1.0)
+    limit = 8 * 10**9
+    assert (
+        0
+        < descend.configure_batch_size(*digits, memory_limit=limit, seconds=1.0).predicted["peak_bytes"]
+        <= limit
+    )
+
+
+def test_runs_that_come_to_hold_more_than_the_limit_are_refused(digits, monkeypatch):
+    """A limit between what is held and what runs take is found too low by the runs, and said to be."""
+    from descend import machine
+
+    monkeypatch.setattr(machine, "held_bytes", lambda: 9 * 10**12)
+    with pytest.raises(
+        InputError, match="runs on these rows, at whatever batch size, come to hold 9,000,000 MB"
+    ):
+        descend.configure_batch_size(*digits, memory_limit=8 * 10**12, seconds=1.0)
+
+
+def test_a_step_is_predicted_as_it_is_in_a_run(plan):
+    """Seconds of a step are those of the runs that reached the target; the curve has those of steps alone."""
+    predicted = plan.predicted
+    steps = plan.evidence["steps_to_target"][str(plan.batch_size)]
+    assert predicted["step_seconds"] * steps == pytest.approx(predicted["seconds_to_target"], rel=0.3)
 
 
 def test_compiling_is_not_taken_off_the_budget(digits, monkeypatch):

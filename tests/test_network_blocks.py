@@ -5,6 +5,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from descend import MLPClassifier, MLPRegressor
+from descend.errors import InputError
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(3.0, 2.0, size=(400, 4))
@@ -59,3 +60,44 @@ def test_the_average_is_carried_into_a_new_scaling():
         model.partial_fit(factor * X[:40], factor * Y[:40])
     assert models[1].model_.features.scale[0] > 2.0 * models[0].model_.features.scale[0]
     np.testing.assert_allclose(models[1].predict(X), models[0].predict(X), rtol=1e-8, atol=1e-8)
+
+
+LABELS = np.column_stack([X[:, 0] > 3.0, X[:, 1] + X[:, 2] > 6.0, Y > 0.5]).astype(int)
+
+
+def test_several_labels_a_row_come_block_by_block():
+    """Blocks teach what ``fit`` does, with no classes named; one in which a label never occurs is like others."""
+    model = MLPClassifier((16,), random_state=0)
+    for _ in range(30):
+        for rows in np.array_split(np.argsort(LABELS[:320, 0], kind="stable"), 4):
+            model.partial_fit(X[rows], LABELS[rows])
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert model.predict_proba(X[:2]).shape == (2, 3)
+    assert (model.predict(X[320:]) == LABELS[320:]).mean() > 0.9
+    with_whole = MLPClassifier((16,), random_state=0, epochs=3).fit(X, LABELS)
+    before = with_whole.model_.parameters.copy()
+    with_whole.partial_fit(X, LABELS)
+    assert not np.array_equal(with_whole.model_.parameters, before)
+    assert (with_whole.predict(X) == LABELS).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("before", "settings", "y", "options", "message"),
+    [
+        (LABELS[:, 0], {}, LABELS, {}, r"shape \(400, 3\), but the model has one label a row"),
+        (LABELS, {}, LABELS[:, 0], {}, "the model has 3 labels a row, 0 or 1 each: call fit"),
+        (LABELS, {}, LABELS[:, :2], {}, "y has 2 labels a row, but the model has 3"),
+        (None, {}, LABELS, {"classes": [0, 1]}, "y has 3 labels a row, but classes names 2"),
+        (None, {"class_weight": "balanced"}, LABELS, {}, "class_weight does not go with several labels"),
+        (None, {"loss": "hinge"}, LABELS, {}, "several labels a row go with log_loss alone"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(before, settings, y, options, message):
+    """The refusal says what the model has, and leaves it as it was."""
+    model = MLPClassifier((4,), epochs=1, **settings)
+    if before is not None:
+        model.fit(X, before)
+    attributes = dict(vars(model))
+    with pytest.raises(InputError, match=message):
+        model.partial_fit(X, y, **options)
+    assert vars(model) == attributes

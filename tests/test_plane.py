@@ -96,3 +96,12 @@ def test_ends_in_one_place_still_have_ways_to_draw():
     end = random_ends((1,))[1]
     surface = surface_of({1: end, 100: end.copy()})
     assert surface["random_directions"] == 2
+
+
+def test_a_single_weight_has_no_plane():
+    """Where only one direction is not along an intercept there is no surface, and no search for ever."""
+
+    def one_weight(direction, at):
+        return np.where(np.arange(SIZE) == 0, direction, 0.0)
+
+    assert surface_of(random_ends((100,)), filters=one_weight) is None

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from descend.estimators import LinearClassifier, LinearRegressor
     from descend.history import History
     from descend.network_estimators import MLPClassifier, MLPRegressor
-    from descend.store import Store, open_store
+    from descend.store.face import ingest
+    from descend.store.opening import Store, open_store
 
 __all__ = [
     "Comparison",
@@ -37,6 +38,7 @@ __all__ = [
     "Store",
     "compare",
     "configure_batch_size",
+    "ingest",
     "load",
     "open_store",
 ]
@@ -55,6 +57,7 @@ _HOMES = {
     "Store": "descend.store.opening",
     "compare": "descend.api",
     "configure_batch_size": "descend.api",
+    "ingest": "descend.store.face",
     "load": "descend.api",
     "open_store": "descend.store.opening",
 }

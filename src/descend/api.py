@@ -18,8 +18,8 @@ from descend.store.preparing import prepare_store
 from descend.types import Source, Task
 
 if TYPE_CHECKING:
+    from descend.batch_size.findings import Findings
     from descend.batch_size.plan import Plan
-    from descend.batch_size.search import Findings
     from descend.estimators import LinearClassifier, LinearRegressor
     from descend.network_estimators import MLPClassifier, MLPRegressor
 
@@ -172,11 +172,12 @@ def configure_batch_size(
     model : "linear" or "mlp", a network of ``hidden_layer_sizes``
     seconds : about how long it may take; 30 by default
     optimizer : "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"; "auto": sgd, for networks adam
-    memory_limit : bytes that the process may come to hold; a store that does not fit is read in every epoch
+    memory_limit : bytes that the process may come to hold, None: what there is; a store that does not fit is read in
+        every epoch
     progress : called with the findings as they grow
 
     Raises ``InputError`` (a ``ValueError``) naming what cannot be used, or a target that is met before the first step
-    or that nothing can reach.
+    or that nothing can reach, or a memory limit that runs do not keep to.
 
     Examples
     --------
@@ -187,6 +188,8 @@ def configure_batch_size(
     """
     from descend.configuring import configure_prepared
 
+    if memory_limit is not None:
+        memory_limit = whole_number("memory_limit", memory_limit, at_least=1)
     if model not in ("linear", "mlp"):
         raise one_of("model", model, ["linear", "mlp"])
     settings = Settings(
@@ -219,7 +222,14 @@ def configure_batch_size(
         scale_target=loss != "poisson",
     )
     return configure_prepared(
-        prepared, settings, model, settings.seconds, target_loss, name, progress=progress
+        prepared,
+        settings,
+        model,
+        settings.seconds,
+        target_loss,
+        name,
+        progress=progress,
+        memory_limit=memory_limit,
     )
 
 

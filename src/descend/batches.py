@@ -23,6 +23,8 @@ STRIP = 64
 WINDOW = 32 * STRIP
 GROUP = 4
 """Single rows go through the engine in fours: cut apart elsewhere, they round differently."""
+GROWING = "growing"
+"""A batch size that only fits settle (``growing.py``)."""
 LARGE = 2**16
 LARGE_STRIP = 1024
 RUN = 8

@@ -21,7 +21,7 @@ from descend.engines.base import State
 from descend.engines.lbfgs import Known, Memory
 from descend.errors import ModelFileError, shorten
 from descend.history import History
-from descend.identity import Identity, refuse_others
+from descend.identity import Identity, note_of_makers, refuse_others
 from descend.model_file import Layout, pack_model, read_model
 from descend.packing import Arrays, Packer
 from descend.turns import Turns, held
@@ -86,6 +86,8 @@ class Checkpoint:
             setattr(watch, name, value)
         watch.place = self.found.place
         watch.history = History.from_json(run["history"])
+        if self.identity is not None:
+            watch.history.notes += note_of_makers(self.found.identity, self.identity)
         watch.engine.recall(run["engine"])
         if watch.tail is not None:
             vars(watch.tail).update(run["tail"])

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 
 from descend.batches import check_batch_size, kind_of
 from descend.claims import GradientNoise, Kind, answer_claims, verdict
 from descend.compared import AnyRun, Compared, find_compared
 from descend.errors import InputError
-from descend.machine import describe_machine
+from descend.machine import Scales, describe_machine
 from descend.settings import Settings
-from descend.watching import Observation
+from descend.watching import Callback, Observation
 
 if TYPE_CHECKING:
     from descend.features import Prepared
@@ -193,7 +192,7 @@ def _one_run(
     seed: int,
     progress: Progress | None,
 ) -> AnyRun:
-    callbacks = []
+    callbacks: list[Callback] = []
     if progress is not None:
 
         def tell(observation: Observation) -> None:
@@ -201,14 +200,12 @@ def _one_run(
 
         callbacks.append(tell)
 
-    process = psutil.Process()
-
-    def measure_memory(observation: Observation) -> None:
-        kind.peak_bytes = max(kind.peak_bytes, process.memory_info().rss)
-
-    callbacks.append(measure_memory)
+    scales = Scales()
+    callbacks.append(scales.weigh)
     own = replace(settings, batch_size=kind.batch_size, seed=seed)
-    return compared.run(prepared, own, callbacks, keep_path=not kind.runs)
+    run = compared.run(prepared, own, callbacks, keep_path=not kind.runs)
+    kind.peak_bytes = max(kind.peak_bytes, scales.most_bytes)
+    return run
 
 
 def _measure(

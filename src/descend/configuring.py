@@ -13,14 +13,15 @@ import numpy as np
 
 from descend.batch_size.branches import Branch
 from descend.batch_size.explain import bound_by, explain
+from descend.batch_size.findings import Findings, seconds_of
 from descend.batch_size.noise import measure_noise
 from descend.batch_size.plan import FORMAT, VERSION, Plan
-from descend.batch_size.search import Findings, search, seconds_of
+from descend.batch_size.search import search
 from descend.compared import describe_data
 from descend.comparison import TARGET_SHARE
 from descend.errors import InputError
 from descend.fitting import fit, num_threads
-from descend.machine import describe_machine, peak_bytes
+from descend.machine import describe_machine, held_bytes, peak_bytes
 from descend.network_fitting import fit_network
 from descend.report.formatting import duration
 from descend.settings import Settings
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from descend.features import Prepared
 
 BUDGET_SECONDS = 30.0
-PILOT_SHARE = 0.25
+PILOT_SHARES = {"linear": 0.5, "mlp": 0.25}
+"""Of the budget, what the run with nothing set may take; a linear model's is mostly certified long before."""
 SHARES = (TARGET_SHARE, 0.05, 0.2)
 """What may be left of the gap between the first and the best loss: the tightest of which runs fit into the budget."""
 RUNS_WITHIN = 12.0
@@ -56,27 +58,36 @@ def configure_prepared(
     command: str | None = None,
     progress: Progress | None = None,
     pilot_progress: Callable[[Observation], object] | None = None,
+    memory_limit: int | None = None,
 ) -> Plan:
     """Measures for about ``budget`` seconds (30 by default), and says which batch size, with which rate, and why.
 
     ``pilot_progress`` sees the first run, which has nothing set; ``progress`` all that comes after it.
-    Raises ``InputError`` naming a setting that does not go with it, or a target that no run can reach or that is
-    reached before the first step.
+    Raises ``InputError`` naming a setting that does not go with it, a target that no run can reach or that is
+    reached before the first step, or a ``memory_limit`` (bytes, of the process) that runs do not keep to.
     """
     from descend.engines.kernel_cache import seconds_compiling
 
-    began, compiling = time.perf_counter(), seconds_compiling()
+    check_memory(held_bytes(), memory_limit, "with the rows in it the process holds")
+    began = time.perf_counter()
     budget = BUDGET_SECONDS if budget is None else budget
     settings = with_optimizer(settings, model)
     settings = replace(settings, batch_size="auto", learning_rate="auto").checked()
-    trainer, pilot, best_loss = _pilot(
-        prepared, settings, model, PILOT_SHARE * budget, () if pilot_progress is None else (pilot_progress,)
-    )
+    trainer = TableTrainer(prepared, settings, model)
+    started, compiling = time.perf_counter(), seconds_compiling()  # what loads kernels, once, is not tuning
     first_loss = first_loss_of(trainer, prepared)
-    target, share = _target(first_loss, best_loss, target_loss, pilot, budget, model)
+    _check_first(first_loss, target_loss)
+    seconds = PILOT_SHARES[model] * budget
+    pilot, best_loss = _pilot(
+        prepared, settings, model, seconds, () if pilot_progress is None else (pilot_progress,)
+    )
+    target, share = _target(first_loss, best_loss, target_loss, pilot, budget)
     rows_each = ROWS_OF_MICROBATCH[model]
-    spent = time.perf_counter() - began - (seconds_compiling() - compiling)
+    spent = time.perf_counter() - started - (seconds_compiling() - compiling)
     found = search(trainer, target, max(0.0, budget - spent), settings.seed, on_change=progress)
+    check_memory(
+        trainer.scales.most_bytes, memory_limit, "runs on these rows, at whatever batch size, come to hold"
+    )
     uses_momentum = find_optimizer(settings.optimizer).uses_momentum
     return Plan(
         plan_record(
@@ -101,12 +112,22 @@ def configure_prepared(
                 "first": noise_at(trainer, trainer.start, rows_each, settings.seed),
                 "last": noise_at(trainer, pilot.model.parameters, rows_each, settings.seed),
             },
+            peak=trainer.scales.most_bytes,
             data=describe_data(prepared, data_name),
             model=model,
             first_loss=first_loss,
             best_loss=best_loss,
         )
     )
+
+
+def check_memory(taken: int, limit: int | None, what: str) -> None:
+    """Raises ``InputError`` where more is held than may be: no batch size changes that, for steps take a few rows."""
+    if limit is not None and taken > limit:
+        raise InputError(
+            f"memory limit {limit / 1e6:,.0f} MB is too low: {what} {taken / 1e6:,.0f} MB; give more, or fewer "
+            "rows or columns"
+        )
 
 
 def with_optimizer(settings: Settings, model: str) -> Settings:
@@ -123,15 +144,22 @@ def with_optimizer(settings: Settings, model: str) -> Settings:
 
 def _pilot(
     prepared: Prepared, settings: Settings, model: str, seconds: float, callbacks: Sequence[Callback] = ()
-) -> tuple[TableTrainer, Any, float]:
-    """The trainer, a run with nothing set, and the lowest loss it came to."""
-    plain = replace(settings, optimizer="auto", batch_size="auto", learning_rate="auto", schedule="constant")
-    train, trainer = replace(prepared, validation=None), TableTrainer(prepared, settings, model)
+) -> tuple[Any, float]:
+    """A run with nothing set, and the lowest loss it came to."""
+    plain = replace(
+        settings,
+        optimizer="auto",
+        batch_size="auto",
+        learning_rate="auto",
+        schedule="constant",
+        seconds=seconds,
+    )
+    train = replace(prepared, validation=None)
     if model == "linear":
         run: Any = fit(train, plain, callbacks=callbacks)
-        return trainer, run, float(run.history.last["loss"])
-    run = fit_network(train, replace(plain, seconds=seconds), callbacks=callbacks)
-    return trainer, run, min(loss for loss in run.history["loss"] if loss is not None)
+        return run, float(run.history.last["loss"])
+    run = fit_network(train, plain, callbacks=callbacks)
+    return run, min(loss for loss in run.history["loss"] if loss is not None)
 
 
 def noise_at(
@@ -155,29 +183,38 @@ def first_loss_of(trainer: TableTrainer, prepared: Prepared) -> float:
     return float(trainer.engine.mean_loss(trainer.start)) * unit
 
 
+def _check_first(first: float, asked: float | None) -> None:
+    """What is wrong before the first step is said before any."""
+    if not isfinite(first):
+        raise InputError(
+            f"the loss is {first:g} before the first step; are columns or target so large that their squares "
+            "leave the range of float32? Standardise them"
+        )
+    if asked is not None and asked >= first:
+        raise InputError(
+            f"target loss {asked:g} is met before the first step ({first:.6g}); give one below that, or leave it out"
+        )
+
+
 def _target(
-    first: float, best: float, asked: float | None, pilot: Any, budget: float, model: str
+    first: float, best: float, asked: float | None, pilot: Any, budget: float
 ) -> tuple[float, float | None]:
     """The loss that counts as done, and the share of the gap that it leaves where it was not asked for."""
-    if not isfinite(first) or not isfinite(best) or not best < first:
+    if not isfinite(best) or not best < first:
         raise InputError(
             f"nothing can be gained here: the loss is {first:.6g} before the first step, and {best:.6g} is the "
             "lowest found; are the columns of any use for the target?"
         )
+    is_lowest = pilot.history.rule == "certified"
     if asked is not None:
-        if asked >= first:
-            raise InputError(
-                f"target loss {asked:g} is met before the first step ({first:.6g}); give one below that, or leave "
-                "it out"
-            )
-        if model == "linear" and asked < best:
+        if is_lowest and asked < best:
             raise InputError(
                 f"target loss {asked:g} cannot be reached: {best:.6g} is the lowest that there is with this loss "
                 "and penalty; give one above that, or leave it out"
             )
         return asked, None
     return affordable_target(
-        first, best, lambda target: seconds_to(pilot, target), inf if model == "linear" else budget
+        first, best, lambda target: seconds_to(pilot, target), inf if is_lowest else budget
     )
 
 
@@ -221,12 +258,13 @@ def plan_record(
     share: float | None = None,
     noise: dict[str, Any] | None = None,
     device: str = "cpu",
+    peak: int = 0,
     **more: Any,
 ) -> dict[str, Any]:
     """The plan as JSON-able data; ``more`` is kept beside it."""
     best, law = found.best, found.steps
     size = found.prior if best is None else best.batch_size
-    times, peak = seconds_of(found), peak_bytes()
+    times, peak = seconds_of(found), peak or peak_bytes()
     explanation = explain(found, optimizer, beside, share)
     return {
         "format": FORMAT,
@@ -249,7 +287,7 @@ def plan_record(
         "target_loss": found.target,
         "target_share": share,
         "predicted": {
-            "step_seconds": found.times.at(size),
+            "step_seconds": found.longer * found.times.at(size),
             "peak_bytes": peak,
             "seconds_to_target": None if times is None else times[0],
             "seconds_to_target_interval": None if times is None else [times[1], times[2]],
@@ -262,7 +300,7 @@ def plan_record(
             "cliffs": found.times.cliffs,
             "prior": found.prior,
             "steps_to_target": {str(b): branch.updates for b, branch in sorted(found.best_of_sizes.items())},
-            "critical_batch_size": None if law is None else law.critical,
+            "critical_batch_size": law.critical if law and len(law.measured) > 1 else None,
             "critical_batch_size_interval": list(law.interval) if law and law.interval else None,
             "seconds_to_target": {str(b): seconds for b, seconds in sorted(found.predicted().items())},
             "noise": noise or {"first": None, "last": None},

@@ -68,7 +68,8 @@ class LearnsBlocks:
             settings = self._settings().checked()
             check_settings(settings)
             class_weight = getattr(self, "class_weight", None)
-            if self._task == "classification":
+            self._see_block(y, classes)
+            if self._tells_classes():
                 check_classes(self, classes)
                 if class_weight == "balanced":
                     class_weight = balanced_weights(self, self._class_counts, self._learned)
@@ -97,6 +98,13 @@ class LearnsBlocks:
             self.feature_names_in_ = np.array(X.names, dtype=object)
         return rows
 
+    def _see_block(self, y: Any, classes: Any) -> None:
+        """Tells from a block what kind of target it has, where there are several."""
+
+    def _tells_classes(self) -> bool:
+        """Whether a row has one of several classes."""
+        return self._task == "classification"
+
     def _learn_rows(self, stream: Any, rows: Rows, settings: Settings, class_weight: Any) -> Any:
         """The stream after one epoch over ``rows``, and what to tell about a block that diverged."""
         return add_rows(stream, rows, settings, class_weight, settings.seed)
@@ -104,7 +112,7 @@ class LearnsBlocks:
     def _begin(self, rows: Rows, class_weight: Any) -> Any:
         model = getattr(self, "model_", None)
         target = None
-        if self._task == "classification":
+        if self._tells_classes():
             target = Target("y", "classification", classes=self.classes_.tolist())  # type: ignore[attr-defined]
         dtype = rows.X.dtype if model is None else model.parameters.dtype
         return begin(block_names(self), target, dtype, model, self._learned, class_weight)
@@ -203,7 +211,7 @@ def check_block(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None)
         dtype=FLOATS,
         order="C",
         reset=model is None,
-        multi_output=estimator._task == "regression",
+        multi_output=not estimator._tells_classes(),
         y_numeric=False,
     )
     if is_sparse(X):
@@ -213,8 +221,10 @@ def check_block(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None)
                 "X is sparse, but the model has learnt from dense rows: give X.toarray(), or call fit"
             )
     weights = None if sample_weight is None else check_weights(sample_weight, X)
-    if estimator._task == "classification":
+    if estimator._tells_classes():
         y = _known_labels(estimator, y)
+    elif estimator._task == "classification":
+        y = np.asarray(y, dtype=np.float64)
     else:
         y = _numbers(estimator, as_numbers(y).astype(np.float64))
     if weights is not None and not (weights > 0).all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -19,6 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from descend.batch_size.plan import Plan, plan_of_run
+from descend.checkpoint import Checkpoint, opened
 from descend.coded_rows import SMALL
 from descend.errors import InputError
 from descend.estimator_blocks import LearnsBlocks, takes_blocks, tell
@@ -97,6 +99,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         n_jobs: int | None = None,
         random_state: Any = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
         self.loss = loss
@@ -125,6 +128,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.verbose = verbose
 
     def fit(self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -141,11 +145,14 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
 
         Raises ``ValueError`` (``descend.InputError`` where descend finds it) naming the argument, before
         anything is trained. Ctrl-C while training leaves behind what was learnt so far, before it the estimator as it
-        was, and goes on as ``KeyboardInterrupt``.
+        was, and goes on as ``KeyboardInterrupt``. With ``checkpoint`` the same call goes on with what was
+        ended.
         """
         settings = self._settings().checked()
         refuse_read_once(X)
-        with all_or_nothing(self):
+        with all_or_nothing(self), self._saved() as checkpoint:
+            if checkpoint is not None and checkpoint.found is not None and self.random_state is None:
+                settings = replace(settings, seed=checkpoint.found.identity["options"]["seed"])
             if isinstance(X, (str, Path)) and is_store(X):
                 X = open_store(X)
             if isinstance(X, Store):
@@ -153,7 +160,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             else:
                 settings, prepared = self._prepare(X, y, sample_weight, settings)
             callbacks = [*self.callbacks, *([tell] if self.verbose else [])]
-            run = self._train(prepared, settings, callbacks)
+            run = self._train(prepared, settings, callbacks, checkpoint)
             self._stream = self._class_counts = None
             self._learned = prepared.learned.without_rows() if prepared.learned else None
             self._adopt(run.model)
@@ -278,7 +285,13 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _scales_target(self) -> bool:
         return self.loss != "poisson"
 
-    def _train(self, prepared: Any, settings: Settings, callbacks: Sequence[Callback]) -> Any:
+    def _saved(self) -> AbstractContextManager[Checkpoint | None]:
+        """The folder that a run is saved into, held while it trains."""
+        return nullcontext() if self.checkpoint is None else opened(self.checkpoint, resume=True)
+
+    def _train(
+        self, prepared: Any, settings: Settings, callbacks: Sequence[Callback], checkpoint: Checkpoint | None
+    ) -> Any:
         """A finished run."""
         raise NotImplementedError
 
@@ -393,13 +406,15 @@ class _Linear(Estimator):
     model_: LinearModel
     _needs_memory = None
 
-    def _train(self, prepared: Any, settings: Settings, callbacks: Sequence[Callback]) -> Any:
+    def _train(
+        self, prepared: Any, settings: Settings, callbacks: Sequence[Callback], checkpoint: Checkpoint | None
+    ) -> Any:
         initial = None
         if self.warm_start and hasattr(self, "model_"):  # the last fit's parameters in this fit's encoding
             initial = parameters_for(self.model_, prepared.features, prepared.target)
         if prepared.train.is_in_source:
-            return fit_from_source(prepared, settings, callbacks, initial=initial)
-        return run_fit(prepared, settings, callbacks, initial=initial)
+            return fit_from_source(prepared, settings, callbacks, initial=initial, checkpoint=checkpoint)
+        return run_fit(prepared, settings, callbacks, initial=initial, checkpoint=checkpoint)
 
     def _is_solved_at_once(self, settings: Settings, source: Source) -> bool:
         regression = self._task == "regression" and not self._from_table
@@ -442,8 +457,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     epsilon, quantile : not used; settings of losses for numbers
     fit_intercept : without one the model goes through 0, and columns (and numbers to predict) are not shifted
     standardize : scale columns to mean 0 and deviation 1 inside; ``coef_`` is for columns as they came
-    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch; so is a number above the rows), or
-        "auto"
+    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch; so is a number above the rows),
+        "auto", or "growing": more where the rate would fall, while twice the rows take less than 1.3 times as long
     optimizer : "auto", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "saga", "lbfgs",
         "newton"
     learning_rate : "auto" (from curvature, for this batch size) or a number
@@ -462,6 +477,8 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
     reduction : "mean" or "sum" over the rows of a batch
     n_jobs : threads for the full batch; None: 1, -1: all. Results do not depend on it
     callbacks : called with each ``Observation``; returning True stops
+    checkpoint : a folder that ``fit`` saves its run into while it trains; where it holds the run of the same rows and
+        parameters, ``fit`` goes on with that one, to the same model; that of any other is refused by name
 
     Attributes
     ----------
@@ -514,6 +531,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
         n_jobs: int | None = None,
         random_state: Any = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(
@@ -543,6 +561,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
             n_jobs=n_jobs,
             random_state=random_state,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             verbose=verbose,
         )
         self.class_weight = class_weight

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from descend.advice import faster_whole
 from descend.averaging import PolyakAverage, TailAverage
+from descend.batches import shuffle
 from descend.checkpoint import Checkpoint
 from descend.engines.base import State
+from descend.growing import grown, in_words, measure_growth
 from descend.history import History
 from descend.identity import identity_of
 from descend.learning_rate import Rate, batch_curvature
@@ -19,10 +21,10 @@ from descend.machine import one_blas_thread, usable_cores
 from descend.models.linear import LinearModel, initialise
 from descend.planning import Plan, resolve
 from descend.recipe import WHOLE
-from descend.settings import SMALL_TABLE, Settings, most_epochs
+from descend.settings import SMALL_TABLE, Settings, is_growing, most_epochs
 from descend.target_objective import class_shares, constant_loss, first_intercept, loss_unit
 from descend.training import train
-from descend.troubles import column_scales, troubles
+from descend.troubles import check_range, column_scales, troubles
 from descend.types import Dataset, FloatArray
 from descend.watching import Callback, Limits, Watch
 
@@ -96,6 +98,8 @@ def fit(
 
     settings = settings.checked()
     data = prepared.train
+    if not settings.standardize:
+        check_range(prepared)
     epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
     plan = resolve(prepared, settings, epochs)
     if checkpoint is not None:
@@ -158,6 +162,10 @@ def fit(
         state.most_visits = epochs * plan.visits.num_visits
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
+        if is_growing(settings.batch_size) and plan.batch_size < data.num_rows:
+            growth = measure_growth(engine, state, plan.phases, shuffle(plan.visits, settings.seed, 0))
+            phases = grown(plan.phases, growth)
+            plan = replace(plan, phases=phases, batch_size_reason=in_words(phases, growth))
         parameters = train(
             engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle, checkpoint
         )

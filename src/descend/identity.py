@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from descend.errors import InputError, shorten
+from descend.machine import cpu_model, package_versions
 from descend.recipe import WHOLE, Phase
 from descend.settings import Settings
 from descend.types import Dataset, FloatArray
@@ -24,8 +25,8 @@ Identity: TypeAlias = dict[str, Any]
 """JSON: what a run depends on, by name."""
 MAY_CHANGE = ("seconds", "threads", "epochs")
 """Settings that a run may be gone on with at other values; of ``epochs`` the phases have a say."""
-SAMPLE = 4096
-"""Rows that stand for all where they do not lie in memory; they are in random order."""
+SAMPLE, SAMPLE_NUMBERS = 4096, 4_000_000
+"""The rows that are told apart number by number; they are in random order. All labels are, and all rows' means."""
 ENDS = frozenset(find_schedule(name) for name in ENDING)
 
 
@@ -43,15 +44,36 @@ def identity_of(
         "target": target.name,
         "classes": [str(label) for label in target.classes],
         "columns": list(prepared.features.names),
-        "options": json.loads(json.dumps(options)),
+        "options": json.loads(json.dumps(options, default=lambda value: value.item())),
         "epochs": settings.epochs,
         "phases": [described(phase) for phase in phases],
         "weights": digest(prepared.train.weights),
         "labels": digest(prepared.train.y),
+        "encoding": digest_of_columns(prepared),
         "data": digest_of_rows(prepared.train),
         "validation data": None if held_out is None else digest_of_rows(held_out),
         "first parameters": digest(initial),
+        "made with": made_with(),
     }
+
+
+def made_with() -> dict[str, str]:
+    """What the last digits of a run follow from besides: whose arithmetic it is."""
+    versions = package_versions()
+    return {"processor": cpu_model()} | {
+        name: versions.get(name, "none") for name in ("descend", "numpy", "scipy", "numba")
+    }
+
+
+def note_of_makers(there: Identity, here: Identity) -> list[str]:
+    """What to say where the first part of a run was computed by other means."""
+    before, now = there["made with"], here["made with"]
+    others = [f"{name} {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
+    if not others:
+        return []
+    return [
+        f"the run was begun with {'; '.join(others)}: it may differ in its last digits from one that was not resumed"
+    ]
 
 
 def refuse_others(there: Identity, here: Identity, epoch: int, shown: str) -> None:
@@ -69,7 +91,7 @@ def refuse_others(there: Identity, here: Identity, epoch: int, shown: str) -> No
     _check_names("column", there["columns"], here["columns"], shown)
     _check_names("class", there["classes"], here["classes"], shown)
     _check_epochs(there, here, epoch, shown)
-    for name in ("weights", "labels", "data", "validation data", "first parameters"):
+    for name in ("weights", "labels", "encoding", "data", "validation data", "first parameters"):
         if there[name] != here[name]:
             raise InputError(
                 f"checkpoint {shown} is of a run with other {name}: checksum {there[name]} there, {here[name]} here; "
@@ -99,15 +121,17 @@ def digest(values: Any) -> str | None:
 
 
 def digest_of_rows(data: Dataset) -> str:
-    """The same of rows, however they are kept."""
-    X: Any = data.X
-    if isinstance(X, np.ndarray):
-        return str(digest(X))
-    if data.is_coded:
-        return " ".join(str(digest(part)) for part in (X.values, X.mean, X.scale))
-    if data.is_sparse:
-        return " ".join(str(digest(part)) for part in (X.data, X.indices, X.indptr))
-    return digest_of_rows(Dataset(np.asarray(X[slice(min(SAMPLE, data.num_rows))]), data.y))
+    """The same of the first rows, as numbers: a store may be loaded now and streamed then."""
+    few = min(data.num_rows, max(SAMPLE, SAMPLE_NUMBERS // max(1, data.num_columns)))
+    X: Any = data.X[slice(few)]
+    parts = (X.data, X.indices.astype(np.int64), X.indptr.astype(np.int64)) if data.is_sparse else (X,)
+    return " ".join(str(digest(part)) for part in parts)
+
+
+def digest_of_columns(prepared: Prepared) -> str | None:
+    """The same of how columns are encoded: their means and deviations are of all rows together."""
+    text = json.dumps(prepared.features.to_json(), sort_keys=True)
+    return digest(np.frombuffer(text.encode(), np.uint8))
 
 
 def _check_names(kind: str, there: list[str], here: list[str], shown: str) -> None:

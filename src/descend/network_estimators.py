@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _num_samples, column_or_1d
 
+from descend.checkpoint import Checkpoint
 from descend.errors import InputError
 from descend.estimator_blocks import block_names, takes_blocks
 from descend.estimator_checks import as_numbers
@@ -66,26 +68,30 @@ class _Network(Estimator):
 
     def _begin(self, rows: Rows, class_weight: Any) -> NetworkStream:
         model = getattr(self, "model_", None)
-        target = None
-        if self._task == "classification":
+        target, labels = None, len(self.classes_) if self._labels_a_row() else 0
+        if labels:
+            target = Target("y", "regression", mean=np.zeros(labels), scale=np.ones(labels))
+        elif self._task == "classification":
             target = Target("y", "classification", classes=self.classes_.tolist())
         dtype = rows.X.dtype if model is None else model.parameters.dtype
-        return begin(block_names(self), target, dtype, model, self._learned)
+        return begin(block_names(self), target, dtype, model, self._learned, labels)
 
     def _learn_rows(self, stream: Any, rows: Rows, settings: Settings, class_weight: Any) -> Any:
-        if self._labels_a_row():
-            raise InputError("partial_fit does not take several labels a row; call fit")
         return add_rows(stream, rows, settings, class_weight)
 
     def _labels_a_row(self) -> bool:
         """Whether each column of the target is a label that is there or not."""
         return False
 
-    def _train(self, prepared: Any, settings: Settings, callbacks: Sequence[Callback]) -> Any:
+    def _train(
+        self, prepared: Any, settings: Settings, callbacks: Sequence[Callback], checkpoint: Checkpoint | None
+    ) -> Any:
         initial = None
         if self.warm_start and hasattr(self, "model_"):
             initial = self._carried(prepared, settings)
-        return fit_network(prepared, settings, callbacks, initial, self._labels_a_row())
+        return fit_network(
+            prepared, settings, callbacks, initial, self._labels_a_row(), checkpoint=checkpoint
+        )
 
     def _carried(self, prepared: Any, settings: Settings) -> FloatArray | None:
         """The last fit's parameters in this fit's encoding; None where the shapes differ."""
@@ -134,7 +140,8 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     penalty : "l2" (½‖w‖²), "l1" (‖w‖₁), "elasticnet" (l1_ratio of L1, the rest L2) or None; alpha : its strength
     epsilon, quantile : not used; settings of losses for numbers
     standardize : scale columns to mean 0 and deviation 1 inside
-    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch), or "auto"
+    batch_size : rows for each update: 1 (stochastic), a number, "full" (batch), "auto", or "growing": more where the
+        rate would fall, while twice the rows take less than 1.3 times as long a step
     optimizer : "auto" (Adam), "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"
     learning_rate : "auto" (then it falls as nothing more is gained) or a number
     schedule : "constant", "inverse-scaling", "plateau"; "linear", "cosine", "step" need epochs
@@ -150,6 +157,8 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     reduction : "mean" or "sum" over the rows of a batch
     n_jobs : threads for the full batch; None: 1, -1: all. Results do not depend on it
     callbacks : called with each ``Observation``; returning True stops
+    checkpoint : a folder that ``fit`` saves its run into while it trains; where it holds the run of the same rows and
+        parameters, ``fit`` goes on with that one, to the same model; that of any other is refused by name
 
     Attributes
     ----------
@@ -206,6 +215,7 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
         n_jobs: int | None = None,
         random_state: Any = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(
@@ -238,6 +248,7 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
             n_jobs=n_jobs,
             random_state=random_state,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             verbose=verbose,
         )
         self.class_weight = class_weight
@@ -265,10 +276,32 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     ) -> Self:
         """One epoch over rows ``X`` (n, d) with labels ``y`` (n,), going on from what was learnt before.
 
-        As ``LinearClassifier.partial_fit``; the learning rate is that of the first phase of ``fit``.
+        ``y`` (n, K) of 0 and 1 is K labels a row; then ``classes`` need not be given. As
+        ``LinearClassifier.partial_fit``; the learning rate is that of the first phase of ``fit``.
         """
         self._fit_block(X, y, sample_weight, classes)
         return self
+
+    def _see_block(self, y: Any, classes: Any) -> None:
+        several = type_of_target(y).startswith("multilabel")
+        known = getattr(self, "classes_", None)
+        if known is None:
+            self._labels = several
+        elif several != self._labels:
+            wanted = f"{len(known)} labels a row, 0 or 1 each" if self._labels else "one label a row"
+            raise InputError(f"y has shape {np.shape(y)}, but the model has {wanted}: call fit to begin anew")
+        if not several:
+            return
+        if self.class_weight is not None:
+            raise InputError("class_weight does not go with several labels a row; leave it at None")
+        count = np.shape(y)[1]
+        for given, what in ((known, "the model has"), (classes, "classes names")):
+            if given is not None and len(given) != count:
+                raise InputError(f"y has {count} labels a row, but {what} {len(given)}")
+        self.classes_ = np.arange(count)
+
+    def _tells_classes(self) -> bool:
+        return not self._labels
 
     def _labels_a_row(self) -> bool:
         return self._labels
@@ -374,6 +407,7 @@ class MLPRegressor(RegressorMixin, _Network):  # type: ignore[misc]
         n_jobs: int | None = None,
         random_state: Any = None,
         callbacks: Sequence[Callback] = (),
+        checkpoint: str | Path | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(
@@ -406,6 +440,7 @@ class MLPRegressor(RegressorMixin, _Network):  # type: ignore[misc]
             n_jobs=n_jobs,
             random_state=random_state,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             verbose=verbose,
         )
 

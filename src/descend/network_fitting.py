@@ -14,12 +14,13 @@ import numpy as np
 
 from descend.batch_size.controller import Controller
 from descend.batch_size.ladder import LOOK_ROWS, Ladder, climb, recorded
-from descend.batches import Visits, check_batch_size
+from descend.batches import Visits, check_batch_size, shuffle
 from descend.checkpoint import Checkpoint
 from descend.dead_units import revive
 from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.fitting import ASKED, AVERAGE_ROWS, average_of, num_threads, summarise
+from descend.growing import check_falls, grown, in_words, measure_growth, staged
 from descend.history import History
 from descend.identity import identity_of
 from descend.learning_rate import Rate
@@ -31,7 +32,7 @@ from descend.objectives.activations import find_activation
 from descend.objectives.losses import LOSSES, Loss
 from descend.objectives.penalties import Penalty
 from descend.recipe import Phase
-from descend.settings import Settings, default_batch_size, most_epochs
+from descend.settings import Settings, default_batch_size, first_of_growing, is_growing, most_epochs
 from descend.target_objective import constant_loss, find_objective, first_intercept, loss_unit
 from descend.trail import Trail
 from descend.training import train
@@ -162,6 +163,11 @@ def fit_network(
         trail.add(state.parameters)
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
+        if is_growing(settings.batch_size) and plan.batch_size < data.num_rows:
+            rows = shuffle(Visits(data.num_rows), settings.seed, 0)
+            growth = measure_growth(engine, state, plan.phases, rows)
+            phases = grown(plan.phases, growth)
+            plan = replace(plan, phases=phases, batch_size_reason=in_words(phases, growth))
         if plan.phases[0].tuned:
             watch.tuner = controller_of(
                 plan, engine, watch, state, lambda state: revive(plan.network, state, data.X, settings.seed)
@@ -231,6 +237,9 @@ def resolve_network(
     wanted, reason = settings.batch_size, "as asked"
     if wanted == "auto":
         wanted, reason = default_batch_size(data.num_rows)
+    if is_growing(wanted):
+        check_falls(settings.schedule, falls_by_itself=settings.learning_rate == "auto")
+        wanted, reason = first_of_growing(data.num_rows)
     batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
     if wanted != "full" and int(wanted) > batch_size:
         reason = f"{reason}: {int(wanted):,} are more than the training rows"
@@ -256,6 +265,8 @@ def resolve_network(
         rate = replace(rate, reason=f"{rate.reason}; a quarter of it, twice, as nothing more is gained")
     else:
         phases = (Phase(optimizer.name, rule, size, epochs),)
+        if is_growing(settings.batch_size) and not full:
+            phases = staged(phases[0], epochs)
     # An average of weights that are zero now and then is not zero.
     average = by_itself and not full and not penalty.l1
     average = average if settings.average == "auto" else bool(settings.average)

@@ -31,11 +31,11 @@ from descend.machine import one_blas_thread
 from descend.models.mlp import MLPModel
 from descend.models.network import aligned_zeros, initialise
 from descend.models.scaling import network_parameters_for
-from descend.network_fitting import network_summary
+from descend.network_fitting import network_objective, network_summary
 from descend.network_recipe import rule_rate
 from descend.settings import Settings
 from descend.stream import ENOUGH_ROWS, Rows, copied, join, with_block
-from descend.target_objective import find_objective, first_intercept
+from descend.target_objective import first_intercept
 from descend.types import Dataset, FloatArray
 from descend.updates import find_optimizer
 from descend.updates.schedules import find_schedule
@@ -51,7 +51,7 @@ class NetworkStream:
 
     learned: Learned
     target: Target | None
-    """The classes; None for numbers."""
+    """The classes, or the labels; None for numbers."""
     dtype: Any
     model: MLPModel | None = None
     state: State | None = None
@@ -61,6 +61,8 @@ class NetworkStream:
     total_weight: float = 0.0
     early: Rows | None = None
     """The first rows, while they are few: their scaling says little, and all are learnt anew with each block."""
+    labels: int = 0
+    """How many a row has, each there or not; 0 where it has one of several classes, or numbers."""
 
 
 def begin(
@@ -69,10 +71,11 @@ def begin(
     dtype: Any,
     model: MLPModel | None = None,
     learned: Learned | None = None,
+    labels: int = 0,
 ) -> NetworkStream:
     """A stream with no rows yet, or one that goes on from ``model`` and what was ``learned`` of its rows."""
     known = deepcopy(learned) if learned is not None else Learned(Statistics(names), TargetStatistics("y"))
-    stream = NetworkStream(known, target, dtype, model, num_rows=known.columns.num_rows)
+    stream = NetworkStream(known, target, dtype, model, num_rows=known.columns.num_rows, labels=labels)
     stream.total_weight = known.columns.total
     if model is not None:
         stream.state = fresh_state(model.parameters)
@@ -104,8 +107,8 @@ def add_rows(
     data = class_weights(class_weight, model.target, stream.learned.target)(data)
     if data.weights is not None and not data.weights.any():
         raise InputError("class_weight is 0 for every class in y: there is nothing to learn from this block")
-    loss, penalty = find_objective(data, model.target, settings)
-    if settings.fit_intercept and not state.steps and stream.num_blocks == 0:
+    loss, penalty = network_objective(data, model.target, settings, bool(stream.labels))
+    if settings.fit_intercept and not stream.labels and not state.steps and stream.num_blocks == 0:
         last = model.network.parts(state.parameters)[-1][1]
         last[:] = first_intercept(loss, data, model.target.num_outputs)
     data = _relative(stream, data)
@@ -165,7 +168,7 @@ def _with_early_rows(stream: NetworkStream, rows: Rows) -> tuple[NetworkStream, 
         return stream, rows
     if stream.early is not None:
         rows = join(stream.early, rows)
-    start = begin(stream.learned.columns.names, stream.target, stream.dtype)
+    start = begin(stream.learned.columns.names, stream.target, stream.dtype, labels=stream.labels)
     start.early = rows if rows.X.shape[0] < ENOUGH_ROWS else None
     if stream.model is not None:
         start.num_blocks = stream.num_blocks
@@ -186,6 +189,7 @@ def _in_new_scaling(stream: NetworkStream, rows: Rows, settings: Settings) -> Ne
         history=history,
         hidden=settings.hidden,
         activation=settings.activation,
+        labels=stream.labels,
     )
     new = replace(stream, learned=learned, model=model, tail=copy(stream.tail))
     if stream.state is None or old is None:

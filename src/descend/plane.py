@@ -12,6 +12,8 @@ from descend.surface import axis_over, thinned
 from descend.types import FloatArray
 
 Height = Callable[[FloatArray], float]
+MOST_DIRECTIONS = 10
+"""Random ones that are tried; two do, unless there is only one weight."""
 FLAT = 1e-6
 """An end that is this little off the line through the others, of its length, spans no plane with them."""
 
@@ -28,7 +30,7 @@ def ends_surface(
 
     Three ends span the plane; of more the first, the middle and the last. One or two have random directions besides,
     which ``filters`` gives the lengths of a place's own units (Li et al. 2018, https://arxiv.org/abs/1712.09913).
-    None where an end is not finite.
+    None where an end is not finite, or where there are fewer than two weights to move.
     """
     chosen = spanning(list(ends.values()))
     if not chosen or not all(np.isfinite(end).all() for end in chosen):
@@ -36,6 +38,8 @@ def ends_surface(
     rng = np.random.Generator(np.random.PCG64([seed, 4]))
     origin = np.mean(chosen, axis=0)
     axes, random = _axes(chosen, lambda: filters(rng.standard_normal(origin.size), chosen[0]))
+    if len(axes) < 2:
+        return None
     ways = {size: np.array([*thinned(path), ends[size]], dtype=np.float64) for size, path in paths.items()}
     ways = {size: way[np.isfinite(way).all(axis=1)] for size, way in ways.items()}
     places = {size: (way - origin) @ axes.T for size, way in ways.items()}
@@ -77,12 +81,17 @@ def spanning(ends: Sequence[FloatArray]) -> list[FloatArray]:
 
 
 def _axes(ends: list[FloatArray], direction: Callable[[], FloatArray]) -> tuple[FloatArray, int]:
-    """Two unit vectors at right angles: through the ends, then random ones; and how many of these there are."""
+    """Two unit vectors at right angles: through the ends, then random ones; and how many of these there are.
+
+    Fewer where there is no second direction.
+    """
     found: list[FloatArray] = []
     for end in ends[:0:-1]:
         _take(found, end - ends[0])
     random = 0
-    while len(found) < 2:
+    for _ in range(MOST_DIRECTIONS):
+        if len(found) >= 2:
+            break
         random += _take(found, direction())
     return np.array(found[:2]), random
 

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 from descend.batches import Visits, check_batch_size
 from descend.engines.base import Rule
 from descend.errors import InputError
+from descend.growing import check_falls, staged
 from descend.learning_rate import Rate, automatic_rate, batch_curvature
 from descend.objectives.losses import SQUARED_ERROR, Loss
 from descend.objectives.penalties import Penalty
 from descend.recipe import WHOLE, Phase, untuned_phases
-from descend.settings import SMALL_TABLE, Settings, default_batch_size, default_optimizer
+from descend.settings import (
+    SMALL_TABLE,
+    Settings,
+    default_batch_size,
+    default_optimizer,
+    first_of_growing,
+    is_growing,
+)
 from descend.target_objective import find_objective
 from descend.types import Dataset
 from descend.updates import Optimizer, find_optimizer
@@ -69,6 +77,9 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     if penalty.l1 and wanted == "auto" and data.is_sparse and data.num_rows > SMALL_TABLE:
         # A step of one sparse row costs that row alone, so many small steps cost no more than few larger ones.
         wanted, reason = 1, "fixed rule: L1 on sparse rows takes them one by one; not measured"
+    if is_growing(wanted):
+        check_falls(settings.schedule, falls_by_itself=False)
+        wanted, reason = first_of_growing(data.num_rows)
     if settings.optimizer in WHOLE:
         wanted, reason = "full", f"{settings.optimizer} works on every row at once"
     elif wanted == "auto":
@@ -155,7 +166,8 @@ def _plan_of_one(
         clip=settings.clip or 0.0,
     )
     phase = Phase(name, rule, 0 if full_batch else batch_size, epochs)
-    return Plan(loss, penalty, batch_size, reason, name, rate, curvature.visits, average, curvature, (phase,))
+    phases = staged(phase, epochs) if is_growing(settings.batch_size) and not full_batch else (phase,)
+    return Plan(loss, penalty, batch_size, reason, name, rate, curvature.visits, average, curvature, phases)
 
 
 def _untuned_plan(

@@ -45,8 +45,9 @@ class Phase:
     """Ends when an epoch no longer divides the estimated gap by 2.5."""
     can_retreat: bool = False
     """Steps that go astray are taken back, and a method of every row goes on: one follows."""
-    when_flat: Literal["", "next", "stop"] = ""
-    """Of networks, when nothing more is gained: the next phase goes on from the best, or the run ends."""
+    when_flat: Literal["", "next", "stop", "plateau"] = ""
+    """Of networks, when nothing more is gained: the next phase goes on from the best, or the run ends. ``plateau``:
+    where the schedule of that name would let the rate fall, the next phase comes."""
     tuned: bool = False
     """A tuner moves the rate (``batch_size/controller.py``)."""
 

@@ -7,7 +7,7 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import Literal
 
-from descend.batches import check_batch_size
+from descend.batches import GROWING, check_batch_size
 from descend.errors import InputError, one_of, shorten
 from descend.models.network import check_hidden
 from descend.objectives.activations import find_activation
@@ -18,6 +18,7 @@ from descend.updates.schedules import ENDING, find_schedule
 
 MOST_EPOCHS = 1000
 SMALL_TABLE = 256
+FIRST_SIZE = 32
 MOST_VISITS = 10_000_000
 """Where nothing else ends a run: the later of the two, since an epoch of a small table costs nothing."""
 
@@ -98,7 +99,7 @@ class Settings:
             raise one_of("average", self.average, [True, False, "auto", "tail", "polyak"])
         return replace(
             self,
-            batch_size=check_batch_size(self.batch_size),
+            batch_size=GROWING if is_growing(self.batch_size) else check_batch_size(self.batch_size),
             learning_rate=rate,
             momentum=momentum,
             alpha=float(self.alpha),
@@ -140,6 +141,11 @@ class Settings:
             raise InputError(
                 f"batch size {self.batch_size!r} does not go with optimizer {self.optimizer!r}, which works on "
                 'every row at once; leave it out or take "full"'
+            )
+        if is_growing(self.batch_size):
+            raise InputError(
+                f"batch size {GROWING!r} does not go with optimizer {self.optimizer!r}, whose rate does not fall; "
+                "take a number of rows, or an optimizer such as sgd with a schedule"
             )
 
 
@@ -192,7 +198,21 @@ def default_batch_size(num_rows: int) -> tuple[int | str, str]:
     """
     if num_rows <= SMALL_TABLE:
         return "full", f"fixed rule: every row at once up to {SMALL_TABLE} rows; not measured"
-    return 32, f"fixed rule: 32 above {SMALL_TABLE} rows; not measured"
+    return FIRST_SIZE, f"fixed rule: {FIRST_SIZE} above {SMALL_TABLE} rows; not measured"
+
+
+def is_growing(batch_size: object) -> bool:
+    """Whether batches are to grow where the rate would fall (``growing.py``)."""
+    return isinstance(batch_size, str) and batch_size.strip().lower() == GROWING
+
+
+def first_of_growing(num_rows: int) -> tuple[int, str]:
+    """Where growing batches begin, and why.
+
+    >>> first_of_growing(1000)[0], first_of_growing(20)[0]
+    (32, 20)
+    """
+    return min(FIRST_SIZE, num_rows), "growing, but these are all the rows"
 
 
 def most_epochs(num_rows: int) -> int:

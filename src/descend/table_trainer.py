@@ -15,7 +15,7 @@ from descend.batches import Visits, shuffle
 from descend.compared import find_compared
 from descend.engines.base import Rule, State
 from descend.engines.curvature import measure_curvature
-from descend.machine import one_blas_thread
+from descend.machine import Scales, one_blas_thread
 from descend.network_recipe import rule_rate
 from descend.planning import choose_rate
 from descend.settings import Settings
@@ -41,6 +41,8 @@ class TableTrainer:
         self.state = State(self.start.copy())
         self._find_rate = RATES[model](self)
         self._rates: dict[int, float] = {}
+        self.scales = Scales()
+        """What the process holds while runs go on."""
         self._place = 0
         self._order_seconds = self._seconds_to_order()
         self._order = shuffle(Visits(self.num_rows), settings.seed, 0)
@@ -64,10 +66,23 @@ class TableTrainer:
                 for _ in range(count):
                     self.engine.run(self.state, rule, None, batch_size)
                 return time.perf_counter() - started
+            if batch_size * count >= self.num_rows:
+                return self._time_epochs(rule, batch_size, count)
             rows = self._next_rows(batch_size * count)
             started = time.perf_counter()
             self.engine.run(self.state, rule, rows, batch_size)
             return time.perf_counter() - started + len(rows) * self._order_seconds
+
+    def _time_epochs(self, rule: Rule, batch_size: int, count: int) -> float:
+        """Seconds of steps that make up epochs: each is ordered and entered by itself, which a small table feels."""
+        an_epoch = -(-self.num_rows // batch_size)
+        started, left, epoch = time.perf_counter(), count, 0
+        while left > 0:
+            epoch += 1
+            rows = shuffle(Visits(self.num_rows), self.settings.seed, epoch)
+            self.engine.run(self.state, rule, rows[: left * batch_size], batch_size)
+            left -= an_epoch
+        return time.perf_counter() - started
 
     def _warm_up(self) -> None:
         """Compiles what steps of any size need: no clock counts that."""
@@ -98,7 +113,16 @@ class TableTrainer:
     def train(self, batch_size: int, rate: float, seed: int, look: Callable[[Look], bool]) -> None:
         """Trains from the start until ``look`` returns True, or nothing is gained any more."""
         own = self._own(batch_size, rate, seed)
-        self.compared.run(self.prepared, own, callbacks=[follow(look)], keep_path=False)
+        self.compared.run(self.prepared, own, callbacks=[self._follow(look)], keep_path=False)
+
+    def _follow(self, look: Callable[[Look], bool]) -> Callable[[Observation], bool]:
+        """A callback of ``fit`` that shows each observation to ``look``, and sees what the process holds."""
+
+        def callback(seen: Observation) -> bool:
+            self.scales.weigh()
+            return look(Look(seen.seconds, seen.rows, seen.updates, seen.loss))
+
+        return callback
 
 
 def rates_of_lines(trainer: TableTrainer) -> Callable[[int], float]:
@@ -129,12 +153,3 @@ def rates_of_networks(trainer: TableTrainer) -> Callable[[int], float]:
 
 
 RATES = {"linear": rates_of_lines, "mlp": rates_of_networks}
-
-
-def follow(look: Callable[[Look], bool]) -> Callable[[Observation], bool]:
-    """A callback of ``fit`` that shows each observation to ``look``."""
-
-    def callback(seen: Observation) -> bool:
-        return look(Look(seen.seconds, seen.rows, seen.updates, seen.loss))
-
-    return callback

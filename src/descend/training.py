@@ -42,12 +42,13 @@ def train(
     with what has been learnt so far.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is told by the watch, not by NumPy
+        call_seconds = _call_seconds(engine, state, phases[0])  # off the clock; later phases' calls are alike
         is_over = begin(engine, state, phases, watch, checkpoint)
         try:
             for place in epochs_after(watch.place, phases, watch) if not is_over else ():
                 phase = phases[place.phase]
                 if place.begins_phase:
-                    watch.enter(phase, _call_seconds(engine, state, phase), state)
+                    watch.enter(phase, call_seconds if phase.batch_size else 0.0, state)
                 rows = None if phase.batch_size == 0 else shuffle(visits, seed, place.epoch, in_order)
                 for part in watch.parts(rows, place.visits):
                     engine.run(state, phase.rule, None if rows is None else rows[part], phase.batch_size)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.errors import shorten
+from descend.errors import ColumnError, shorten
 from descend.objectives.losses import LOG_LOSS, SOFTMAX, Loss
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray
@@ -125,6 +125,19 @@ def _all_right(data: Dataset, parameters: FloatArray) -> bool:
         if not right.all():
             return False
     return True
+
+
+def check_range(prepared: Prepared) -> None:
+    """Raises ``ColumnError`` naming a column, taken as it is, whose squares add up to no number in its type."""
+    data = prepared.train
+    scales = column_scales(data)
+    worst = int(np.argmax(scales))
+    most = float(np.finfo(data.X.dtype if data.X.dtype.kind == "f" else np.float32).max)
+    if scales[worst] ** 2 * data.num_rows >= most:
+        raise ColumnError(
+            f"column {shorten(prepared.features.names[worst])!r} has numbers around {scales[worst]:.3g}, whose "
+            "squares are too large to be added up; standardise the columns, or divide it"
+        )
 
 
 def column_scales(data: Dataset) -> FloatArray:

@@ -252,7 +252,7 @@ class Watch:
 
     def enter(self, phase: Phase, call_seconds: float, state: State) -> None:
         """A new phase begins."""
-        if phase.when_flat and self.tail is not None:
+        if phase.when_flat in ("next", "stop") and self.tail is not None:
             self.tail.begin_anew(state)
         self.phase, self.phase_is_over, self.call_seconds = phase, False, call_seconds
         self._phase_epochs = 0
@@ -555,7 +555,7 @@ class Watch:
         window = max(self.limits.patience, epoch // 4, ceil(FEWEST_UPDATES / updates_an_epoch))
         if out_of_time:
             self.stopped = "time"
-        elif self.phase.when_flat:
+        elif self.phase.when_flat in ("next", "stop"):
             self._leave_when_flat(state, epoch, last)
         elif self.limits.early_stopping and epoch - self.best.epoch >= window:
             self.stopped = "early_stopping"
@@ -644,7 +644,10 @@ class Watch:
         ):
             self._plateau_loss, self._plateau_epoch = loss, epoch
         elif epoch - self._plateau_epoch >= PLATEAU_EPOCHS:
-            state.pace *= PLATEAU_FACTOR
+            if self.phase.when_flat == "plateau":
+                self.phase_is_over = True  # its rate is lower, or its batches are larger
+            else:
+                state.pace *= PLATEAU_FACTOR
             self._plateau_epoch = epoch
             self._slowed_epoch = self._slowed_epoch or epoch
 

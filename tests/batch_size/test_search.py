@@ -6,7 +6,8 @@ import pytest
 from trainers import LawTrainer
 
 from descend.batch_size.explain import bound_by, explain
-from descend.batch_size.search import search, seconds_of
+from descend.batch_size.findings import seconds_of
+from descend.batch_size.search import search
 from descend.batch_size.timing import grid
 from descend.batch_size.trainer import Look
 

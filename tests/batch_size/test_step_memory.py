@@ -73,6 +73,22 @@ def test_not_even_one_row():
     assert find_ceiling(step, 1000, Room(5 * MEGA, "a test")).rows == 0
 
 
+def test_where_time_ends_after_one_probe_that_size_is_the_answer():
+    """One point is no line: no more rows are promised than did run; none where none did."""
+
+    def slow(seconds):
+        def measure(batch_size, end):
+            if batch_size > 1 or seconds > 0.2:
+                time.sleep(max(0.0, end - time.monotonic()))
+                return None
+            return 10 * MEGA
+
+        return measure
+
+    assert find(slow(0.0), 1000, Room(400 * MEGA, "a test"), 0.2).rows == 1
+    assert find(slow(1.0), 1000, Room(400 * MEGA, "a test"), 0.2).rows is None
+
+
 def test_errors_of_the_step_come_out():
     """What is not about memory is the caller's, with its own type and words."""
 

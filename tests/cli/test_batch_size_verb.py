@@ -93,6 +93,8 @@ def test_a_network_has_a_plan(descend: Command, table: Path) -> None:
         (["--optimizer", "saga"], "--optimizer is 'saga'"),
         (["--optimizer", "best"], "--optimizer 'best' is not known"),
         (["--optimizer", "momentum", "--momentum", "2"], "--momentum is 2"),
+        (["--memory-limit", "much"], "--memory-limit is 'much'; give auto, or bytes such as 2GB"),
+        (["--memory-limit", "1MB"], "--memory-limit 1 MB is too low"),
         (["--time", "0"], "--time '0' is not a time span"),
         (["--time", "soon"], "--time 'soon' is not a time span"),
         (["--model", "tree"], "--model 'tree' is not known"),

@@ -99,6 +99,29 @@ def test_a_seed_repeats_whatever_the_threads(descend: Command, table: Path) -> N
     assert not np.array_equal(a, c)
 
 
+def test_growing_batches_say_what_they_do(descend: Command, table: Path) -> None:
+    """Growing batches begin at 32 rows, and the reason says whether they grew; without a falling rate: refused."""
+    words = (
+        "fit",
+        table,
+        "--target",
+        "answer",
+        "--batch-size",
+        "growing",
+        "--no-report",
+        "--force",
+        "-o",
+        "m",
+    )
+    found = descend(*words, "--optimizer", "adam", "--schedule", "step", "--epochs", 6)
+    assert found.status == 0, found.err
+    assert "batch size      32 (growing" in found.err
+    assert descend(*words, "--model", "mlp", "--hidden", 4, "--epochs", 4).status == 0
+    refused = descend("fit", "nowhere.csv", "--batch-size", "growing")
+    assert refused.status == 2
+    assert '--batch-size "growing" needs a learning rate that falls' in refused.err
+
+
 def test_epochs_and_batch_size_are_obeyed(descend: Command, table: Path) -> None:
     """So many epochs at such a batch size take the number of steps that follows from the rows."""
     found = descend(

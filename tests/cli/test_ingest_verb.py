@@ -81,7 +81,8 @@ REFUSED = {
     "ingest table.csv table.csv --target answer -o store": "is given twice",
     "ingest table.csv sklearn:iris -o store": "stands alone",
     "ingest table.csv --target nobody -o store": "--target: column 'nobody'",
-    "ingest table.csv --target answer -o table.csv": "is what is read",
+    "ingest table.csv --target answer -o table.csv": "is a file; give the name of a folder",
+    "ingest folder/rows.csv --target answer -o folder": "is what is read",
     "ingest table.csv --target answer -o none/store": "does not exist",
     "ingest table.csv --target answer -o store --memory-limit much": "--memory-limit is 'much'; give auto, or bytes",
     "ingest table.csv --target answer -o store --memory-limit 30MB": "too small",
@@ -99,6 +100,8 @@ def test_what_is_refused(line: str, descend: Command, table: Path, tmp_path: Pat
     """Bad input is status 2 and one line that says what is wrong; nothing is written."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("precious")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "rows.csv").write_bytes(table.read_bytes())
     before = sorted(tmp_path.rglob("*"))
     result = descend(*line.split())
     assert result.status == 2, result.err

@@ -9,7 +9,7 @@ import pytest
 from test_live import on_a_terminal
 
 from descend.batch_size.branches import Branch
-from descend.batch_size.search import Findings, Running
+from descend.batch_size.findings import Findings, Running
 from descend.batch_size.timing import StepTimes
 from descend.batch_size.trainer import Look
 from descend.cli.live_plan import (

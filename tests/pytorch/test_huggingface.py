@@ -157,7 +157,7 @@ def test_no_size_is_set_that_did_not_run(tmp_path):
     words = "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"
     one = model(room=40, words_of_it=words)
     plan = configure_batch_size(one, arguments(tmp_path), Words(), target_loss=0.5, seconds=2.0)
-    assert 5 <= plan.evidence["ceiling"] <= 40
+    assert 1 <= plan.evidence["ceiling"] <= 40
     made = with_plan(arguments(tmp_path), plan)
     rows, parts = made.per_device_train_batch_size, made.gradient_accumulation_steps
     assert rows <= 40

@@ -15,6 +15,8 @@ from torch.utils.data import Dataset
 
 import descend.torch as dt
 from descend.errors import InputError, ModelFileError
+from descend.torch.checkpoint import NAMES, _read
+from descend.turns import Turns
 
 ROWS = 70
 
@@ -147,17 +149,17 @@ def test_a_run_that_has_ended_goes_on_with_more_epochs(tmp_path: Path) -> None:
 def test_a_checkpoint_is_not_written_over_by_another_run(tmp_path: Path) -> None:
     """A folder that holds a run is refused without ``resume``, and is as it was."""
     dt.fit(small(), nn.CrossEntropyLoss(), Tensors(), epochs=1, checkpoint=tmp_path)
-    before = (tmp_path / "run.pt").read_bytes()
+    before = (tmp_path / "run-1.pt").read_bytes()
     with pytest.raises(InputError, match="holds a run already; pass resume=True"):
         dt.fit(small(), nn.CrossEntropyLoss(), Tensors(), epochs=1, checkpoint=tmp_path)
-    assert (tmp_path / "run.pt").read_bytes() == before
+    assert (tmp_path / "run-1.pt").read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty"])
 def test_a_damaged_checkpoint_is_told(damage: str, tmp_path: Path) -> None:
     """A checkpoint that is cut short, or is something else, is told, and the module is as it was."""
     dt.fit(small(), nn.CrossEntropyLoss(), Tensors(), epochs=1, checkpoint=tmp_path)
-    path = tmp_path / "run.pt"
+    (path,) = tmp_path.glob("*.pt")
     content = path.read_bytes()
     path.write_bytes({"cut": content[: len(content) // 2], "text": b"hello", "empty": b""}[damage])
     module = small()
@@ -172,6 +174,8 @@ def test_a_damaged_checkpoint_is_told(damage: str, tmp_path: Path) -> None:
     [
         ({"batch_size": 8}, "batch_size 16"),
         ({"seed": 1}, "seed 0"),
+        ({"clip": 2.0}, "clip 1.0, this one has 2.0"),
+        ({"data": (Noisy().X + 1.0, Noisy().y)}, "data .*, this one has"),
         ({"module": nn.Linear(6, 3)}, "other layers"),
         ({"optimizer": torch.optim.SGD}, "optimizer"),
     ],
@@ -184,6 +188,7 @@ def test_a_checkpoint_of_another_run_is_refused(change: dict[str, Any], message:
         "data": Tensors(),
         "optimizer": torch.optim.Adam,
         "batch_size": 16,
+        "clip": 1.0,
         "epochs": 1,
         "checkpoint": tmp_path,
     }
@@ -192,18 +197,92 @@ def test_a_checkpoint_of_another_run_is_refused(change: dict[str, Any], message:
         dt.fit(**(call | {"epochs": 2, "resume": True} | change))
 
 
-def test_ctrl_c_in_another_process_leaves_a_checkpoint(tmp_path: Path) -> None:
-    """Ctrl-C ends a process behind the step, with a checkpoint that says where it was."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_another_process_leaves_a_checkpoint(number: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C and SIGTERM end a process behind the step, with a checkpoint that says where it was."""
     program = f"""
 import os, signal, torch, descend.torch as dt
 def press(seen):
     if seen.updates >= 3:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), {int(number)})
 module = torch.nn.Linear(6, 3)
 dt.fit(module, torch.nn.CrossEntropyLoss(), (torch.zeros(64, 6), torch.zeros(64, dtype=torch.long)),
        batch_size=32, epochs=10**6, checkpoint={str(tmp_path / "run")!r}, callbacks=[press])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode in (130, -signal.SIGINT), done.stderr
-    saved = torch.load(tmp_path / "run" / "run.pt", weights_only=True)
+    assert done.returncode in ((130, -number) if number == signal.SIGINT else (143,)), done.stderr
+    saved = max((_read(path) for path in (tmp_path / "run").glob("*.pt")), key=lambda state: state["serial"])
     assert saved["watch"]["place"][0] >= 3
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+@pytest.mark.parametrize("name", ["adam, a schedule", "validation"])
+@pytest.mark.parametrize("data", [Tensors, Noisy])
+def test_a_run_that_is_killed_ends_as_one_that_is_not(
+    data: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after every second checkpoint, of which there is one a look, a run ends with the same bits."""
+    settings: dict[str, Any] = {"batch_size": 16, "epochs": 6, "seed": 3, "device": "cpu"} | SETTINGS[name]
+    monkeypatch.setattr("descend.torch.watching.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("descend.torch.watching.LOOK_SHARE", 0.0)
+    monkeypatch.setattr(Turns, "is_due", lambda self: True)
+    whole, module, write, count, kills = small(), small(), Turns.write, 0, 0
+    random.seed(0)
+    np.random.seed(0)
+    dt.fit(whole, nn.CrossEntropyLoss(), data(), **settings)
+
+    def write_and_die(self: Turns, *args: Any) -> None:
+        nonlocal count
+        write(self, *args)
+        count += 1
+        if count % 2 == 0:
+            raise Killed
+
+    monkeypatch.setattr(Turns, "write", write_and_die)
+    random.seed(0)
+    np.random.seed(0)
+    while True:
+        try:
+            module = small()
+            dt.fit(module, nn.CrossEntropyLoss(), data(), checkpoint=tmp_path, resume=True, **settings)
+            break
+        except Killed:
+            kills += 1
+    assert kills > 5
+    assert torch.equal(state(module), state(whole))
+
+
+def test_a_damaged_newest_falls_back_to_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any byte changed, or end cut off, of the newest is noticed; the other file leads to the same module."""
+    monkeypatch.setattr(Turns, "is_due", lambda self: True)
+    whole = small()
+    dt.fit(whole, nn.CrossEntropyLoss(), Tensors(), epochs=4)
+    dt.fit(small(), nn.CrossEntropyLoss(), Tensors(), epochs=3, checkpoint=tmp_path)
+    newest = max(NAMES, key=lambda name: _read(tmp_path / name)["serial"])
+    content, rng = (tmp_path / newest).read_bytes(), random.Random(0)
+    for _ in range(300):
+        place = rng.randrange(len(content))
+        damaged = bytearray(content[:place] if rng.random() < 0.3 else content)
+        if len(damaged) == len(content):
+            damaged[place] ^= rng.randrange(1, 256)
+        (tmp_path / newest).write_bytes(damaged)
+        with pytest.raises(ModelFileError, match="damaged"):
+            _read(tmp_path / newest)
+    module = small()
+    history = dt.fit(module, nn.CrossEntropyLoss(), Tensors(), epochs=4, checkpoint=tmp_path, resume=True)
+    assert "the run goes on from the other one" in " ".join(history.notes)
+    assert torch.equal(state(module), state(whole))
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    """While a run is saved into a folder another is refused with the number of the process, and leaves it alone."""
+
+    def second(_: Any) -> None:
+        with pytest.raises(InputError, match=r"in use by process \d+ \(this one\)"):
+            dt.fit(small(), nn.CrossEntropyLoss(), Tensors(), epochs=1, checkpoint=tmp_path, resume=True)
+
+    dt.fit(small(), nn.CrossEntropyLoss(), Tensors(), epochs=1, checkpoint=tmp_path, callbacks=[second])
+    assert [path.suffix for path in tmp_path.iterdir()] == [".pt"]

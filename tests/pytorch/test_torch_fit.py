@@ -448,3 +448,17 @@ def test_the_size_auto_is_told_from_step_times() -> None:
     assert size == history["batch_size"][-1]
     assert "knee" in note
     assert "configure_batch_size" in note
+
+
+def test_groups_with_a_rate_of_their_own_keep_it():
+    """What moves an optimizer's rate leaves a group's own where it is, and at rate 0 nothing moves."""
+    from descend.torch.optimizers import with_rates
+
+    one, other = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    groups = [{"params": one.parameters()}, {"params": other.parameters(), "lr": 0.3}]
+    for group in groups:
+        group["params"] = list(group["params"])
+    made, set_rate = with_rates(lambda rate: torch.optim.SGD([dict(group) for group in groups], lr=rate))
+    for rate, wanted in ((0.5, [0.5, 0.3]), (0.01, [0.01, 0.3]), (0.0, [0.0, 0.0])):
+        set_rate(rate)
+        assert [group["lr"] for group in made.param_groups] == pytest.approx(wanted)

@@ -179,6 +179,25 @@ def test_levels_that_are_new_are_pooled(tmp_path: Path) -> None:
     assert X[100:, at].sum() == 0
 
 
+def test_columns_that_are_empty_in_new_rows(tmp_path: Path) -> None:
+    """A column of texts without a value in any new row is missing there; one of numbers is refused by name."""
+    colours = ["red", "green", None, "red"] * 25
+    first = pa.table({"colour": colours, "x": np.arange(100.0), "y": np.arange(100) % 2})
+    place = tmp_path / "store"
+    ingest(table_source(first, target="y"), place)
+    empty = pa.table({"colour": pa.nulls(10), "x": np.arange(10.0), "y": np.arange(10) % 2})
+    store = ingest(table_source(empty, target="y"), place, append=True)
+    added = rows_of(store)[0][100:]
+    missing = store.features.names.index("colour=missing")
+    assert added[:, missing].tolist() == [1.0] * 10
+    assert added[:, [i for i in range(3) if i != missing]].sum() == 0
+    before = files(place)
+    lacking = pa.table({"colour": ["red"] * 10, "x": pa.nulls(10), "y": np.arange(10) % 2})
+    with pytest.raises(InputError, match="column 'x' has no value in any row"):
+        ingest(table_source(lacking, target="y"), place, append=True)
+    assert files(place) == before
+
+
 def test_sparse_rows_need_sparse_rows(tmp_path: Path) -> None:
     """Dense rows are not added to sparse ones."""
     place = tmp_path / "store"

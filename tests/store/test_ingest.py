@@ -195,6 +195,10 @@ BAD = {
     "infinite": (lambda: array_source([[1.0], [np.inf], [2.0]], [0, 1, 0]), "holds inf in row 2"),
     "one row": (lambda: array_source([[1.0]], [0]), "1 row to learn from"),
     "one class": (lambda: array_source([[1.0], [2.0]], ["a", "a"]), "one class only"),
+    "one weight": (
+        lambda: array_source([[1.0], [2.0], [3.0]], [0, 1, 0], [1.0, 1e12, 1.0]),
+        "has the weight 1e",
+    ),
     "constant": (lambda: array_source([[1.0], [1.0]], [0, 1]), "no column is left"),
 }
 

@@ -18,6 +18,7 @@ from descend import locks
 from descend.errors import DescendError, InputError, OutputError, SourceError
 from descend.sources import open_source
 from descend.store import block_files, ingest, is_store, open_store, spill
+from descend.store import manifest as manifests
 from descend.store.ingesting import run
 from descend.store.job import Job, Progress
 from descend.store.plan import can_go_on
@@ -205,6 +206,16 @@ def test_killed_at_any_moment_and_run_again(kind: str, tmp_path: Path) -> None:
     assert int(done.stdout) >= 10
 
 
+@pytest.mark.parametrize("left", ["block-00003.bin", "block-00000.bin.part", ".descend-0123456789ab.tmp"])
+def test_what_a_kill_may_leave_is_cleared(left: str, tmp_path: Path) -> None:
+    """A folder with nothing but what a killed ingest leaves is ingested into, and then holds the store alone."""
+    place = tmp_path / "store"
+    place.mkdir()
+    (place / left).write_bytes(b"half")
+    ingest(source_of("table"), place)
+    assert files(place) == expected(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_full_disk_leaves_what_was_there(
     force: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -236,6 +247,36 @@ def test_a_full_disk_leaves_what_was_there(
     assert place.exists() == force
 
 
+@pytest.mark.parametrize("name", ["plan.json", "store.json"])
+def test_a_disk_that_is_full_in_the_end(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the plan or the manifest cannot be written, an earlier store stays, and nothing else is left."""
+    tighten(monkeypatch)
+    place = tmp_path / "store"
+    ingest(source_of("numbers"), place)
+    before = files(place)
+    write = manifests.write_atomically
+
+    def full(path: Path, *words: Any, **more: Any) -> Path:
+        if path.name == name:
+            raise InputError("output cannot be written: No space left on device")
+        return write(path, *words, **more)
+
+    monkeypatch.setattr(manifests, "write_atomically", full)
+    with pytest.raises(OutputError, match="No space left"):
+        ingest(source_of("table"), place, force=True)
+    assert files(place) == before
+
+
+def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
+    """A file that is gone when it has been read is an error with its name."""
+    path = tmp_path / "rows.csv"
+    path.write_text("a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(200)))
+    source = open_source(path, target="y")
+    with pytest.raises(SourceError, match=r"rows\.csv' cannot be read any more"):
+        ingest(source, tmp_path / "store", files=(path,), on_progress=lambda _: path.unlink(missing_ok=True))
+    assert not (tmp_path / "store").exists()
+
+
 def test_too_little_disk_is_said_before_blocks_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +285,7 @@ def test_too_little_disk_is_said_before_blocks_are_written(
 
     usage = type("Usage", (), {"free": 10_000_000})
     monkeypatch.setattr(places.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(OutputError, match=r"the store needs 0\.00 GB; 0\.01 GB are free"):
+    with pytest.raises(OutputError, match=r"needs 0 MB and 17 MB to spare, but 10 MB are free"):
         ingest(source_of("table"), tmp_path / "store")
     assert list(tmp_path.iterdir()) == []
 

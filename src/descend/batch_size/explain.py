@@ -6,7 +6,7 @@ from math import inf
 from statistics import median
 
 from descend.batch_size.branches import Branch
-from descend.batch_size.search import Findings
+from descend.batch_size.findings import Findings
 from descend.report.formatting import duration
 
 SHORT = 0.02
@@ -123,8 +123,8 @@ def _not_told(found: Findings, optimizer: str) -> list[str]:
     )
     return [
         f"It cannot be told in this budget: no run reached the target, a loss of {found.target:.4g} ({reached}).",
-        f"Batches of {rows(found.prior)} at learning rate {found.prior_rate:.3g} ({optimizer}) "
-        "are what this machine's step times alone suggest.",
+        f"Batches of {rows(found.prior)} are what this machine's step times alone suggest; learning rate "
+        f"{found.prior_rate:.3g} ({optimizer}) is where trying began.",
         "Give it more time, or a target that is easier to reach.",
     ]
 

@@ -37,6 +37,8 @@ CLOSE = 1.12
 UNTRIED = 0.8
 FAR = 4
 """Where so many times the rows that there are would fit by the line, it is believed if running them takes long."""
+LEAST_SECONDS = 5.0
+"""What running them may take in any case: a process on a busy machine takes a second to begin."""
 MOST_TRIES = 8
 WORDS = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate memory", "bad_alloc")
 """What allocators say that raise no error of their own kind."""
@@ -99,18 +101,21 @@ def find_ceiling(
             break
         peaks[size] = peak
     out_of_time = time.monotonic() >= end
-    if not peaks or (out_of_time and len(peaks) < 2):
+    if not peaks:
         return Ceiling(None if out_of_time else 0, peaks, None, room)
+    if out_of_time and len(peaks) < 2:
+        return Ceiling(max(peaks), peaks, None, room)  # one point is no line: what ran is known to fit
     line = fit_line(peaks)
-    rows = min(num_rows, line.most_rows(allowed))
+    rows, high = min(num_rows, line.most_rows(allowed)), inf
     if line.at(FAR * num_rows) <= allowed:
-        half = 0.5 * (time.monotonic() + end)
+        half = max(0.5 * (time.monotonic() + end), time.monotonic() + LEAST_SECONDS)
         peak = measure(num_rows, half)  # not every limit is on bytes: some are on sizes
         if peak is not None and peak <= allowed:
             return Ceiling(num_rows, peaks | {num_rows: peak}, fit_line(peaks | {num_rows: peak}), room)
         if peak is None and time.monotonic() >= half:
             return Ceiling(num_rows, peaks, line, room)
-    low, high = max((size for size, peak in peaks.items() if peak <= allowed), default=0), inf
+        high, rows = float(num_rows), int(FEWER * num_rows)
+    low = max((size for size, peak in peaks.items() if peak <= allowed), default=0)
     for number in range(MOST_TRIES):
         if rows <= low or time.monotonic() >= end:
             break

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from statistics import median
+from dataclasses import replace
 
 from descend.batch_size.branches import Branch, Race
+from descend.batch_size.findings import Findings, Running
 from descend.batch_size.prior import prior_size
-from descend.batch_size.steps_law import StepsLaw, fit_steps
-from descend.batch_size.timing import StepTimes, grid, measure_times
+from descend.batch_size.timing import StepTimes, measure_times
 from descend.batch_size.trainer import Look, Trainer
 
 APART = 8
@@ -33,122 +32,8 @@ SEEDS_WITHIN = 200.0
 """Three seeds where so many runs fit into the budget."""
 MISSED = 4.0
 """A run that takes so many times the best one's seconds has missed the target."""
-WITHIN = 1.1
-"""Sizes within 10 % of the best predicted time would do as well."""
-AS_FAST = 1.05
-MATTERS = 1.25
-OTHERWISE = 4
-"""The batch size matters where four times more or fewer rows take a quarter longer."""
 TELL_SECONDS = 0.1
 """Between two calls from inside a run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """Where the run that goes on is."""
-
-    batch_size: int
-    rate: float
-    look: Look
-
-
-@dataclass(slots=True)
-class Findings:
-    """What has been measured so far."""
-
-    trainer: Trainer
-    target: float
-    ceiling: int | None = None
-    times: StepTimes = field(default_factory=StepTimes)
-    prior: int = 0
-    prior_rate: float = 0.0
-    branches: list[Branch] = field(default_factory=list)
-    repeats: list[Branch] = field(default_factory=list)
-    doing: str = ""
-    seconds: float = 0.0
-    running: Running | None = None
-    """The run that goes on."""
-
-    @property
-    def sizes(self) -> list[int]:
-        """The sizes that come into question."""
-        return [size for size in grid(self.trainer.num_rows, self.ceiling) if self.trainer.possible(size)]
-
-    @property
-    def best_of_sizes(self) -> dict[int, Branch]:
-        """The fastest branch of each size that reached the target."""
-        best: dict[int, Branch] = {}
-        for branch in self.branches:
-            if branch.reached and (
-                branch.batch_size not in best or branch.score < best[branch.batch_size].score
-            ):
-                best[branch.batch_size] = branch
-        return best
-
-    @property
-    def steps(self) -> StepsLaw | None:
-        """Steps to the target by size; None before any branch reached it."""
-        best = self.best_of_sizes
-        return fit_steps({size: float(branch.updates) for size, branch in best.items()}) if best else None
-
-    def predicted(self) -> dict[int, float]:
-        """Seconds to the target at every size of the grid: t(B) · S(B)."""
-        law = self.steps
-        if law is None:
-            return {}
-        best = self.best_of_sizes
-        longer = self.longer
-        return {
-            size: longer * (best[size].score if size in best else self._by_law(law, size))
-            for size in self.sizes
-        }
-
-    def _by_law(self, law: StepsLaw, size: int) -> float:
-        """Seconds by the law, but no less than a run of this size took that was given up as slow."""
-        given_up = [b.score for b in self.branches if b.batch_size == size and b.outcome == "slow"]
-        return max([law.at(size) * self.times.at(size), *given_up])
-
-    @property
-    def longer(self) -> float:
-        """How much longer a step takes inside a run than alone: that of the best runs, taken for all sizes alike."""
-        best = self.best
-        if best is None:
-            return 1.0
-        step = self.times.at(best.batch_size)
-        runs = [best, *(branch for branch in self.repeats if branch.reached)]
-        return median(run.seconds / max(run.updates * step, 1e-12) for run in runs)
-
-    @property
-    def best(self) -> Branch | None:
-        """The fastest branch; the smallest size of those as fast, for it asks least of memory and rate."""
-        branches = self.best_of_sizes.values()
-        least = min((branch.score for branch in branches), default=0.0)
-        as_fast = [branch for branch in branches if branch.score <= AS_FAST * least]
-        return min(as_fast, key=lambda branch: branch.batch_size, default=None)
-
-    @property
-    def equivalent(self) -> tuple[int, int] | None:
-        """The smallest and the largest size whose predicted time is within 10 % of the best's."""
-        best = self.best
-        if best is None:
-            return None
-        most = WITHIN * self.longer * best.score
-        sizes = [size for size, seconds in self.predicted().items() if seconds <= most]
-        return min([*sizes, best.batch_size]), max([*sizes, best.batch_size])
-
-    @property
-    def matters(self) -> bool:
-        """Whether four times more or four times fewer rows take clearly longer."""
-        best = self.best
-        if best is None:
-            return True
-        predicted = self.predicted()
-        around = [
-            seconds
-            for size, seconds in predicted.items()
-            if best.batch_size / OTHERWISE <= size <= best.batch_size * OTHERWISE
-        ]
-        return max(around, default=0.0) > MATTERS * self.longer * best.score
 
 
 def search(
@@ -311,12 +196,3 @@ def _repeat(race: Race, found: Findings) -> None:
 
 def _is_about(branch: Branch, batch_size: int, rate: float) -> bool:
     return branch.batch_size == batch_size and abs(branch.rate / rate - 1.0) < 0.3
-
-
-def seconds_of(found: Findings) -> tuple[float, float, float] | None:
-    """Median, lowest and highest seconds to the target at the best size and rate, over seeds."""
-    best = found.best
-    if best is None:
-        return None
-    times = [best.seconds, *(branch.seconds for branch in found.repeats if branch.reached)]
-    return median(times), min(times), max(times)

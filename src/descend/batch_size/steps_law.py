@@ -44,8 +44,8 @@ class StepsLaw:
 def fit_steps(measured: Mapping[int, float]) -> StepsLaw:
     """The law through ``measured`` steps by batch size, by least squares of relative errors.
 
-    One measurement alone says nothing of B_crit; it is then taken to be far above (steps in proportion to 1 / B
-    below the size that was measured, which no larger one is told to better).
+    One measurement alone says nothing of B_crit, which is then taken to be the size that was measured: half as many
+    rows take half as many steps more, and no number of rows takes less than half of them.
 
     >>> law = fit_steps({1: 1010.0, 10: 110.0, 100: 20.0})
     >>> round(law.fewest, 6), round(law.critical, 6), law.at(1000)

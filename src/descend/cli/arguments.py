@@ -35,7 +35,7 @@ _OPTION_OF = {
     "reduction": "--reduction", "epochs": "--epochs", "time": "--time", "seed": "--seed",
     "threads": "--threads", "l1_ratio": "--l1-ratio", "epsilon": "--epsilon", "quantile": "--quantile",
     "clip": "--clip", "activation": "--activation", "weight_decay": "--weight-decay",
-    "target loss": "--target-loss",
+    "target loss": "--target-loss", "memory limit": "--memory-limit",
 }  # fmt: skip
 
 
@@ -151,6 +151,19 @@ def settings(options: dict[str, Any], **more: Any) -> Settings:
         return Settings(**chosen, seconds=time, **more).checked()
     except InputError as error:
         raise in_options(error) from None
+
+
+def check_growing(settings: Settings, model: str) -> None:
+    """Growing batches need a rate that falls, which is seen before rows are read."""
+    from descend.settings import is_growing
+
+    if is_growing(settings.batch_size):
+        from descend.growing import check_falls
+
+        try:
+            check_falls(settings.schedule, model == "mlp" and settings.learning_rate == "auto")
+        except InputError as error:
+            raise in_options(error) from None
 
 
 def network(options: dict[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     help="What counts as done. Default: 1 % of the gap between the first and the best loss.",
 )  # fmt: skip
 @options.running
+@options.memory_limit
 @option(
     "Output", "-o", "--output", metavar="PLAN", help="Where the plan (.json) goes. Default: in this folder."
 )
@@ -67,6 +68,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     fixed = {"learning_rate": "auto", "schedule": "constant", "clip": None, "epochs": None}
     settings = arguments.settings(given | fixed)
     target_loss = arguments.number(given["target_loss"], "--target-loss")
+    memory_limit = arguments.memory(given["memory_limit"])
     arguments.check_page(given["report"], given["no_report"])
     outputs.check_differ(output=given["output"], report=given["report"])
     for name in ("output", "report"):
@@ -84,7 +86,9 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
         plan_path = Path(given["output"] or outputs.default_place(name, "-batch-size.json", given["force"]))
         page = outputs.page_place(given, name, "-batch-size.html")
         shown = arguments.shown_command(ctx.find_root().obj)
-        plan = _configure(talk, interrupts, prepared, settings, given["model"], target_loss, name, shown)
+        plan = _configure(
+            talk, interrupts, prepared, settings, given["model"], target_loss, memory_limit, name, shown
+        )
         interrupts.gentle = True
         plan.save(plan_path, force=given["force"])
         if page is not None:
@@ -100,6 +104,7 @@ def _configure(
     settings: Any,
     model: str,
     target_loss: float | None,
+    memory_limit: int | None,
     name: str,
     command_line: str,
 ) -> Plan:
@@ -120,6 +125,7 @@ def _configure(
                 command_line,
                 progress=None if talk.quiet else display.update,
                 pilot_progress=None if talk.quiet else display.pilot,
+                memory_limit=memory_limit,
             )
         except InputError as error:
             raise arguments.in_options(error) from None

@@ -12,7 +12,7 @@ from descend.cli.command import option, verb
 from descend.cli.failures import FailedRunError, InterruptedRunError, option_words
 from descend.cli.interrupts import Interrupts
 from descend.cli.talk import Talk
-from descend.errors import OutputError
+from descend.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from descend.checkpoint import Checkpoint
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 @option(
     "Training",
     "--batch-size",
-    metavar="N|full|auto",
+    metavar="N|full|auto|growing",
     default="auto",
     show_default=True,
-    help="Rows in a batch: a whole number, full (every row; so is a number above them), or auto (a fixed rule, told "
-    "aloud).",
+    help="Rows in a batch: a whole number, full (every row; so is a number above them), auto (a fixed rule, told "
+    "aloud), or growing: from 32 on more where the rate would fall, while twice the rows take less than 1.3 times as "
+    "long a step.",
 )
 @options.stepping("auto")
 @options.limits
@@ -67,6 +68,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     settings = arguments.settings(
         given, batch_size=given["batch_size"], early_stopping=has_validation, dense=True, growth=1.5
     )
+    arguments.check_growing(settings, given["model"])
     arguments.check_page(given["report"], given["no_report"])
     outputs.check_differ(output=given["output"], report=given["report"])
     saving.check_saving(given)
@@ -102,7 +104,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
             if page is not None:
                 write_page(record, page, force=given["force"] or _is(own.get("report"), page))
                 saving.remember_outputs(checkpoint, output=model_path, report=page)
-        except OutputError as error:
+        except (OutputError, InputError) as error:  # the places were right when the run began
             ways = saving.how_to_go_on(checkpoint)
             raise FailedRunError(f"{error}{written}{ways and '; ' + ways}") from error
     _tell(talk, run, record, model_path, page)
@@ -138,7 +140,6 @@ def _train(
 ) -> Run | NetworkRun:
     """Trains with a line of progress; the first Ctrl-C ends it at the next look and keeps what was learnt."""
     from descend.cli.progress import StatusLine
-    from descend.errors import InputError
     from descend.report.formatting import training_text
 
     line = StatusLine(talk)

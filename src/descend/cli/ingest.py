@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -73,38 +73,25 @@ def _job(data: tuple[str, ...], given: dict[str, Any], talk: Talk) -> Job:
 
         kernel_cache.quiet()
     from descend.sources import open_source
-    from descend.sources.opening import files_of
-    from descend.store.appending import choice_of
-    from descend.store.inputs import expected_bytes
-    from descend.store.job import Job
-    from descend.store.places import prepare_folder
+    from descend.store.face import file_job
 
-    folder = Path(given["output"]).expanduser()
     choice: dict[str, Any] = {
         "target": given["target"],
         "drop": arguments.names(given["drop"]),
         "columns": arguments.names(given["columns"]) or None,
         "weights": given["weights"],
     }
-    if given["append"]:
-        choice = choice_of(folder, choice)
-    files = files_of(data)
-    if any(folder.resolve() in (path.resolve(), *path.resolve().parents) for path in files):
-        raise InputError(f"--output {shorten(str(folder))!r} is what is read; choose another name")
-    source = arguments.with_options(open_source, list(data), **choice)
-    prepare_folder(folder, given["force"], given["append"], make=False)
-    return Job(
-        source,
-        folder,
-        task,
-        int(given["seed"]),
-        memory,
-        threads,
-        given["force"],
-        given["append"],
-        files,
-        expected_bytes(files),
+    return file_job(
+        data,
+        given["output"],
         choice,
+        partial(arguments.with_options, open_source),
+        task=task,
+        seed=int(given["seed"]),
+        memory_limit=memory,
+        threads=threads,
+        force=given["force"],
+        append=given["append"],
     )
 
 

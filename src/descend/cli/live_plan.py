@@ -19,7 +19,7 @@ from descend.report.plan_evidence import OUTCOMES
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from descend.batch_size.search import Findings
+    from descend.batch_size.findings import Findings
     from descend.watching import Observation
 
 REDRAW_SECONDS = 0.25

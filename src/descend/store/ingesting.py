@@ -16,7 +16,7 @@ import numpy as np
 
 from descend import locks, machine
 from descend.coded_rows import SMALL
-from descend.errors import InputError, OutputError, SourceError, shorten
+from descend.errors import OutputError, SourceError, shorten
 from descend.features.features import Features
 from descend.features.prepare import FEWEST_CODED
 from descend.features.statistics_json import dump_statistics, dump_target_statistics
@@ -88,7 +88,7 @@ def run(job: Job) -> Store:
             except BaseException as error:
                 tidy(job.folder, before, keep=isinstance(error, KeyboardInterrupt))
                 raise
-            _publish(job, finished)
+            _publish(job, finished, before)
     finally:
         if made:
             with suppress(OSError):  # which is not empty unless the ingest failed
@@ -259,10 +259,11 @@ def _check_space(folder: Path, layout: Layout, spill: Spill, done: dict[int, Any
     refuse_full_disk(folder, needed, "the store")
 
 
-def _publish(job: Job, finished: Manifest) -> None:
+def _publish(job: Job, finished: Manifest, before: Manifest | None) -> None:
     """Make the store whole in one step, then take away what it replaces."""
     try:
         manifests.write_manifest(job.folder, finished)
-    except InputError as error:
-        raise OutputError(str(error)) from error
+    except OutputError:
+        tidy(job.folder, before)
+        raise
     tidy(job.folder, finished)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from descend.errors import SourceError, shorten
 from descend.store import plan as plans
 from descend.store.manifest import Manifest
 from descend.types import Source, Task
@@ -50,10 +51,19 @@ class Job:
         """What decides the store: an ingest goes on only with what an equal one left."""
         return {
             "data": self.source.name,
-            "files": [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in self.files],
+            "files": [self._file(path) for path in self.files],
             "columns": list(self.source.column_names),
             "seed": self.seed,
             "task": self.task,
             "selection": self.selection,
             "after": [before.generation, before.layout.num_rows] if self.append and before else None,
         }
+
+    def _file(self, path: Path) -> list[Any]:
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise SourceError(
+                f"{shorten(str(path), 200)!r} cannot be read any more: {error.strerror}"
+            ) from None
+        return [str(path), found.st_size, found.st_mtime_ns]

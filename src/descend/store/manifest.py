@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from descend.errors import SourceError, shorten
+from descend.errors import InputError, OutputError, SourceError, shorten
 from descend.files import write_atomically
 from descend.store.block_files import BlockRecord
 from descend.store.layout import DTYPES, Layout
@@ -56,8 +56,16 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``store.json``; the store is there from then on."""
-    write_atomically(folder / NAME, pack(manifest), force=True)
+    """Write ``store.json``; the store is there from then on. OutputError where the disk is full or fails."""
+    write_whole(folder / NAME, pack(manifest))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file of ours all or nothing; what goes wrong is the disk's fault, not the caller's."""
+    try:
+        write_atomically(path, data, force=True)
+    except InputError as error:
+        raise OutputError(str(error)) from error
 
 
 def read_manifest(folder: Path) -> Manifest:

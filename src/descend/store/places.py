@@ -29,13 +29,15 @@ def prepare_folder(folder: Path, force: bool, append: bool, make: bool = True) -
         if is_store(folder):
             if not (force or append):
                 raise exists_already(folder)
-        elif any(p.name not in (plans.FOLDER, locks.NAME) and not _is_block(p) for p in folder.iterdir()):
+        elif any(p.name not in (plans.FOLDER, locks.NAME) and not _is_part(p) for p in folder.iterdir()):
             raise InputError(
                 f"output {shown} is a folder that holds other things; name one that does not exist, or an empty one"
             )
         if not os.access(folder, os.W_OK | os.X_OK):
             raise InputError(f"output {shown} cannot be written; choose another folder")
         return False
+    if folder.exists():
+        raise InputError(f"output {shown} is a file; give the name of a folder")
     check_output(folder)
     if not make:
         return False
@@ -59,8 +61,8 @@ def refuse_full_disk(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + SPARE_BYTES:
         raise OutputError(
-            f"{what} needs {needed / 1e9:,.2f} GB; {free / 1e9:,.2f} GB are free in {shorten(str(folder), 200)!r}: "
-            "free some space, or choose another disk"
+            f"{what} needs {needed / 1e6:,.0f} MB and {SPARE_BYTES / 1e6:,.0f} MB to spare, but {free / 1e6:,.0f} MB "
+            f"are free in {shorten(str(folder), 200)!r}; free some space, or choose another disk"
         )
 
 
@@ -71,10 +73,13 @@ def tidy(folder: Path, kept: Manifest | None, keep: bool = False) -> None:
     named = set() if kept is None else {record.file for record in kept.blocks}
     plans.remove_work(folder / plans.FOLDER)
     for place in folder.iterdir():
-        if _is_block(place) and place.name not in named:
+        if _is_part(place) and place.name not in named:
             with suppress(OSError):
                 place.unlink()
 
 
-def _is_block(path: Path) -> bool:
-    return path.name.startswith("block-") and path.name.endswith((".bin", ".bin.part"))
+def _is_part(path: Path) -> bool:
+    """Whether a killed ingest may have left this: a block, one half-written, or a manifest before it was renamed."""
+    name = path.name
+    is_block = name.startswith("block-") and name.endswith((".bin", ".bin.part"))
+    return is_block or (name.startswith(".descend-") and name.endswith(".tmp"))

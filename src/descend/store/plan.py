@@ -19,11 +19,10 @@ from descend.errors import OutputError, SourceError, shorten
 from descend.features.features import Features
 from descend.features.kinds import Kind
 from descend.features.target import Target
-from descend.files import write_atomically
 from descend.store.block_files import BlockRecord, read_block, write_all
 from descend.store.encoding import RecordEncoder
 from descend.store.layout import Layout
-from descend.store.manifest import Manifest, pack, unpack
+from descend.store.manifest import Manifest, pack, unpack, write_whole
 from descend.store.packing import Packer
 from descend.store.records import RecordFormat
 from descend.store.spill import Run, Spill, cells_json, restored, storage_error
@@ -91,7 +90,7 @@ def write_plan(work: Path, plan: Plan, spill: Spill) -> None:
         "cells": cells_json(spill.histogram),
     }
     text = json.dumps(value)
-    write_atomically(work / PLAN, json.dumps({"check": zlib.crc32(text.encode()), "plan": text}), force=True)
+    write_whole(work / PLAN, json.dumps({"check": zlib.crc32(text.encode()), "plan": text}).encode())
 
 
 def read_plan(work: Path) -> tuple[Plan, Spill] | None:

@@ -98,8 +98,12 @@ class Spill:
     def sync(self) -> None:
         """Have the runs on the disk for certain."""
         for run in self.runs:
-            with (self.folder / run.file).open("rb") as file:
-                os.fsync(file.fileno())
+            place = self.folder / run.file
+            try:
+                with place.open("rb") as file:
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise storage_error(place, error) from error
 
     def shares(self, most_bytes: int) -> list[tuple[int, int]]:
         """Ranges of cells, each of at most so many bytes (a cell at least), that hold all rows in order."""

@@ -1,101 +1,110 @@
 """A run on the disk, to the batch: module, optimizer, schedule, scaler, random numbers, position, history.
 
-One file in the caller's folder, replaced as a whole. It is read with ``weights_only``: tensors, numbers and texts,
-nothing that is executed.
+Two files in the caller's folder take turns (``turns.py``). Each begins with a line that has the checksum of the rest,
+which is read with ``weights_only``: tensors, numbers and texts, nothing that is executed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from descend.errors import InputError, ModelFileError
-from descend.files import write_atomically
+from descend.errors import InputError, ModelFileError, shorten
 from descend.history import History
 from descend.torch.batches import Batches
 from descend.torch.optimizers import Schedule
+from descend.torch.rows import tensors_of
 from descend.torch.steps import CHECKPOINT, DATA
 from descend.torch.watching import Snapshot, Watch, copied, restore
+from descend.turns import Turns, held
 
-FILE = "run.pt"
+NAMES = ("run-1.pt", "run-2.pt")
 FORMAT = "descend.torch.run"
 VERSION = 1
+SAMPLE = 4096
+"""Rows whose checksum tells data apart."""
+
+
+@contextmanager
+def opened(folder: str | Path | None, resume: bool) -> Iterator[Path | None]:
+    """Makes and holds the folder of a run; None where none is wanted."""
+    if folder is None:
+        yield None
+        return
+    with held(folder, NAMES, resume, how="pass resume=True") as place:
+        yield place
 
 
 class Checkpoint:
-    """The folder of one run."""
+    """The folder of one run. ``settings``: what it depends on besides, by name; of ``None`` nothing is known."""
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: Path,
         module: Any,
         optimizer: Any,
         schedule: Schedule,
         scaler: Any,
         batches: Batches,
+        settings: dict[str, Any],
+        seconds: float | None = None,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = folder
         self.module, self.optimizer, self.schedule = module, optimizer, schedule
-        self.scaler, self.batches = scaler, batches
-
-    @property
-    def path(self) -> Path:
-        return self.folder / FILE
-
-    def prepare(self, resume: bool) -> None:
-        """Makes the folder; raises ``InputError`` where a run is there that is not to be gone on with."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"checkpoint {str(self.folder)!r} cannot be made: {error.strerror}") from error
-        if self.path.exists() and not resume:
-            raise InputError(
-                f"checkpoint {str(self.folder)!r} holds a run already; pass resume=True to go on, or another folder"
-            )
+        self.scaler, self.batches, self.settings = scaler, batches, settings
+        self._found, self._serial, self._damaged = _newest(folder)
+        newest = None if self._found is None else self._found[0].name
+        self.turns = Turns(folder, NAMES, newest, seconds)
+        self.turns.expect(2 * sum(value.nbytes for value in copied(module).values()))
 
     def save(self, watch: Watch) -> None:
         """Writes where the run is."""
         watch.place.doing = CHECKPOINT
-        content = io.BytesIO()
-        torch.save(self._state(watch), content)
-        write_atomically(self.path, content.getvalue(), force=True)
+        self._serial += 1
+        left = "what was saved before is whole, and resume=True goes on from it"
+        self.turns.write(
+            lambda: _packed(self._state(watch)), left if self._serial > 1 else "nothing was saved yet"
+        )
         watch.place.doing = DATA
 
     def load(self, watch: Watch) -> bool:
         """Goes back to where the run was; False where there is none. Raises ``InputError`` for another's."""
-        if not self.path.exists():
+        if self._found is None:
             return False
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise ModelFileError(
-                f"checkpoint {str(self.path)!r} is damaged or is no checkpoint; delete it to begin anew"
-            ) from error
-        if not isinstance(state, dict) or state.get("format") != FORMAT or state.get("version") != VERSION:
-            raise ModelFileError(f"checkpoint {str(self.path)!r} is not one of this version of descend")
+        path, state = self._found
+        shown = f"checkpoint {shorten(str(path), 200)!r}"
         self.batches.load_state_dict(state["batches"])
+        for name, value in self.settings.items():
+            before = state["settings"].get(name)
+            if before is not None and value is not None and before != value:
+                raise InputError(
+                    f"{shown} is of a run with {name} {before}, this one has {value}; give it the same, or name "
+                    "another folder"
+                )
         own = copied(self.module)
         if {name: value.shape for name, value in own.items()} != {
             n: v.shape for n, v in state["module"].items()
         }:
-            raise InputError(
-                f"checkpoint {str(self.path)!r} is of a module of other layers; pass the module that it is of"
-            )
-        self._load_optimizer(state["optimizer_class"], state["optimizer"])
+            raise InputError(f"{shown} is of a module of other layers; pass the module that it is of")
+        self._load_optimizer(shown, state["optimizer_class"], state["optimizer"])
         restore(self.module, state["module"])
         self.schedule.load_state_dict(state["schedule"])
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
         _set_random_states(state["random"])
         _put_back(watch, state["watch"])
+        watch.history.notes += self._damaged
         return True
 
-    def _load_optimizer(self, kind: str, state: dict[str, Any]) -> None:
+    def _load_optimizer(self, shown: str, kind: str, state: dict[str, Any]) -> None:
         own = type(self.optimizer).__qualname__
         try:
             if kind != own:
@@ -103,13 +112,15 @@ class Checkpoint:
             self.optimizer.load_state_dict(state)
         except (ValueError, KeyError) as error:
             raise InputError(
-                f"checkpoint {str(self.path)!r} is of another optimizer: {error}; pass the optimizer that it is of"
+                f"{shown} is of another optimizer: {error}; pass the optimizer that it is of"
             ) from error
 
     def _state(self, watch: Watch) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "version": VERSION,
+            "serial": self._serial,
+            "settings": self.settings,
             "module": copied(self.module),
             "optimizer": self.optimizer.state_dict(),
             "optimizer_class": type(self.optimizer).__qualname__,
@@ -127,6 +138,67 @@ class Checkpoint:
                 "stopped": watch.stopped,
             },
         }
+
+
+def told(source: Any) -> str | None:
+    """16 digits that tell tensors apart, by their first rows; None of a dataset, whose rows may be random."""
+    parts = getattr(source, "parts", None)
+    if parts is None:
+        return None
+    digest = hashlib.blake2b(digest_size=8)
+    for tensor in tensors_of(parts):
+        few = tensor[:SAMPLE].detach().to("cpu").contiguous()
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(few.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _packed(state: dict[str, Any]) -> bytes:
+    content = io.BytesIO()
+    torch.save(state, content)
+    body = content.getvalue()
+    return _first_line(body) + body
+
+
+def _first_line(body: bytes) -> bytes:
+    return f"{FORMAT} {VERSION} {hashlib.sha256(body).hexdigest()}\n".encode()
+
+
+def _newest(folder: Path) -> tuple[tuple[Path, dict[str, Any]] | None, int, list[str]]:
+    """The newer file that is whole, with its number, and what to say of one that is not.
+
+    Raises ``ModelFileError`` where files are there and none of them is whole.
+    """
+    whole: list[tuple[int, Path, dict[str, Any]]] = []
+    damaged: list[ModelFileError] = []
+    for name in NAMES:
+        if (folder / name).exists():
+            try:
+                state = _read(folder / name)
+                whole.append((state["serial"], folder / name, state))
+            except ModelFileError as error:
+                damaged.append(error)
+    if not whole and damaged:
+        raise damaged[0]
+    notes = [f"{error}; the run goes on from the other one" for error in damaged]
+    if not whole:
+        return None, 0, notes
+    serial, path, state = max(whole, key=lambda one: one[0])
+    return (path, state), serial, notes
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        first, body = path.read_bytes().split(b"\n", 1)
+        if first + b"\n" != _first_line(body):
+            raise ValueError("the checksum is another")
+        state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ModelFileError(
+            f"checkpoint {shorten(str(path), 200)!r} is damaged or is no checkpoint of this version of descend; "
+            "delete it to begin anew"
+        ) from error
+    return state
 
 
 def _snapshot_state(kept: Snapshot | None) -> dict[str, Any] | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 import torch
 
 from descend.errors import InputError
+from descend.torch.rows import named
 
-HELD_OUT = 0.1
+HELD_OUT, MOST_LOOKED_AT = 0.1, 2000
 WHOLE = ("epochs", "n_iter_no_change", "microbatch", "evaluation_batch_size")
 
 
@@ -67,3 +69,19 @@ def split(num_rows: int, held: Any, fraction: Any, stops_early: bool, seed: int)
         )
     order = np.random.Generator(np.random.PCG64([seed, 0])).permutation(num_rows)
     return np.sort(order[count:]), np.sort(order[:count])
+
+
+def copied(module: Any) -> Any:
+    """A copy of the module, which runs may change."""
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:
+        raise InputError(
+            f"the module cannot be copied ({named(error)}), and runs must not change yours; pass one that "
+            "copy.deepcopy takes"
+        ) from error
+
+
+def held_out_share(num_rows: int) -> float:
+    """A tenth of the rows, but no more than 2,000."""
+    return min(HELD_OUT, MOST_LOOKED_AT / num_rows)

@@ -20,11 +20,14 @@ from descend.torch.module_data import ModuleData
 from descend.torch.module_engine import ModuleEngine
 from descend.torch.module_runs import run_module
 from descend.torch.module_terrain import ModuleTerrain
+from descend.torch.stepper import LOWEST_RATE
 from descend.types import FloatArray
 from descend.valley_claims import network_claims
 from descend.watching import Callback
 
 PASSES, LEAST_SECONDS, MOST_SECONDS = 1000, 2.0, 20.0
+LOWEST_SHARE = 1 / 256
+"""Of 1 / the largest eigenvalue of the Hessian: single rows may bend so many times as much as all together."""
 TIMED_ROWS, THREAD_SIZE = 256, 64
 
 
@@ -109,6 +112,7 @@ def compare(
     try:
         if ready.device.type == "cpu":
             faster_threads(lambda: seconds_of(ready, THREAD_SIZE))
+        ready.lowest_rate = lowest_rate(ready, settings)
         return compare_prepared(
             ready,
             settings,
@@ -121,6 +125,15 @@ def compare(
         )
     finally:
         torch.set_num_threads(threads)
+
+
+def lowest_rate(data: ModuleData, settings: Settings) -> float:
+    """Where ladders begin: far below what the curvature at the first start allows batches of any size.
+
+    A fixed rate far below any would take twice the rungs, on the clock of the runs.
+    """
+    found = ModuleTerrain(data, settings).sharpness(data.own_start, settings.seed)
+    return LOWEST_RATE if found is None or found.value <= 0.0 else LOWEST_SHARE / found.value
 
 
 def seconds_of(data: ModuleData, num_rows: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from math import inf
 from statistics import median
 from typing import Any
 
@@ -58,17 +59,24 @@ def _check_cuda(wanted: torch.device) -> None:
         )
 
 
-def faster_threads(seconds: Callable[[], float]) -> int:
-    """One thread or as many as there are, by the seconds that something takes; PyTorch is left with those."""
+def faster_threads(seconds: Callable[[], float], allowed: float = inf, at_most: float = inf) -> int:
+    """One thread or as many as there are, by the ``seconds`` that something takes; PyTorch is left with those.
+
+    After ``allowed`` seconds each is tried once more at the most, and not even that after ``at_most``: threads that
+    stand in each other's way cost more than finding it out.
+    """
     most = int(torch.get_num_threads())
     if most == 1:
         return most
     found: dict[int, list[float]] = {1: [], most: []}
-    for _ in range(THREAD_ROUNDS):
-        for threads, times in found.items():
-            torch.set_num_threads(threads)
-            times.append(seconds())
-    best = min(found, key=lambda threads: median(found[threads]))
+    begun = time.perf_counter()
+    for threads, times in [*found.items()] * THREAD_ROUNDS:
+        taken = time.perf_counter() - begun
+        if taken >= at_most or (taken >= allowed and times):
+            continue
+        torch.set_num_threads(threads)
+        times.append(seconds())
+    best = min(found, key=lambda threads: median(found[threads])) if found[1] and found[most] else most
     torch.set_num_threads(best)
     return best
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from descend.errors import InputError, TrainingError
 from descend.history import History
 from descend.settings import most_epochs
 from descend.torch.batches import Batches
-from descend.torch.checkpoint import Checkpoint
+from descend.torch.checkpoint import Checkpoint, opened, told
 from descend.torch.checks import asks_early_stopping, check_module, check_numbers, float_type, split
 from descend.torch.coupling import refuse_coupled
 from descend.torch.criterion import Criterion, as_criterion
@@ -36,10 +37,11 @@ from descend.torch.interrupts import interrupts_wait
 from descend.torch.modes import random_numbers, training_mode
 from descend.torch.optimizers import Schedule, make_optimizer
 from descend.torch.progress import Progress
-from descend.torch.rows import TensorRows, as_rows, mapped
+from descend.torch.rows import TensorRows, as_rows, as_validation, mapped
 from descend.torch.steps import CALLBACK, UPDATE, NotFiniteError, Pieces, Place, make_step, unique
 from descend.torch.training import train
 from descend.torch.watching import Watch
+from descend.updates.schedules import ENDING
 from descend.watching import Callback
 
 TRIED_ROWS = 64
@@ -71,6 +73,7 @@ def fit(
     microbatch: int | None = None,
     evaluation_batch_size: int | None = None,
     reduction: str | None = None,
+    collate: Callable[[list[Any]], Any] | None = None,
     schedule: Any = None,
     schedule_every: str = "epoch",
     clip: float | None = None,
@@ -80,7 +83,7 @@ def fit(
     precision: str = "float32",
     compile: bool | str = False,
     checkpoint: str | Path | None = None,
-    checkpoint_seconds: float = 60.0,
+    checkpoint_seconds: float | None = None,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
     verbose: int = 0,
@@ -90,7 +93,8 @@ def fit(
     ``loss``: a callable of (output, y), of ``torch.nn``, ``torch.nn.functional`` or anyone's. ``data``: (X, y), or
     (X, y, weights), of tensors or arrays with n rows, or a map-style dataset of such pairs; an X that is a tuple is a
     module's several inputs. Arrays' floats get the module's type; tensors are taken as they are. ``weights`` (n,):
-    weight 2 counts like the row twice.
+    weight 2 counts like the row twice. ``collate``: makes a batch of a list of a dataset's items, as a DataLoader's
+    ``collate_fn``.
 
     ``optimizer``: a class of ``torch.optim`` (Adam if none is named), with ``learning_rate``, ``optimizer_options``
     and ``parameter_groups`` (PyTorch's, or a callable of the module); a callable of parameters; or an instance.
@@ -113,15 +117,17 @@ def fit(
     ``compile``: through ``torch.compile``; ``auto`` on GPUs alone. What cannot be had and is not insisted upon
     becomes a line of ``history.notes``.
 
-    ``checkpoint``: a folder, written every ``checkpoint_seconds`` and when the run ends; ``resume`` goes on from it,
-    to the batch. ``seed``: the order of rows and PyTorch's random numbers while it trains; the caller's stay as they
-    were. A module that is in evaluation mode is trained in training mode; layers of a module in training mode that
-    are not are left so (frozen). Modes are put back.
+    ``checkpoint``: a folder, written every ``checkpoint_seconds`` (None: as often as costs less than 2 % of the time)
+    and when the run ends; ``resume`` goes on from it, to the batch, and begins where it holds nothing. ``seed``: the
+    order of rows and PyTorch's random numbers while it trains; the caller's stay as they were. A module that is in
+    evaluation mode is trained in training mode; layers of a module in training mode that are not are left so
+    (frozen). Modes are put back.
 
     The history's ``loss`` is the mean over the batches of the epoch so far, each before its step. Raises
     ``InputError`` before anything is trained, ``TrainingError`` where a step fails: it has the step, the rows, and
     the history; the module is left as it was before that step, or where that cannot be, as the last copy. Ctrl-C
-    waits for the step, writes the checkpoint, and goes on as ``KeyboardInterrupt``.
+    waits for the step, writes the checkpoint, and goes on as ``KeyboardInterrupt``; so does SIGTERM where there is
+    a checkpoint, and goes on as ``SystemExit(143)``.
     """
     check_module(module)
     check_numbers(
@@ -131,6 +137,7 @@ def fit(
         evaluation_batch_size=evaluation_batch_size,
         seconds=seconds,
         clip=clip,
+        checkpoint_seconds=checkpoint_seconds,
     )
     if resume and checkpoint is None:
         raise InputError("resume=True needs checkpoint, the folder to go on from")
@@ -139,8 +146,8 @@ def fit(
     dtype = choose_precision(precision, device, notes)
     criterion = as_criterion(loss, reduction)
     numbers = float_type(module)
-    rows = as_rows(data, weights, numbers)
-    held = None if validation is None else as_rows(validation, None, numbers, "validation")
+    rows = as_rows(data, weights, numbers, collate=collate)
+    held = None if validation is None else as_validation(validation, numbers, collate)
     stops_early = asks_early_stopping(early_stopping, epochs is None and seconds is None)
     trained, held_out = split(rows.num_rows, held, validation_fraction, stops_early, seed)
     if batch_size == "auto":
@@ -172,7 +179,6 @@ def fit(
             patience=n_iter_no_change,
             sum_rows=criterion.reduction == "sum",
             callbacks=[*callbacks, *([Progress()] if verbose else [])],
-            save_seconds=checkpoint_seconds,
         )
         watch.history.notes = notes
         if held is not None or held_out is not None:
@@ -191,13 +197,28 @@ def fit(
             on_cpu=device.type == "cpu",
             microbatch=microbatch,
         )
-        if checkpoint is not None:
-            saved = Checkpoint(checkpoint, module, made, schedules, pieces.scaler, batches)
-            saved.prepare(resume)
-            if resume:
+        settings = {
+            "learning_rate": learning_rate,
+            "clip": clip,
+            "microbatch": microbatch,
+            "reduction": criterion.reduction,
+            "precision": precision,
+            "schedule": schedule if isinstance(schedule, str) else None,
+            "schedule_every": schedule_every,
+            "epochs": epochs if schedule in ENDING else None,
+            "early_stopping": stops_early,
+            "n_iter_no_change": n_iter_no_change,
+            "data": told(rows),
+            "validation": told(held),
+        }
+        with opened(checkpoint, resume) as folder:
+            if folder is not None:
+                saved = Checkpoint(
+                    folder, module, made, schedules, pieces.scaler, batches, settings, checkpoint_seconds
+                )
                 saved.load(watch)
-            watch.save = saved.save
-        run(pieces, batches, schedules, watch)
+                watch.save, watch.save_is_due = saved.save, saved.turns.is_due
+            run(pieces, batches, schedules, watch)
     return watch.history
 
 
@@ -258,7 +279,7 @@ def run(pieces: Pieces, batches: Batches, schedules: Schedule, watch: Watch) -> 
         watch.history.stopped = "interrupted"
         raise
     if watch.interrupt:
-        raise KeyboardInterrupt
+        raise SystemExit(143) if watch.interrupt == signal.SIGTERM else KeyboardInterrupt
 
 
 def at_once(rows: int) -> int:

@@ -29,9 +29,9 @@ from descend.torch.borrowed import (
     parts_of,
     rate_of,
 )
+from descend.torch.checks import copied
 from descend.torch.configuring import configure_batch_size as configure
 from descend.torch.modes import numbers_kept
-from descend.torch.module_trainer import copied
 
 ELSEWHERE = "; make the plan with descend.torch.configure_batch_size, and set it by with_plan(args, plan)"
 

@@ -1,4 +1,7 @@
-"""Ctrl-C waits for the step that is going on: half an update is no state to go on from."""
+"""Ctrl-C waits for the step that is going on: half an update is no state to go on from.
+
+So does a polite request to end (SIGTERM), where there is a checkpoint to write first.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,27 @@ from typing import Any
 
 from descend.torch.watching import Watch
 
+OWN: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+"""Python's own handlers: whoever has set another one is not disturbed."""
+
 
 @contextmanager
 def interrupts_wait(watch: Watch) -> Iterator[None]:
-    """The first Ctrl-C ends the run behind the step; a second raises at once. Other threads' handlers stay."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
-        yield
-        return
+    """The first signal ends the run behind the step; a second raises at once. Other threads' handlers stay."""
+    heard: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():
+        wanted = [signal.SIGINT] if watch.save is None else [signal.SIGINT, signal.SIGTERM]
+        heard = [one for one in wanted if signal.getsignal(one) == OWN[one]]
 
     def ask(number: int, frame: Any) -> None:
         if watch.interrupt:
             raise KeyboardInterrupt
-        watch.interrupt = True
+        watch.interrupt = number
 
-    signal.signal(signal.SIGINT, ask)
+    for one in heard:
+        signal.signal(one, ask)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one in heard:
+            signal.signal(one, OWN[one])

@@ -41,10 +41,9 @@ from descend.torch.borrowed import (
     parts_of,
     rate_of,
 )
-from descend.torch.checks import check_numbers
+from descend.torch.checks import check_numbers, copied
 from descend.torch.configuring import configure_batch_size
 from descend.torch.modes import numbers_kept
-from descend.torch.module_trainer import copied
 
 RATES = ("lr", "learning_rate")
 """Where modules keep their rate, as Lightning's own tuner looks for it."""

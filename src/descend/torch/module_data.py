@@ -12,14 +12,16 @@ import torch
 from descend.batches import Visits, shuffle
 from descend.errors import InputError
 from descend.torch.batches import Batches
-from descend.torch.checks import check_module, float_type, split
+from descend.torch.checks import check_module, copied, float_type, split
 from descend.torch.coupling import refuse_coupled
 from descend.torch.criterion import as_criterion
 from descend.torch.devices import choose_device, spread
-from descend.torch.modes import random_numbers
-from descend.torch.module_trainer import RULE_OPTIMIZERS, copied
+from descend.torch.examine import examine
+from descend.torch.modes import modes_kept, random_numbers
+from descend.torch.module_trainer import RULE_OPTIMIZERS
 from descend.torch.optimizers import make_optimizer
 from descend.torch.rows import DatasetRows, TensorRows, as_rows, mapped
+from descend.torch.stepper import LOWEST_RATE
 from descend.torch.steps import unique
 from descend.types import FloatArray
 
@@ -104,11 +106,15 @@ class ModuleData:
         held = None if validation is None else as_rows(validation, None, float_type(module), "validation")
         trained, held_out = split(rows.num_rows, held, validation_fraction or None, False, seed)
         order = np.random.Generator(np.random.PCG64([seed, 1])).permutation
-        self.train = placed(rows, order(rows.num_rows if trained is None else trained))
+        self.train_order = order(rows.num_rows if trained is None else trained)
+        """The caller's rows in the order that they are kept in."""
+        self.train = placed(rows, self.train_order)
         self.held_out = None
         if held is not None or held_out is not None:
             self.held_out = placed(held or rows, order((held or rows).num_rows if held else held_out))
         self.first_seed, self.same_start = seed, same_start
+        self.lowest_rate = LOWEST_RATE
+        """Where ladders begin."""
         self.own_start = vector_of(self.parameters)
         self._refuse_coupled()
         if not same_start:
@@ -148,9 +154,12 @@ class ModuleData:
         buffers = {name: value.clone() for name, value in self.module.named_buffers()}
         fill(self.parameters, self.own_start)
         with random_numbers(seed, self.device), torch.no_grad():
-            for layer in self.module.modules():
-                if callable(getattr(layer, "reset_parameters", None)):
-                    layer.reset_parameters()
+            for layer in reversed(
+                list(self.module.modules())
+            ):  # inner ones first: outer ones may set theirs anew
+                for name in ("reset_parameters", "_reset_parameters"):  # the second is that of attention
+                    if callable(getattr(layer, name, None)):
+                        getattr(layer, name)()
             for name, value in self.module.named_buffers():
                 value.copy_(buffers[name])
         return vector_of(self.parameters)
@@ -172,8 +181,12 @@ class ModuleData:
             self.notes.append(f"every seed starts at the same {shown}: no reset_parameters draws them")
 
     def _refuse_coupled(self) -> None:
-        """Kinds can be compared where a batch's gradient is the mean of its rows' gradients."""
-        few = mapped(lambda part: part.to(self.device), self.train.fetch(slice(8))[0])
+        """Kinds can be compared where a batch's gradient is the mean of its rows'. Looks at a first output too."""
+        batch = self.train.fetch(slice(8))
+        few, y = (mapped(lambda part: part.to(self.device), part) for part in batch[:2])
+        with modes_kept(self.module), torch.no_grad():
+            self.module.eval()
+            examine(self.criterion, self.call(few), y, self.train.rows)
         try:
             refuse_coupled(self.module, few, lambda layers, X: spread(layers)(X))
         except InputError as error:

@@ -35,6 +35,8 @@ class ModuleEngine:
     ``plain``: steps of SGD with nothing besides, in the place of the caller's optimizer.
     """
 
+    cut_rows = 0
+
     def __init__(
         self,
         data: ModuleData,

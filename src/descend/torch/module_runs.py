@@ -24,7 +24,8 @@ from descend.settings import Settings
 from descend.torch.modes import random_numbers
 from descend.torch.module_data import ModuleData
 from descend.torch.module_engine import ModuleEngine
-from descend.torch.module_trainer import LOWEST_RATE, RULE_RATE
+from descend.torch.module_trainer import RULE_RATE
+from descend.torch.stepper import LOWEST_RATE
 from descend.trail import Trail
 from descend.training import train
 from descend.types import FloatArray
@@ -32,8 +33,6 @@ from descend.updates import OPTIMIZERS, Optimizer
 from descend.updates.schedules import find_schedule
 from descend.watching import Callback, Limits, Watch
 
-LADDER_SHARE = 0.1
-"""Of the seconds of a run: what the ladder may take."""
 OWN = -1
 """The code of an optimizer that is the caller's."""
 
@@ -184,6 +183,7 @@ def _climb(
     is_sgd = data.optimizer_name == "SGD"
     rule = replace(first.rule, optimizer=OPTIMIZERS["sgd"]) if is_sgd else first.rule
     slower = 1.0 - data.momentum if is_sgd else 1.0
-    seconds = inf if settings.seconds is None else LADDER_SHARE * settings.seconds
+    lowest = data.lowest_rate if is_sgd else LOWEST_RATE
+    seconds = inf if settings.seconds is None else settings.seconds
     with np.errstate(over="ignore", invalid="ignore"):
-        return climb_from(LOWEST_RATE, engine, state, rule, first.batch_size, settings.seed, slower, seconds)
+        return climb_from(lowest, engine, state, rule, first.batch_size, settings.seed, slower, seconds)

@@ -58,9 +58,8 @@ class ModuleTerrain:
     def sharpness(self, parameters: FloatArray, seed: int = 0) -> Sharpness | None:
         if not np.isfinite(parameters).all():
             return None
-        product = self._hessian(parameters)
         try:
-            return sharpness(product, len(parameters), seed)
+            return sharpness(self._hessian(parameters), len(parameters), seed)
         except RuntimeError:  # a layer that autograd does not take a second derivative of
             at = np.asarray(parameters, dtype=np.float64)
             return sharpness(product_by_differences(self._gradient, at), len(at), seed)
@@ -98,6 +97,7 @@ class ModuleTerrain:
         with _plain_attention():
             first = torch.autograd.grad(self._value(at), parameters, create_graph=True, allow_unused=True)
         bent = [(i, g) for i, g in enumerate(first) if g is not None and g.requires_grad]
+        _see_second(parameters, [g for _, g in bent])
 
         def product(direction: FloatArray) -> FloatArray:
             if not bent:
@@ -110,6 +110,16 @@ class ModuleTerrain:
             return _flat(found, parameters)
 
         return product
+
+
+def _see_second(parameters: Any, gradients: list[Any]) -> None:
+    """Raises ``RuntimeError`` where a layer says that it has no second derivative.
+
+    With ``autograd.grad`` it does not come to say so: the way through it is left out, and the rest is taken for all.
+    """
+    torch.autograd.backward(gradients, [g.detach() for g in gradients], retain_graph=True)
+    for p in parameters:
+        p.grad = None
 
 
 def _flat(found: Any, parameters: Any) -> FloatArray:

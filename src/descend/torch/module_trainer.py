@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import chain, islice, repeat
 from math import inf, isfinite, sqrt
 from typing import Any
 
 import numpy as np
 import torch
 
-from descend.batch_size.rungs import climb_rungs
 from descend.batch_size.trainer import Look
-from descend.batches import Visits, shuffle
+from descend.batches import Visits, order, shuffle
 from descend.errors import InputError, TrainingError
 from descend.torch.batches import Batches
-from descend.torch.checks import HELD_OUT, check_module, float_type, split
+from descend.torch.checks import MOST_LOOKED_AT, check_module, copied, float_type, held_out_share, split
 from descend.torch.coupling import refuse_coupled
 from descend.torch.criterion import as_criterion
 from descend.torch.devices import choose_device, faster_threads, spread
 from descend.torch.evaluating import evaluate
-from descend.torch.examine import Examiner
-from descend.torch.fitting import FOR_EVER, at_once, elsewhere, fit, with_gradients
+from descend.torch.fitting import FOR_EVER, elsewhere, fit
+from descend.torch.lengths import longest_first
 from descend.torch.modes import random_numbers, training_mode
-from descend.torch.optimizers import make_optimizer, with_rates
-from descend.torch.rows import as_rows, mapped, named
-from descend.torch.steps import Pieces, Place, make_step
+from descend.torch.optimizers import make_optimizer
+from descend.torch.rows import as_rows, as_validation, mapped, tensors_of
+from descend.torch.stepper import Stepper, rate_of_ladder
 from descend.watching import Observation
 
-MOST_LOOKED_AT = 2000
 RULE_OPTIMIZERS = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Lion")
 """Their steps do not follow the gradient's length: a rule is as good a start as a ladder."""
 RULE_RATE, RULE_SIZE, RULE_LARGEST = 1e-3, 32, 256
-LOWEST_RATE = 1e-5
-FEWEST_STEPS, ROWS_OF_RUNG = 6, 128
-LADDER_SHARE, LOOK_SHARE = 0.1, 0.005
-"""Of the budget: what a ladder may take, and what a look at the held-out rows."""
+LOOK_SHARE = 0.005
+"""Of the budget, what a look at the held-out rows may take."""
+LONGEST_SHARE = 0.02
+"""And what finding the longest rows may."""
 FEWEST_LOOKED_AT = 32
-THREAD_SIZE = 64
+THREAD_SIZE, THREAD_SHARE = 64, 0.05
+FEW_AT_ONCE = 8
+"""Rows that are looked at together before it is known what memory they take."""
+WORTHWHILE_STEPS = 200
+"""What a budget should hold at the least, where it is said that one is too short."""
 
 
 class ModuleTrainer:
@@ -64,6 +64,7 @@ class ModuleTrainer:
         device: Any = "auto",
         seed: int = 0,
         budget: float = 30.0,
+        collate: Callable[[list[Any]], Any] | None = None,
     ) -> None:
         check_module(module)
         self.budget = budget
@@ -80,25 +81,36 @@ class ModuleTrainer:
         self.own_rate = self.options.pop("lr", None)
         self.criterion = as_criterion(loss, reduction)
         self.reduction = reduction
-        self.rows = as_rows(data, weights, float_type(module))
-        held = None if validation is None else as_rows(validation, None, float_type(module), "validation")
+        self.rows = as_rows(data, weights, float_type(module), collate=collate)
+        held = None if validation is None else as_validation(validation, float_type(module), collate)
         fraction = None if held is not None else held_out_share(self.rows.num_rows)
         self.trained, held_out = split(self.rows.num_rows, held, fraction, False, seed)
         self.num_rows = self.rows.num_rows if self.trained is None else len(self.trained)
+        # What orders rows is loaded or compiled once, and not in each process that measures memory.
+        order(seed, 0, self.num_rows)
+        shuffle(Visits(1), seed, 0)
+        self._end = time.perf_counter() + budget
         self._look_rows = held or self.rows
         count = self._look_rows.num_rows if held_out is None else len(held_out)
         mixed = np.random.default_rng([seed, 4]).permutation(count)[:MOST_LOOKED_AT]
         self._look_places = mixed if held_out is None else held_out[mixed]
-        self.look_at(len(mixed), at_once(1))
-        self.start = self._state()
+        self.look_at(len(mixed), FEW_AT_ONCE)
+        self.start = self.state()
         self.microbatch: int | None = None
-        self.coupled = self._coupling()
-        """Why rows of a batch cannot go in parts, or None: they can."""
-        shuffle(Visits(1), seed, 0)  # its kernel is loaded here, and not in each process that measures memory
         self.rates: dict[int, float] = {}
         self._steppers: dict[int, Stepper] = {}
         # What is wrong with it is said before any step.
         make_optimizer(self.module, optimizer, self.own_rate or RULE_RATE, self.options, groups)
+        order(seed, 0, self.num_rows)
+        self._end = time.perf_counter() + budget  # what was loaded or compiled until here is so once
+        self.longest, weighed = longest_first(self.rows, self.trained, seed, LONGEST_SHARE * budget)
+        """Rows that memory is told by, the largest first; None: all are alike."""
+        if self.longest is not None:
+            self.notes.append(
+                f"items differ in size: memory is that of the longest of {weighed:,} that were weighed"
+            )
+        self.coupled = self._coupling()
+        """Why rows of a batch cannot go in parts, or None: they can."""
 
     @property
     def optimizer_name(self) -> str:
@@ -109,7 +121,12 @@ class ModuleTrainer:
         """One thread or as many as there are, by what steps take; PyTorch is left with those that are faster."""
         if self.device.type != "cpu":
             return int(torch.get_num_threads())
-        return faster_threads(lambda: self.time_steps(min(THREAD_SIZE, self.num_rows), 2))
+        size = min(THREAD_SIZE, self.num_rows)
+        return faster_threads(
+            lambda: self.time_steps(size, 2),
+            THREAD_SHARE * self.budget,
+            self.seconds_left - 0.5 * self.budget,
+        )
 
     def possible(self, batch_size: int) -> bool:
         """Not single rows where rows are normalised by their batch, and no size that leaves one over."""
@@ -118,22 +135,53 @@ class ModuleTrainer:
     def _coupling(self) -> str | None:
         few = Batches(self.rows, None, min(8, self.num_rows), shuffle=False, device=elsewhere(self.device))
         X = mapped(lambda part: part.to(self.device), next(iter(few))[0])
+
+        def call(layers: Any, x: Any) -> Any:
+            started = time.perf_counter()
+            output = spread(layers)(x)
+            self.check_time(f"to send {len(tensors_of(x)[0])} rows through the module", started)
+            return output
+
         try:
             with training_mode(self.module), random_numbers(self.seed, self.device):
-                refuse_coupled(self.module, X, lambda layers, x: spread(layers)(x))
+                refuse_coupled(self.module, X, call)
+        except OutOfTimeError:
+            raise
         except InputError as error:
             return str(error).removeprefix("microbatch: ").split("; ")[0]
         return None
 
+    @property
+    def seconds_left(self) -> float:
+        """Until the budget is over."""
+        return self._end - time.perf_counter()
+
+    def add_time(self, seconds: float) -> None:
+        """Lets the budget last so much longer."""
+        self._end += seconds
+
+    def check_time(self, doing: str, started: float) -> None:
+        """Raises ``OutOfTimeError`` where the budget is over; ``doing`` has taken the time since ``started``."""
+        if self.seconds_left <= 0.0:
+            self.say_too_short(doing, time.perf_counter() - started)
+
+    def say_too_short(self, doing: str, taken: float) -> None:
+        """Raises ``OutOfTimeError``."""
+        raise OutOfTimeError(
+            f"{self.budget:.3g} seconds are not enough to train anything: it takes {taken:.2g} s {doing}; give "
+            f"more seconds, about {WORTHWHILE_STEPS * max(taken, 0.05):.0f}"
+        )
+
     def time_steps(self, batch_size: int, count: int) -> float:
-        """Seconds of ``count`` steps, at a rate that moves nothing, batches made on the way."""
+        """Seconds of ``count`` steps at the start, at a rate that moves nothing, batches made on the way."""
         with random_numbers(self.seed, self.device), training_mode(self.module):
             return self._stepper(batch_size).run(count)
 
     def step(self, batch_size: int) -> None:
-        """A step as a run has it, for the memory that it takes; to evaluate as many rows takes less."""
+        """A step as a run has it, on the longest rows, for the memory that it takes."""
+        longest = None if self.longest is None else np.resize(self.longest, batch_size)
         with random_numbers(self.seed, self.device), training_mode(self.module), suppress(ArithmeticError):
-            Stepper(self, batch_size, 0.0).run(1)
+            Stepper(self, batch_size, 0.0, longest).run(1)
 
     def first_rate(self, batch_size: int) -> float:
         """By a rule for Adam and its kin, for others from a ladder; the same each time."""
@@ -142,7 +190,7 @@ class ModuleTrainer:
                 rows = min(batch_size, RULE_LARGEST)
                 self.rates[batch_size] = (self.own_rate or RULE_RATE) * sqrt(rows / RULE_SIZE)
             else:
-                self.rates[batch_size] = self._ladder(batch_size)
+                self.rates[batch_size] = rate_of_ladder(self, batch_size)
         return self.rates[batch_size]
 
     def train(self, batch_size: int, rate: float, seed: int, look: Callable[[Look], bool]) -> None:
@@ -170,7 +218,7 @@ class ModuleTrainer:
                 epochs=FOR_EVER,
                 early_stopping=False,
                 validation_fraction=0.0 if self.trained is None else held_out_share(self.rows.num_rows),
-                microbatch=self._parts(batch_size),
+                microbatch=self.parts_of(batch_size),
                 evaluation_batch_size=self.looked_at.batch_size,
                 reduction=self.reduction,
                 seed=seed,
@@ -181,6 +229,8 @@ class ModuleTrainer:
             if getattr(fault.history, "stopped", "") != "diverged":
                 raise
             look(Look(last.seconds, last.rows, last.updates, inf))
+        finally:
+            self.put_back(self.start)  # steps are timed there, and not where a run blew up
 
     def loss_now(self) -> float:
         """The mean loss over the rows that are looked at."""
@@ -198,24 +248,39 @@ class ModuleTrainer:
             rows=self._look_places[:num_rows],
         )
 
-    def look_at_fewer(self) -> None:
-        """Leaves out held-out rows where a look at all of them would take too much of the budget."""
+    def first_loss(self) -> float:
+        """The loss before the first step; leaves out rows where looks at all would take too much of the budget."""
         count, size = self.looked_at.num_rows, self.looked_at.batch_size
-        few = min(FEWEST_LOOKED_AT, count)
-        self.look_at(few, size)
         started = time.perf_counter()
+        self.look_at(min(size, count), size)
         self.loss_now()
-        seconds = (time.perf_counter() - started) / few
-        self.look_at(min(count, max(few, int(LOOK_SHARE * self.budget / max(seconds, 1e-9)))), size)
+        self.check_time(f"to look at {self.looked_at.num_rows} rows", started)
+        seconds = (time.perf_counter() - started) / self.looked_at.num_rows
+        most = int(LOOK_SHARE * self.budget / max(seconds, 1e-9))
+        self.look_at(min(count, max(FEWEST_LOOKED_AT, most)), size)
+        if seconds * self.looked_at.num_rows > self.seconds_left:
+            self.say_too_short(f"to look at {size} rows", seconds * size)
+        return self.loss_now()
+
+    def look_together(self, num_rows: int) -> None:
+        """Looks at so many rows at once, for the memory that it takes."""
+        self.look_at(num_rows, num_rows)
+        if self.longest is not None and self._look_rows is self.rows:
+            places, self._look_places = self._look_places, np.resize(self.longest, num_rows)
+            self.look_at(num_rows, num_rows)
+            self._look_places = places
+        self.loss_now()
 
     def put_back(self, state: dict[str, Any]) -> None:
         """Parameters and buffers as they were."""
         self.module.load_state_dict(state)
 
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """A copy of parameters and buffers."""
         return {name: value.clone() for name, value in self.module.state_dict().items()}
 
-    def _parts(self, batch_size: int) -> int | None:
+    def parts_of(self, batch_size: int) -> int | None:
+        """Rows that go through the module at once, where a batch is too large to go whole."""
         return self.microbatch if self.microbatch is not None and batch_size > self.microbatch else None
 
     def _stepper(self, batch_size: int) -> Stepper:
@@ -223,85 +288,6 @@ class ModuleTrainer:
             self._steppers[batch_size] = Stepper(self, batch_size, 0.0)
         return self._steppers[batch_size]
 
-    def _ladder(self, batch_size: int) -> float:
-        """The rate of the lowest rung; the module is as it was at the start afterwards."""
-        self.put_back(self.start)
-        steps = max(FEWEST_STEPS, -(-ROWS_OF_RUNG // batch_size))
-        with random_numbers(self.seed, self.device), training_mode(self.module):
-            stepper = Stepper(self, batch_size, LOWEST_RATE)
 
-            def run(rate: float) -> float:
-                try:
-                    stepper.run(steps, rate)
-                except ArithmeticError:
-                    return inf
-                return self.loss_now()
-
-            rate, _ = climb_rungs(
-                run, self._state, self.put_back, LOWEST_RATE, self.loss_now(), LADDER_SHARE * self.budget
-            )
-        self.put_back(self.start)
-        return rate
-
-
-class Stepper:
-    """Takes steps of one size, epoch after epoch."""
-
-    def __init__(self, trainer: ModuleTrainer, batch_size: int, rate: float) -> None:
-        self.optimizer, self.set_rate = with_rates(
-            lambda at: make_optimizer(trainer.module, trainer.optimizer, at, trainer.options, trainer.groups)
-        )
-        self.set_rate(rate)
-        batches = Batches(
-            trainer.rows,
-            None,
-            batch_size,
-            trainer.seed,
-            device=elsewhere(trainer.device),
-            rows=trainer.trained,
-        )
-        self.step = make_step(
-            Pieces(
-                spread(trainer.module),
-                trainer.criterion,
-                self.optimizer,
-                with_gradients(trainer.module, self.optimizer),
-                Place(),
-                Examiner(trainer.criterion, trainer.rows),
-                on_cpu=trainer.device.type == "cpu",
-                microbatch=trainer._parts(batch_size),
-            )
-        )
-        self.on_cuda = trainer.device.type == "cuda"
-        self.waiting = chain.from_iterable(repeat(batches))  # epoch after epoch
-
-    def run(self, count: int, rate: float | None = None) -> float:
-        """Seconds that ``count`` steps take, a GPU waited for."""
-        if rate is not None:
-            self.set_rate(rate)
-        self._wait()
-        started = time.perf_counter()
-        for batch in islice(self.waiting, count):
-            self.step(batch)
-        self._wait()
-        return time.perf_counter() - started
-
-    def _wait(self) -> None:
-        if self.on_cuda:
-            torch.cuda.synchronize()
-
-
-def copied(module: Any) -> Any:
-    """A copy of the module, which runs may change."""
-    try:
-        return copy.deepcopy(module)
-    except Exception as error:
-        raise InputError(
-            f"the module cannot be copied ({named(error)}), and runs must not change yours; pass one that "
-            "copy.deepcopy takes"
-        ) from error
-
-
-def held_out_share(num_rows: int) -> float:
-    """A tenth of the rows, but no more than 2,000."""
-    return min(HELD_OUT, MOST_LOOKED_AT / num_rows)
+class OutOfTimeError(InputError):
+    """The budget is over before anything was trained."""

@@ -103,6 +103,13 @@ class DatasetRows:
         except Exception as error:
             raise _odd_item(items, numbers, error) from error
 
+    def item(self, number: int) -> Any:
+        """One item as the dataset gives it."""
+        try:
+            return self.dataset[number]
+        except Exception as error:
+            raise self._broken_item([number], error) from error
+
     def _broken_item(self, numbers: list[int], error: Exception) -> TrainingError:
         for number in numbers:
             try:
@@ -115,9 +122,15 @@ class DatasetRows:
 
 
 def as_rows(
-    data: Any, weights: Any = None, dtype: torch.dtype | None = None, name: str = "data"
+    data: Any,
+    weights: Any = None,
+    dtype: torch.dtype | None = None,
+    name: str = "data",
+    collate: Callable[[list[Any]], Any] | None = None,
 ) -> TensorRows | DatasetRows:
     """``data`` as rows: (X, y) or (X, y, weights) of tensors or arrays, or a map-style dataset.
+
+    ``collate`` makes one batch of a list of a dataset's items, as a DataLoader's ``collate_fn`` does.
 
     Arrays' floats become ``dtype`` and their whole numbers in y 64 bits wide; tensors stay as they are. Raises
     ``InputError`` naming what does not fit.
@@ -133,7 +146,13 @@ def as_rows(
     if type(data) is TensorDataset:
         data = data.tensors
     parts = data.parts if isinstance(data, TensorRows) else data
+    if collate is not None and not callable(collate):
+        raise InputError(
+            f"collate is {collate!r}; a function of a list of items is needed, as a DataLoader's"
+        )
     if isinstance(parts, (tuple, list)) and 1 <= len(parts) <= 3 and all(_is_table(part) for part in parts):
+        if collate is not None:
+            raise InputError(f"collate goes with a dataset of items; {name} is tensors or arrays")
         if weights is not None:
             parts = (*parts[:2], weights)
         return _tensor_rows(parts, dtype, name)
@@ -144,11 +163,17 @@ def as_rows(
             )
         if len(data) == 0:
             raise InputError(f"{name} has no rows; at least one is needed")
-        return DatasetRows(data)
+        return DatasetRows(data, collate)
     raise InputError(
         f"{name} is a {type(data).__name__}; a pair (X, y) of tensors or arrays, or a map-style dataset with "
         "__len__ and __getitem__, is needed"
     )
+
+
+def as_validation(data: Any, dtype: torch.dtype | None, collate: Any) -> TensorRows | DatasetRows:
+    """Rows to validate on; ``collate`` is the trained rows', and goes with a dataset alone."""
+    is_dataset = hasattr(data, "__getitem__") and not isinstance(data, (tuple, list))
+    return as_rows(data, None, dtype, "validation", collate if is_dataset else None)
 
 
 def tensors_of(part: Any) -> list[torch.Tensor]:

@@ -60,13 +60,13 @@ class Watch:
     callbacks: Sequence[Callback] = ()
     save: Callable[[Watch], None] | None = None
     """Writes a checkpoint of this watch's run."""
-    save_seconds: float = 60.0
+    save_is_due: Callable[[], bool] = lambda: False
     history: History = field(default_factory=History)
     stopped: str = ""
     seconds: float = 0.0
     rows: int = 0
-    interrupt: bool = False
-    """Somebody pressed Ctrl-C: the run ends behind the step that is going on."""
+    interrupt: int = 0
+    """The signal by which somebody asked for the end: it comes behind the step that is going on."""
     best: Snapshot | None = None
     safe: Snapshot | None = None
     """The module at the last end of an epoch at which all was well."""
@@ -78,7 +78,6 @@ class Watch:
     _started: float = 0.0
     _next_look: float = 0.0
     _next_copy: float = 0.0
-    _next_save: float = 0.0
 
     def start(self) -> None:
         """Before the first step, or the first behind a checkpoint."""
@@ -89,7 +88,6 @@ class Watch:
             self._keep(validation)
         elif self.safe is None:
             self.safe = self._snapshot(inf)
-        self._next_save = time.perf_counter() + self.save_seconds
         self._resume()
 
     def note(self, value: Any) -> bool:
@@ -294,9 +292,8 @@ class Watch:
         self.stopped = self.stopped or why
 
     def _save_if_due(self) -> None:
-        if self.save is not None and (self.stopped or time.perf_counter() >= self._next_save):
+        if self.save is not None and (self.stopped or self.save_is_due()):
             self.save(self)
-            self._next_save = time.perf_counter() + self.save_seconds
 
 
 def copied(module: Any) -> dict[str, Any]:
