@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     help="What counts as done. Default: 1 % of the gap between the first and the best loss.",
 )  # fmt: skip
 @options.running
-@options.memory_limit
 @option(
     "Output", "-o", "--output", metavar="PLAN", help="Where the plan (.json) goes. Default: in this folder."
 )
