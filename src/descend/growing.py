@@ -34,7 +34,7 @@ CHEAP = 1.3
 ROUNDS = 7
 SLICE_SECONDS = 5e-4
 PLATEAU_STAGES = 4
-"""Falls of the rate at which batches may grow; behind them it falls alone."""
+"""Of the schedule "plateau": three falls at which batches may grow; behind them the rate falls alone."""
 FEWEST_BATCHES = 4
 """In an epoch, however cheap larger ones were."""
 
