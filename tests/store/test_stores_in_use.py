@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import descend
+from descend import metrics
 from descend.errors import ColumnError, InputError
 from descend.features.features import Features
 from descend.features.statistics import Statistics
@@ -94,3 +95,21 @@ def test_labels_come_back_as_they_were(tmp_path: Path) -> None:
     assert np.array_equal(
         np.concatenate([b.columns for b in blocks]), np.concatenate([X for X, _, _ in store.blocks()])
     )
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_roc_area_of_many_rows_is_that_of_all_at_once(
+    weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores sorted a range at a time, with ties across the pieces they come in, give the same area."""
+    monkeypatch.setattr(metrics, "MOST_SORTED", 300)
+    random = np.random.default_rng(0)
+    scores, positive = np.round(random.normal(size=2000), 1), random.random(2000) < 0.3
+    weights = random.random(2000) if weighted else None
+    cuts = [slice(low, low + 170) for low in range(0, 2000, 170)]
+    found = metrics.roc_auc_of_many(
+        [scores[c] for c in cuts],
+        [positive[c] for c in cuts],
+        [] if weights is None else [weights[c] for c in cuts],
+    )
+    assert found == pytest.approx(metrics.roc_auc(scores, positive, weights), rel=1e-12)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.errors import ColumnError, shorten
+from descend.errors import shorten
 from descend.features.features import Features
 from descend.store.opening import Store
 from descend.store.translation import Translation
@@ -39,16 +39,6 @@ class StoredSource:
         if target.task == "classification":
             return target.decode(y[:, 0])
         return y[:, 0] if y.shape[1] == 1 else y
-
-
-def check_target(store: Store, target: str | None) -> None:
-    """Refuses the name of a target that is not the store's."""
-    own = store.target_statistics.name
-    if target is not None and target != own:
-        raise ColumnError(
-            f"target is {shorten(target)!r}, but store {shorten(store.name)!r} was ingested with the target "
-            f"{shorten(own)!r}; leave it out, or ingest the data again"
-        )
 
 
 def _numbers(X: Any) -> Any:
