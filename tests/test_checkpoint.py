@@ -508,11 +508,3 @@ def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
     with opened(tmp_path, resume=True):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-
-
-@pytest.mark.parametrize("train", [fit, fit_network])
-def test_growing_batches_are_refused(train: Callable[..., Any], tmp_path: Path) -> None:
-    """Sizes that are measured when a run begins could not be had again: named before anything is trained."""
-    settings = Settings(batch_size="growing", optimizer="sgd", schedule="step", epochs=4)
-    with opened(tmp_path, resume=False) as kept, pytest.raises(InputError, match='batch_size is "growing"'):
-        train(rows(), settings, checkpoint=kept)

@@ -14,7 +14,7 @@ import numpy as np
 from descend.errors import InputError, shorten
 from descend.machine import cpu_model, package_versions
 from descend.recipe import WHOLE, Phase
-from descend.settings import Settings, is_growing
+from descend.settings import Settings
 from descend.types import Dataset, FloatArray
 from descend.updates.schedules import ENDING, find_schedule
 
@@ -33,12 +33,7 @@ ENDS = frozenset(find_schedule(name) for name in ENDING)
 def identity_of(
     model: str, prepared: Prepared, settings: Settings, phases: Sequence[Phase], initial: FloatArray | None
 ) -> Identity:
-    """What the result of a run follows from; raises ``InputError`` for what is measured anew in each process."""
-    if is_growing(settings.batch_size):
-        raise InputError(
-            'batch_size is "growing", whose sizes are measured when training begins: a run that goes on could not have '
-            "the same; name a batch size, or leave out the checkpoint"
-        )
+    """What the result of a run follows from."""
     target = prepared.target
     options = {name: value for name, value in asdict(settings).items() if name not in MAY_CHANGE}
     held_out = prepared.validation
