@@ -102,7 +102,10 @@ def write_flights(data: Path, folder: Path, copies: int) -> tuple[Any, Any]:
         writer.write_table(part)
     assert writer is not None
     writer.close()
-    pq.write_table(test.cast(pa.schema([(n, part.schema.field(n).type) for n in test.column_names])), folder / "test.parquet")
+    pq.write_table(
+        test.cast(pa.schema([(n, part.schema.field(n).type) for n in test.column_names])),
+        folder / "test.parquet",
+    )
     return folder / "train.parquet", folder / "test.parquet"
 
 
@@ -240,7 +243,9 @@ def flights(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     found["descend, fewest epochs"] = [median(fewest), passes]
     rows = encoded(ours, folder)
     found["rows"], found["columns"] = rows[0].shape
-    tried: list[Callable[[], Any]] = [lambda r=rate: scikit_learn(rows, target / deviation, r) for rate in RATES]
+    tried: list[Callable[[], Any]] = [
+        lambda r=rate: scikit_learn(rows, target / deviation, r) for rate in RATES
+    ]
     arrived = [result for attempt in tried if (result := attempt()) is not None]
     found["scikit-learn"] = min(arrived, default=None)
     found["Vowpal Wabbit"] = vowpal_wabbit(train, test, folder, target)
