@@ -10,6 +10,9 @@ from descend.batches import STRIP
 from descend.engines.compiled import kernel
 from descend.types import IntArray
 
+SHIFT = STRIP.bit_length() - 1
+"""Row numbers are divided by a power of two, without the questions that a division asks."""
+
 
 @kernel
 def find_strips(
@@ -27,8 +30,12 @@ def find_strips(
     while stop < end:
         above = min(stop + batch_size, end)
         before, is_full = count, False
+        last = -1
         for i in range(stop, above):
-            strip = (order[i] + first) // STRIP
+            strip = (order[i] + first) >> SHIFT
+            if strip == last:  # neighbours stay together in an order
+                continue
+            last = strip
             if marks[strip] < 0:
                 if count == strips.size:
                     is_full = True
@@ -56,7 +63,7 @@ def find_places(
         marks[strips[i]] = i
     for i in range(start, stop):
         row = order[i] + first
-        strip = row // STRIP
-        places[i - start] = marks[strip] * STRIP + (row - strip * STRIP)
+        strip = row >> SHIFT
+        places[i - start] = (marks[strip] << SHIFT) + (row - (strip << SHIFT))
     for i in range(strips.size):
         marks[strips[i]] = -1

@@ -99,10 +99,10 @@ class Windows:
         return Window(ready, y[rows], near, places.astype(np.int32), spans)
 
     def _spans(self, strips: IntArray) -> list[tuple[slice, slice]]:
-        spans = []
+        spans, first, count = [], self.X.start, len(self.X)
         for low, high in runs_of(strips):
-            start = int(strips[low]) * STRIP - self.X.start
-            stop = min(start + (high - low) * STRIP, len(self.X))
+            start = int(strips[low]) * STRIP - first
+            stop = min(start + (high - low) * STRIP, count)
             skipped = max(0, -start)  # what lies before row 0 is no row of these
             place = low * STRIP
             spans.append((slice(start + skipped, stop), slice(place + skipped, place + stop - start)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,36 @@ class BlockReader:
             size = some * self._row_bytes
             self._read(block, place, data[:size])
             data, first, count = data[size:], first + some, count - some
+
+    def read_runs(self, runs: Sequence[tuple[int, int]], data: NDArray[np.uint8]) -> None:
+        """Overwrites the first bytes of ``data`` with rows: of each run from its first on, so many; whole strips."""
+        parts = list(self._parts(runs))
+        files = [self._file(block) for block, _, _, _ in parts]  # kept open until all is read
+        pieces = np.array(
+            [
+                (file.descriptor, file.start + place * self._row_bytes, size, start)
+                for file, (_, place, size, start) in zip(files, parts, strict=True)
+            ],
+            dtype=np.int64,
+        )
+        failed = _read_pieces(pieces, 0, data)
+        while failed >= 0:  # once more by Python, which says why
+            block, place, size, start = parts[failed]
+            self._fill(block, files[failed], bytes_of(data)[start : start + size], int(pieces[failed, 1]))
+            failed = _read_pieces(pieces, failed + 1, data)
+        for block, place, size, start in parts:
+            if not self._known[block]:
+                self._verify(block, place, bytes_of(data)[start : start + size])
+
+    def _parts(self, runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, int, int]]:
+        """The runs cut where blocks end: block, row in it, bytes, and where in the whole."""
+        start = 0
+        for first, count in runs:
+            while count:
+                block, place = divmod(first, self._block_rows)
+                some = min(self.records[block].rows - place, count)
+                yield block, place, some * self._row_bytes, start
+                start, first, count = start + some * self._row_bytes, first + some, count - some
 
     def read_targets(self, block: int, y: NDArray[np.float64], weights: NDArray[np.float64] | None) -> None:
         """Overwrites ``y`` (r, outputs) and ``weights`` (r,) with those of a block's rows."""
@@ -145,6 +175,15 @@ class BlockReader:
         while len(self._files) >= self._most_files:
             self._files.pop(next(iter(self._files), -1), None)
         self._files[block] = file
+
+
+def _read_pieces(pieces: NDArray[np.int64], start: int, data: NDArray[np.uint8]) -> int:
+    """``engines.file_pieces.read_pieces``, or where systems have no such call: none is read, Python does."""
+    if not hasattr(os, "pread"):
+        return start if start < len(pieces) else -1
+    from descend.engines.file_pieces import read_pieces  # compiled
+
+    return read_pieces(pieces, start, data)
 
 
 def _most_files() -> int:

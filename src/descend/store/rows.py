@@ -126,10 +126,9 @@ class StoredRows:
 
         What the last strip of a store lacks is left as it is.
         """
-        total, size = self.blocks.layout.num_rows, STRIP * self.blocks.layout.row_bytes
-        for low, high in runs_of(strips):
-            first = int(strips[low]) * STRIP
-            self.blocks.read(first, min((high - low) * STRIP, total - first), room.bytes[low * size :])
+        total = self.blocks.layout.num_rows
+        firsts = [(int(strips[low]) * STRIP, (high - low) * STRIP) for low, high in runs_of(strips)]
+        self.blocks.read_runs([(first, min(count, total - first)) for first, count in firsts], room.array)
         return room.raw[: len(strips) * STRIP]
 
     def _numbers(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -190,6 +189,7 @@ class Room:
         self.rows, self.count = rows, count
         self.memory = _spare.take(count * layout.row_bytes)
         self.bytes = bytes_of(self.memory)[: count * layout.row_bytes]
+        self.array = np.frombuffer(self.bytes, dtype=np.uint8)
         self.raw: NDArray[Any] = np.frombuffer(self.bytes, dtype=layout.dtype).reshape(-1, layout.num_columns)
         self.decoded = None if rows.code is None else np.empty(self.raw.shape, dtype=rows.dtype)
 
