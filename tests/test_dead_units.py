@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from descend.dead_units import revive
+from descend.dead_units import BLOCK, LOOKED_AT, revive
 from descend.engines.base import State
 from descend.features import prepare
 from descend.models.network import Network, initialise
@@ -76,6 +76,18 @@ def test_new_weights_follow_from_the_seed_and_the_step() -> None:
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
     assert not np.array_equal(drawn[0], drawn[3])
+
+
+@pytest.mark.parametrize(("row", "revived"), [(0, 0), (BLOCK, 0), (LOOKED_AT - 1, 0), (LOOKED_AT, 1)])
+def test_one_row_that_wakes_a_unit_is_found_wherever_it_lies(row: int, revived: int) -> None:
+    """A unit that one row of the first 4096 wakes is left alone, one that only a later row wakes begins anew."""
+    network = Network((1, 2, 1), ACTIVATIONS["relu"])
+    state = State(initialise(network, 0, np.float32))
+    (weights, bias), _ = network.parts(state.parameters)
+    weights[:], bias[:] = [[0.0, 1.0]], [1.0, -0.5]
+    X = np.zeros((LOOKED_AT + 1, 1), dtype=np.float32)
+    X[row] = 1.0
+    assert revive(network, state, X, seed=0) == revived
 
 
 @pytest.mark.parametrize("activation", ["tanh", "logistic", "gelu", "identity"])

@@ -24,9 +24,8 @@ HOLD_AND_FORK = """
 import os, sys, time
 from descend.locks import hold
 with hold(sys.argv[1], what="checkpoint"):
-    child = os.fork()
-    if child:
-        print(child, flush=True)
+    if not os.fork():
+        print(os.getpid(), flush=True)  # the child itself: what it does right after a fork is done
     time.sleep(60)
 """
 COUNT = """

@@ -29,11 +29,16 @@ X = np.random.default_rng(0).normal(size=(400, 5)).astype(np.float32)
 y = X[:, 0] > 0
 """
 RUNS = """
-import importlib, pkgutil
+import importlib, pkgutil, tempfile
 import descend.engines
+from descend import ingest, open_store
 from descend.batches import order
 from descend.engines.kernel_cache import KernelCache
+from descend.engines.quoted_text import last_line_end
 from descend.engines.svmlight_text import parse_lines
+from descend.fitting import fit
+from descend.settings import Settings
+from descend.store.preparing import prepare_store
 stage = importlib.import_module("descend.features.prepare")
 
 def kernels_without_a_call():
@@ -60,6 +65,10 @@ for rows in (small, small.astype(np.float16)):
 rows = scipy.sparse.csr_matrix(X)
 LinearClassifier(batch_size=32, optimizer="sgd", epochs=2).fit(rows, np.arange(400) % 3)
 LinearClassifier(batch_size=32, optimizer="sgd", penalty="l1", epochs=2).fit(rows, y)
+with tempfile.TemporaryDirectory() as folder:
+    ingest(X, y=y, output=f"{folder}/store")
+    fit(prepare_store(open_store(f"{folder}/store"), stream=True), Settings(optimizer="sgd", epochs=2))
+last_line_end(np.frombuffer(b"1\\n", dtype=np.uint8), 44, 0)
 parse_lines(b"1 1:0.5\\n", False)
 order(0, 0, 100_000)
 for name in kernels_without_a_call():

@@ -12,6 +12,7 @@ from descend.errors import InputError, SourceError
 from descend.features import prepare
 from descend.features.heavy_rows import Heaviness, weighted_norms
 from descend.features.prepare_source import choose_place
+from descend.machine import Room
 from descend.sources import open_source
 from descend.types import Dataset
 
@@ -203,10 +204,21 @@ def test_rows_stay_where_they_do_not_fit():
     assert "the limit of 1 B" in tight.reason
 
 
-def test_what_needs_memory_refuses_by_name(folder):
+def test_what_needs_memory_refuses_by_name(folder, monkeypatch):
     """What cannot use rows in a source says so, and names ingest."""
+    monkeypatch.setattr("descend.features.prepare_source.find_room", lambda limit: Room(0, "free memory"))
     source = open_source(folder / "rows.csv", target="y")
     with pytest.raises(
-        InputError, match=r"rows does not fit into memory \(.*\), and compare needs .*descend ingest"
+        InputError,
+        match=r"rows does not fit into memory \(.* that free memory leaves\), and compare needs .*descend ingest",
     ):
-        prepare(source, memory_limit=1, in_source=None, needs_memory="compare")
+        prepare(source, in_source=None, needs_memory="compare")
+
+
+def test_limit_below_what_the_process_holds_is_said_to_be_too_low(folder):
+    """Where the limit leaves nothing, a block store would not fit either, and the message does not send there."""
+    source = open_source(folder / "rows.csv", target="y")
+    with pytest.raises(
+        InputError, match=r"^memory limit 1 MB is too low: without rows .* hold \d+ MB; give more$"
+    ):
+        prepare(source, memory_limit=10**6, in_source=None, needs_memory="compare")

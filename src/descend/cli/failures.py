@@ -65,11 +65,12 @@ def one_line(text: str) -> str:
 
 
 def option_words(text: str) -> str:
-    """Python's spelling of a setting inside a sentence, as it is typed here.
+    """Python's spelling of a setting inside a sentence, as it is typed here; and a limit that begins one.
 
-    >>> option_words('take learning_rate="auto"')
-    'take --learning-rate auto'
+    >>> option_words('take learning_rate="auto"'), option_words("memory limit 1 MB is too low")
+    ('take --learning-rate auto', '--memory-limit 1 MB is too low')
     """
+    text = re.sub(r"^memory limit ", "--memory-limit ", text)
     return re.sub(
         r'\b(learning_rate|epochs|batch_size)=("?)(\w+)\2',
         lambda found: f"--{found[1].replace('_', '-')} {found[3]}",

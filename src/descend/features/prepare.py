@@ -115,7 +115,7 @@ def prepare(
         else _place(learned, split, features, stored or kind, memory_limit, in_source)
     )
     if place is not None and needs_memory and not place.fits:
-        raise does_not_fit(source, needs_memory, place)
+        raise does_not_fit(source, needs_memory, place, memory_limit)
     if place is not None and place.in_source and not needs_memory:
         return _left_in_source(
             source, learned, split, seed, features, target, weighting, place, notes, on_progress

@@ -19,7 +19,7 @@ from descend.features.heavy_rows import weighted_norms
 from descend.features.source_rows import SourceRows, Weigh, empty_targets
 from descend.features.split import Rows, Split
 from descend.features.target import Target
-from descend.machine import Room, find_room
+from descend.machine import Room, find_room, held_bytes
 from descend.sources.chunks import chunks_of
 from descend.types import Dataset, Source, is_sparse
 
@@ -61,7 +61,7 @@ def choose_place(
     from descend.report.formatting import size
 
     found = find_room(limit)
-    room = Room(max(0, found.bytes - (0 if "numba" in sys.modules else KERNEL_BYTES)), found.bound)
+    room = Room(max(0, found.bytes - _kernels_to_come()), found.bound)
     needed = num_rows * (row_bytes + 8.0 * outputs)
     if in_source is None:
         in_source = needed > LOADED * room.bytes
@@ -210,9 +210,18 @@ def tell_order(rows: SourceRows, clustering: Clustering | None) -> list[str]:
     return [*notes, rows.warning]
 
 
-def does_not_fit(source: Source, what: str, place: Place) -> InputError:
-    """The message for what cannot be done with rows that stay in their source."""
+def does_not_fit(source: Source, what: str, place: Place, limit: int | None) -> InputError:
+    """The message for what cannot be done with rows that stay in their source. ``limit``: as in ``choose_place``."""
+    if limit is not None and (held := held_bytes() + _kernels_to_come()) >= limit:
+        return InputError(
+            f"memory limit {limit / 1e6:,.0f} MB is too low: without rows the process comes to hold "
+            f"{held / 1e6:,.0f} MB; give more"
+        )
     return InputError(
         f"{shorten(source.name)} does not fit into memory ({place.reason.partition(':')[0]}), and {what} needs its "
         "rows there, or in a block store: write one with descend ingest, and give that"
     )
+
+
+def _kernels_to_come() -> int:
+    return 0 if "numba" in sys.modules else KERNEL_BYTES
