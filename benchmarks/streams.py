@@ -77,7 +77,7 @@ def epochs(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]
 
 
 def write_flights(data: Path, folder: Path, copies: int) -> tuple[Any, Any]:
-    """``train.parquet`` in ``folder``: nine tenths of the flights, ``copies`` times with noise; returns the test rows."""
+    """``train.parquet`` in ``folder``: nine tenths of the flights, ``copies`` times with noise. Gives test rows."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -143,7 +143,7 @@ class Ours:
 
 
 def encoded(ours: Ours, folder: Path) -> tuple[Any, Any, Any, Any]:
-    """The store's rows, standardised and in random order, as a memory-mapped file, and the test rows encoded alike."""
+    """The store's rows, standardised and in random order, as a mapped file, and the test rows encoded alike."""
     data = ours.prepare()
     n, d = data.train.num_rows, data.train.num_columns
     X = np.lib.format.open_memmap(folder / "X.npy", mode="w+", dtype=np.float32, shape=(n, d))
@@ -179,8 +179,8 @@ def scikit_learn(rows: tuple[Any, Any, Any, Any], target: float, rate: float) ->
 
 def vowpal_wabbit(train: Path, test: Path, folder: Path, target: float) -> tuple[float, int] | None:
     """Seconds and passes from its cache until ``target``."""
-    import vowpalwabbit
     import pyarrow.parquet as pq
+    import vowpalwabbit
 
     write_text(pq.read_table(train), folder / "train.vw")
     first = vowpalwabbit.Workspace(f"-d {folder}/train.vw --cache_file {folder}/cache --passes 1 -k --quiet")
