@@ -31,7 +31,7 @@ def test_a_store_from_a_table(descend: Command, table: Path) -> None:
     assert "300 rows in 1 block" in result.err
     store = open_store("store")
     assert store.num_rows == 300
-    assert store.name == "table"
+    assert (store.name, store.manifest.name) == ("store", "table")
     assert store.manifest.selection["target"] == "answer"
 
 

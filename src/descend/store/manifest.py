@@ -35,7 +35,7 @@ class Manifest:
     layout: Layout
     blocks: tuple[BlockRecord, ...]
     name: str
-    """What a person would call the data."""
+    """What the data were called that were ingested."""
     seed: int
     features: dict[str, Any]
     task: str
