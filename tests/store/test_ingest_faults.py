@@ -414,3 +414,11 @@ def test_a_store_without_a_whole_manifest_is_replaced(damage: bytes, tmp_path: P
         ingest(source_of("table"), tmp_path / "store")
     ingest(source_of("table"), tmp_path / "store", force=True)
     assert files(tmp_path / "store") == whole
+
+
+def test_a_folder_in_the_making_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training from a store whose ingest was cut short says that, not that its files are of no known kind."""
+    tighten(monkeypatch)
+    interrupted_at("table", tmp_path / "store", "writing", 300)
+    with pytest.raises(SourceError, match="is no block store yet: an ingest into it"):
+        open_source(tmp_path / "store")
