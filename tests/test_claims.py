@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,6 +143,16 @@ def test_every_claim_of_the_textbook_is_asked():
         assert len(answer["evidence"]) > 20
         assert not any(bad in answer["evidence"] for bad in ("nan", "inf", "e-0", "e+0", "None"))
     json.dumps(found, allow_nan=False)
+
+
+def test_rows_on_the_disk_are_told_as_such():
+    """Evidence of what lies in memory is that of the runs: of streamed rows it does not say that all were at hand."""
+    for is_streamed in (False, True):
+        kinds = [replace(kind(name), is_streamed=is_streamed) for name in SIZES]
+        evidence = " ".join(answer["evidence"] for answer in answer_claims(kinds))
+        assert ("had all rows at hand" in evidence) is not is_streamed
+        assert ("could be streamed" in evidence) is not is_streamed
+        assert ("read from the disk here" in evidence) is is_streamed
 
 
 @pytest.mark.parametrize("present", [[], ["stochastic"], ["mini-batch"], ["batch"]])

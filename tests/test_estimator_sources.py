@@ -162,3 +162,18 @@ def test_rows_that_do_not_fit_stay_where_they_are(folder, tmp_path, monkeypatch)
         MLPClassifier().fit(path, "label")
     with pytest.raises(InputError, match=r"does not fit into memory .* descend ingest"):
         compare(path, target="label", seeds=1)
+
+
+def test_an_array_is_predicted_by_a_model_of_named_columns(folder):
+    """Rows of a file and the array of their numbers get the same predictions; where a column is text, it is named."""
+    model = LinearClassifier(random_state=0).fit(folder / "rows.parquet", "label")
+    with pytest.warns(UserWarning, match="valid feature names"):
+        assert np.array_equal(model.predict(X), model.predict(FRAME[NAMES]))
+    with (
+        pytest.raises(ValueError, match="3 features"),
+        pytest.warns(UserWarning, match="valid feature names"),
+    ):
+        model.predict(X[:, :3])
+    model = LinearClassifier(random_state=0).fit(FRAME[["ape", "label"]], FRAME["number"] > 0)
+    with pytest.raises(InputError, match="'label' is no column of numbers"):
+        model.predict(X[:, :2])

@@ -14,6 +14,7 @@ from descend.errors import InputError, SourceError
 from descend.features import prepare
 from descend.features.prepare_source import tell_order
 from descend.fitting import fit
+from descend.machine import Room
 from descend.settings import Settings
 from descend.source_fitting import fit_from_source
 from descend.sources import open_source
@@ -181,3 +182,17 @@ def test_a_run_that_is_taken_up_again_ends_in_the_same_bits(folder, tmp_path, wi
         pytest.raises(InputError, match="rows in a window"),
     ):
         fit_from_source(stays(folder, window=window + 1), settings, checkpoint=kept)
+
+
+def test_what_is_held_in_memory_does_not_hang_on_a_little_of_it(folder, monkeypatch):
+    """With somewhat more memory free the same rows are held, so that a run can be taken up again."""
+    monkeypatch.setattr("descend.features.prepare_source.FEWEST_SAMPLE_ROWS", 64)
+    held = []
+    for free in (300_000, 330_000, 390_000):
+        monkeypatch.setattr(
+            "descend.features.prepare_source.find_room", lambda _, free=free: Room(free, "a test")
+        )
+        prepared = stays(folder, validation=0.3)
+        assert prepared.validation.num_rows < 0.3 * ROWS / 2
+        held.append((prepared.validation.X.tobytes(), prepared.train.X.sample.X.tobytes()))
+    assert held[0] == held[1] == held[2]

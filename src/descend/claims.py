@@ -34,6 +34,8 @@ class Kind:
     best_loss: float
     noise: GradientNoise
     num_rows: int
+    is_streamed: bool = False
+    """Whether rows stayed on the disk, and were read in every epoch."""
 
     @property
     def name(self) -> str:
@@ -287,7 +289,11 @@ def needs_every_row(mine: Kind, kinds: list[Kind]) -> Answer:
     return True, (
         "one update reads "
         + listing(kinds, lambda k: bytes_text(k.summary["working_bytes"]))
-        + "; the sum could be streamed from disk, at a pass over all rows for each update"
+        + (
+            "; they were read from the disk here, at a pass over all rows for each update"
+            if mine.is_streamed
+            else "; the sum could be streamed from disk, at a pass over all rows for each update"
+        )
     )
 
 
@@ -331,7 +337,11 @@ def needs_only_a_batch(mine: Kind, kinds: list[Kind]) -> Answer:
     total = mine.num_rows * mine.summary["working_bytes"] / mine.summary["batch_size"]
     return True, (
         f"one update reads {bytes_text(mine.summary['working_bytes'])} of {bytes_text(total)}; "
-        "here every kind had all rows at hand"
+        + (
+            "here rows were read from the disk"
+            if mine.is_streamed
+            else "here every kind had all rows at hand"
+        )
     )
 
 

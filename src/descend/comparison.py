@@ -231,7 +231,14 @@ def _measure(
     ]
     noise = [gradient_noise(compared, prepared, settings, kind.batch_size) for kind in kinds]
     facts = [
-        Kind(summary, first_loss, best_loss, spread, prepared.train.num_rows)
+        Kind(
+            summary,
+            first_loss,
+            best_loss,
+            spread,
+            prepared.train.num_rows,
+            getattr(prepared.train, "is_stored", False),
+        )
         for summary, spread in zip(summaries, noise, strict=True)
     ]
     record = {

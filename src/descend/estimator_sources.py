@@ -6,14 +6,16 @@ added to what scikit-learn's methods take.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.errors import InputError
+from descend.errors import InputError, shorten
+from descend.features import Features
+from descend.features.encoders import Number
 from descend.models.model import Model
 from descend.sources import open_source
 from descend.sources.datasets import dataset_source
@@ -62,6 +64,24 @@ def refuse_read_once(X: Any) -> None:
             f"X is a {type(X).__name__}, which gives its rows once, and fit reads them several times: partial_fit "
             "takes it and makes one epoch; or read it into a table first"
         )
+
+
+def refuse_other_than_numbers(X: Any, features: Features) -> None:
+    """``InputError`` where rows of an array cannot be those of the model: it has columns of texts or dates."""
+    other = [e.name for _, e in features.encoders if not isinstance(e, Number)]
+    if other or hasattr(X, "tocsr"):
+        why = f"{shorten(other[0])!r} is no column of numbers" if other else "rows came from a table"
+        raise InputError(
+            f"X is a {type(X).__name__}, and the model knows columns by name ({why}): give a table that has them "
+            "(pandas, polars, PyArrow), or a path"
+        )
+
+
+def named_columns(X: NDArray[Any], names: Sequence[str]) -> Any:
+    """The columns of ``X`` (n, d) as a table."""
+    import pyarrow as pa
+
+    return pa.table(dict(zip(names, np.ascontiguousarray(X.T), strict=True)))
 
 
 def blocks_of(X: Any, y: Any, sample_weight: Any) -> Iterator[Rows]:

@@ -36,7 +36,9 @@ from descend.estimator_checks import (
 )
 from descend.estimator_sources import (
     is_readable,
+    named_columns,
     readable_source,
+    refuse_other_than_numbers,
     refuse_read_once,
     scores_of,
 )
@@ -364,13 +366,21 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             return scores_of(self.model_, X)
         refuse_no_columns(X)
         if self._from_table:
-            blocks = table_source(X, name="X").blocks()
+            blocks = table_source(self._as_table(X), name="X").blocks()
             return np.vstack([self.model_.scores(block.columns) for block in blocks])
         if self.model_.features.tells_missing:  # a model of the command line, whose rows may have gaps
             X = validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=False)
             return np.asarray(self.model_.scores(X))
         dtype = FLOATS if hasattr(X, "tocsr") else NUMBERS
         return self._scores_of(validate_data(self, X, accept_sparse="csr", dtype=dtype, reset=False))
+
+    def _as_table(self, X: Any) -> Any:
+        """An array in the place of a table: its columns are those of the model, in their order."""
+        if hasattr(X, "__arrow_c_stream__"):
+            return X
+        refuse_other_than_numbers(X, self.model_.features)
+        X = validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=False)
+        return named_columns(X, self.model_.features.input_names)
 
     def _scores_of(self, X: Any) -> FloatArray:
         """Scores (n, k) of a checked matrix."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -230,3 +231,40 @@ def test_progress_is_one_line_at_a_time_where_nothing_is_drawn(descend: Command,
     assert "\r" not in err
     assert "\x1b" not in err
     assert sum("rows/s" in line for line in err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "step", "ending", "more"),
+    [
+        ("fit", "_train", ".descend", ()),
+        ("compare", "_compare", "-compare.json", ("--epochs", "2")),
+        ("batch-size", "_configure", "-batch-size.json", ("--time", "1s")),
+    ],
+)
+def test_a_run_that_took_the_names_meanwhile_loses_nothing(
+    verb: str,
+    step: str,
+    ending: str,
+    more: tuple[str, ...],
+    descend: Command,
+    table: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Files that appear under the default names while a run works are kept, and its own go under the next names."""
+    module = importlib.import_module(f"descend.cli.{verb.replace('-', '_')}")
+    work = getattr(module, step)
+    page = ("table-fit" if verb == "fit" else f"table-{verb}") + ".html"
+
+    def meanwhile(*words: Any) -> Any:
+        result = work(*words)
+        Path(f"table{ending}").write_text("other")
+        Path(page).write_text("other")
+        return result
+
+    monkeypatch.setattr(module, step, meanwhile)
+    result = descend(verb, table, "--target", "answer", *more)
+    assert result.status == 0, result.err
+    assert Path(f"table{ending}").read_text() == Path(page).read_text() == "other"
+    second = Path(f"table{ending}")
+    assert second.with_name(f"{second.stem}-2{second.suffix}").stat().st_size > 100
+    assert Path(page.replace(".html", "-2.html")).is_file()

@@ -31,7 +31,7 @@ def test_a_store_from_a_table(descend: Command, table: Path) -> None:
     assert "300 rows in 1 block" in result.err
     store = open_store("store")
     assert store.num_rows == 300
-    assert store.name == "table"
+    assert (store.name, store.manifest.name) == ("store", "table")
     assert store.manifest.selection["target"] == "answer"
 
 
@@ -185,3 +185,23 @@ def test_memory_is_read_in_every_spelling() -> None:
     for wrong in ("", "much", "-2GB", "0", "2 PB", "1e400GB", "nan"):
         with pytest.raises(InputError, match="--memory-limit is"):
             memory(wrong)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_an_interrupt_of_a_whole_store_says_so(
+    descend: Command, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C behind the last step is told as such, not as a run that wrote nothing."""
+    from descend.store import ingesting
+
+    def interrupt(*_: Any) -> None:
+        if is_store("store"):
+            monkeypatch.undo()
+            signal.raise_signal(signal.SIGINT)
+
+    folder = Path.cwd()
+    monkeypatch.setattr(ingesting, "tidy", interrupt)
+    result = descend("ingest", table, "--target", "answer", "--output", folder / "store")
+    assert result.status == 130
+    assert "the store was whole by then" in result.err
+    assert open_store(folder / "store").num_rows == 300

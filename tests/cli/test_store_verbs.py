@@ -50,14 +50,14 @@ def test_a_model_of_the_file_scores_the_store(descend: Command, data: Path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--target", "a"], "--target is a, but store 'rows' was ingested with bought"),
-        (["--drop", "a"], "--drop is a, but store 'rows' was ingested without"),
-        (["--columns", "a"], "--columns is a, but store 'rows' was ingested without"),
-        (["--weights", "b"], "--weights is b, but store 'rows' was ingested without"),
-        (["--task", "regression"], "--task is 'regression', but rows was ingested for classification"),
-        (["--no-standardize"], "--no-standardize: store 'rows' holds standardised columns"),
+        (["--target", "a"], "--target is a, but store 'rows.store' was ingested with bought"),
+        (["--drop", "a"], "--drop is a, but store 'rows.store' was ingested without"),
+        (["--columns", "a"], "--columns is a, but store 'rows.store' was ingested without"),
+        (["--weights", "b"], "--weights is b, but store 'rows.store' was ingested without"),
+        (["--task", "regression"], "--task is 'regression', but rows.store was ingested for classification"),
+        (["--no-standardize"], "--no-standardize: store 'rows.store' holds standardised columns"),
         (["--memory-limit", "much"], "--memory-limit is 'much'"),
-        (["--memory-limit", "20MB"], "store 'rows' needs more memory than the limit of 20 MB leaves"),
+        (["--memory-limit", "20MB"], "store 'rows.store' needs more memory than the limit of 20 MB leaves"),
     ],
 )
 def test_what_a_store_fixes_is_refused_by_name(

@@ -13,6 +13,7 @@ import pytest
 from ingests import KINDS, Cut, content, files, source_of, table, tighten
 from scipy.stats import chi2
 
+import descend
 from descend.errors import ColumnError, InputError, SourceError
 from descend.features import prepare
 from descend.sources import array_source, open_source, table_source
@@ -230,3 +231,10 @@ def test_a_source_that_changes_meanwhile_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="rows changed while it was read"):
         ingest(open_source(path, target="y"), tmp_path / "store", files=(path,), on_progress=grow)
     assert [p.name for p in tmp_path.iterdir()] == ["rows.csv"]
+
+
+@pytest.mark.parametrize("limit", ["2GB", 0, -1, True, 1e9])
+def test_a_memory_limit_that_is_no_number_of_bytes_is_refused(limit: Any, tmp_path: Path) -> None:
+    """Python takes bytes; what the command line writes, and what is no whole number, is named."""
+    with pytest.raises(InputError, match=r"memory_limit is .* whole number of bytes"):
+        descend.ingest(np.eye(4), tmp_path / "store", [0, 1, 0, 1], memory_limit=limit)

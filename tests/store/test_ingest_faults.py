@@ -17,7 +17,7 @@ from ingests import TIGHT, content, files, source_of, tighten
 from descend import locks
 from descend.errors import DescendError, InputError, OutputError, SourceError
 from descend.sources import open_source
-from descend.store import block_files, ingest, is_store, open_store, spill
+from descend.store import block_files, ingest, is_store, open_store, plan, spill
 from descend.store import manifest as manifests
 from descend.store.ingesting import run
 from descend.store.job import Job, Progress
@@ -377,3 +377,49 @@ def test_a_damaged_store_is_not_added_to(tmp_path: Path) -> None:
 
 
 assert TIGHT.run_bytes < 100_000
+
+
+def test_an_interrupt_behind_the_last_step_leaves_a_whole_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who ends an ingest while what it worked with is taken away has the store, and nothing besides it."""
+    tighten(monkeypatch)
+    whole = expected(tmp_path / "whole")
+    place = tmp_path / "store"
+    remove = plan.remove_work
+
+    def interrupt(work: Path) -> None:
+        if is_store(place):
+            monkeypatch.setattr(plan, "remove_work", remove)
+            raise KeyboardInterrupt
+        remove(work)
+
+    monkeypatch.setattr(plan, "remove_work", interrupt)
+    job = Job(source_of("table"), place)
+    with pytest.raises(KeyboardInterrupt):
+        run(job)
+    assert job.is_published
+    assert files(place) == whole
+    assert sorted(p.name for p in place.iterdir()) == sorted(whole)
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"sha256": "', b"\0" * 500])
+def test_a_store_without_a_whole_manifest_is_replaced(damage: bytes, tmp_path: Path) -> None:
+    """What the message of a damaged store.json asks for, to ingest again with force, gives the whole store."""
+    whole = expected(tmp_path / "whole")
+    ingest(source_of("bytes"), tmp_path / "store")
+    (tmp_path / "store" / "store.json").write_bytes(damage)
+    with pytest.raises(SourceError, match="with --force"):
+        open_store(tmp_path / "store")
+    with pytest.raises(InputError, match="--force"):
+        ingest(source_of("table"), tmp_path / "store")
+    ingest(source_of("table"), tmp_path / "store", force=True)
+    assert files(tmp_path / "store") == whole
+
+
+def test_a_folder_in_the_making_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training from a store whose ingest was cut short says that, not that its files are of no known kind."""
+    tighten(monkeypatch)
+    interrupted_at("table", tmp_path / "store", "writing", 300)
+    with pytest.raises(SourceError, match="is no block store yet: an ingest into it"):
+        open_source(tmp_path / "store")

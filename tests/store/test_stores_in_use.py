@@ -39,15 +39,15 @@ def test_what_a_store_holds_is_not_given_beside_it(tmp_path: Path) -> None:
         fit().fit(store, [1.0])
     with pytest.raises(InputError, match="sample_weight is given with a block store"):
         descend.compare(tmp_path / "s", sample_weight=[1.0])
-    with pytest.raises(InputError, match="standardize is False, but store 'X' holds standardised"):
+    with pytest.raises(InputError, match="standardize is False, but store 's' holds standardised"):
         fit(standardize=False).fit(store)
     with pytest.raises(InputError, match="fit_intercept is False"):
         fit(fit_intercept=False).fit(store)
-    with pytest.raises(InputError, match="task is 'regression', but X was ingested for classification"):
+    with pytest.raises(InputError, match="task is 'regression', but s was ingested for classification"):
         descend.LinearRegressor().fit(store)
-    with pytest.raises(InputError, match="target is z, but store 'X' was ingested with y"):
+    with pytest.raises(InputError, match="target is z, but store 's' was ingested with y"):
         check_choice(store, target="z")
-    with pytest.raises(InputError, match="drop is a, but store 'X' was ingested without"):
+    with pytest.raises(InputError, match="drop is a, but store 's' was ingested without"):
         check_choice(store, drop=["a"])
     check_choice(store, target="y")
 

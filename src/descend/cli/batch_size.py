@@ -82,18 +82,24 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
         raise arguments.in_options(error) from None
     with Interrupts() as interrupts:
         prepared, name = prepare_rows(data, given, settings, talk, needs_memory="batch-size")
-        plan_path = Path(given["output"] or outputs.default_place(name, "-batch-size.json", given["force"]))
-        page = outputs.page_place(given, name, "-batch-size.html")
+        _places(given, name)
         shown = arguments.shown_command(ctx.find_root().obj)
         plan = _configure(
             talk, interrupts, prepared, settings, given["model"], target_loss, memory_limit, name, shown
         )
         interrupts.gentle = True
+        plan_path, page = _places(given, name)  # a run beside this one may have taken free names meanwhile
         plan.save(plan_path, force=given["force"])
         if page is not None:
             plan.save_html(page, force=given["force"])
     _tell(talk, plan, plan_path, page)
     return 0
+
+
+def _places(given: dict[str, Any], name: str) -> tuple[Path, Path | None]:
+    """Where plan and page go; free names where none were given."""
+    plan = Path(given["output"] or outputs.default_place(name, "-batch-size.json", given["force"]))
+    return plan, outputs.page_place(given, name, "-batch-size.html")
 
 
 def _configure(

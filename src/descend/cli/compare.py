@@ -73,8 +73,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
 
     with Interrupts() as interrupts:
         prepared, name = prepare_rows(data, given, settings, talk, needs_memory="compare")
-        run_path = Path(given["output"] or outputs.default_place(name, "-compare.json", given["force"]))
-        page = outputs.page_place(given, name, "-compare.html")
+        _places(given, name)
         comparison = _compare(
             talk,
             interrupts,
@@ -88,6 +87,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
             given["model"],
         )
         interrupts.gentle = True  # what is complete is saved as a whole
+        run_path, page = _places(given, name)  # a run beside this one may have taken free names meanwhile
         comparison.save(run_path, force=given["force"])
         if page is not None:
             comparison.save_html(page, force=given["force"])
@@ -97,6 +97,12 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
             "every run diverged: no kind got anywhere; take --learning-rate auto, or a smaller one"
         )
     return 0
+
+
+def _places(given: dict[str, Any], name: str) -> tuple[Path, Path | None]:
+    """Where run and page go; free names where none were given."""
+    run = Path(given["output"] or outputs.default_place(name, "-compare.json", given["force"]))
+    return run, outputs.page_place(given, name, "-compare.html")
 
 
 def _batch_sizes(text: str) -> list[int | str]:

@@ -84,7 +84,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
         prepared, name = prepare_rows(
             data, given, settings, talk, needs_memory="a network" if given["model"] == "mlp" else None
         )
-        model_path, page = _places(given, own, name)
+        _places(given, own, name)
         run = _train(talk, prepared, settings, interrupts, given["model"], checkpoint)
         _explain(talk, run)
         if run.stopped == "diverged":
@@ -95,6 +95,8 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
             )
         complete_summary(run.model, prepared, settings, name, selection_of(given))
         record = _record(run, arguments.shown_command(ctx.find_root().obj))
+        # Looked for again: a run beside this one may have taken the free names meanwhile.
+        model_path, page = _places(given, own, name)
         written = ""
         try:
             run.model.save(model_path, force=given["force"] or _is(own.get("output"), model_path))

@@ -115,10 +115,15 @@ def _carry_out(job: Job, talk: Talk) -> Store:
             return run(job)
     except KeyboardInterrupt:
         line.clear()
+        shown = shorten(str(job.folder), 200)
+        if job.is_published:
+            raise InterruptedRunError(
+                f"interrupted; the store was whole by then, and is in {shown}"
+            ) from None
         if not can_go_on(job.folder):
             raise
         raise InterruptedRunError(
-            f"interrupted; all rows were read, and the blocks so far are kept in {shorten(str(job.folder), 200)}. "
+            f"interrupted; all rows were read, and the blocks so far are kept in {shown}. "
             "Run the same command again to go on"
         ) from None
     finally:

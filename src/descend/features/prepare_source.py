@@ -86,7 +86,7 @@ def prepare_source(
     """Training rows that stay in ``source``, validation rows in memory, and what to tell of them."""
     rows = SourceRows(source.name, chunks_of(source), features, target, weigh, split.share, seed)
     rows.window_rows = _window_rows(place)
-    most = max(FEWEST_SAMPLE_ROWS, int(BESIDE * place.room.bytes / place.row_bytes))
+    most = max(FEWEST_SAMPLE_ROWS, _power_of_two(BESIDE * place.room.bytes / place.row_bytes))
     gathered = _Gathered(rows, split, min(most, MOST_SAMPLE_ROWS), most, seed)
     done = split.num_seen
     first = 0
@@ -178,10 +178,13 @@ def _joined(parts: list[Dataset]) -> Dataset:
 
 
 def _window_rows(place: Place) -> int:
-    """A power of two: the order of an epoch depends on it, and free memory is never twice the same."""
     wanted = min(max(WINDOWS * place.room.bytes, FEWEST_WINDOW_BYTES), MOST_WINDOW_BYTES)
-    fitting = wanted / place.row_bytes
-    return max(FEWEST_WINDOW_ROWS, 1 << int(np.log2(max(1.0, fitting))))
+    return max(FEWEST_WINDOW_ROWS, _power_of_two(wanted / place.row_bytes))
+
+
+def _power_of_two(rows: float) -> int:
+    """At most so many rows: the result depends on how many they are, and free memory is never twice the same."""
+    return 1 << int(np.log2(max(1.0, rows)))
 
 
 def tell_order(rows: SourceRows, clustering: Clustering | None) -> list[str]:

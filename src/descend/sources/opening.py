@@ -148,6 +148,11 @@ def _in_folder(folder: Path) -> list[Path]:
     found = sorted(
         p for p in folder.iterdir() if p.is_file() and p.name[0] not in "._" and ending_of(p) in known
     )
+    if not found and (folder / ".ingest").is_dir():
+        raise SourceError(
+            f"folder {shorten(str(folder), 200)!r} is no block store yet: an ingest into it goes on, or was cut "
+            "short; run the same descend ingest again"
+        )
     if not found:
         raise SourceError(f"folder {shorten(str(folder), 200)!r} holds no file that can be read; {ACCEPTED}")
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ def ingest(
     >>> store.num_rows, store.layout.num_columns
     (20, 2)
     """
+    if not _is_count(memory_limit):
+        raise InputError(
+            f"memory_limit is {shorten(repr(memory_limit))}; give a whole number of bytes, such as 2_000_000_000"
+        )
     options: dict[str, Any] = {"task": task, "seed": seed, "force": force, "append": append}
     options |= {"memory_limit": memory_limit, "threads": threads}
     if isinstance(data, str | Path | list | tuple) and (isinstance(data, str | Path) or _are_paths(data)):
@@ -104,3 +109,8 @@ def _plain(choice: dict[str, Any]) -> dict[str, Any]:
 
 def _are_paths(data: Sequence[Any]) -> bool:
     return bool(data) and all(isinstance(one, str | Path) for one in data)
+
+
+def _is_count(value: Any) -> bool:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    return value is None or (whole and int(value) > 0)

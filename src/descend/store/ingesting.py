@@ -76,7 +76,7 @@ def run(job: Job) -> Store:
     try:
         prepare_folder(job.folder, job.force, job.append)
         with locks.hold(job.folder, what="store"):
-            before = open_store(job.folder).manifest if is_store(job.folder) else None
+            before = _before(job)
             if before is not None and not (job.force or job.append):
                 raise exists_already(job.folder)
             if before is not None and job.append:
@@ -95,6 +95,16 @@ def run(job: Job) -> Store:
             with suppress(OSError):  # which is not empty unless the ingest failed
                 job.folder.rmdir()
     return open_store(job.folder)
+
+
+def _before(job: Job) -> Manifest | None:
+    """The manifest of the store that is there. One that is damaged names no blocks: ``force`` replaces it."""
+    if not is_store(job.folder):
+        return None
+    if job.force and manifests.is_damaged(job.folder):
+        job.notes.append(f"{manifests.NAME} was damaged: that store is replaced as a whole")
+        return None
+    return open_store(job.folder).manifest
 
 
 def _finished(job: Job, before: Manifest | None) -> Manifest:
@@ -261,10 +271,18 @@ def _check_space(folder: Path, layout: Layout, spill: Spill, done: dict[int, Any
 
 
 def _publish(job: Job, finished: Manifest, before: Manifest | None) -> None:
-    """Make the store whole in one step, then take away what it replaces."""
+    """Make the store whole in one step, then take away what it replaces.
+
+    Runs of many gigabytes take a while to go: who ends the ingest meanwhile has a whole store, and none of them.
+    """
     try:
         manifests.write_manifest(job.folder, finished)
     except OutputError:
         tidy(job.folder, before)
         raise
-    tidy(job.folder, finished)
+    job.is_published = True
+    try:
+        tidy(job.folder, finished)
+    except KeyboardInterrupt:
+        tidy(job.folder, finished)
+        raise

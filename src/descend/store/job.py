@@ -42,6 +42,8 @@ class Job:
     on_progress: Callable[[Progress], None] = lambda _: None
     notes: list[str] = field(default_factory=list)
     """What a person should know of how it went."""
+    is_published: bool = False
+    """Whether the store is whole, as somebody who ends the ingest then should know."""
 
     @property
     def work(self) -> Path:

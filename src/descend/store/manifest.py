@@ -35,7 +35,7 @@ class Manifest:
     layout: Layout
     blocks: tuple[BlockRecord, ...]
     name: str
-    """What a person would call the data."""
+    """What the data were called that were ingested."""
     seed: int
     features: dict[str, Any]
     task: str
@@ -82,6 +82,11 @@ def read_manifest(folder: Path) -> Manifest:
     return unpack(data, place)
 
 
+def is_damaged(folder: Path) -> bool:
+    """Whether ``store.json`` is there and no longer what was written, in this layout or a newer one."""
+    return not _is_intact((folder / NAME).read_bytes())
+
+
 def pack(manifest: Manifest) -> bytes:
     """The bytes of ``store.json``; the digest is that of the file with zeros in its place."""
     layout = asdict(manifest.layout) | {"dtype": manifest.layout.dtype.name}
@@ -109,14 +114,15 @@ def pack(manifest: Manifest) -> bytes:
 def unpack(data: bytes, place: Path, is_draft: bool = False) -> Manifest:
     """What ``pack`` packed; ``place`` names the file in errors. A draft has no blocks yet."""
     shown = shorten(str(place), 200)
-    found = _DIGEST.match(data)
-    if found is None:
-        raise SourceError(f"{shown!r} is no manifest of a block store, or is damaged; ingest the data again")
-    whole = data[: found.start(1)] + _ZEROS.encode() + data[found.end(1) :]
-    if hashlib.sha256(whole).hexdigest().encode() != found[1]:
+    if _DIGEST.match(data) is None:
+        raise SourceError(
+            f"{shown!r} is no manifest of a block store, or is damaged; ingest the data again (with --force, "
+            "force=True)"
+        )
+    if not _is_intact(data):
         raise SourceError(
             f"{shown!r} is damaged: its content ({len(data):,} bytes) does not match its checksum; copy the store "
-            "again, or ingest the data again"
+            "again, or ingest the data again (with --force, force=True)"
         )
     value = json.loads(data)
     if value.get("format") != FORMAT:
@@ -132,6 +138,14 @@ def unpack(data: bytes, place: Path, is_draft: bool = False) -> Manifest:
         return _manifest(value, is_draft)
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{shown!r} cannot be used ({type(error).__name__}: {error})") from None
+
+
+def _is_intact(data: bytes) -> bool:
+    found = _DIGEST.match(data)
+    if found is None:
+        return False
+    whole = data[: found.start(1)] + _ZEROS.encode() + data[found.end(1) :]
+    return hashlib.sha256(whole).hexdigest().encode() == found[1]
 
 
 def _manifest(value: dict[str, Any], is_draft: bool) -> Manifest:

@@ -37,7 +37,8 @@ class Store:
 
     @property
     def name(self) -> str:
-        return self.manifest.name
+        """The folder's: what a person types, and what models and pages are called after."""
+        return self.folder.resolve().name
 
     @property
     def notes(self) -> tuple[str, ...]:
