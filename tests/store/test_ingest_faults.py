@@ -423,3 +423,22 @@ def test_a_folder_in_the_making_is_told_as_such(tmp_path: Path, monkeypatch: pyt
     interrupted_at("table", tmp_path / "store", "writing", 300)
     with pytest.raises(SourceError, match="is no block store yet: an ingest into it"):
         open_source(tmp_path / "store")
+
+
+def test_killed_behind_its_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed when the store was whole, the same command tidies up and says so; another one is refused."""
+    tighten(monkeypatch)
+    place, source = tmp_path / "store", source_of("numbers")
+    with monkeypatch.context() as patch:
+        patch.setattr("descend.store.ingesting.tidy", lambda *_, **__: None)
+        ingest(source, place)
+    assert (place / ".ingest").exists()
+    with pytest.raises(InputError, match="holds a store already"):
+        ingest(source, place, seed=1)
+    whole = {name: data for name, data in files(place).items() if "/" not in name}
+    job = Job(source_of("numbers"), place)
+    run(job)
+    assert job.notes == ["the store was whole already when the ingest was cut short"]
+    assert files(place) == whole
+    with pytest.raises(InputError, match="holds a store already"):
+        ingest(source, place)

@@ -78,7 +78,11 @@ def run(job: Job) -> Store:
         with locks.hold(job.folder, what="store"):
             before = _before(job)
             if before is not None and not (job.force or job.append):
-                raise exists_already(job.folder)
+                if not _was_written(job, before):
+                    raise exists_already(job.folder)
+                tidy(job.folder, before)
+                job.notes.append("the store was whole already when the ingest was cut short")
+                return open_store(job.folder)
             if before is not None and job.append:
                 appending.match_columns(job.source, before)
                 if _was_added(job, before):
@@ -163,6 +167,14 @@ def _left(job: Job, before: Manifest | None) -> tuple[Plan, Spill] | None:
         job.notes.append(f"an ingest that was cut short is begun again: {'; '.join(told[:3])}")
         return None
     return found
+
+
+def _was_written(job: Job, before: Manifest) -> bool:
+    """Whether the store that is there is what this ingest wrote before it was cut short behind its last step."""
+    found = plans.read_plan(job.work)
+    if found is None or found[0].draft.generation != before.generation:
+        return False
+    return not plans.differences(job.identity(None), found[0].identity)
 
 
 def _was_added(job: Job, before: Manifest) -> bool:

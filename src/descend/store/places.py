@@ -27,7 +27,7 @@ def prepare_folder(folder: Path, force: bool, append: bool, make: bool = True) -
         )
     if folder.is_dir():
         if is_store(folder):
-            if not (force or append):
+            if not (force or append or (folder / plans.FOLDER).exists()):  # else it may be this ingest's own
                 raise exists_already(folder)
         elif any(p.name not in (plans.FOLDER, locks.NAME) and not _is_part(p) for p in folder.iterdir()):
             raise InputError(
