@@ -177,3 +177,9 @@ def test_an_array_is_predicted_by_a_model_of_named_columns(folder):
     model = LinearClassifier(random_state=0).fit(FRAME[["ape", "label"]], FRAME["number"] > 0)
     with pytest.raises(InputError, match="'label' is no column of numbers"):
         model.predict(X[:, :2])
+
+
+def test_a_missing_target_is_asked_for_in_words_of_python(folder):
+    """Without y a path says that y names the target, and which columns there are."""
+    with pytest.raises(InputError, match=r"Give its name as y; its columns are ape, bee, cat, dog, label"):
+        LinearClassifier().fit(folder / "rows.parquet")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.errors import InputError, shorten
+from descend.errors import ColumnError, InputError, shorten
 from descend.features import Features
 from descend.features.encoders import Number
 from descend.models.model import Model
@@ -54,7 +54,10 @@ def readable_source(X: Any, y: Any, sample_weight: Any, require_target: bool = T
                 f"that holds {'the target' if name == 'y' else 'the weights'}"
             )
     choice = {"target": y, "weights": sample_weight, "require_target": require_target}
-    return dataset_source(X, **choice) if is_dataset(X) else open_source(X, **choice)
+    try:
+        return dataset_source(X, **choice) if is_dataset(X) else open_source(X, **choice)
+    except ColumnError as error:
+        raise ColumnError(str(error).replace("Give --target COLUMN", "Give its name as y")) from None
 
 
 def refuse_read_once(X: Any) -> None:
