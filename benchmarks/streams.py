@@ -26,7 +26,7 @@ LEFT_OUT = ("dep_time", "arr_time", "air_time", "tailnum", "time_hour", "year")
 NEAR = 1.002
 """The test error that counts as arrived, over that of the optimum."""
 CHUNK = 100_000
-MOST_PASSES = 64
+MOST_PASSES = 8
 RATES = (1e-4, 1e-3, 1e-2)
 EPOCH_ROWS, EPOCH_COLUMNS = 2_000_000, 50
 
@@ -172,54 +172,65 @@ def scikit_learn(rows: tuple[Any, Any, Any, Any], target: float, rate: float) ->
         seconds += time.perf_counter() - start
         if root_mean_square(model.predict(test) - y_test) <= target:
             return seconds, passes
-        if passes >= 8:
-            break
     return None
 
 
 def vowpal_wabbit(train: Path, test: Path, folder: Path, target: float) -> tuple[float, int] | None:
-    """Seconds and passes from its cache until ``target``."""
+    """Seconds and passes from its cache until ``target``, at the better of its default rate and ten times that.
+
+    It gets targets and numbers standardised, as its manual advises: its steps are short beside minutes of delay.
+    """
     import pyarrow.parquet as pq
     import vowpalwabbit
 
-    write_text(pq.read_table(train), folder / "train.vw")
+    table = pq.read_table(train)
+    scaling = {
+        name: (float(np.mean(column)), float(np.std(column)) or 1.0)
+        for name, column in ((n, table[n].to_numpy()) for n in numbers_of(table))
+    }
+    write_text(table, folder / "train.vw", scaling)
     first = vowpalwabbit.Workspace(f"-d {folder}/train.vw --cache_file {folder}/cache --passes 1 -k --quiet")
     first.finish()
     (folder / "train.vw").unlink()
-    write_text(pq.read_table(test), folder / "test.vw")
+    write_text(pq.read_table(test), folder / "test.vw", scaling)
     lines = (folder / "test.vw").read_text().splitlines()
     truth = np.array([float(line.split(" ", 1)[0]) for line in lines])
-    passes = 1
-    while passes <= MOST_PASSES:
-        start = time.perf_counter()
-        model = vowpalwabbit.Workspace(
-            f"--cache_file {folder}/cache --passes {passes} --holdout_off --quiet -f {folder}/model"
-        )
-        model.finish()
-        seconds = time.perf_counter() - start
-        judge = vowpalwabbit.Workspace(f"-i {folder}/model -t --quiet")
-        found = np.array([judge.predict(line) for line in lines])
-        judge.finish()
-        error = root_mean_square(found - truth)
-        print(f"Vowpal Wabbit, {passes} passes: {seconds:.1f} s, error {error:.4f}", file=sys.stderr)
-        if error <= target:
-            return seconds, passes
-        passes *= 2
+    for passes in (1, 2, 4, 8):
+        for rate in (0.5, 5.0):
+            start = time.perf_counter()
+            model = vowpalwabbit.Workspace(
+                f"--cache_file {folder}/cache --passes {passes} -l {rate} --holdout_off --quiet -f {folder}/model"
+            )
+            model.finish()
+            seconds = time.perf_counter() - start
+            judge = vowpalwabbit.Workspace(f"-i {folder}/model -t --quiet")
+            error = root_mean_square(np.array([judge.predict(line) for line in lines]) - truth)
+            judge.finish()
+            words = f"Vowpal Wabbit, {passes} passes at {rate}: {seconds:.1f} s, {error / target:.4f} of the target"
+            print(words, file=sys.stderr, flush=True)
+            if error <= target:
+                return seconds, passes
     return None
 
 
-def write_text(table: Any, path: Path) -> None:
-    """Vowpal Wabbit's format: numbers by name, texts as name=value; numbers divided by their deviation."""
+def numbers_of(table: Any) -> list[str]:
     import pyarrow as pa
 
-    numbers = [f.name for f in table.schema if not pa.types.is_string(f.type) and f.name != "arr_delay"]
-    texts = [f.name for f in table.schema if pa.types.is_string(f.type)]
-    scale = {name: float(np.std(table[name].to_numpy())) or 1.0 for name in numbers}
+    return [f.name for f in table.schema if not pa.types.is_string(f.type)]
+
+
+def write_text(table: Any, path: Path, scaling: dict[str, tuple[float, float]]) -> None:
+    """Vowpal Wabbit's format: the target, numbers by name, texts as name=value."""
+    numbers = [name for name in numbers_of(table) if name != "arr_delay"]
+    texts = [name for name in table.column_names if name not in scaling]
     with path.open("w") as file:
         for batch in table.to_batches(max_chunksize=CHUNK):
-            columns = {name: (batch[name].to_numpy() / scale[name]).round(4).tolist() for name in numbers}
+            columns = {
+                name: ((batch[name].to_numpy() - mean) / scale).round(4).tolist()
+                for name, (mean, scale) in scaling.items()
+            }
             words = {name: batch[name].to_pylist() for name in texts}
-            for i, y in enumerate(batch["arr_delay"].to_pylist()):
+            for i, y in enumerate(columns["arr_delay"]):
                 features = [f"{name}:{columns[name][i]}" for name in numbers]
                 features += [f"{name}={words[name][i]}" for name in texts]
                 file.write(f"{y} | {' '.join(features)}\n")
@@ -248,7 +259,7 @@ def flights(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ]
     arrived = [result for attempt in tried if (result := attempt()) is not None]
     found["scikit-learn"] = min(arrived, default=None)
-    found["Vowpal Wabbit"] = vowpal_wabbit(train, test, folder, target)
+    found["Vowpal Wabbit"] = vowpal_wabbit(train, test, folder, target / deviation)
     return found
 
 
@@ -266,12 +277,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     record: dict[str, Any] = {"machine": describe_machine()}
     with tempfile.TemporaryDirectory() as folder:
-        if "epochs" in options.parts:
-            record["epochs"] = list(epochs(options, Path(folder)))
-        if "flights" in options.parts:
-            record["flights"] = flights(options, Path(folder))
-    print(json.dumps(record, indent=1))
-    options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        for name, measure in (("epochs", lambda *a: list(epochs(*a))), ("flights", flights)):
+            if name in options.parts:
+                record[name] = measure(options, Path(folder))
+                print(json.dumps(record[name], indent=1), flush=True)
+                options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
