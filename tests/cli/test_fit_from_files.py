@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from descend.machine import Room
+
 ROWS = 4000
 
 
@@ -57,9 +59,10 @@ def test_fit_says_that_rows_stay_in_their_files(descend, sorted_rows):
         (["fit", "--optimizer", "lbfgs"], "optimizer 'lbfgs'"),
     ],
 )
-def test_what_needs_memory_refuses_with_the_way_out(descend, sorted_rows, words, who):
+def test_what_needs_memory_refuses_with_the_way_out(descend, sorted_rows, words, who, monkeypatch):
     """One line says what does not fit, what needs it, and names ingest; nothing is written."""
-    found = descend(words[0], sorted_rows, *words[1:], "--target", "y", "--memory-limit", "1MB", "--quiet")
+    monkeypatch.setattr("descend.features.prepare_source.find_room", lambda limit: Room(1000, "free memory"))
+    found = descend(words[0], sorted_rows, *words[1:], "--target", "y", "--quiet")
     assert found.status == 2
     assert who in found.err
     assert "descend ingest" in found.err

@@ -219,6 +219,6 @@ def test_limit_below_what_the_process_holds_is_said_to_be_too_low(folder):
     """Where the limit leaves nothing, a block store would not fit either, and the message does not send there."""
     source = open_source(folder / "rows.csv", target="y")
     with pytest.raises(
-        InputError, match=r"^memory limit 1 MB is too low: without rows .* hold \d+ MB; give more$"
+        InputError, match=r"^memory limit 1 MB is too low: without rows .* hold [\d,]+ MB; give more$"
     ):
         prepare(source, memory_limit=10**6, in_source=None, needs_memory="compare")
