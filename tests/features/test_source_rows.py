@@ -7,13 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.sparse import issparse
 
-from descend.engines.source_windows import one_ahead, windows
+from descend.engines.source_windows import windows
 from descend.errors import InputError, SourceError
 from descend.features import prepare
 from descend.features.heavy_rows import Heaviness, weighted_norms
 from descend.features.prepare_source import choose_place
 from descend.machine import Room
 from descend.sources import open_source
+from descend.store.ahead import ahead
 from descend.types import Dataset
 
 ROWS = 3000
@@ -169,12 +170,12 @@ def test_the_sample_is_of_all_parts(folder):
 def test_what_comes_ahead_is_closed(folder):
     """An epoch that is left in the midst ends its thread, and what went wrong on it is raised where it is used."""
     rows = prepared(folder, "csv", True).train.X
-    ahead = one_ahead(windows(rows, 1, 8, threads=2))
-    next(ahead)
-    ahead.close()
+    parts = ahead(windows(rows, 1, 8, threads=2), most=1)
+    next(parts)
+    parts.close()
     rows.counts[-1] += 1
     with pytest.raises(SourceError, match="rows changed while it was read"):
-        list(one_ahead(windows(rows, 1, 8)))
+        list(ahead(windows(rows, 1, 8), most=1))
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 3.0])

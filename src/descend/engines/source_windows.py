@@ -8,7 +8,6 @@ chunk once; ``SourceRows.readings`` says when that is not enough.
 from __future__ import annotations
 
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -58,20 +57,6 @@ def windows(
                 room = rooms[turn % 2]
                 room.begin(left)
     yield room.window(random, 1, in_order)[0]
-
-
-def one_ahead(parts: Generator[Window]) -> Generator[Window]:
-    """The same windows; each is filled on a thread while the one before it is used, and no more than that one."""
-    with ThreadPoolExecutor(1, thread_name_prefix="descend-window") as reader:
-        following = reader.submit(next, parts, None)
-        try:
-            while (window := following.result()) is not None:
-                following = reader.submit(next, parts, None)
-                yield window
-        finally:
-            if not following.cancel():
-                wait([following])
-            parts.close()
 
 
 class _Room:

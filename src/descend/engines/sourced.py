@@ -16,10 +16,11 @@ from descend.batches import Stretch
 from descend.engines.base import KeepsNothing, Rule, State
 from descend.engines.choose import make_engine
 from descend.engines.linear import LinearEngine
-from descend.engines.source_windows import Window, one_ahead, windows
+from descend.engines.source_windows import Window, windows
 from descend.features.source_rows import SourceRows
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty
+from descend.store.ahead import ahead
 from descend.types import FloatArray, IntArray
 
 
@@ -108,7 +109,7 @@ class SourcedEngine(KeepsNothing):
             return walk
         self.close()
         parts = windows(self.rows, order.epoch, batch_size, self.threads, order.in_order, order.seed)
-        walk = self._walk = _Walk(epoch, batch_size, one_ahead(parts))
+        walk = self._walk = _Walk(epoch, batch_size, ahead(parts, most=1))
         while walk.place < order.start:  # a run that is taken up again in the midst of an epoch
             window = self._taken(walk)
             passed = min(len(window.order), order.start - walk.place)
