@@ -46,7 +46,7 @@ class BlockReader:
         self._verified = [np.zeros(num_strips(record.rows), dtype=np.bool_) for record in self.records]
         self._known = [False] * len(self.records)
         """Whether all strips of a block have been verified."""
-        self._block_rows, self._row_bytes = layout.block_rows, layout.row_bytes
+        self._row_bytes = layout.row_bytes
         self._stamps: list[tuple[int, int] | None] = [None] * len(self.records)
         self._files: dict[int, _File] = {}
         self._most_files = _most_files()
@@ -54,12 +54,8 @@ class BlockReader:
     def read(self, first: int, count: int, data: memoryview) -> None:
         """Overwrites the first bytes of ``data`` with rows from ``first`` on, as stored; whole strips."""
         assert first % STRIP == 0
-        while count:
-            block, place = divmod(first, self._block_rows)
-            some = min(self.records[block].rows - place, count)
-            size = some * self._row_bytes
-            self._read(block, place, data[:size])
-            data, first, count = data[size:], first + some, count - some
+        for block, place, size, start in self._parts([(first, count)]):
+            self._read(block, place, data[start : start + size])
 
     def read_runs(self, runs: Sequence[tuple[int, int]], data: NDArray[np.uint8]) -> None:
         """Overwrites the first bytes of ``data`` with rows: of each run from its first on, so many; whole strips."""
@@ -86,7 +82,7 @@ class BlockReader:
         start = 0
         for first, count in runs:
             while count:
-                block, place = divmod(first, self._block_rows)
+                block, place = self.layout.block_of(first)
                 some = min(self.records[block].rows - place, count)
                 yield block, place, some * self._row_bytes, start
                 start, first, count = start + some * self._row_bytes, first + some, count - some

@@ -21,6 +21,8 @@ from descend.types import IntArray
 
 WINDOW_BYTES = 3 * 2**20
 """Read at a time, as it is trained on: two of them are near the processors of most machines."""
+LARGER, MOST_SPARE = 2, 2 * ROOMS
+"""How many times too large a spare piece of memory may be, and how many pieces are kept."""
 
 
 class StoredRows:
@@ -128,7 +130,7 @@ class StoredRows:
         """
         total = self.blocks.layout.num_rows
         firsts = [(int(strips[low]) * STRIP, (high - low) * STRIP) for low, high in runs_of(strips)]
-        self.blocks.read_runs([(first, min(count, total - first)) for first, count in firsts], room.array)
+        self.blocks.read_runs([(first, min(count, total - first)) for first, count in firsts], room.memory)
         return room.raw[: len(strips) * STRIP]
 
     def _numbers(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -189,7 +191,6 @@ class Room:
         self.rows, self.count = rows, count
         self.memory = _spare.take(count * layout.row_bytes)
         self.bytes = bytes_of(self.memory)[: count * layout.row_bytes]
-        self.array = np.frombuffer(self.bytes, dtype=np.uint8)
         self.raw: NDArray[Any] = np.frombuffer(self.bytes, dtype=layout.dtype).reshape(-1, layout.num_columns)
         self.decoded = None if rows.code is None else np.empty(self.raw.shape, dtype=rows.dtype)
 
@@ -254,6 +255,4 @@ class _Spare:
             self.pieces = [*self.pieces, piece][-MOST_SPARE:]
 
 
-LARGER = 2
-MOST_SPARE = 2 * ROOMS
 _spare = _Spare()
