@@ -8,13 +8,12 @@ import pytest
 
 import descend.comparison as comparison
 from descend import compare
-from descend.compared import Lines
+from descend.compared import Lines, find_compared
 from descend.comparison import (
     Comparison,
     _first_at_or_below,
     _KindRuns,
     check_batch_sizes,
-    default_budget,
     gradient_noise,
     note_on,
     spread_of,
@@ -324,8 +323,9 @@ def test_impossible_batch_sizes_are_refused(sizes):
 
 def test_the_budget_lies_between_one_and_thirty_seconds():
     """Small tables get a second, and none more than thirty."""
-    assert default_budget(prepare(open_source("sklearn:iris"))) == 1.0
-    assert 1.0 < default_budget(prepare(open_source("sklearn:digits"))) <= 30.0
+    budget = find_compared("linear").budget
+    assert budget(prepare(open_source("sklearn:iris")), Settings()) == 1.0
+    assert 1.0 < budget(prepare(open_source("sklearn:digits")), Settings()) <= 30.0
 
 
 def test_gradient_noise_falls_with_the_root_of_the_batch():

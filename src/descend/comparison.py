@@ -176,14 +176,6 @@ def compare_prepared(
     return _measure(compared, prepared, settings, kinds, seeds, budget, target_loss, data_name, command)
 
 
-def default_budget(prepared: Prepared, settings: Settings | None = None, model: str = "linear") -> float:
-    """Seconds of training for each run: what some thousand passes over the rows take, from 1 to 30 seconds.
-
-    Where a run stops gaining it ends earlier.
-    """
-    return find_compared(model).budget(prepared, settings or Settings())
-
-
 def _one_run(
     compared: Compared,
     prepared: Prepared,

@@ -300,9 +300,8 @@ class Watch:
         out_of_time = self.limits.seconds is not None and self.seconds >= self.limits.seconds
         last = epoch_done and (epoch == self.limits.epochs or self._no_pass_left())
         at_limit = out_of_time or last
-        if (
-            self.saver is not None and at_limit
-        ):  # with higher limits the run goes on as if it had not looked here
+        if self.saver is not None and at_limit:
+            # With higher limits the run goes on as if it had not looked here.
             self.saver.save(state, self, looked=False)
         self._phase_epochs += epoch_done
         whole = epoch_done and (

@@ -109,7 +109,7 @@ class Controller:
         first = loss(state.parameters)
         self._course = Course(first, first, lowest_rate=lowest, constant=constant)
         self._begun_at = state.parameters.copy()
-        self.next_visit = self.num_taken_back = self.num_revived = 0
+        self.next_visit = self.num_taken_back = 0
         self.verdicts: list[Verdict] = []
         self.paces = [1.0]
 
@@ -165,7 +165,7 @@ class Controller:
         self.verdicts.append(verdict)
         self.paces.append(state.pace)
         if self._revive is not None:
-            self.num_revived += self._revive(state)
+            self._revive(state)
         self._begin_window(state)
         return taken_back
 

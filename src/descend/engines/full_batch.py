@@ -66,8 +66,9 @@ class FullBatch:
         """The loss as ``objective`` has it: corners rounded over the width that the rule asks for."""
         self.in_float64 = False
         """Whether ``objective`` computes so on float32 rows too: what lies in a narrow corner is lost in float32."""
-        self.num_rows = self.all_rows = data.num_rows
         self.cut_rows = 0
+        """An epoch may be cut between any two batches (``engines/base.py``)."""
+        self.num_rows = self.all_rows = data.num_rows
         """``all_rows``: that there are, where ``data`` holds some of them at a time."""
         self.passes_left: int | None = None
         """How often a step may still read every row; None: as often as it likes."""

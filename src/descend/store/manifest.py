@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +161,3 @@ def _manifest(value: dict[str, Any], is_draft: bool) -> Manifest:
     names = ("name", "seed", "features", "task", "task_given", "columns", "target", "generation", "selection")
     rest = {name: value[name] for name in names}
     return Manifest(layout, blocks, notes=tuple(value["notes"]), **rest)
-
-
-def with_notes(manifest: Manifest, *notes: str) -> Manifest:
-    """The same with more notes."""
-    return replace(manifest, notes=(*manifest.notes, *notes))

@@ -119,10 +119,6 @@ class Spill:
             start = stop
         return shares
 
-    def rows_before(self, cell: int) -> int:
-        """How many rows have keys below those of ``cell``."""
-        return int(self.histogram[:cell].sum())
-
     def read(self, start: int, stop: int) -> tuple[Records, NDArray[np.intp]]:
         """The rows of the cells ``start`` … ``stop − 1``, and the order of their keys."""
         assert self.form is not None
