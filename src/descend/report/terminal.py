@@ -227,7 +227,7 @@ def _plan_sizes(run: Any) -> Table:
     step_seconds = plan_evidence.by_size(run, "step_seconds")
     rates = plan_evidence.best_rates(plan_evidence.tried(run))
     table = _frame(Table)
-    for name in ("measured size", "a step", "steps", "best rate", "time to target"):
+    for name in ("measured size", "a step alone", "steps", "best rate", "time to target"):
         table.add_column(name, justify="right", no_wrap=True)
     for size, count in steps.items():
         cells = [
