@@ -21,8 +21,6 @@ from descend.types import Block, FloatArray, Source
 class ScoresSources:
     """The part of an estimator that scores what ``fit`` and ``predict`` take; arrays are scikit-learn's to score."""
 
-    model_: Any
-
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy of a classifier, R² of a regressor, on rows ``X`` with targets ``y``, as scikit-learn has them.
 
@@ -33,7 +31,8 @@ class ScoresSources:
             from sklearn.utils.validation import check_is_fitted
 
             check_is_fitted(self)
-            return _score(self.model_, labelled(self.model_, X, y, sample_weight))
+            model: Model = self.model_  # type: ignore[attr-defined]
+            return _score(model, labelled(model, X, y, sample_weight))
         if y is None:
             raise InputError(
                 "y is missing: give one target a row; rows in a file, a dataset or a block store know theirs"
