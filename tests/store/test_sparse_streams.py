@@ -35,6 +35,7 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows of a few strips and blocks of a thousand rows, so that a small store has many."""
     monkeypatch.setattr(stored, "WINDOW_NUMBERS", 1500)
     monkeypatch.setattr(stored, "MOST_NUMBERS", 3000)
+    monkeypatch.setattr(stored, "PASS_NUMBERS", 800)
     monkeypatch.setattr(stored, "WRITTEN_SHARE", 1)
     monkeypatch.setattr(layouts, "BLOCK_BYTES", 90_000)
 

@@ -62,6 +62,7 @@ class SparseWindows:
     def __init__(self, X: StoredSparseRows, visit_weights: FloatArray, num_outputs: int = 1) -> None:
         self.X = X
         self.rows = X.window_rows(num_outputs)
+        self.rooms = Rooms(X)
         self.heavy: NDArray[np.bool_] | None = None
         """Which rows are visited several times an epoch."""
         self.kept: KeptRows | None = None
@@ -72,11 +73,11 @@ class SparseWindows:
     def of(self, order: IntArray, batch_size: int) -> Iterator[SparseWindow]:
         """Windows that hold whole batches of ``order``."""
         unit = GROUP if batch_size == 1 else batch_size
-        step, rooms = max(self.rows // unit, 1) * unit, Rooms(self.X)
+        step = max(self.rows // unit, 1) * unit
 
         def calls() -> Iterator[Callable[[], SparseWindow]]:
             for start in range(0, len(order), step):
-                yield partial(self._bring, order[start : start + step], rooms.next())
+                yield partial(self._bring, order[start : start + step], self.rooms.next())
 
         return read_ahead(calls())
 
