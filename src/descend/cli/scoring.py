@@ -10,6 +10,7 @@ from typing import Any
 
 from descend.cli.arguments import with_options
 from descend.errors import ColumnError, InputError, shorten
+from descend.estimator_sources import rows_at_a_time
 from descend.models.model import Model
 from descend.sources import open_source
 from descend.sources.opening import SVMLIGHT, ending_of
@@ -20,9 +21,6 @@ from descend.store import is_store, open_store
 from descend.store.choice import check_choice
 from descend.store.source import StoredSource
 from descend.types import Block, FloatArray, Source
-
-ENCODED_VALUES = 2**20
-"""Values encoded at a time: one-hot columns make a block many times as wide."""
 
 
 def needed_columns(model: Model) -> list[str]:
@@ -64,10 +62,10 @@ def open_labelled(model: Model, data: str, target: str | None = None, weights: s
 
 def scores(model: Model, source: Source) -> Iterator[tuple[FloatArray, Block]]:
     """Scores (r, k) and the rows they belong to, few enough at a time to be encoded in bounded memory."""
-    step = max(1, ENCODED_VALUES // max(1, model.features.num_columns))
     score = model.scores_of_encoded if isinstance(source, StoredSource) else model.scores
     done = 0
     for block in source.blocks():
+        step = rows_at_a_time(block, model)
         for start in range(0, block.num_rows, step):
             part = _part(block, start, step)
             try:
