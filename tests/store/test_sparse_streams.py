@@ -266,7 +266,7 @@ def test_what_needs_sparse_rows_in_memory_is_refused(tmp_path: Path) -> None:
 def test_engines_on_the_same_rows_share_what_they_keep(tmp_path: Path) -> None:
     """A second engine takes the heavy rows that the first keeps, and one on rows from elsewhere on does not."""
     X: Any = prepare_store(sparse_store(tmp_path / "s", heavy=True), stream=True).train.X
-    X.spare_bytes = 10**9
+    X.blocks.spare_bytes = 10**9
     weights = np.where(np.arange(len(X)) % 9, 1.0, 0.5)
     one, other = (sparse_windows.SparseWindows(X, weights) for _ in range(2))
     assert one.kept is other.kept is not None

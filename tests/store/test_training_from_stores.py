@@ -126,6 +126,46 @@ def test_rows_anywhere_make_the_steps_they_make_in_memory(tmp_path: Path) -> Non
     assert np.array_equal(found[0].table, found[1].table)
 
 
+@pytest.mark.parametrize("small", [False, True])
+def test_heavy_rows_are_kept_and_decide_on_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: bool
+) -> None:
+    """With room for all heavy rows, for some, and for none the steps are the same; with room few rows are read."""
+    store = make_store(tmp_path / "s", heavy=True, small=small)
+    found, read = [], []
+    for room in (10**9, 2000, 0):
+        monkeypatch.setattr("descend.store.preparing.spare_bytes", lambda *_, room=room: room)
+        data = prepare_store(store, stream=True, validation=0.0).train
+        heavy = np.random.default_rng(0).random(3000) < 0.1
+        weights = np.where(heavy, 0.5, 1.0)
+        visits = np.concatenate([np.arange(3000), np.flatnonzero(heavy)]).astype(np.int32)
+        order = visits[np.argsort(visits // 640 + np.random.default_rng(1).random(len(visits)))]
+        order[-400:] = np.random.default_rng(2).permutation(np.flatnonzero(heavy))[:200].repeat(2)
+        states, rows = [], 0
+        for optimizer in ("sgd", "saga"):
+            engine = make_engine(data, LOSSES["log_loss"], Penalty(0.01), weights=weights)
+            read_runs = data.X.blocks.read_runs  # type: ignore[attr-defined]
+
+            def counted(runs: Any, room: Any, read_runs: Any = read_runs) -> None:
+                nonlocal rows
+                rows += sum(count for _, count in runs)
+                read_runs(runs, room)
+
+            monkeypatch.setattr(data.X.blocks, "read_runs", counted)  # type: ignore[attr-defined]
+            state = State(np.zeros((1, 8), dtype=np.float32))
+            rule = Rule(OPTIMIZERS[optimizer], 0.1, full_term=1.0, single_term=10.0)
+            engine.run(state, rule, order, 8)
+            monkeypatch.setattr(data.X.blocks, "read_runs", read_runs)  # type: ignore[attr-defined]
+            states.append(state)
+        found.append(states)
+        read.append(rows)
+    for states in found[1:]:
+        for one, other in zip(found[0], states, strict=True):
+            assert np.array_equal(one.parameters, other.parameters)
+    assert np.array_equal(found[0][1].table, found[2][1].table)
+    assert read[0] < 0.7 * read[2]
+
+
 def test_sums_over_any_rows_are_those_of_the_array(tmp_path: Path) -> None:
     """``loss_and_gradient`` of some rows, given as a slice or by number, is the loaded rows'."""
     store = make_store(tmp_path / "s", weighted=True)

@@ -96,7 +96,7 @@ class SparseWindows:
         by_visits = heavy[np.argsort(visit_weights[heavy], kind="stable")]
         ends = self.X.indptr
         sizes = np.cumsum(8 * (ends[by_visits + 1] - ends[by_visits]) + ROW_BYTES)
-        few = by_visits[: int(np.searchsorted(sizes, self.X.spare_bytes, side="right"))]
+        few = by_visits[: int(np.searchsorted(sizes, self.X.blocks.spare_bytes, side="right"))]
         if not len(few):
             return None
         kept = KeptRows(self.X, np.sort(few))

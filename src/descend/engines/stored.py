@@ -16,8 +16,9 @@ from descend.engines.base import Rule, State, Sums
 from descend.engines.coded import FEWEST, CodedEngine
 from descend.engines.decoding import blocks, near_rows
 from descend.engines.full_batch import CHUNKS, SMALLEST_CHUNK
+from descend.engines.kept_windows import windows_of
 from descend.engines.linear import LinearEngine
-from descend.engines.windows import Window, Windows, gather
+from descend.engines.windows import Window, gather
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA
 
@@ -30,8 +31,8 @@ class StoredEngine(CodedEngine):
     def __init__(self, data: Dataset, *args: Any, **options: Any) -> None:
         X: Any = data.X
         few = near_rows(data.num_columns)
-        self.windows = Windows(X)
         super().__init__(data, *args, near=few, **options)
+        self.windows = windows_of(X, self.only_visits)
         if X.code is None:
             self._cut(max(SMALLEST_CHUNK, -(-data.num_rows // CHUNKS)))
             self.near_rows = self.windows.most_rows

@@ -115,10 +115,11 @@ def _read(
     X: Any
     if layout.sparse:
         blocks = SparseBlockReader(store.folder, layout, store.manifest.blocks)
-        X = StoredSparseRows(blocks, 0, n, spare)
+        X = StoredSparseRows(blocks, 0, n)
     else:
         blocks = BlockReader(store.folder, layout, store.manifest.blocks)
         X = StoredRows(blocks, 0, n, _code(store)) if streamed else np.empty((n, d), dtype=layout.dtype)
+    blocks.spare_bytes = spare
     start = 0
     for block, record in enumerate(store.manifest.blocks):
         rows = slice(start, start + record.rows)

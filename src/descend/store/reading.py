@@ -11,6 +11,7 @@ import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,10 @@ class BlockReader:
 
     def __init__(self, folder: Path, layout: Layout, records: Sequence[BlockRecord]) -> None:
         self.folder, self.layout, self.records = folder, layout, tuple(records)
+        self.spare_bytes = 0
+        """What may be taken of memory for rows that are visited again and again."""
+        self.shared: dict[str, Any] = {}
+        """What engines on these rows hand to one another: a search over batch sizes makes many of them."""
         self._checks: list[NDArray[np.uint32] | None] = [None] * len(self.records)
         self._verified = [np.zeros(num_strips(record.rows), dtype=np.bool_) for record in self.records]
         self._known = [False] * len(self.records)

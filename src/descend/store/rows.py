@@ -100,6 +100,10 @@ class StoredRows:
         values = self._read(start, stop, Room(self, stop - start + 2 * STRIP))
         return values if self.code is None else self.code.like(values)
 
+    def stored(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Some rows in memory, as they are stored."""
+        return self._at(rows)
+
     def windows(
         self, start: int = 0, stop: int | None = None, step: int | None = None
     ) -> Iterator[tuple[slice, NDArray[Any]]]:

@@ -33,8 +33,7 @@ class StoredSparseRows:
 
     ``X[rows]`` reads these into a CSR array.
     It stands where a CSR array would, and tells by ``indptr`` that it does: where the stored numbers of each row
-    begin and end, counted from the store's first. ``spare_bytes``: what may be taken of memory for rows that are
-    visited again and again.
+    begin and end, counted from the store's first.
     """
 
     ndim = 2
@@ -45,11 +44,9 @@ class StoredSparseRows:
         blocks: SparseBlockReader,
         start: int,
         stop: int,
-        spare_bytes: int = 0,
         columns: NDArray[Any] | None = None,
     ) -> None:
-        self.blocks, self.start, self.stop = blocks, start, stop
-        self.spare_bytes, self.columns = spare_bytes, columns
+        self.blocks, self.start, self.stop, self.columns = blocks, start, stop, columns
         self.dtype: np.dtype[Any] = blocks.layout.dtype
         self.shape = (stop - start, blocks.layout.num_columns if columns is None else len(columns))
 
@@ -85,7 +82,7 @@ class StoredSparseRows:
             start, stop, step = rows.indices(len(self))
             if step == 1:
                 low, high = self.start + start, self.start + max(start, stop)
-                return StoredSparseRows(self.blocks, low, high, self.spare_bytes, columns)
+                return StoredSparseRows(self.blocks, low, high, columns)
         whole = StoredSparseRows(self.blocks, self.start, self.stop, columns=columns)
         return whole[rows]
 
