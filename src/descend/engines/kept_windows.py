@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,10 +106,8 @@ class KeptWindows(Windows):
         light = rows[~alone] + self.X.start
         places[~alone] = np.searchsorted(strips, light // STRIP) * STRIP + light % STRIP
         places[alone] = first + np.searchsorted(kept, rows[alone])
-        spans = self._spans(strips) if first else []
+        spans: list[Any] = self._spans(strips) if first else []
         # Behind those of the strips: a kept row is there twice, and what counts is its last place.
-        spans += [
-            (slice(row, row + 1), slice(place, place + 1)) for place, row in enumerate(kept.tolist(), first)
-        ]
+        spans.append((kept, slice(first, first + len(kept))))
         near = tuple(gather(array, spans, len(X)) for array in beside)
         return Window(X, gather(y, spans, len(X)), near, places, spans)
