@@ -48,10 +48,8 @@ def restore() -> None:
 
 @cache
 def _action() -> Any:
-    action = ctypes.create_string_buffer(ACTION_BYTES)
-    action[:8] = _handler()[0].to_bytes(8, sys.byteorder)  # type: ignore[index]
-    action[8 + 128 : 8 + 128 + 4] = FLAGS.to_bytes(4, sys.byteorder)  # type: ignore[index]
-    return action
+    handler, mask = _handler()[0].to_bytes(8, sys.byteorder), bytes(128)
+    return ctypes.create_string_buffer(handler + mask + FLAGS.to_bytes(4, sys.byteorder), ACTION_BYTES)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Rows of a store used where the system keeps them: strips mapped, verified and let go, some ahead of their use.
 
-A read can fail and say so; a page that is touched cannot. So pages are asked for by a call that fails, before they are
-used; what still goes wrong behind that (the file is cut in these milliseconds) is a page of zeros and a count:
+A read can fail and say so; a page that is touched cannot. So pages are asked for by a call that fails, before they
+are used; what still goes wrong behind that (the file is cut in these milliseconds) is a page of zeros and a count:
 ``mapping.guarded``. Whoever used such a page is told at once.
 """
 

@@ -119,12 +119,23 @@ class StoredRows:
         after ``start``.
         """
         stop = len(self) if stop is None else stop
+        if start >= stop:
+            return
         if self.in_place is not None:
             yield from self.in_place.walk(self._windows_in_place(start, stop, step))
             return
         size = self.window_rows if step is None else step
         with Rooms(self) as rooms:
             yield from read_ahead(self._windows(start, stop, size, rooms))
+
+    def pieces(self, start: int, stop: int, size: int) -> Iterator[NDArray[Any]]:
+        """Rows start … stop − 1, ``size`` at a time, as ``self[…]`` has them; each lives until the next one."""
+        if self.code is not None:  # a kernel rounds what it decodes in its own way
+            yield from (self[low : min(low + size, stop)] for low in range(start, stop, size))
+            return
+        most = self.window_rows if self.in_place is None else IN_PLACE_BYTES // self.blocks.layout.row_bytes
+        for _, rows in self.windows(start, stop, max(1, most // size) * size):
+            yield from (rows[low : low + size] for low in range(0, len(rows), size))
 
     def _windows_in_place(
         self, start: int, stop: int, step: int | None
