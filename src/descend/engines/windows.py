@@ -62,9 +62,13 @@ class Windows:
     ) -> Iterator[tuple[IntArray, Window]]:
         assert self.X.in_place is not None
         X = self.X.in_place.X[self.X.start : self.X.stop]
-        for start, stop, strips in self._cut(order, batch_size, IN_PLACE_BYTES // max(1, X[:1].nbytes)):
-            if strips is not None:
-                yield strips, Window(X, y, beside, order[start:stop], None)
+        if self.X.in_place.holds(self.X.start, self.X.stop):
+            strips = np.arange(self.X.start // STRIP, -(-self.X.stop // STRIP))
+            yield strips, Window(X, y, beside, order, None)
+            return
+        for start, stop, found in self._cut(order, batch_size, IN_PLACE_BYTES // max(1, X[:1].nbytes)):
+            if found is not None:
+                yield found, Window(X, y, beside, order[start:stop], None)
             else:
                 yield NONE, self._gathered(order[start:stop], y, beside)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from descend.errors import InputError, shorten
-from descend.machine import find_room, status_bytes
+from descend.machine import Room, find_room, status_bytes
 from descend.store.opening import Store
 
 SHARE = 0.5
@@ -24,8 +24,7 @@ def where_to_keep(
     ``stream`` settles it. Raises ``InputError`` where there is not even room for what is kept of streamed rows.
     """
     room = find_room(limit)
-    still = max(0, PROGRAM_BYTES - status_bytes("VmRSS"))
-    free = max(0, room.bytes - still)
+    free = _free(room)
     rows, kept = loaded_bytes(store), kept_bytes(store, num_outputs)
     said = f"the limit of {_size(limit)}" if limit is not None else room.bound
     fits = rows <= SHARE * free
@@ -42,6 +41,15 @@ def where_to_keep(
         f"{_size(rows)} do not fit {said}, of which {_size(free)} are free: the rows are read from the store in "
         "every epoch"
     )
+
+
+def may_stay_mapped(store: Store, num_outputs: int, limit: int | None) -> int:
+    """Bytes of rows that may stay mapped when they stay in the store: half of what is free beside what is kept."""
+    return int(SHARE * max(0, _free(find_room(limit)) - kept_bytes(store, num_outputs)))
+
+
+def _free(room: Room) -> int:
+    return max(0, room.bytes - max(0, PROGRAM_BYTES - status_bytes("VmRSS")))
 
 
 def loaded_bytes(store: Store) -> int:

@@ -14,7 +14,7 @@ from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.prepare import Learned, Prepared, normalised, read_validation
 from descend.features.target import Target
 from descend.machine import return_freed_memory, spare_addresses
-from descend.store.keeping import where_to_keep
+from descend.store.keeping import may_stay_mapped, where_to_keep
 from descend.store.layout import bytes_of
 from descend.store.opening import Store
 from descend.store.reading import BlockReader
@@ -62,7 +62,8 @@ def prepare_store(
     if streamed:
         spare_addresses()
         return_freed_memory()
-    X, y, weights = _read(store, target, streamed, on_progress)
+    mapped = may_stay_mapped(store, target.num_outputs, memory_limit) if streamed else 0
+    X, y, weights = _read(store, target, streamed, on_progress, mapped)
     n = store.num_rows
     aside = 0 if validation_source is not None else round(n * validation)
     notes = [*store.notes, reason]
@@ -101,11 +102,11 @@ class _Encoded:
 
 
 def _read(
-    store: Store, target: Target, streamed: bool, on_progress: OnProgress | None
+    store: Store, target: Target, streamed: bool, on_progress: OnProgress | None, mapped: int = 0
 ) -> tuple[Any, NDArray[np.float64], NDArray[np.float64] | None]:
     """X of all rows, loaded or stored; targets as they are trained on; weights."""
     layout = store.layout
-    blocks = BlockReader(store.folder, layout, store.manifest.blocks)
+    blocks = BlockReader(store.folder, layout, store.manifest.blocks, mapped)
     n, d = layout.num_rows, layout.num_columns
     y = np.empty((n, layout.num_outputs))
     weights = np.empty(n) if layout.has_weights else None

@@ -43,7 +43,11 @@ class BlockReader:
     was written, is a ``SourceError`` that names the file.
     """
 
-    def __init__(self, folder: Path, layout: Layout, records: Sequence[BlockRecord]) -> None:
+    def __init__(
+        self, folder: Path, layout: Layout, records: Sequence[BlockRecord], mapped_bytes: int = 0
+    ) -> None:
+        self.mapped_bytes = mapped_bytes
+        """What may stay mapped of rows that are used in place."""
         self.folder, self.layout, self.records = folder, layout, tuple(records)
         self._checks: list[NDArray[np.uint32] | None] = [None] * len(self.records)
         self._verified = [np.zeros(num_strips(record.rows), dtype=np.bool_) for record in self.records]
@@ -61,7 +65,7 @@ class BlockReader:
         if not self._looked:
             from descend.store.in_place import rows_in_place
 
-            self._in_place, self._looked = rows_in_place(self), True
+            self._in_place, self._looked = rows_in_place(self, self.mapped_bytes), True
         return self._in_place
 
     def read(self, first: int, count: int, data: memoryview) -> None:

@@ -142,6 +142,8 @@ class StoredRows:
     ) -> Iterator[tuple[IntArray, tuple[slice, NDArray[Any]]]]:
         assert self.in_place is not None
         X = self.in_place.X[self.start : self.stop]
+        if step is None and self.in_place.holds(self.start + start, self.start + stop):
+            step = stop - start
         size = max(STRIP, IN_PLACE_BYTES // self.blocks.layout.row_bytes // STRIP * STRIP)
         size = size if step is None else step
         for low in range(start, stop, size):
