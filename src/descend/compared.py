@@ -11,7 +11,8 @@ import numpy as np
 
 from descend.claims import CLAIMS, Question
 from descend.errors import one_of
-from descend.fitting import Run, fit, num_threads
+from descend.fitting import Run, fit
+from descend.machine import num_threads
 from descend.settings import Settings
 from descend.surface import loss_surface
 from descend.target_objective import find_objective, loss_unit

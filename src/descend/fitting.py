@@ -17,7 +17,7 @@ from descend.growing import Growth, grown, in_words, measure_growth
 from descend.history import History
 from descend.identity import identity_of
 from descend.learning_rate import Rate, batch_curvature
-from descend.machine import one_blas_thread, usable_cores
+from descend.machine import num_threads, one_blas_thread
 from descend.models.linear import LinearModel, initialise
 from descend.planning import Plan, resolve
 from descend.recipe import WHOLE
@@ -245,11 +245,6 @@ def tolerance(settings: Settings, plan: Plan, data: Dataset) -> float | None:
 def average_of(settings: Settings) -> TailAverage:
     """Which average of the parameters is kept, where one is."""
     return PolyakAverage() if settings.average == "polyak" else TailAverage()
-
-
-def num_threads(threads: int | str) -> int:
-    """The threads to use; ``"auto"``: one for each core this process may use, its group's quota counted."""
-    return usable_cores() if threads == "auto" else int(threads)
 
 
 def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped: str) -> list[str]:

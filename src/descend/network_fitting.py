@@ -19,12 +19,12 @@ from descend.checkpoint import Checkpoint
 from descend.dead_units import revive
 from descend.engines.base import Rule, State
 from descend.errors import InputError
-from descend.fitting import ASKED, AVERAGE_ROWS, average_of, growth_of, num_threads, summarise
+from descend.fitting import ASKED, AVERAGE_ROWS, average_of, growth_of, summarise
 from descend.growing import check_falls, grown, in_words, measure_growth, staged
 from descend.history import History
 from descend.identity import identity_of
 from descend.learning_rate import Rate
-from descend.machine import one_blas_thread
+from descend.machine import num_threads, one_blas_thread
 from descend.models.mlp import MLPModel
 from descend.models.network import Network, aligned_zeros, initialise
 from descend.network_recipe import falling_phases, rule_rate

@@ -10,6 +10,7 @@ from descend.engines.base import Rule
 from descend.errors import InputError
 from descend.growing import check_falls, staged
 from descend.learning_rate import Rate, automatic_rate, batch_curvature
+from descend.machine import num_threads
 from descend.objectives.losses import SQUARED_ERROR, Loss
 from descend.objectives.penalties import Penalty
 from descend.recipe import WHOLE, Phase, untuned_phases
@@ -193,7 +194,8 @@ def _untuned_plan(
     steps_too = steps_too and saga and not penalty.l1
     matrix = None
     if fits:
-        matrix = precondition(data, loss.curvature, penalty.alpha, steps_too, settings.fit_intercept)
+        threads = num_threads(settings.threads)
+        matrix = precondition(data, loss.curvature, penalty.alpha, steps_too, settings.fit_intercept, threads)
     known = None if matrix is None else (max(matrix.bend - penalty.alpha, 0.0), matrix.direction)
     split = not full_batch and not steps_too
     curvature = measure_curvature(data, loss, settings.seed, split, known)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.fitting import num_threads
 from descend.history import History
-from descend.machine import describe_machine
+from descend.machine import describe_machine, num_threads
 from descend.metrics import ClassificationMetrics, Metrics, RegressionMetrics
 from descend.models.linear import LinearModel
 from descend.models.model import Model

@@ -19,13 +19,12 @@ from descend.fitting import (
     AVERAGE_ROWS,
     Run,
     average_of,
-    num_threads,
     say_what_is_left,
     slow_or_diverged,
     summarise,
 )
 from descend.identity import Identity, identity_of
-from descend.machine import one_blas_thread
+from descend.machine import num_threads, one_blas_thread
 from descend.models.linear import LinearModel, initialise
 from descend.planning import Plan, choose_rate
 from descend.recipe import Phase

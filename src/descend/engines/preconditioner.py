@@ -9,7 +9,10 @@ writing whitened rows: the matrix is applied to the gradient of a batch and not 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,8 @@ from descend.types import Dataset, FloatArray
 MOST_COLUMNS = 500
 BLOCK_NUMBERS = 2**17
 """Read at a time: half a megabyte, so that a block is still near when its product is made."""
+FEWEST_ROWS, MOST_CHUNKS = 2**16, 16
+"""Rows of a chunk at the least, and chunks at the most: threads share them."""
 FEW_COLUMNS = 16
 FLATTEST = 1e-10
 FLATTEST_OF_SINGLES = 1e-6
@@ -42,22 +47,18 @@ class Preconditioner:
 
 
 def precondition(
-    data: Dataset, curvature: float, alpha: float, norms: bool, fit_intercept: bool = True
+    data: Dataset, curvature: float, alpha: float, norms: bool, fit_intercept: bool = True, threads: int = 1
 ) -> Preconditioner:
     """H⁻¹ for ``data``; ``norms``: also how heavy every row is under it, at the cost of another product.
 
-    Without an intercept x̃ = (x, 0): the last direction stands alone, bent as the others are in the mean.
+    Without an intercept x̃ = (x, 0): the last direction stands alone, bent as the others are in the mean. The result
+    does not depend on ``threads``.
     """
     d = data.num_columns
     with one_blas_thread():
         H = np.zeros((d + 1, d + 1))
-        for X, weights in _blocks(data):
-            weighted = X if weights is None else X * weights[:, None]
-            H[:d, :d] += weighted.T @ X
-            if fit_intercept:
-                each = np.ones(len(X), dtype=X.dtype) if weights is None else weights
-                H[:d, d] += each @ X
-                H[d, d] += each.sum()
+        for part in _products(data, fit_intercept, threads):
+            H += part
         H[d, :d] = H[:d, d]
         H *= curvature / data.num_rows
         H[np.arange(d), np.arange(d)] += alpha
@@ -74,12 +75,43 @@ def precondition(
     return Preconditioner(inverse, matrix, bend, direction, weight_of)
 
 
+def _products(data: Dataset, fit_intercept: bool, threads: int) -> Iterator[FloatArray]:
+    """Σ weight · x̃ x̃ᵀ of one chunk of rows after another; the last row, which mirrors the last column, is left at 0.
+
+    Chunks are cut by the number of rows alone, so that sums do not tell how many threads there are.
+    """
+    step = _step(data)
+    size = max(FEWEST_ROWS, -(-data.num_rows // MOST_CHUNKS))
+    chunks = [
+        slice(start, start + size // step * step) for start in range(0, data.num_rows, size // step * step)
+    ]
+    work = partial(_product, data, fit_intercept)
+    if threads == 1 or len(chunks) == 1:
+        yield from map(work, chunks)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(work, chunks)
+
+
+def _product(data: Dataset, fit_intercept: bool, rows: slice) -> FloatArray:
+    d = data.num_columns
+    H = np.zeros((d + 1, d + 1))
+    for X, weights in _blocks(data, rows):
+        weighted = X if weights is None else X * weights[:, None]
+        H[:d, :d] += weighted.T @ X
+        if fit_intercept:
+            each = np.ones(len(X), dtype=X.dtype) if weights is None else weights
+            H[:d, d] += each @ X
+            H[d, d] += each.sum()
+    return H
+
+
 def _norms(data: Dataset, factor: FloatArray, curvature: float, fit_intercept: bool) -> FloatArray:
     """Weight · curvature · |x̃ᵀ factor|² of every row, (n,) float64."""
     found = np.empty(data.num_rows)
     own = factor.astype(data.X.dtype)
     at = 0
-    for X, weights in _blocks(data):
+    for X, weights in _blocks(data, slice(0, data.num_rows)):
         if data.num_columns <= FEW_COLUMNS:  # rows so short are better walked a column after the other
             white = own[:-1].T @ X.T
             if fit_intercept:
@@ -96,14 +128,18 @@ def _norms(data: Dataset, factor: FloatArray, curvature: float, fit_intercept: b
     return found
 
 
-def _blocks(data: Dataset):  # type: ignore[no-untyped-def]
+def _step(data: Dataset) -> int:
+    return min(32768, max(512, BLOCK_NUMBERS // (data.num_columns + 1)))
+
+
+def _blocks(data: Dataset, rows: slice) -> Iterator[tuple[Any, Any]]:
     """A block of rows at a time, and their weights."""
-    step = min(32768, max(512, BLOCK_NUMBERS // (data.num_columns + 1)))
+    step, (start, stop, _) = _step(data), rows.indices(data.num_rows)
     stored: Any = data.X
-    rows = (data.X[start : start + step] for start in range(0, data.num_rows, step))
-    pieces = stored.pieces(0, data.num_rows, step) if data.is_stored else rows
-    for start, X in zip(range(0, data.num_rows, step), pieces, strict=True):
+    parts = [slice(low, min(low + step, stop)) for low in range(start, stop, step)]
+    pieces = stored.pieces(start, stop, step) if data.is_stored else (data.X[part] for part in parts)
+    for part, X in zip(parts, pieces, strict=True):
         if data.is_sparse:  # at most MOST_COLUMNS wide: a dense block and one product are the quicker way
             X = X.toarray()
-        weights = None if data.weights is None else data.weights[start : start + step].astype(X.dtype)
+        weights = None if data.weights is None else data.weights[part].astype(X.dtype)
         yield X, weights
