@@ -160,6 +160,7 @@ def fit(
     state = State(np.array(initial, dtype=data.X.dtype))
     if settings.epochs is not None:
         state.most_visits = epochs * plan.visits.num_visits
+    engine.know_start(state.parameters)
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
         if is_growing(settings.batch_size) and plan.batch_size < data.num_rows:
