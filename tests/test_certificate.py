@@ -199,7 +199,7 @@ def test_steps_that_go_astray_are_taken_back(monkeypatch):
     """Redundant columns and a rare class make SAGA's steps too long: L-BFGS goes on from the best."""
     from sklearn.datasets import make_classification
 
-    monkeypatch.setattr("descend.watching.CLOSE_SOON", 8.0)  # else the certificate's step comes before SAGA's
+    monkeypatch.setattr("descend.watching.certificate.CLOSE_SOON", 8.0)  # else its step comes before SAGA's
 
     X, y = make_classification(
         30_000,

@@ -179,8 +179,8 @@ def fit(
     if plan.untuned and settings.epochs is None and history.stopped in ("epochs", "time"):
         left = (
             "it is not known"
-            if watch.gap is None
-            else f"{watch.gap * watch.unit:.2g} of the loss is estimated to be"
+            if watch.certificate.gap is None
+            else f"{watch.certificate.gap * watch.unit:.2g} of the loss is estimated to be"
         )
         history.notes.append(f"not certified: {left} what is left to gain; give it more time")
     history.notes += troubles(prepared, plan.loss, plan.penalty, parameters, settings.standardize)
@@ -210,12 +210,13 @@ def say_what_is_left(history: History, watch: Watch, plan: Plan, parameters: Flo
     """Which rule ended the run; the estimate of what is left to gain, and the bound beside it."""
     history.rule = history.stopped.replace("_", " ")
     if history.stopped == "converged":
-        history.rule = "certified" if watch.certified else "nothing gained"
+        history.rule = "certified" if watch.certificate.certified else "nothing gained"
     if not plan.untuned or history.stopped == "diverged":
         return
-    bound = watch.bound if watch.bound is not None else _bound(watch, parameters)
+    certificate = watch.certificate
+    bound = certificate.bound if certificate.bound is not None else _bound(watch, parameters)
     history.gap_bound = None if bound is None else bound * watch.unit
-    gap = watch.gap if watch.gap is None or bound is None else min(watch.gap, bound)
+    gap = certificate.gap if certificate.gap is None or bound is None else min(certificate.gap, bound)
     history.gap_estimate = None if gap is None else gap * watch.unit
 
 
