@@ -20,10 +20,10 @@ from descend.comparison import (
 )
 from descend.errors import InputError
 from descend.features import prepare
-from descend.fitting import Run
 from descend.history import COLUMNS, History
 from descend.learning_rate import Rate
 from descend.report import render_page
+from descend.runs import Run
 from descend.settings import Settings
 from descend.sources import open_source
 

@@ -145,7 +145,7 @@ def test_sharpness_does_not_depend_on_the_precision_of_training():
     ready = prepare(open_source("sklearn:iris"), validation=0.0)
     settings = Settings(hidden=(5,), activation="tanh", epochs=30, optimizer="sgd", batch_size=8)
     run = fit_network(ready, settings)
-    from descend.network_fitting import resolve_network
+    from descend.network_planning import resolve_network
 
     plan = resolve_network(ready.train, ready.target, settings, 1)
     objective = NetworkObjective(ready.train, plan.loss, plan.penalty, plan.network, 150)

@@ -11,7 +11,8 @@ import numpy as np
 
 from descend.claims import CLAIMS, Question
 from descend.errors import one_of
-from descend.fitting import Run, fit, num_threads
+from descend.fitting import fit
+from descend.runs import Run, num_threads
 from descend.settings import Settings
 from descend.surface import loss_surface
 from descend.target_objective import find_objective, loss_unit
@@ -20,9 +21,8 @@ from descend.watching import Callback
 
 if TYPE_CHECKING:
     from descend.features import Prepared
-    from descend.network_fitting import NetworkRun
 
-AnyRun: TypeAlias = "Run | NetworkRun"
+AnyRun: TypeAlias = Run[Any]
 MOST_EPOCHS = 1_000_000
 
 
@@ -122,7 +122,6 @@ class Lines(OfTables):
     ) -> Measured:
         paths = {size: group[0].path for size, group in runs.items()}
         run = next(iter(runs.values()))[0]
-        assert isinstance(run, Run)
         return Measured(loss_surface(prepared, run, paths, loss_unit(prepared.target, settings.loss)))
 
 
@@ -148,7 +147,8 @@ class Networks(OfTables):
 
     def start(self, prepared: Prepared, settings: Settings) -> tuple[Any, FloatArray]:
         from descend.engines.choose import make_network_engine
-        from descend.network_fitting import first_state, resolve_network
+        from descend.network_fitting import first_state
+        from descend.network_planning import resolve_network
 
         plan = resolve_network(prepared.train, prepared.target, settings, epochs=1)
         engine = make_network_engine(
