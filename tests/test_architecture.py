@@ -49,6 +49,7 @@ ORDER: list[set[str]] = [
     {"torch"},
     {"run_record", "estimator_checks"},
     {"estimator_sources"},
+    {"estimator_scores"},
     {"estimator_blocks"},
     {"estimators"},
     {"network_estimators"},

@@ -306,7 +306,7 @@ def test_a_run_of_other_settings_is_refused(change: dict[str, Any], message: str
     [
         (other_rows, "other data: checksum"),
         (lambda: rows(seed=1), "other labels|other data"),
-        (lambda: rows(validation=0.2), r"rows \d+, this one has \d+"),
+        (lambda: rows(validation=0.2), r"validation rows \d+, this one has \d+"),
         (lambda: rows(classes=3), "without the class '2'"),
         (lambda: weighted(rows()), "other weights"),
     ],

@@ -34,7 +34,9 @@ from descend.estimator_checks import (
     naming_the_column,
     refuse_no_columns,
 )
+from descend.estimator_scores import ScoresSources
 from descend.estimator_sources import (
+    gives_batches,
     is_readable,
     named_columns,
     readable_source,
@@ -362,7 +364,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _scores(self, X: Any) -> FloatArray:
         """Scores (n, k) in the target's units."""
         check_is_fitted(self)
-        if is_readable(X) or isinstance(X, Store) or hasattr(X, "read_next_batch"):
+        if is_readable(X) or isinstance(X, Store) or gives_batches(X):
             return scores_of(self.model_, X)
         refuse_no_columns(X)
         if self._from_table:
@@ -454,7 +456,7 @@ def _has_probabilities(estimator: LinearClassifier) -> bool:
     raise AttributeError(f"loss {estimator.loss!r} defines no probabilities; log_loss and modified_huber do")
 
 
-class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
+class LinearClassifier(ScoresSources, ClassifierMixin, _Linear):  # type: ignore[misc]
     """Linear classification by gradient descent: stochastic, mini-batch or batch, with nothing to tune.
 
     Minimises mean loss + alpha · penalty over standardised columns; the intercept is free. Two classes have one
@@ -651,7 +653,7 @@ class LinearClassifier(ClassifierMixin, _Linear):  # type: ignore[misc]
             self.classes_ = self.classes_[np.isin(self.classes_, np.asarray(model.target.classes))]
 
 
-class LinearRegressor(RegressorMixin, _Linear):  # type: ignore[misc]
+class LinearRegressor(ScoresSources, RegressorMixin, _Linear):  # type: ignore[misc]
     """Linear regression by gradient descent: stochastic, mini-batch or batch, with nothing to tune.
 
     Minimises mean loss + alpha · penalty over standardised columns; the intercept is free. The target is

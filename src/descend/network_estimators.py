@@ -18,6 +18,7 @@ from descend.checkpoint import Checkpoint
 from descend.errors import InputError
 from descend.estimator_blocks import block_names, takes_blocks
 from descend.estimator_checks import as_numbers
+from descend.estimator_scores import ScoresSources
 from descend.estimator_sources import is_readable
 from descend.estimators import Estimator
 from descend.features import Target
@@ -124,7 +125,7 @@ def _has_probabilities(estimator: MLPClassifier) -> bool:
     raise AttributeError(f"loss {estimator.loss!r} defines no probabilities; log_loss and modified_huber do")
 
 
-class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
+class MLPClassifier(ScoresSources, ClassifierMixin, _Network):  # type: ignore[misc]
     """Classification by a network of fully connected layers, trained by gradient descent with nothing to tune.
 
     Minimises mean loss + alpha · penalty over standardised columns; intercepts are free. Two classes have one score,
@@ -354,7 +355,7 @@ class MLPClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
         return tags
 
 
-class MLPRegressor(RegressorMixin, _Network):  # type: ignore[misc]
+class MLPRegressor(ScoresSources, RegressorMixin, _Network):  # type: ignore[misc]
     """Regression by a network of fully connected layers, trained by gradient descent with nothing to tune.
 
     The target is standardised inside. ``loss``: "squared_error" (½ (score − y)²; also None), "huber" and
