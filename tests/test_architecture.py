@@ -51,6 +51,8 @@ ORDER: list[set[str]] = [
     {"estimator_sources"},
     {"estimator_scores"},
     {"estimator_blocks"},
+    {"estimator"},
+    {"estimator_kinds"},
     {"estimators"},
     {"network_estimators"},
     {"api"},

@@ -21,7 +21,7 @@ from descend.types import Block, FloatArray, Source
 class ScoresSources:
     """The part of an estimator that scores what ``fit`` and ``predict`` take; arrays are scikit-learn's to score."""
 
-    model_: Any
+    model_: Model
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy of a classifier, R² of a regressor, on rows ``X`` with targets ``y``, as scikit-learn has them.
