@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from descend.claims import (
+from descend.comparing.claims import (
     CLAIMS,
     GradientNoise,
     Kind,

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import descend.comparison as comparison
+import descend.comparing.comparison as comparison
 from descend import compare
-from descend.compared import Lines, find_compared
-from descend.comparison import (
+from descend.comparing.compared import Lines, find_compared
+from descend.comparing.comparison import (
     Comparison,
     _first_at_or_below,
     _KindRuns,

@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from descend.api import compare, configure_batch_size, load
     from descend.batch_size.plan import Plan
-    from descend.comparison import Comparison
+    from descend.comparing.comparison import Comparison
     from descend.errors import DescendError, DivergenceError, InputError
     from descend.estimators import LinearClassifier, LinearRegressor
     from descend.history import History
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Comparison": "descend.comparison",
+    "Comparison": "descend.comparing.comparison",
     "DescendError": "descend.errors",
     "DivergenceError": "descend.errors",
     "History": "descend.history",

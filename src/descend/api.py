@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from descend.compared import MODELS
-from descend.comparison import Comparison, Progress, compare_prepared
+from descend.comparing.compared import MODELS
+from descend.comparing.comparison import Comparison, Progress, compare_prepared
 from descend.errors import InputError, one_of
 from descend.features import Prepared, prepare
 from descend.models.network import check_hidden

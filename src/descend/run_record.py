@@ -61,7 +61,7 @@ def complete_summary(
     selection: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Adds to the model's summary what its page needs, and which columns were left out; returns the summary."""
-    from descend.compared import describe_data
+    from descend.comparing.compared import describe_data
 
     machine = describe_machine()
     model.summary |= {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from descend.claims import (
+from descend.comparing.claims import (
     CLAIMS,
     CLEARLY,
     SETTLED_SHARE,

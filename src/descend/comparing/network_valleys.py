@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.ends import Terrain, measure_ends, sample_rows
+from descend.comparing.ends import Terrain, measure_ends, sample_rows
+from descend.comparing.network_hessian import NetworkHessian
+from descend.comparing.sharpness import Sharpness, sharpness
 from descend.engines.mlp import NetworkEngine
 from descend.machine import one_blas_thread
 from descend.models.mlp import MLPModel
 from descend.models.network import Network
 from descend.network_fitting import fit_network
-from descend.network_hessian import NetworkHessian
 from descend.network_planning import resolve_network
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty
 from descend.runs import Run
 from descend.settings import Settings
-from descend.sharpness import Sharpness, sharpness
 from descend.target_objective import loss_unit
 from descend.types import Dataset, FloatArray
 

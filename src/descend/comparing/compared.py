@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from descend.claims import CLAIMS, Question
+from descend.comparing.claims import CLAIMS, Question
+from descend.comparing.surface import loss_surface
 from descend.errors import one_of
 from descend.fitting import fit
 from descend.runs import Run, num_threads
 from descend.settings import Settings
-from descend.surface import loss_surface
 from descend.target_objective import find_objective, loss_unit
 from descend.types import FloatArray
 from descend.watching import Callback
@@ -132,7 +132,7 @@ class Networks(OfTables):
 
     @property
     def claims(self) -> Sequence[tuple[str, str, Question]]:
-        from descend.valley_claims import network_claims
+        from descend.comparing.valley_claims import network_claims
 
         return network_claims()
 
@@ -169,7 +169,7 @@ class Networks(OfTables):
     def measure(
         self, prepared: Prepared, settings: Settings, runs: dict[int, list[AnyRun]], gap: float
     ) -> Measured:
-        from descend.network_valleys import measure_network_ends
+        from descend.comparing.network_valleys import measure_network_ends
 
         return Measured(*measure_network_ends(prepared, settings, runs, gap))
 
