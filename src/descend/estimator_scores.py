@@ -33,7 +33,8 @@ class ScoresSources:
             from sklearn.utils.validation import check_is_fitted
 
             check_is_fitted(self)
-            return _score(self.model_, labelled(self.model_, X, y, sample_weight))
+            model: Model = self.model_  # type: ignore[attr-defined]
+            return _score(model, labelled(model, X, y, sample_weight))
         if y is None:
             raise InputError(
                 "y is missing: give one target a row; rows in a file, a dataset or a block store know theirs"
