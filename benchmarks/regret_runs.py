@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.regret_workloads import Workload
-from descend import fitting, network_fitting, network_planning
+from descend import fitting
 from descend.averaging import TailAverage
 from descend.batch_size.controller import Controller
 from descend.batch_size.ladder import LOOK_ROWS
 from descend.batches import Visits, shuffle
 from descend.engines.base import Rule
+from descend.networks import fitting as network_fitting
+from descend.networks import planning as network_planning
 from descend.runs import AVERAGE_ROWS
 from descend.updates import OPTIMIZERS
 from descend.updates.schedules import find_schedule

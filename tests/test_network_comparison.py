@@ -13,7 +13,7 @@ from descend.comparing.network_valleys import NetworkObjective, with_lengths_of
 from descend.comparing.valleys import MOST_REPEATS
 from descend.errors import InputError
 from descend.features import prepare
-from descend.network_fitting import fit_network
+from descend.networks.fitting import fit_network
 from descend.report import comparison_text, render_page
 from descend.settings import Settings
 from descend.sources import array_source, open_source
@@ -145,7 +145,7 @@ def test_sharpness_does_not_depend_on_the_precision_of_training():
     ready = prepare(open_source("sklearn:iris"), validation=0.0)
     settings = Settings(hidden=(5,), activation="tanh", epochs=30, optimizer="sgd", batch_size=8)
     run = fit_network(ready, settings)
-    from descend.network_planning import resolve_network
+    from descend.networks.planning import resolve_network
 
     plan = resolve_network(ready.train, ready.target, settings, 1)
     objective = NetworkObjective(ready.train, plan.loss, plan.penalty, plan.network, 150)

@@ -22,7 +22,7 @@ from descend.comparing.comparison import TARGET_SHARE
 from descend.errors import InputError
 from descend.fitting import fit
 from descend.machine import describe_machine, held_bytes, peak_bytes
-from descend.network_fitting import fit_network
+from descend.networks.fitting import fit_network
 from descend.report.formatting import duration
 from descend.runs import num_threads
 from descend.settings import Settings

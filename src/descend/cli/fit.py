@@ -156,7 +156,7 @@ def _train(
 
     try:
         if model == "mlp":
-            from descend.network_fitting import fit_network
+            from descend.networks.fitting import fit_network
 
             return fit_network(prepared, settings, callbacks=[follow], checkpoint=checkpoint)
         if prepared.train.is_in_source:

@@ -139,7 +139,7 @@ class Networks(OfTables):
     def run(
         self, prepared: Prepared, settings: Settings, callbacks: Sequence[Callback], keep_path: bool
     ) -> AnyRun:
-        from descend.network_fitting import fit_network
+        from descend.networks.fitting import fit_network
 
         return fit_network(
             prepared, settings, callbacks=callbacks, keep_path=keep_path, give_up_after=MOST_EPOCHS
@@ -147,8 +147,8 @@ class Networks(OfTables):
 
     def start(self, prepared: Prepared, settings: Settings) -> tuple[Any, FloatArray]:
         from descend.engines.choose import make_network_engine
-        from descend.network_fitting import first_state
-        from descend.network_planning import resolve_network
+        from descend.networks.fitting import first_state
+        from descend.networks.planning import resolve_network
 
         plan = resolve_network(prepared.train, prepared.target, settings, epochs=1)
         engine = make_network_engine(

@@ -14,8 +14,8 @@ from descend.engines.mlp import NetworkEngine
 from descend.machine import one_blas_thread
 from descend.models.mlp import MLPModel
 from descend.models.network import Network
-from descend.network_fitting import fit_network
-from descend.network_planning import resolve_network
+from descend.networks.fitting import fit_network
+from descend.networks.planning import resolve_network
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty
 from descend.runs import Run

@@ -16,9 +16,9 @@ from descend.batches import Visits, check_batch_size
 from descend.engines.base import Rule, State
 from descend.history import History
 from descend.learning_rate import Rate
-from descend.network_fitting import controller_of, up_the_ladder
-from descend.network_planning import StepsPlan
-from descend.network_recipe import BASE_SIZE, LARGEST_SIZE, falling_phases
+from descend.networks.fitting import controller_of, up_the_ladder
+from descend.networks.planning import StepsPlan
+from descend.networks.recipe import BASE_SIZE, LARGEST_SIZE, falling_phases
 from descend.recipe import Phase
 from descend.runs import AVERAGE_ROWS
 from descend.settings import Settings

@@ -11,7 +11,7 @@ from descend.errors import InputError
 from descend.growing import check_falls, staged
 from descend.learning_rate import Rate
 from descend.models.network import Network
-from descend.network_recipe import falling_phases, rule_rate
+from descend.networks.recipe import falling_phases, rule_rate
 from descend.objectives.activations import find_activation
 from descend.objectives.losses import LOSSES, Loss
 from descend.objectives.penalties import Penalty

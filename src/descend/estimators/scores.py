@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from descend.errors import InputError, SourceError
-from descend.estimator_sources import gives_batches, is_readable, readable_source, scored, tables_of
+from descend.estimators.sources import gives_batches, is_readable, readable_source, scored, tables_of
 from descend.features.target_values import as_values
 from descend.metrics import ClassificationMetrics, RegressionMetrics
 from descend.models.model import Model
@@ -33,8 +33,7 @@ class ScoresSources:
             from sklearn.utils.validation import check_is_fitted
 
             check_is_fitted(self)
-            model: Model = self.model_  # type: ignore[attr-defined]
-            return _score(model, labelled(model, X, y, sample_weight))
+            return _score(self.model_, labelled(self.model_, X, y, sample_weight))
         if y is None:
             raise InputError(
                 "y is missing: give one target a row; rows in a file, a dataset or a block store know theirs"

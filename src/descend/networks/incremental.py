@@ -30,9 +30,9 @@ from descend.machine import one_blas_thread
 from descend.models.mlp import MLPModel
 from descend.models.network import aligned_zeros, initialise
 from descend.models.scaling import network_parameters_for
-from descend.network_fitting import network_summary
-from descend.network_planning import network_objective
-from descend.network_recipe import rule_rate
+from descend.networks.fitting import network_summary
+from descend.networks.planning import network_objective
+from descend.networks.recipe import rule_rate
 from descend.runs import AVERAGE_ROWS
 from descend.settings import Settings
 from descend.stream import ENOUGH_ROWS, Rows, copied, join, with_block

@@ -14,9 +14,9 @@ from sklearn.utils.validation import column_or_1d
 
 from descend.checkpoint import Checkpoint
 from descend.coded_rows import SMALL
-from descend.estimator import Estimator
-from descend.estimator_blocks import takes_blocks
-from descend.estimator_kinds import Classifier, Regressor
+from descend.estimators.blocks import takes_blocks
+from descend.estimators.estimator import Estimator
+from descend.estimators.kinds import Classifier, Regressor
 from descend.features.target_values import labels_of
 from descend.fitting import fit as run_fit
 from descend.models.linear import LinearModel

@@ -15,15 +15,15 @@ from sklearn.utils.validation import _num_samples, column_or_1d
 
 from descend.checkpoint import Checkpoint
 from descend.errors import InputError
-from descend.estimator import Estimator
-from descend.estimator_blocks import block_names, takes_blocks
-from descend.estimator_kinds import Classifier, Regressor
-from descend.estimator_sources import is_readable
+from descend.estimators.blocks import block_names, takes_blocks
+from descend.estimators.estimator import Estimator
+from descend.estimators.kinds import Classifier, Regressor
+from descend.estimators.sources import is_readable
 from descend.features import Target
 from descend.models.mlp import MLPModel
 from descend.models.network import check_hidden
-from descend.network_fitting import fit_network
-from descend.network_incremental import NetworkStream, add_rows, begin
+from descend.networks.fitting import fit_network
+from descend.networks.incremental import NetworkStream, add_rows, begin
 from descend.settings import Settings
 from descend.stream import Rows
 from descend.types import FloatArray, Task

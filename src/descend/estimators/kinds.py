@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 
-from descend.estimator import Estimator
-from descend.estimator_checks import as_numbers
-from descend.estimator_scores import ScoresSources
+from descend.estimators.checks import as_numbers
+from descend.estimators.estimator import Estimator
+from descend.estimators.scores import ScoresSources
 from descend.features.class_weights import written_weight
 from descend.types import FloatArray, Task
 

@@ -20,8 +20,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from descend.batch_size.plan import Plan, plan_of_run
 from descend.checkpoint import Checkpoint, opened
 from descend.errors import InputError
-from descend.estimator_blocks import LearnsBlocks, tell
-from descend.estimator_checks import (
+from descend.estimators.blocks import LearnsBlocks, tell
+from descend.estimators.checks import (
     FLOATS,
     NUMBERS,
     all_or_nothing,
@@ -30,7 +30,7 @@ from descend.estimator_checks import (
     naming_the_column,
     refuse_no_columns,
 )
-from descend.estimator_sources import (
+from descend.estimators.sources import (
     gives_batches,
     is_readable,
     named_columns,

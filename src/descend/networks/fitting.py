@@ -16,7 +16,6 @@ from descend.batch_size.controller import Controller
 from descend.batch_size.ladder import LOOK_ROWS, Ladder, climb, recorded
 from descend.batches import Visits, shuffle
 from descend.checkpoint import Checkpoint
-from descend.dead_units import revive
 from descend.engines.base import State
 from descend.growing import grown, in_words, measure_growth
 from descend.identity import identity_of
@@ -24,7 +23,8 @@ from descend.learning_rate import Rate
 from descend.machine import one_blas_thread
 from descend.models.mlp import MLPModel
 from descend.models.network import aligned_zeros, initialise
-from descend.network_planning import NetworkPlan, Planned, StepsPlan, resolve_network
+from descend.networks.dead_units import revive
+from descend.networks.planning import NetworkPlan, Planned, StepsPlan, resolve_network
 from descend.runs import ASKED, AVERAGE_ROWS, Run, average_of, growth_of, limits_of, num_threads, summarise
 from descend.settings import Settings, is_growing, most_epochs
 from descend.target_objective import constant_loss, first_intercept, loss_unit
