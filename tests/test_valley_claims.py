@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from descend.comparing.claims import CLAIMS, GradientNoise, Kind, answer_claims
+from descend.comparing.claims import CLAIMS, answer_claims
+from descend.comparing.kinds import GradientNoise, Kind
 from descend.comparing.valley_claims import network_claims
 
 FIRST, BEST, ROWS = 1.0, 0.0, 1000

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from descend.comparing.claims import percent
 from descend.comparing.plane import ends_surface
 from descend.comparing.sharpness import Sharpness
 from descend.comparing.valleys import MOST_REPEATS, Excursion, Rest, come_to_rest, excursion, wall_between
+from descend.comparing.wording import percent
 from descend.types import FloatArray
 
 MOST_ROWS = 2_000
