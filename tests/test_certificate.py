@@ -289,3 +289,24 @@ def test_the_rule_is_named():
     sharp = LinearClassifier(penalty="l1", alpha=0.01, random_state=0).fit(X, y).history_
     assert sharp.rule == "certified"
     assert sharp.gap_estimate <= 1e-3 * np.log(2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_few_rows_held_out_do_not_outweigh_a_certificate(seed):
+    """Where rows held out like earlier parameters hardly better, the certified optimum is returned."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(3000, 4))
+    y = X[:, 0] - 0.5 * X[:, 1] + rng.normal(size=3000) > 0
+    history = LinearClassifier(early_stopping=True, random_state=seed).fit(X, y).history_
+    assert history.rule == "certified"
+    assert history.gap_estimate <= 1e-3 * (history["loss"][0] - history.last["loss"])
+
+
+def test_rows_held_out_overrule_a_certificate_that_learns_by_heart():
+    """With more columns than rows tell about, earlier parameters are kept, and no certificate is claimed for them."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 250))
+    y = X[:, 0] + 2.0 * rng.normal(size=300) > 0
+    history = LinearClassifier(early_stopping=True, alpha=1e-6, batch_size=8, random_state=0).fit(X, y).history_
+    assert (history.stopped, history.rule) == ("early_stopping", "early stopping")
+    assert history.last["validation_loss"] == min(history["validation_loss"])

@@ -19,6 +19,9 @@ from descend.watching.place import Place
 
 ASTRAY = 0.02
 """Steps on batches have gone astray when they end an epoch above the best by this share of the gain."""
+WORTH_GOING_BACK = 0.01
+"""Rows held out, of which there are few, outweigh a certificate where earlier parameters please them more by this
+share of the gain: below it their choice is chance, and costs the optimum."""
 CLEARLY_ABOVE = 0.1
 """A run that ends by this share above its first loss has diverged; less is what data without a signal do."""
 
@@ -165,7 +168,9 @@ class Watch(Observer):
             self.stopped = "converged" if self._is_good_enough() else "epochs"
         if self.stopped == "interrupted":  # somewhere inside an epoch: what was learnt there counts too
             self._observe(state, self._rows // self.num_visits, whole=True)
-        kept = self.latest if self.limits.exact and self.stopped == "epochs" else self.best
+        kept = self.latest if self._last_ones_count() else self.best
+        if self.certificate.certified and self.limits.early_stopping and kept is not self.latest:
+            self.stopped = "early_stopping"  # the certificate was of others
         first = self._first
         came_to = self.latest if kept.epoch == 0 else kept
         above = came_to.loss > first + CLEARLY_ABOVE * abs(first)
@@ -176,6 +181,13 @@ class Watch(Observer):
             self._record(state, kept.loss, kept.last_loss, kept.validation_loss)
         self.history.stopped = self.stopped
         return kept.parameters
+
+    def _last_ones_count(self) -> bool:
+        """Whether the last parameters are returned, though rows held out may like earlier ones better."""
+        if self.limits.exact and self.stopped == "epochs":
+            return True
+        little = self.latest.score - self.best.score <= WORTH_GOING_BACK * self._gain()
+        return self.stopped == "converged" and self.certificate.certified and little
 
     def _say_of_kept(self, kept: Kept) -> None:
         """What was told of the last parameters, for those that are kept.
