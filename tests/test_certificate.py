@@ -307,6 +307,8 @@ def test_rows_held_out_overrule_a_certificate_that_learns_by_heart():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 250))
     y = X[:, 0] + 2.0 * rng.normal(size=300) > 0
-    history = LinearClassifier(early_stopping=True, alpha=1e-6, batch_size=8, random_state=0).fit(X, y).history_
+    history = (
+        LinearClassifier(early_stopping=True, alpha=1e-6, batch_size=8, random_state=0).fit(X, y).history_
+    )
     assert (history.stopped, history.rule) == ("early_stopping", "early stopping")
     assert history.last["validation_loss"] == min(history["validation_loss"])
