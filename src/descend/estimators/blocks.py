@@ -24,7 +24,7 @@ from descend.estimators.checks import (
 )
 from descend.estimators.sources import Named, blocks_of, is_read_once, is_readable
 from descend.features import Target
-from descend.features.prepare import Learned
+from descend.features.first_pass import Learned
 from descend.incremental import add_rows, check_settings, tell_callbacks
 from descend.settings import Settings
 from descend.sources.arrays import column_names

@@ -20,7 +20,7 @@ from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.features import Target
 from descend.features.class_weights import ClassWeight, class_weights
-from descend.features.prepare import Learned
+from descend.features.first_pass import Learned
 from descend.features.statistics import Statistics
 from descend.features.target_statistics import TargetStatistics
 from descend.history import History

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from descend.coded_rows import CodedRows
 from descend.errors import InputError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
-from descend.features.prepare import Learned, Prepared, normalised, read_validation
+from descend.features.first_pass import Learned
+from descend.features.prepare import Prepared, normalised, read_validation
 from descend.features.target import Target
 from descend.machine import return_freed_memory, spare_addresses
 from descend.store.keeping import where_to_keep
