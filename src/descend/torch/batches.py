@@ -116,6 +116,11 @@ class Batches:
         self._goes_on = False
         return self._handed_out()
 
+    def make_ready(self) -> None:
+        """Loads the kernel that orders rows, which takes up to a second once, before a clock runs."""
+        if self.shuffle:
+            shuffle(Visits(1), self.seed, 0)
+
     def rows_of(self, position: int) -> list[int]:
         """Row numbers, in the caller's data, of batch number ``position`` (from 0) of this epoch."""
         places = self._order(self.epoch)

@@ -143,9 +143,17 @@ def in_precision(function: Callable[..., Any], device: torch.device, dtype: torc
 
 
 def choose_call(
-    module: Any, compile: bool | str, device: torch.device, tried: Iterable[Any], notes: list[str]
+    module: Any,
+    compile: bool | str,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    tried: Iterable[Any],
+    notes: list[str],
 ) -> Any:
-    """How the module is called: itself, or compiled where that works on ``tried``, an X of each size that comes."""
+    """How the module is called: itself, or compiled where that works on ``tried``, an X of each size that comes.
+
+    ``dtype``: the precision that it will be called in.
+    """
     if compile not in (True, False, "auto"):
         raise InputError(f'compile is {compile!r}; True, False or "auto" is needed')
     if compile == "auto" and device.type != "cuda":
@@ -159,9 +167,9 @@ def choose_call(
     try:
         with Trial(module, without_dropout=False):
             for X in tried:
-                output = spread(compiled)(X)
+                output = in_precision(spread(compiled), device, dtype)(X)
                 if isinstance(output, torch.Tensor):
-                    output.sum().backward()  # the way back is compiled when it is first taken
+                    output.backward(torch.ones_like(output))  # the way back is compiled when it is first taken
     except Exception as error:
         notes.append(f"compile: not compiled, {named(error)}")
         return module

@@ -164,5 +164,5 @@ def put_back(watch: Watch) -> str:
 
 
 def _is_finite(module: torch.nn.Module) -> bool:
-    tensors = [*module.parameters(), *module.buffers()]
+    tensors = [t.detach() for t in (*module.parameters(), *module.buffers())]
     return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point() or t.is_complex())

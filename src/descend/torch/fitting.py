@@ -15,7 +15,14 @@ from descend.history import History
 from descend.settings import most_epochs
 from descend.torch.batches import Batches
 from descend.torch.checkpoint import Checkpoint, opened, told
-from descend.torch.checks import asks_early_stopping, check_module, check_numbers, float_type, split
+from descend.torch.checks import (
+    asks_early_stopping,
+    check_callbacks,
+    check_module,
+    check_numbers,
+    float_type,
+    split,
+)
 from descend.torch.coupling import refuse_coupled
 from descend.torch.criterion import Criterion, as_criterion
 from descend.torch.devices import (
@@ -135,6 +142,7 @@ def fit(
         clip=clip,
         checkpoint_seconds=checkpoint_seconds,
     )
+    check_callbacks(callbacks)
     if resume and checkpoint is None:
         raise InputError("resume=True needs checkpoint, the folder to go on from")
     parameter_groups = listed(parameter_groups)
@@ -179,7 +187,7 @@ def fit(
             refuse_coupled(module, few, lambda layers, X: spread(layers)(X))
         sizes = piece_sizes(batches.num_rows, batches.batch_size, microbatch)
         tried = (first_rows(batches, trained, size, device) for size in sizes)
-        called = choose_call(module, compile, device, tried, notes)
+        called = choose_call(module, compile, device, dtype, tried, notes)
         call = in_precision(spread(called) if may_be_several(rows) else called, device, dtype)
         judge = in_the_same(criterion, device, dtype)
         watch = Watch(
@@ -227,6 +235,7 @@ def fit(
             "data": told(rows),
             "validation": told(held),
         }
+        batches.make_ready()
         with opened(checkpoint, resume) as folder:
             if folder is not None:
                 saved = Checkpoint(

@@ -92,7 +92,7 @@ class ModuleTrainer:
         fraction = None if held is not None else held_out_share(self.rows.num_rows)
         self.trained, held_out = split(self.rows.num_rows, held, fraction, False, seed)
         self.num_rows = self.rows.num_rows if self.trained is None else len(self.trained)
-        # What orders rows is loaded or compiled once, and not in each process that measures memory.
+        # What orders rows is loaded once, and not in each process that measures memory.
         order(seed, 0, self.num_rows)
         shuffle(Visits(1), seed, 0)
         self._end = time.perf_counter() + budget
@@ -108,7 +108,6 @@ class ModuleTrainer:
         self._steppers: dict[int, Stepper] = {}
         # What is wrong with it is said before any step.
         make_optimizer(self.module, optimizer, self.own_rate or RULE_RATE, self.options, self.groups)
-        order(seed, 0, self.num_rows)
         self._end = time.perf_counter() + budget  # what was loaded or compiled until here is so once
         self.longest, weighed = longest_first(self.rows, self.trained, seed, LONGEST_SHARE * budget)
         """Rows that memory is told by, the largest first; None: all are alike."""

@@ -54,7 +54,7 @@ def moved_to(part: Any, device: Any) -> Any:
 
 
 def count_rows(part: Any) -> int:
-    """How many rows a batch's y (or X) has.
+    """How many rows a batch's y (or X) has; raises ``InputError`` for what does not tell.
 
     >>> count_rows(torch.zeros(4)), count_rows((torch.zeros(4, 2), torch.zeros(4))), count_rows([{"boxes": 1}] * 3)
     (4, 4, 3)
@@ -65,6 +65,8 @@ def count_rows(part: Any) -> int:
         return count_rows(part[0])
     if isinstance(part, list) and part and isinstance(part[0], (torch.Tensor, tuple)):
         return count_rows(part[0])  # as torch.utils.data puts pairs together: a list of columns
+    if not hasattr(part, "__len__"):
+        raise _uncut(f"a {type(part).__name__}")
     return len(part)
 
 

@@ -205,9 +205,9 @@ class Schedule:
             self.by_step = False
         elif isinstance(schedule, str):
             self._by_name(schedule)
-        elif hasattr(schedule, "state_dict") and getattr(schedule, "optimizer", None) is optimizer:
+        elif not isinstance(schedule, type) and getattr(schedule, "optimizer", None) is optimizer:
             self.scheduler = schedule
-        elif callable(schedule) and not hasattr(schedule, "state_dict"):
+        elif callable(schedule) and (isinstance(schedule, type) or not hasattr(schedule, "state_dict")):
             self.scheduler = schedule(optimizer)
             if not hasattr(self.scheduler, "step"):
                 raise InputError(
@@ -221,6 +221,10 @@ class Schedule:
                 "instance that is passed, or a name of descend's schedules"
             )
         self.takes_loss = isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        if self.takes_loss and self.by_step:
+            raise InputError(
+                'schedule_every is "step", and ReduceLROnPlateau looks at the loss of an epoch; pass "epoch"'
+            )
 
     def _by_name(self, name: str) -> None:
         code = find_schedule(name)
