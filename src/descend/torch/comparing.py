@@ -16,7 +16,7 @@ from descend.comparing.ends import measure_ends
 from descend.comparing.valley_claims import network_claims
 from descend.settings import Settings, whole_number
 from descend.torch.devices import faster_threads
-from descend.torch.modes import numbers_kept
+from descend.torch.modes import autograd_on, numbers_kept
 from descend.torch.module_data import ModuleData
 from descend.torch.module_engine import ModuleEngine
 from descend.torch.module_runs import run_module
@@ -31,6 +31,7 @@ LOWEST_SHARE = 1 / 256
 TIMED_ROWS, THREAD_SIZE = 256, 64
 
 
+@autograd_on()
 @numbers_kept()
 def compare(
     module: Any,
