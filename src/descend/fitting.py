@@ -124,7 +124,8 @@ def fit(
     if give_up_after is None and _may_be_slow(settings, plan, data.num_rows):
         seconds = history.last["seconds"]  # of training: a kernel's first compilation is no reason to change
         history.advice = faster_whole(engine, data, plan.loss, plan.penalty, len(parameters), seconds)
-    say_what_is_left(history, watch, plan, parameters)
+    with one_blas_thread():
+        say_what_is_left(history, watch, plan, parameters)
     if plan.untuned and settings.epochs is None:
         history.notes += certificate_notes(watch)
     history.notes += troubles(prepared, plan.loss, plan.penalty, parameters, settings.standardize)

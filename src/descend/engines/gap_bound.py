@@ -14,7 +14,7 @@ Without alpha there is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -149,11 +149,11 @@ def _lowest(
         _to_lowest_intercept(data, loss, scores, p[:, -1])
     mean_loss, gradient = 0.0, np.zeros(p.shape)
     # Slopes are worked out anew: kept for all rows, they would take as much room as the scores.
-    for rows, weights in _blocks(data):
+    for rows, X, weights in _blocks(data):
         losses, slopes = losses_and_derivatives(loss.code, scores[rows], data.y[rows], loss.shape)
         mean_loss += float(losses @ weights)
         weighted = slopes * weights[:, None]
-        gradient[:, :-1] += (data.X[rows].astype(np.float64).T @ weighted).T
+        gradient[:, :-1] += (X.astype(np.float64).T @ weighted).T
         gradient[:, -1] += weighted.sum(axis=0)
     gradient[:, :-1] += alpha * p[:, :-1]
     if not fit_intercept:
@@ -167,18 +167,21 @@ def _lowest(
 
 def _scores(data: Dataset, parameters: FloatArray) -> FloatArray:
     scores = np.empty((data.num_rows, len(parameters)))
-    for rows, _ in _blocks(data):
-        scores[rows] = data.X[rows].astype(np.float64) @ parameters[:, :-1].T
+    for rows, X, _ in _blocks(data):
+        scores[rows] = X.astype(np.float64) @ parameters[:, :-1].T
     scores += parameters[:, -1]
     return scores
 
 
-def _blocks(data: Dataset) -> Iterator[tuple[slice, FloatArray]]:
-    """Some rows at a time, and each one's share of the mean: only scores are kept for all rows."""
+def _blocks(data: Dataset) -> Iterator[tuple[slice, Any, FloatArray]]:
+    """Some rows at a time: which, they themselves, and each one's share of the mean. Only scores are kept for all."""
     step = max(1, BLOCK_NUMBERS // max(1, data.num_columns))
     if data.is_sparse:
         step = max(step, 8192)
-    return _pieces(data, step)
+    X: Any = data.X
+    stored = X.pieces(0, data.num_rows, step) if data.is_stored else iter(())
+    for rows, weights in _pieces(data, step):
+        yield rows, next(stored) if data.is_stored else X[rows], weights
 
 
 def _pieces(data: Dataset, step: int) -> Iterator[tuple[slice, FloatArray]]:

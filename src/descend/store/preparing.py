@@ -118,7 +118,7 @@ def _read(
         blocks = SparseBlockReader(store.folder, layout, store.manifest.blocks)
         X = StoredSparseRows(blocks, 0, n, spare)
     else:
-        blocks = BlockReader(store.folder, layout, store.manifest.blocks)
+        blocks = BlockReader(store.folder, layout, store.manifest.blocks, spare)
         X = StoredRows(blocks, 0, n, _code(store)) if streamed else np.empty((n, d), dtype=layout.dtype)
     start = 0
     for block, record in enumerate(store.manifest.blocks):
