@@ -585,7 +585,7 @@ class Watch:
         enough = 0.5 * max(self.limits.tol * gain, self.limits.rounding * abs(first))
         early = self.limits.close and self.limits.tol > TO_THE_LAST_DIGIT
         by_batches = self.limits.by_batches and self.phase.batch_size > 0
-        worth_closing = (CLOSE_SOON if by_batches else CLOSE_FROM) * enough if early else enough
+        worth_closing = (CLOSE_SOON if by_batches or self.phase.rule.by_sample else CLOSE_FROM) * enough if early else enough
         self._previous_gap, self.gap = self.gap or inf, self.engine.estimate_gap(state, worth_closing)
         self.bound = None
         if self.retreated and self.phase.batch_size:
