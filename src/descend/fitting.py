@@ -21,7 +21,7 @@ from descend.recipe import WHOLE
 from descend.run_notes import certificate_notes, say_what_is_left, slow_or_diverged
 from descend.runs import AVERAGE_ROWS, Run, average_of, growth_of, limits_of, num_threads, summarise
 from descend.settings import SMALL_TABLE, Settings, is_growing, most_epochs
-from descend.target_objective import class_shares, constant_loss, first_intercept, loss_unit
+from descend.target_objective import constant_loss, first_intercept, loss_unit
 from descend.training import train
 from descend.troubles import check_range, troubles
 from descend.types import Dataset, FloatArray
@@ -74,7 +74,7 @@ def fit(
         fit_intercept=settings.fit_intercept,
     )
     outputs = prepared.target.num_outputs
-    shares = class_shares(plan.loss, data, outputs) if plan.untuned and settings.fit_intercept else None
+    shares = plan.shares if settings.fit_intercept else None
     validation = None
     if prepared.validation is not None:
         validation = make_engine(prepared.validation, plan.loss, plan.penalty, threads=threads)

@@ -52,8 +52,8 @@ class Certificate:
         """A new estimate; ``enough``: what may be left (``may_be_left``)."""
         assert limits.tol is not None
         early = limits.close and limits.tol > TO_THE_LAST_DIGIT
-        by_batches = limits.by_batches and phase.batch_size > 0
-        worth_closing = (CLOSE_SOON if by_batches else CLOSE_FROM) * enough if early else enough
+        soon = (limits.by_batches and phase.batch_size > 0) or phase.rule.by_sample
+        worth_closing = (CLOSE_SOON if soon else CLOSE_FROM) * enough if early else enough
         gap = engine.estimate_gap(state, worth_closing)
         self.previous_gap, self.gap, self.bound = self.gap or inf, gap, None
         is_near = gap <= worth_closing and state.memory.toward is not None
