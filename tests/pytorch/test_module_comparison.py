@@ -13,7 +13,7 @@ import descend.torch as dt
 from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.features import prepare
-from descend.network_fitting import fit_network
+from descend.networks.fitting import fit_network
 from descend.report import render_page
 from descend.settings import Settings
 from descend.sources import open_source
@@ -350,7 +350,7 @@ def test_optimizers_of_which_nothing_is_known_have_a_ladder_of_their_own_steps(i
     [
         ({"module": nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))},
          r"layer '1' \(BatchNorm1d\) normalises by the batch, so each batch size would have an objective"),
-        ({"optimizer": torch.optim.LBFGS}, "optimizer LBFGS evaluates the loss several times"),
+        ({"optimizer": torch.optim.LBFGS}, "optimizer LBFGS remembers how gradients change"),
         ({"optimizer": torch.optim.SGD(network().parameters(), lr=0.1)}, "optimizer is an instance"),
         ({"module": nn.Linear}, r"make one of it: Linear\("),
         ({"batch_sizes": ()}, "batch sizes are empty"),

@@ -120,13 +120,9 @@ def settle_quickly(
     inverse = np.linalg.pinv(bend, rcond=FLAT, hermitian=True)
     for shifts in range(MOST_SHIFTS + 1):
         slope = gradient[:, -1]
-        left = UNSURE * float(slope @ inverse @ slope)
-        straight = float(np.linalg.norm(gradient[:, :-1]))
-        length = straight + float(np.sqrt(top * left))
-        leak = length**2 - straight**2
-        if left <= LEAKS * enough and leak <= LEAKS * max(straight**2, 2.0 * alpha * enough):
-            above = length**2 / (2.0 * alpha) + left if alpha > 0.0 and np.isfinite(value) else None
-            return Place(p, value, gradient, above)
+        above, is_tight = bound_beside(gradient, inverse, alpha, top, enough)
+        if is_tight:
+            return Place(p, value, gradient, above if alpha > 0.0 and np.isfinite(value) else None)
         if shifts == MOST_SHIFTS:
             break
         p[:, -1] -= inverse @ slope
@@ -134,6 +130,22 @@ def settle_quickly(
         if not np.abs(gradient[:, -1]).max() < 0.5 * np.abs(slope).max():
             break
     return None
+
+
+def bound_beside(
+    gradient: FloatArray, inverse: FloatArray, alpha: float, top: float, enough: float
+) -> tuple[float, bool]:
+    """The bound beside the lowest intercept, and whether hardly any of it is the intercept's.
+
+    ``inverse`` (k, k) of how the loss bends along the intercept; infinite without alpha.
+    """
+    slope = gradient[:, -1]
+    left = UNSURE * float(slope @ inverse @ slope)
+    straight = float(np.linalg.norm(gradient[:, :-1]))
+    length = straight + float(np.sqrt(top * left))
+    leak = length**2 - straight**2
+    is_tight = left <= LEAKS * enough and leak <= LEAKS * max(straight**2, 2.0 * alpha * enough)
+    return (length**2 / (2.0 * alpha) + left if alpha > 0.0 else np.inf), is_tight
 
 
 def _lowest(

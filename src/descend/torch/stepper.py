@@ -56,7 +56,7 @@ class Stepper:
                 with_gradients(trainer.module, self.optimizer),
                 Place(),
                 Examiner(trainer.criterion, trainer.rows),
-                on_cpu=trainer.device.type == "cpu",
+                device=trainer.device,
                 microbatch=trainer.parts_of(batch_size),
             )
         )
