@@ -169,7 +169,9 @@ def choose_call(
             for X in tried:
                 output = in_precision(spread(compiled), device, dtype)(X)
                 if isinstance(output, torch.Tensor):
-                    output.backward(torch.ones_like(output))  # the way back is compiled when it is first taken
+                    output.backward(
+                        torch.ones_like(output)
+                    )  # the way back is compiled when it is first taken
     except Exception as error:
         notes.append(f"compile: not compiled, {named(error)}")
         return module
