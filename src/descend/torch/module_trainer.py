@@ -14,13 +14,14 @@ import torch
 from descend.batch_size.trainer import Look
 from descend.batches import Visits, order, shuffle
 from descend.errors import InputError, TrainingError
+from descend.torch.assembling import elsewhere
 from descend.torch.batches import Batches
 from descend.torch.checks import MOST_LOOKED_AT, check_module, copied, float_type, held_out_share, split
 from descend.torch.coupling import refuse_coupled
 from descend.torch.criterion import as_criterion
 from descend.torch.devices import choose_device, faster_threads, spread
 from descend.torch.evaluating import evaluate
-from descend.torch.fitting import FOR_EVER, elsewhere, fit
+from descend.torch.fitting import FOR_EVER, fit
 from descend.torch.given import as_rows, as_validation
 from descend.torch.lengths import longest_first
 from descend.torch.modes import random_numbers, training_mode

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from descend.batch_size.rungs import climb_rungs
+from descend.torch.assembling import elsewhere, with_gradients
 from descend.torch.batches import Batches
 from descend.torch.devices import spread
 from descend.torch.examine import Examiner
-from descend.torch.fitting import elsewhere, with_gradients
 from descend.torch.modes import random_numbers, training_mode
 from descend.torch.optimizers import make_optimizer, with_rates
 from descend.torch.steps import Pieces, Place, make_step
