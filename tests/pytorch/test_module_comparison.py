@@ -13,7 +13,7 @@ import descend.torch as dt
 from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.features import prepare
-from descend.network_fitting import fit_network
+from descend.networks.fitting import fit_network
 from descend.report import render_page
 from descend.settings import Settings
 from descend.sources import open_source

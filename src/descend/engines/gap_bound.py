@@ -14,7 +14,7 @@ Without alpha there is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -120,13 +120,9 @@ def settle_quickly(
     inverse = np.linalg.pinv(bend, rcond=FLAT, hermitian=True)
     for shifts in range(MOST_SHIFTS + 1):
         slope = gradient[:, -1]
-        left = UNSURE * float(slope @ inverse @ slope)
-        straight = float(np.linalg.norm(gradient[:, :-1]))
-        length = straight + float(np.sqrt(top * left))
-        leak = length**2 - straight**2
-        if left <= LEAKS * enough and leak <= LEAKS * max(straight**2, 2.0 * alpha * enough):
-            above = length**2 / (2.0 * alpha) + left if alpha > 0.0 and np.isfinite(value) else None
-            return Place(p, value, gradient, above)
+        above, is_tight = bound_beside(gradient, inverse, alpha, top, enough)
+        if is_tight:
+            return Place(p, value, gradient, above if alpha > 0.0 and np.isfinite(value) else None)
         if shifts == MOST_SHIFTS:
             break
         p[:, -1] -= inverse @ slope
@@ -134,6 +130,22 @@ def settle_quickly(
         if not np.abs(gradient[:, -1]).max() < 0.5 * np.abs(slope).max():
             break
     return None
+
+
+def bound_beside(
+    gradient: FloatArray, inverse: FloatArray, alpha: float, top: float, enough: float
+) -> tuple[float, bool]:
+    """The bound beside the lowest intercept, and whether hardly any of it is the intercept's.
+
+    ``inverse`` (k, k) of how the loss bends along the intercept; infinite without alpha.
+    """
+    slope = gradient[:, -1]
+    left = UNSURE * float(slope @ inverse @ slope)
+    straight = float(np.linalg.norm(gradient[:, :-1]))
+    length = straight + float(np.sqrt(top * left))
+    leak = length**2 - straight**2
+    is_tight = left <= LEAKS * enough and leak <= LEAKS * max(straight**2, 2.0 * alpha * enough)
+    return (length**2 / (2.0 * alpha) + left if alpha > 0.0 else np.inf), is_tight
 
 
 def _lowest(
@@ -149,11 +161,11 @@ def _lowest(
         _to_lowest_intercept(data, loss, scores, p[:, -1])
     mean_loss, gradient = 0.0, np.zeros(p.shape)
     # Slopes are worked out anew: kept for all rows, they would take as much room as the scores.
-    for rows, weights in _blocks(data):
+    for rows, X, weights in _blocks(data):
         losses, slopes = losses_and_derivatives(loss.code, scores[rows], data.y[rows], loss.shape)
         mean_loss += float(losses @ weights)
         weighted = slopes * weights[:, None]
-        gradient[:, :-1] += (data.X[rows].astype(np.float64).T @ weighted).T
+        gradient[:, :-1] += (X.astype(np.float64).T @ weighted).T
         gradient[:, -1] += weighted.sum(axis=0)
     gradient[:, :-1] += alpha * p[:, :-1]
     if not fit_intercept:
@@ -167,18 +179,21 @@ def _lowest(
 
 def _scores(data: Dataset, parameters: FloatArray) -> FloatArray:
     scores = np.empty((data.num_rows, len(parameters)))
-    for rows, _ in _blocks(data):
-        scores[rows] = data.X[rows].astype(np.float64) @ parameters[:, :-1].T
+    for rows, X, _ in _blocks(data):
+        scores[rows] = X.astype(np.float64) @ parameters[:, :-1].T
     scores += parameters[:, -1]
     return scores
 
 
-def _blocks(data: Dataset) -> Iterator[tuple[slice, FloatArray]]:
-    """Some rows at a time, and each one's share of the mean: only scores are kept for all rows."""
+def _blocks(data: Dataset) -> Iterator[tuple[slice, Any, FloatArray]]:
+    """Some rows at a time: which, they themselves, and each one's share of the mean. Only scores are kept for all."""
     step = max(1, BLOCK_NUMBERS // max(1, data.num_columns))
     if data.is_sparse:
         step = max(step, 8192)
-    return _pieces(data, step)
+    X: Any = data.X
+    stored = X.pieces(0, data.num_rows, step) if data.is_stored else iter(())
+    for rows, weights in _pieces(data, step):
+        yield rows, next(stored) if data.is_stored else X[rows], weights
 
 
 def _pieces(data: Dataset, step: int) -> Iterator[tuple[slice, FloatArray]]:

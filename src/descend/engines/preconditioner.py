@@ -99,8 +99,10 @@ def _norms(data: Dataset, factor: FloatArray, curvature: float, fit_intercept: b
 def _blocks(data: Dataset):  # type: ignore[no-untyped-def]
     """A block of rows at a time, and their weights."""
     step = min(32768, max(512, BLOCK_NUMBERS // (data.num_columns + 1)))
-    for start in range(0, data.num_rows, step):
-        X: Any = data.X[start : start + step]
+    stored: Any = data.X
+    rows = (data.X[start : start + step] for start in range(0, data.num_rows, step))
+    pieces = stored.pieces(0, data.num_rows, step) if data.is_stored else rows
+    for start, X in zip(range(0, data.num_rows, step), pieces, strict=True):
         if data.is_sparse:  # at most MOST_COLUMNS wide: a dense block and one product are the quicker way
             X = X.toarray()
         weights = None if data.weights is None else data.weights[start : start + step].astype(X.dtype)

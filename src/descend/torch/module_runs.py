@@ -14,12 +14,13 @@ from descend.batch_size.controller import Controller
 from descend.batch_size.ladder import Ladder, climb_from
 from descend.batches import Visits, check_batch_size
 from descend.engines.base import Rule, State
-from descend.fitting import AVERAGE_ROWS
 from descend.history import History
 from descend.learning_rate import Rate
-from descend.network_fitting import StepsPlan, controller_of, up_the_ladder
-from descend.network_recipe import BASE_SIZE, LARGEST_SIZE, falling_phases
+from descend.networks.fitting import controller_of, up_the_ladder
+from descend.networks.planning import StepsPlan
+from descend.networks.recipe import BASE_SIZE, LARGEST_SIZE, falling_phases
 from descend.recipe import Phase
+from descend.runs import AVERAGE_ROWS
 from descend.settings import Settings
 from descend.torch.modes import random_numbers
 from descend.torch.module_data import ModuleData

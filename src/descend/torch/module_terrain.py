@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from descend.ends import sample_rows
+from descend.comparing.ends import sample_rows
+from descend.comparing.sharpness import Map, Sharpness, product_by_differences, sharpness
 from descend.settings import Settings
-from descend.sharpness import Map, Sharpness, product_by_differences, sharpness
 from descend.torch.criterion import as_criterion
 from descend.torch.devices import spread
 from descend.torch.module_data import ModuleData, fill, vector_of

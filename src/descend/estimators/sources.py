@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.errors import ColumnError, InputError, shorten
+from descend.errors import InputError, shorten
 from descend.features import Features
 from descend.features.encoders import Number
 from descend.models.model import Model
 from descend.sources import open_source
 from descend.sources.datasets import dataset_source
+from descend.sources.selection import NoTargetError
 from descend.sources.tables import numbers_of
-from descend.store import Store, is_store, open_store
+from descend.store.choice import store_of
 from descend.store.source import StoredSource
 from descend.types import Block, FloatArray, Source
 
@@ -42,7 +43,12 @@ def is_readable(X: Any) -> bool:
 
 def is_read_once(X: Any) -> bool:
     """Whether ``X`` gives its rows once: a ``RecordBatchReader``, or an iterator over blocks."""
-    return hasattr(X, "__next__") or hasattr(X, "read_next_batch")
+    return hasattr(X, "__next__") or gives_batches(X)
+
+
+def gives_batches(X: Any) -> bool:
+    """Whether ``X`` is a ``pyarrow.RecordBatchReader``."""
+    return hasattr(X, "read_next_batch")
 
 
 def readable_source(X: Any, y: Any, sample_weight: Any, require_target: bool = True) -> Source:
@@ -56,8 +62,8 @@ def readable_source(X: Any, y: Any, sample_weight: Any, require_target: bool = T
     choice = {"target": y, "weights": sample_weight, "require_target": require_target}
     try:
         return dataset_source(X, **choice) if is_dataset(X) else open_source(X, **choice)
-    except ColumnError as error:
-        raise ColumnError(str(error).replace("Give --target COLUMN", "Give its name as y")) from None
+    except NoTargetError as error:
+        raise NoTargetError(f"{error}; give its name as y") from None
 
 
 def refuse_read_once(X: Any) -> None:
@@ -96,8 +102,10 @@ def blocks_of(X: Any, y: Any, sample_weight: Any) -> Iterator[Rows]:
         source = readable_source(X, y, sample_weight)
         for block in source.blocks():
             yield _numbers(block, source.column_names), block_target(block), block.weights
-    elif hasattr(X, "read_next_batch"):
-        yield from _of_batches(X, y, sample_weight)
+    elif gives_batches(X):
+        for source in tables_of(X, y, sample_weight):
+            for block in source.blocks():
+                yield _numbers(block, source.column_names), block_target(block), block.weights
     else:
         if y is not None or sample_weight is not None:
             raise InputError(
@@ -112,7 +120,7 @@ def blocks_of(X: Any, y: Any, sample_weight: Any) -> Iterator[Rows]:
             yield (*block, None) if len(block) == 2 else block
 
 
-def _of_batches(reader: Any, y: Any, sample_weight: Any) -> Iterator[Rows]:
+def tables_of(reader: Any, y: Any, sample_weight: Any) -> Iterator[Source]:
     """The batches of a ``RecordBatchReader``, each a table of its own with the columns of all."""
     import pyarrow as pa
 
@@ -126,9 +134,7 @@ def _of_batches(reader: Any, y: Any, sample_weight: Any) -> Iterator[Rows]:
                 "y is missing: X is a RecordBatchReader, so give the name of the column to predict"
             )
         table = pa.Table.from_batches([batch])
-        source = table_source(table, weights=sample_weight, target=y, require_target=True)
-        for block in source.blocks():
-            yield _numbers(block, source.column_names), block_target(block), block.weights
+        yield table_source(table, weights=sample_weight, target=y, require_target=True)
 
 
 def block_target(block: Block) -> NDArray[Any]:
@@ -157,10 +163,10 @@ def scores_of(model: Model, X: Any) -> FloatArray:
     """Scores (n, k) of the rows of a path, dataset, store or reader, a bounded number of them encoded at a time."""
     blocks: Iterator[Block]
     score: Callable[[Any], FloatArray] = model.scores
-    store = open_store(X) if isinstance(X, (str, Path)) and is_store(X) else X
-    if isinstance(store, Store):
+    store = store_of(X)
+    if store is not None:
         score, blocks = model.scores_of_encoded, StoredSource(store, model.features).blocks()
-    elif hasattr(X, "read_next_batch"):
+    elif gives_batches(X):
         blocks = (Block(batch) for batch in X)
     else:
         source = readable_source(X, model.target.name, None, require_target=False)
@@ -168,11 +174,22 @@ def scores_of(model: Model, X: Any) -> FloatArray:
         if match_columns is not None:  # rows that go by number: the width is the model's
             match_columns(model.features.input_names)
         blocks = source.blocks()
-    step = max(1, ENCODED_VALUES // max(1, model.features.num_columns))
     found = [np.empty((0, model.target.num_outputs))]
+    return np.vstack([*found, *(scores for scores, _ in scored(score, blocks, model))])
+
+
+def scored(
+    score: Callable[[Any], FloatArray], blocks: Iterator[Block], model: Model
+) -> Iterator[tuple[FloatArray, Block]]:
+    """``score`` of a bounded number of encoded rows at a time, and these rows."""
+    step = max(1, ENCODED_VALUES // max(1, model.features.num_columns))
+
+    def cut(values: Any, start: int) -> Any:
+        if values is None:
+            return None
+        return values.slice(start, step) if hasattr(values, "slice") else values[start : start + step]
+
     for block in blocks:
         for start in range(0, block.num_rows, step):
-            columns: Any = block.columns
-            part = columns.slice(start, step) if hasattr(columns, "schema") else columns[start : start + step]
-            found.append(np.asarray(score(part)))
-    return np.vstack(found)
+            part = Block(*(cut(one, start) for one in (block.columns, block.target, block.weights)))
+            yield np.asarray(score(part.columns)), part
