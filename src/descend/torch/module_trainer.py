@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from math import inf, isfinite, sqrt
 from typing import Any
 
@@ -191,7 +190,7 @@ class ModuleTrainer:
     def step(self, batch_size: int) -> None:
         """A step as a run has it, on the longest rows, for the memory that it takes."""
         longest = None if self.longest is None else np.resize(self.longest, batch_size)
-        with random_numbers(self.seed, self.device), training_mode(self.module), suppress(ArithmeticError):
+        with random_numbers(self.seed, self.device), training_mode(self.module):
             Stepper(self, batch_size, 0.0, longest).run(1)
 
     def first_rate(self, batch_size: int) -> float:
