@@ -106,7 +106,9 @@ def untuned_phases(
         return (fill, *finish)
     return (
         fill,
-        Phase("saga", steps_of(filling=False), batch_size, SAGA_EPOCHS, leave_when_slow=True, can_retreat=True),
+        Phase(
+            "saga", steps_of(filling=False), batch_size, SAGA_EPOCHS, leave_when_slow=True, can_retreat=True
+        ),
         *finish,
     )
 

@@ -30,7 +30,7 @@ LOOK_SECONDS = 0.2
 WORTHWHILE = 2.5
 ASTRAY = 0.02
 """Steps on batches have gone astray when they end an epoch above the best by this share of the gain."""
-CLOSE_FROM, CLOSE_SOON = 8.0, 40.0
+CLOSE_FROM, CLOSE_SOON = 8.0, 100.0
 """The certificate's step is taken where it is estimated to gain no more than so many times what may be left: sooner
 where another epoch over batches would follow, which takes longer than a few certificates."""
 HELD_OUT_FLOOR = 0.1
@@ -181,6 +181,8 @@ class Watch:
     tuner: Tuner | None = None
     unit: float = 1.0
     callbacks: Sequence[Callback] = ()
+    first_loss: float | None = None
+    """The loss before the first step, where a formula gives it."""
     snapshot: Callable[[FloatArray], object] | None = None
     """Called with the last parameters at every observation: the path over the loss surface."""
     history: History = field(default_factory=History)
@@ -229,6 +231,9 @@ class Watch:
     _last_seconds: float = 0.0
     _sample_offset: float = 0.0
     _offset_loss: float = 0.0
+    _offset_at: FloatArray | None = None
+    _offset_whole: float = 0.0
+    """Parameters whose loss on all rows is known, and that on the sample not yet: most epochs end without it."""
     _marks: list[tuple[int, float]] = field(default_factory=list)
 
     @property
@@ -432,7 +437,9 @@ class Watch:
     def _observe(self, state: State, epoch: int, whole: bool) -> float:
         """Evaluates, records and tells; returns the loss of what would be returned (in the engine's unit)."""
         sample = None if whole or self.engine.num_rows <= self.sample_rows else self.sample_rows
-        known = None  # L-BFGS and Newton know the loss where they stand, but where corners are rounded
+        self._learn_offset(sample)
+        known = self.first_loss if epoch == 0 and whole else None
+        # L-BFGS and Newton know the loss where they stand, but where corners are rounded.
         if not self.phase.batch_size and not self.phase.rule.width and state.memory.point is not None:
             known = state.memory.value
         last_loss = known if known is not None else self._loss(state.parameters, sample)
@@ -449,8 +456,7 @@ class Watch:
             # What the sample is off the whole hardly changes between two looks: take it away.
             loss, last_loss = loss + self._sample_offset, last_loss + self._sample_offset
         elif self.phase.batch_size and self.engine.num_rows > self.sample_rows:
-            self._offset_loss = self._loss(parameters, self.sample_rows)
-            self._sample_offset = loss - self._offset_loss
+            self._offset_at, self._offset_whole = parameters.copy(), loss
         validation_loss = self._validation_loss(parameters)
         if whole:
             self._keep_if_best(epoch, parameters, loss, last_loss, validation_loss)
@@ -461,6 +467,12 @@ class Watch:
         if self.snapshot is not None:
             self.snapshot(state.parameters)
         return loss
+
+    def _learn_offset(self, sample: int | None) -> None:
+        """How far the sample's loss was off that of all rows, where both were last looked at."""
+        if sample is not None and self._offset_at is not None:
+            self._offset_loss = self._loss(self._offset_at, sample)
+            self._sample_offset, self._offset_at = self._offset_whole - self._offset_loss, None
 
     def _loss(self, parameters: FloatArray, num_rows: int | None) -> float:
         if self.limits.certify and num_rows is None and (self._rows or not self.phase.batch_size):
@@ -584,8 +596,8 @@ class Watch:
         gain = (first if self.limits.constant is None else self.limits.constant) - lowest
         enough = 0.5 * max(self.limits.tol * gain, self.limits.rounding * abs(first))
         early = self.limits.close and self.limits.tol > TO_THE_LAST_DIGIT
-        by_batches = self.limits.by_batches and self.phase.batch_size > 0
-        worth_closing = (CLOSE_SOON if by_batches or self.phase.rule.by_sample else CLOSE_FROM) * enough if early else enough
+        soon = self.phase.batch_size > 0 or self.phase.rule.by_sample
+        worth_closing = (CLOSE_SOON if soon else CLOSE_FROM) * enough if early else enough
         self._previous_gap, self.gap = self.gap or inf, self.engine.estimate_gap(state, worth_closing)
         self.bound = None
         if self.retreated and self.phase.batch_size:
