@@ -123,7 +123,7 @@ def tighten_quickly(
     top: float,
     enough: float,
 ) -> Place | None:
-    """The place with its intercept so near its lowest that hardly any of the bound is due to it; None: it stays off."""
+    """The place with its intercept so near its lowest that hardly any of the bound is due to it; None: it is not."""
     inverse = np.linalg.pinv(bend, rcond=FLAT, hermitian=True)
     p, value, gradient = place.parameters.copy(), place.value, place.gradient
     for shifts in range(MOST_SHIFTS + 1):

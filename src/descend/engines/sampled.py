@@ -1,8 +1,8 @@
 """A sample of rows, which knows nearly all that few columns tell of two classes: where to begin, how it bends there.
 
 A run begins at the sample's own lowest place, found by Newton's method at the cost of a pass or two over many rows.
-From there on gradients are those of all rows, and L-BFGS starts from the inverse of the sample's Hessian: a step leaves
-about (columns / rows of the sample) of the gap. Neither a rate nor the matrix of the largest curvature is needed.
+From there on gradients are those of all rows, and L-BFGS starts from the inverse of the sample's Hessian: a step
+leaves about (columns / rows of the sample) of the gap. Neither a rate nor the matrix of the largest bend is needed.
 """
 
 from __future__ import annotations
