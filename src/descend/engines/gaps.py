@@ -210,7 +210,7 @@ class Certified(CurvedSteps):
             return Estimate(0.5 * float(np.vdot(place.gradient, step)), step)
 
         quick = not is_newton and self._may_be_quick(known, enough)
-        above = self._bound_on_sight(known) if quick else None
+        above = self._bound_on_sight(known, quick)
         if above is not None and above <= enough:
             return Closing(min(known.gap, above), above, True, None)
 
@@ -244,13 +244,16 @@ class Certified(CurvedSteps):
         noise = NOISE * NOISE * known.gradient.size
         return enough > 10.0 * QUICK_ROUNDING * abs(known.value) and noise <= 0.02 * alpha * enough
 
-    def _bound_on_sight(self, known: Known) -> float | None:
+    def _bound_on_sight(self, known: Known, quick: bool) -> float | None:
         """The bound where the estimate was made, from its gradient alone: no step need be taken to see.
 
         Squared error's one step by its own curvature ends so near that rounding is all that another would move.
         """
-        if self.loss.code != SQUARED_ERROR:
+        if self.loss.code != SQUARED_ERROR or self.num_rows < FEWEST_QUICK:
             return None
+        if not quick:  # in float64, the intercept at its lowest
+            place = settle(self.data, self.smooth, self.penalty.alpha, known.point, self.fit_intercept)
+            return None if place.above is None else place.above + max(0.0, known.value - place.value)
         return bound_beside(known.gradient, np.eye(len(known.point)), self.penalty.alpha, self._most_bend)
 
     @property

@@ -82,8 +82,10 @@ class SampledCurvature:
 
     def _descend(self, point: FloatArray, rows: slice) -> tuple[FloatArray, int]:
         """Newton's steps on some of the rows until little is left; the Hessian of the last place is kept."""
-        shares = self.shares[rows] / self.shares[rows].sum()
         count = rows.stop - rows.start
+        shares = self.shares  # a run that is gone on with makes its Hessian of these, to the last digit
+        if count < len(shares):
+            shares = shares[rows] / shares[rows].sum()
         enough = SURE * point.size / (2.0 * count)
         read = 0
         value = self._value(point, rows, shares)
