@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from descend.networks.fitting import fit_network
 
 from descend import ingest, machine, open_store
 from descend.checkpoint import Checkpoint, opened
@@ -18,6 +17,7 @@ from descend.engines.base import Rule, State
 from descend.engines.choose import make_engine
 from descend.errors import InputError, SourceError
 from descend.fitting import fit
+from descend.networks.fitting import fit_network
 from descend.objectives.losses import LOSSES
 from descend.objectives.penalties import Penalty
 from descend.settings import Settings
