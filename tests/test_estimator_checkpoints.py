@@ -81,7 +81,7 @@ def test_data_of_another_size_are_named_before_what_follows_from_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network holds rows out where there are many: the data are at fault then, and no setting."""
-    monkeypatch.setattr("descend.network_estimators.MANY_ROWS", 1000)
+    monkeypatch.setattr("descend.estimators.networks.MANY_ROWS", 1000)
     model = MLPClassifier((3,), random_state=0, callbacks=[lambda seen: True], checkpoint=tmp_path)
     model.fit(X[:400], y[:400])
     with pytest.raises(InputError, match=r"data of 400 rows, these are 1,500"):

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.fitting import num_threads
 from descend.history import History
-from descend.machine import describe_machine
+from descend.machine import describe_machine, num_threads
 from descend.metrics import ClassificationMetrics, Metrics, RegressionMetrics
 from descend.models.linear import LinearModel
 from descend.models.model import Model
@@ -63,7 +62,7 @@ def complete_summary(
     selection: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Adds to the model's summary what its page needs, and which columns were left out; returns the summary."""
-    from descend.compared import describe_data
+    from descend.comparing.compared import describe_data
 
     machine = describe_machine()
     model.summary |= {

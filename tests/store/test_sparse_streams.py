@@ -17,7 +17,7 @@ from descend.engines.base import Rule, State
 from descend.engines.choose import make_engine
 from descend.errors import InputError, SourceError
 from descend.fitting import fit
-from descend.network_fitting import fit_network
+from descend.networks.fitting import fit_network
 from descend.objectives.losses import LOSSES
 from descend.objectives.penalties import Penalty
 from descend.settings import Settings

@@ -15,7 +15,7 @@ from descend.engines.base import Rule, State
 from descend.engines.choose import make_engine
 from descend.errors import InputError, SourceError
 from descend.fitting import fit
-from descend.network_fitting import fit_network
+from descend.networks.fitting import fit_network
 from descend.objectives.losses import LOSSES
 from descend.objectives.penalties import Penalty
 from descend.settings import Settings
@@ -26,10 +26,15 @@ from descend.updates import OPTIMIZERS
 from tests.store.stores import make_store
 
 
-@pytest.fixture(autouse=True)
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows of a few strips, so that a small store has many."""
+@pytest.fixture(autouse=True, params=["read", "mapped for a while", "half of it stays", "mapped to stay"])
+def small_windows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows of a few strips, so that a small store has many; rows are copied, or used where the system has them."""
     monkeypatch.setattr(stored, "WINDOW_BYTES", 5 * STRIP * 28)
+    monkeypatch.setattr(stored, "IN_PLACE_BYTES", 5 * STRIP * 28)
+    if request.param == "read":
+        monkeypatch.setattr("descend.store.in_place.can_map", lambda _: False)
+    staying = {"half of it stays": 40_000, "mapped to stay": 10**9}.get(request.param, 0)
+    monkeypatch.setattr("descend.store.preparing.may_stay_mapped", lambda *_: staying)
 
 
 def runs(folder: Path, train: Any, options: dict[str, Any], **settings: Any) -> tuple[Any, Any]:
@@ -131,6 +136,7 @@ def test_heavy_rows_are_kept_and_decide_on_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: bool
 ) -> None:
     """With room for all heavy rows, for some, and for none the steps are the same; with room few rows are read."""
+    monkeypatch.setattr(stored.StoredRows, "in_place", None)  # as where files cannot be mapped
     store = make_store(tmp_path / "s", heavy=True, small=small)
     found, read = [], []
     for room in (10**9, 2000, 0):

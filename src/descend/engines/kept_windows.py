@@ -1,6 +1,7 @@
 """Windows of stored rows of which the heavy ones are in memory: an epoch visits these several times.
 
-Each visit would else read the strip that the row lies in, 64 rows for one. Heavy rows are few; as many as there is
+That is for rows that are read, and not used in place: coded ones, and where files cannot be mapped. Each visit would
+else read the strip that the row lies in, 64 rows for one. Heavy rows are few; as many as there is
 memory to spare for are kept, those first that are visited most often.
 """
 
@@ -26,8 +27,8 @@ ROW_BYTES = 16
 
 def windows_of(X: StoredRows, visit_weights: FloatArray) -> Windows:
     """The windows of ``X``; ``visit_weights`` (n,), or empty: lower for the rows that are visited several times."""
-    if not visit_weights.size or X.columns is not None:
-        return Windows(X)
+    if not visit_weights.size or X.columns is not None or X.in_place is not None:
+        return Windows(X)  # rows that are used in place need no copy
     known: Kept | None = X.blocks.shared.get("kept", lambda: None)()
     if known is not None and known.start == X.start:
         return KeptWindows(X, known)  # of an engine beside this one: what is not among them is read

@@ -226,9 +226,11 @@ def _parse_head(path: Path, dialect: Dialect, types: dict[str, Any]) -> pa.Table
 
     cut = len(dialect.head) if dialect.is_whole else _line_end(dialect.head, len(dialect.head))
     problem = "its first rows are longer than 64 MB"
+    options = _options(dialect, None, types)
+    options["read_options"].use_threads = False  # then PyArrow knows the row of a mistake
     for _ in range(1 if dialect.is_whole else 20):
         try:
-            table = pyarrow.csv.read_csv(io.BytesIO(dialect.head[:cut]), **_options(dialect, None, types))
+            table = pyarrow.csv.read_csv(io.BytesIO(dialect.head[:cut]), **options)
         except pa.ArrowInvalid as error:
             problem = str(error)
             # The last line end may lie inside quotes: try the one before.
@@ -314,5 +316,14 @@ def _has_leading_zeros(column: pa.ChunkedArray) -> bool:
 
 
 def _plain(message: str) -> str:
-    """PyArrow's message without its prefix and its advice to programmers."""
+    """PyArrow's message without its prefix and its advice to programmers.
+
+    >>> _plain("CSV parse error: Row #52: Expected 3 columns, got 2: 1,2")
+    "row 52 of the file has 2 values and the header 3: '1,2'; correct it, or leave it out"
+    """
+    ragged = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+): (.*)", message, re.DOTALL)
+    if ragged is not None:
+        row, wanted, found, text = ragged.groups()
+        where = "a row" if row is None else f"row {int(row):,} of the file"
+        return f"{where} has {found} values and the header {wanted}: {shorten(text)!r}; correct it, or leave it out"
     return message.removeprefix("CSV parse error: ").split(" (try to increase")[0]

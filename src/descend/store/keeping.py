@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from descend.errors import InputError, shorten
-from descend.machine import find_room, status_bytes
+from descend.machine import Room, find_room, status_bytes
 from descend.store.opening import Store
 from descend.store.read_ahead import ROOMS
 from descend.store.sparse_rows import BYTES, GROWTH, window_rows
@@ -30,8 +30,7 @@ def where_to_keep(
     ``stream`` settles it. Raises ``InputError`` where there is not even room for what is kept of streamed rows.
     """
     room = find_room(limit)
-    still = max(0, PROGRAM_BYTES - status_bytes("VmRSS"))
-    free = max(0, room.bytes - still)
+    free = _free(room)
     rows, kept = loaded_bytes(store), kept_bytes(store, num_outputs)
     said = f"the limit of {_size(limit)}" if limit is not None else room.bound
     fits = rows <= SHARE * free
@@ -52,9 +51,15 @@ def where_to_keep(
 
 
 def spare_bytes(store: Store, num_outputs: int, limit: int | None) -> int:
-    """Bytes that rows which are visited again and again may take besides, when the rows stay in the store."""
-    free = find_room(limit).bytes - max(0, PROGRAM_BYTES - status_bytes("VmRSS"))
-    return int(SHARE * max(0, free - kept_bytes(store, num_outputs)))
+    """Bytes of rows that may stay in memory though all stay in the store: half of what is free beside what is kept.
+
+    Of sparse ones those that are visited again and again; others stay mapped.
+    """
+    return int(SHARE * max(0, _free(find_room(limit)) - kept_bytes(store, num_outputs)))
+
+
+def _free(room: Room) -> int:
+    return max(0, room.bytes - max(0, PROGRAM_BYTES - status_bytes("VmRSS")))
 
 
 def loaded_bytes(store: Store) -> int:

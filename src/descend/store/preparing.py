@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from descend.coded_rows import CodedRows
 from descend.errors import InputError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
-from descend.features.prepare import Learned, Prepared, normalised, read_validation
+from descend.features.first_pass import Learned
+from descend.features.prepare import Prepared, normalised, read_validation
 from descend.features.target import Target
 from descend.machine import return_freed_memory, spare_addresses
 from descend.store.keeping import spare_bytes, where_to_keep
@@ -117,7 +118,7 @@ def _read(
         blocks = SparseBlockReader(store.folder, layout, store.manifest.blocks)
         X = StoredSparseRows(blocks, 0, n)
     else:
-        blocks = BlockReader(store.folder, layout, store.manifest.blocks)
+        blocks = BlockReader(store.folder, layout, store.manifest.blocks, spare)
         X = StoredRows(blocks, 0, n, _code(store)) if streamed else np.empty((n, d), dtype=layout.dtype)
     blocks.spare_bytes = spare
     start = 0

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descend.batches import check_batch_size, kind_of
-from descend.claims import GradientNoise, Kind, answer_claims, verdict
-from descend.compared import AnyRun, Compared, find_compared
+from descend.comparing.claims import answer_claims, verdict
+from descend.comparing.compared import AnyRun, Compared, find_compared
+from descend.comparing.kinds import GradientNoise, Kind
 from descend.errors import InputError
 from descend.machine import Scales, describe_machine
 from descend.settings import Settings

@@ -7,90 +7,38 @@ certificate, of which a network has neither.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from descend.batch_size.controller import Controller
 from descend.batch_size.ladder import LOOK_ROWS, Ladder, climb, recorded
-from descend.batches import Visits, check_batch_size, shuffle
+from descend.batches import Visits, shuffle
 from descend.checkpoint import Checkpoint
-from descend.dead_units import revive
-from descend.engines.base import Rule, State
-from descend.errors import InputError
-from descend.fitting import ASKED, AVERAGE_ROWS, average_of, growth_of, num_threads, summarise
-from descend.growing import check_falls, grown, in_words, measure_growth, staged
-from descend.history import History
+from descend.engines.base import State
+from descend.growing import grown, in_words, measure_growth
 from descend.identity import identity_of
 from descend.learning_rate import Rate
-from descend.machine import one_blas_thread
+from descend.machine import num_threads, one_blas_thread
 from descend.models.mlp import MLPModel
-from descend.models.network import Network, aligned_zeros, initialise
-from descend.network_recipe import falling_phases, rule_rate
-from descend.objectives.activations import find_activation
-from descend.objectives.losses import LOSSES, Loss
-from descend.objectives.penalties import Penalty
-from descend.recipe import Phase
-from descend.settings import Settings, default_batch_size, first_of_growing, is_growing, most_epochs
-from descend.target_objective import constant_loss, find_objective, first_intercept, loss_unit
+from descend.models.network import aligned_zeros, initialise
+from descend.networks.dead_units import revive
+from descend.networks.planning import NetworkPlan, Planned, StepsPlan, resolve_network
+from descend.runs import ASKED, AVERAGE_ROWS, Run, average_of, growth_of, limits_of, summarise
+from descend.settings import Settings, is_growing, most_epochs
+from descend.target_objective import constant_loss, first_intercept, loss_unit
 from descend.trail import Trail
 from descend.training import train
-from descend.types import Dataset, FloatArray
-from descend.updates import OPTIMIZERS, find_optimizer
-from descend.updates.schedules import find_schedule
-from descend.watching import Callback, Limits, Watch
+from descend.types import FloatArray
+from descend.watching import Callback, Watch
 
 if TYPE_CHECKING:
-    from descend.features import Prepared, Target
+    from descend.features import Prepared
 
 LOWEST_OF_LADDER, LOWEST_OF_RULE, HIGHEST_OF_RULE = 0.25, 1.0, 2.0
 """What noise may lower a rate to, and a rule's may rise to, as shares of it."""
 NETWORK_ASKED = (*ASKED, "hidden", "activation", "weight_decay")
-
-
-@dataclass(slots=True)
-class NetworkRun:
-    """A finished run."""
-
-    model: MLPModel
-    batch_size: int
-    batch_size_reason: str
-    optimizer: str
-    rate: Rate
-    history: History
-    path: list[FloatArray] = field(default_factory=list)
-    """Some of the parameters on the way, where asked for."""
-
-    @property
-    def stopped(self) -> str:
-        return self.history.stopped
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepsPlan:
-    """How anything that is no linear model is trained."""
-
-    batch_size: int
-    batch_size_reason: str
-    optimizer: str
-    rate: Rate
-    average: bool
-    phases: tuple[Phase, ...]
-    by_ladder: bool = False
-    """The rate is found by trying (``batch_size/ladder.py``); that in the phases is none yet."""
-
-
-Planned = TypeVar("Planned", bound=StepsPlan)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkPlan(StepsPlan):
-    """What a run will do, every ``auto`` resolved."""
-
-    loss: Loss
-    penalty: Penalty
-    network: Network
 
 
 def fit_network(
@@ -102,7 +50,7 @@ def fit_network(
     keep_path: bool = False,
     give_up_after: int | None = None,
     checkpoint: Checkpoint | None = None,
-) -> NetworkRun:
+) -> Run[MLPModel]:
     """Trains a network.
 
     ``initial`` (P,): start there instead of at random weights. ``multilabel``: the target's columns are labels,
@@ -138,18 +86,9 @@ def fit_network(
     watch = Watch(
         engine,
         data.num_rows,
-        Limits(
-            epochs=epochs,
-            seconds=settings.seconds,
-            tol=None if settings.epochs is not None else settings.tol,
-            rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
-            patience=settings.n_iter_no_change,
-            early_stopping=settings.early_stopping and validation is not None,
+        replace(
+            limits_of(settings, epochs, held_out=validation is not None),
             constant=constant_loss(plan.loss, data, prepared.target.num_outputs) if not multilabel else None,
-            plateau=settings.schedule == "plateau",
-            exact=settings.epochs is not None and not settings.early_stopping,
-            dense=settings.dense,
-            growth=settings.growth,
         ),
         validation=validation,
         tail=average_of(settings) if plan.average else None,
@@ -217,73 +156,7 @@ def fit_network(
         labels=prepared.target.num_outputs if multilabel else 0,
     )
     model.summary = summarise(prepared, plan, settings, history) | network_summary(settings)
-    return NetworkRun(
-        model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, trail.path
-    )
-
-
-def resolve_network(
-    data: Dataset, target: Target, settings: Settings, epochs: int, multilabel: bool = False
-) -> NetworkPlan:
-    """Settles every setting that was left to descend; raises ``InputError`` where one does not fit."""
-    if settings.optimizer != "auto" and not find_optimizer(settings.optimizer).elementwise:
-        fitting = ", ".join(o.name for o in OPTIMIZERS.values() if o.elementwise)
-        raise InputError(
-            f"optimizer is {settings.optimizer!r}, which networks do not take; choose one of: auto, {fitting}"
-        )
-    loss, penalty = network_objective(data, target, settings, multilabel)
-    network = Network(
-        (data.num_columns, *settings.hidden, target.num_outputs), find_activation(settings.activation)
-    )
-    wanted, reason = settings.batch_size, "as asked"
-    if wanted == "auto":
-        wanted, reason = default_batch_size(data.num_rows)
-    if is_growing(wanted):
-        check_falls(settings.schedule, falls_by_itself=settings.learning_rate == "auto")
-        wanted, reason = first_of_growing(data.num_rows)
-    batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
-    if wanted != "full" and int(wanted) > batch_size:
-        reason = f"{reason}: {int(wanted):,} are more than the training rows"
-    full = batch_size >= data.num_rows
-    optimizer = find_optimizer("adam" if settings.optimizer == "auto" else settings.optimizer)
-    by_itself = settings.learning_rate == "auto"
-    size = 0 if full else batch_size
-    rate = rule_rate(optimizer, network, size)
-    if settings.learning_rate != "auto":
-        rate = Rate(float(settings.learning_rate), float("inf"), "as asked")
-    rule = Rule(
-        optimizer=optimizer,
-        rate=rate.value / (batch_size if by_itself and settings.reduction == "sum" else 1),
-        schedule=find_schedule(settings.schedule),
-        momentum=settings.momentum,
-        num_steps=epochs * -(-data.num_rows // batch_size),
-        sum_rows=settings.reduction == "sum",
-        fit_intercept=settings.fit_intercept,
-        clip=settings.clip or 0.0,
-    )
-    if by_itself and settings.schedule == "constant":
-        phases = falling_phases(rule, size, epochs, settings.epochs is not None)
-        rate = replace(rate, reason=f"{rate.reason}; a quarter of it, twice, as nothing more is gained")
-    else:
-        phases = (Phase(optimizer.name, rule, size, epochs),)
-        if is_growing(settings.batch_size) and not full:
-            phases = staged(phases[0], epochs)
-    # An average of weights that are zero now and then is not zero.
-    average = by_itself and not full and not penalty.l1
-    average = average if settings.average == "auto" else bool(settings.average)
-    ladder = by_itself and not optimizer.scale_free
-    return NetworkPlan(
-        loss=loss,
-        penalty=penalty,
-        network=network,
-        batch_size=batch_size,
-        batch_size_reason=reason,
-        optimizer=optimizer.name,
-        rate=rate,
-        average=average,
-        phases=phases,
-        by_ladder=ladder,
-    )
+    return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, trail.path)
 
 
 def up_the_ladder(
@@ -331,18 +204,6 @@ def controller_of(
     )
     controller.limit(min(HIGHEST_OF_RULE, plan.rate.bound / plan.rate.value))
     return controller
-
-
-def network_objective(
-    data: Dataset, target: Target, settings: Settings, multilabel: bool
-) -> tuple[Loss, Penalty]:
-    """Loss and penalty; labels that are there or not have log loss each."""
-    if not multilabel:
-        return find_objective(data, target, settings)
-    if settings.loss not in (None, "log_loss"):
-        raise InputError(f"loss is {settings.loss!r}, but several labels a row go with log_loss alone")
-    plain = replace(settings, loss=None)
-    return LOSSES["log_loss"], find_objective(data, target, plain)[1]
 
 
 def first_state(

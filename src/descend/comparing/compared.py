@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
-from descend.claims import CLAIMS, Question
+from descend.comparing.claims import CLAIMS, Question
+from descend.comparing.surface import loss_surface
 from descend.errors import one_of
-from descend.fitting import Run, fit, num_threads
+from descend.fitting import fit
+from descend.machine import num_threads
+from descend.runs import Run
 from descend.settings import Settings
-from descend.surface import loss_surface
 from descend.target_objective import find_objective, loss_unit
 from descend.types import FloatArray
 from descend.watching import Callback
 
 if TYPE_CHECKING:
     from descend.features import Prepared
-    from descend.network_fitting import NetworkRun
 
-AnyRun: TypeAlias = "Run | NetworkRun"
+AnyRun: TypeAlias = Run[Any]
 MOST_EPOCHS = 1_000_000
 
 
@@ -122,7 +123,6 @@ class Lines(OfTables):
     ) -> Measured:
         paths = {size: group[0].path for size, group in runs.items()}
         run = next(iter(runs.values()))[0]
-        assert isinstance(run, Run)
         return Measured(loss_surface(prepared, run, paths, loss_unit(prepared.target, settings.loss)))
 
 
@@ -133,14 +133,14 @@ class Networks(OfTables):
 
     @property
     def claims(self) -> Sequence[tuple[str, str, Question]]:
-        from descend.valley_claims import network_claims
+        from descend.comparing.valley_claims import network_claims
 
         return network_claims()
 
     def run(
         self, prepared: Prepared, settings: Settings, callbacks: Sequence[Callback], keep_path: bool
     ) -> AnyRun:
-        from descend.network_fitting import fit_network
+        from descend.networks.fitting import fit_network
 
         return fit_network(
             prepared, settings, callbacks=callbacks, keep_path=keep_path, give_up_after=MOST_EPOCHS
@@ -148,7 +148,8 @@ class Networks(OfTables):
 
     def start(self, prepared: Prepared, settings: Settings) -> tuple[Any, FloatArray]:
         from descend.engines.choose import make_network_engine
-        from descend.network_fitting import first_state, resolve_network
+        from descend.networks.fitting import first_state
+        from descend.networks.planning import resolve_network
 
         plan = resolve_network(prepared.train, prepared.target, settings, epochs=1)
         engine = make_network_engine(
@@ -169,7 +170,7 @@ class Networks(OfTables):
     def measure(
         self, prepared: Prepared, settings: Settings, runs: dict[int, list[AnyRun]], gap: float
     ) -> Measured:
-        from descend.network_valleys import measure_network_ends
+        from descend.comparing.network_valleys import measure_network_ends
 
         return Measured(*measure_network_ends(prepared, settings, runs, gap))
 

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from descend.claims import percent
-from descend.plane import ends_surface
-from descend.sharpness import Sharpness
+from descend.comparing.plane import ends_surface
+from descend.comparing.sharpness import Sharpness
+from descend.comparing.valleys import MOST_REPEATS, Excursion, Rest, come_to_rest, excursion, wall_between
+from descend.comparing.wording import percent
 from descend.types import FloatArray
-from descend.valleys import MOST_REPEATS, Excursion, Rest, come_to_rest, excursion, wall_between
 
 MOST_ROWS = 2_000
 FEWEST_ROWS = 256

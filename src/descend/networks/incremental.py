@@ -20,10 +20,9 @@ from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.features import Target
 from descend.features.class_weights import ClassWeight, class_weights
-from descend.features.prepare import Learned
+from descend.features.first_pass import Learned
 from descend.features.statistics import Statistics
 from descend.features.target_statistics import TargetStatistics
-from descend.fitting import AVERAGE_ROWS
 from descend.history import History
 from descend.incremental import averaged, encoded, record, walk
 from descend.learning_rate import Rate
@@ -31,8 +30,10 @@ from descend.machine import one_blas_thread
 from descend.models.mlp import MLPModel
 from descend.models.network import aligned_zeros, initialise
 from descend.models.scaling import network_parameters_for
-from descend.network_fitting import network_objective, network_summary
-from descend.network_recipe import rule_rate
+from descend.networks.fitting import network_summary
+from descend.networks.planning import network_objective
+from descend.networks.recipe import rule_rate
+from descend.runs import AVERAGE_ROWS
 from descend.settings import Settings
 from descend.stream import ENOUGH_ROWS, Rows, copied, join, with_block
 from descend.target_objective import first_intercept

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from descend.errors import InputError, shorten
-from descend.estimator_checks import (
+from descend.estimators.checks import (
     FLOATS,
     all_or_nothing,
     as_numbers,
@@ -22,9 +22,9 @@ from descend.estimator_checks import (
     is_mixed_table,
     refuse_no_columns,
 )
-from descend.estimator_sources import Named, blocks_of, is_read_once, is_readable
+from descend.estimators.sources import Named, blocks_of, is_read_once, is_readable
 from descend.features import Target
-from descend.features.prepare import Learned
+from descend.features.first_pass import Learned
 from descend.incremental import add_rows, check_settings, tell_callbacks
 from descend.settings import Settings
 from descend.sources.arrays import column_names

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from descend.errors import InputError, SourceError
-from descend.estimator_sources import gives_batches, is_readable, readable_source, scored, tables_of
+from descend.estimators.sources import gives_batches, is_readable, readable_source, scored, tables_of
 from descend.features.target_values import as_values
 from descend.metrics import ClassificationMetrics, RegressionMetrics
 from descend.models.model import Model
@@ -21,6 +21,8 @@ from descend.types import Block, FloatArray, Source
 class ScoresSources:
     """The part of an estimator that scores what ``fit`` and ``predict`` take; arrays are scikit-learn's to score."""
 
+    model_: Model
+
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy of a classifier, R² of a regressor, on rows ``X`` with targets ``y``, as scikit-learn has them.
 
@@ -31,8 +33,7 @@ class ScoresSources:
             from sklearn.utils.validation import check_is_fitted
 
             check_is_fitted(self)
-            model: Model = self.model_  # type: ignore[attr-defined]
-            return _score(model, labelled(model, X, y, sample_weight))
+            return _score(self.model_, labelled(self.model_, X, y, sample_weight))
         if y is None:
             raise InputError(
                 "y is missing: give one target a row; rows in a file, a dataset or a block store know theirs"

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from descend.claims import (
+from descend.comparing.claims import (
     CLAIMS,
     CLEARLY,
     SETTLED_SHARE,
     Answer,
-    Kind,
     Question,
     cannot_settle,
-    find_kind,
-    listing,
-    percent,
     settles_in_a_worse_place,
-    two_digits,
     updates_are_noisy,
 )
+from descend.comparing.kinds import Kind, find_kind, listing
+from descend.comparing.wording import percent, two_digits
 
 ONE_IN = 20
 """Deviations count as different where chance alone would set them so far apart once in so many times."""

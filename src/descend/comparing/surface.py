@@ -11,7 +11,8 @@ from descend.types import FloatArray
 
 if TYPE_CHECKING:
     from descend.features import Prepared
-    from descend.fitting import Run
+    from descend.models.linear import LinearModel
+    from descend.runs import Run
 
 GRID = 31
 SAMPLE_ROWS = 2_000
@@ -19,7 +20,7 @@ MOST_POINTS = 120
 
 
 def loss_surface(
-    prepared: Prepared, run: Run, paths: dict[int, list[FloatArray]], unit: float
+    prepared: Prepared, run: Run[LinearModel], paths: dict[int, list[FloatArray]], unit: float
 ) -> dict[str, Any] | None:
     """Paths of the last parameters, by batch size, in the plane where they spread most, and the loss on a grid.
 

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.ends import Terrain, measure_ends, sample_rows
+from descend.comparing.ends import Terrain, measure_ends, sample_rows
+from descend.comparing.network_hessian import NetworkHessian
+from descend.comparing.sharpness import Sharpness, sharpness
 from descend.engines.mlp import NetworkEngine
 from descend.machine import one_blas_thread
+from descend.models.mlp import MLPModel
 from descend.models.network import Network
-from descend.network_fitting import NetworkRun, fit_network, resolve_network
-from descend.network_hessian import NetworkHessian
+from descend.networks.fitting import fit_network
+from descend.networks.planning import resolve_network
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty
+from descend.runs import Run
 from descend.settings import Settings
-from descend.sharpness import Sharpness, sharpness
 from descend.target_objective import loss_unit
 from descend.types import Dataset, FloatArray
 
@@ -72,7 +75,7 @@ class NetworkTerrain:
     def with_lengths_of(self, direction: FloatArray, at: FloatArray) -> FloatArray:
         return with_lengths_of(self.objective.network, direction, at)
 
-    def walker(self, run: NetworkRun, number: int, passes: int) -> NetworkWalker:
+    def walker(self, run: Run[MLPModel], number: int, passes: int) -> NetworkWalker:
         settings = replace(self.settings, seed=self.settings.seed + number)
         return NetworkWalker(replace(self.prepared, validation=None), settings, self.objective, run, passes)
 
@@ -111,7 +114,7 @@ class NetworkWalker:
     prepared: Prepared
     settings: Settings
     objective: NetworkObjective
-    batch: NetworkRun
+    batch: Run[MLPModel]
     passes: int
 
     def settle(self, start: FloatArray) -> FloatArray:

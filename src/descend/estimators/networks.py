@@ -9,24 +9,21 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _num_samples, column_or_1d
 
 from descend.checkpoint import Checkpoint
 from descend.errors import InputError
-from descend.estimator_blocks import block_names, takes_blocks
-from descend.estimator_checks import as_numbers
-from descend.estimator_scores import ScoresSources
-from descend.estimator_sources import is_readable
-from descend.estimators import Estimator
+from descend.estimators.blocks import block_names, takes_blocks
+from descend.estimators.estimator import Estimator
+from descend.estimators.kinds import Classifier, Regressor
+from descend.estimators.sources import is_readable
 from descend.features import Target
-from descend.features.class_weights import written_weight
 from descend.models.mlp import MLPModel
 from descend.models.network import check_hidden
-from descend.network_fitting import fit_network
-from descend.network_incremental import NetworkStream, add_rows, begin
+from descend.networks.fitting import fit_network
+from descend.networks.incremental import NetworkStream, add_rows, begin
 from descend.settings import Settings
 from descend.stream import Rows
 from descend.types import FloatArray, Task
@@ -118,14 +115,7 @@ class _Network(Estimator):
         }
 
 
-def _has_probabilities(estimator: MLPClassifier) -> bool:
-    """Whether the loss defines probabilities; without, the estimator has no method that asks for them."""
-    if estimator.loss in (None, "log_loss", "modified_huber"):
-        return True
-    raise AttributeError(f"loss {estimator.loss!r} defines no probabilities; log_loss and modified_huber do")
-
-
-class MLPClassifier(ScoresSources, ClassifierMixin, _Network):  # type: ignore[misc]
+class MLPClassifier(Classifier, _Network):
     """Classification by a network of fully connected layers, trained by gradient descent with nothing to tune.
 
     Minimises mean loss + alpha · penalty over standardised columns; intercepts are free. Two classes have one score,
@@ -178,9 +168,8 @@ class MLPClassifier(ScoresSources, ClassifierMixin, _Network):  # type: ignore[m
     True
     """
 
-    _task: Task = "classification"
+    model_: MLPModel
     _takes_outputs = True
-    classes_: NDArray[Any]
     _labels = False
 
     def __init__(
@@ -313,41 +302,16 @@ class MLPClassifier(ScoresSources, ClassifierMixin, _Network):  # type: ignore[m
     def _scales_target(self) -> bool:
         return not self._labels
 
-    def decision_function(self, X: Any) -> FloatArray:
-        """Scores: (n,) log-odds of the second of two classes, or (n, K)."""
-        scores = self._scores(X)
-        return scores[:, 0] if scores.shape[1] == 1 else scores
-
     def predict(self, X: Any) -> NDArray[Any]:
         """The likeliest class of each row, (n,); or labels (n, K) of 0 and 1."""
-        scores = self._scores(X)
-        if self._labels:
-            return self.model_.predict_scores(scores)
-        codes = (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
-        return np.asarray(self.classes_[codes])
-
-    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: Any) -> FloatArray:
-        """Probability of each class, or of each label, (n, K), in the order of ``classes_``."""
-        scores = self._scores(X)
-        return self.model_.probabilities(scores)
-
-    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
-    def predict_log_proba(self, X: Any) -> FloatArray:
-        """Logarithm of ``predict_proba``; with log_loss finite even where that rounds to 0."""
-        scores = self._scores(X)
-        return self.model_.log_probabilities(scores)
+        return self.model_.predict_scores(self._scores(X)) if self._labels else super().predict(X)
 
     def _adopt(self, model: MLPModel) -> None:
         super()._adopt(model)
         self._labels = bool(model.labels)
-        model.summary["class_weight"] = written_weight(self.class_weight, model.target.classes)
+        self._adopt_classes(model)
         if self._labels:
             self.classes_ = np.arange(model.labels)
-        elif not hasattr(self, "classes_"):
-            self.classes_ = np.asarray(model.target.classes)
-        else:  # a class whose rows all weigh nothing is absent
-            self.classes_ = self.classes_[np.isin(self.classes_, np.asarray(model.target.classes))]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -355,7 +319,7 @@ class MLPClassifier(ScoresSources, ClassifierMixin, _Network):  # type: ignore[m
         return tags
 
 
-class MLPRegressor(ScoresSources, RegressorMixin, _Network):  # type: ignore[misc]
+class MLPRegressor(Regressor, _Network):
     """Regression by a network of fully connected layers, trained by gradient descent with nothing to tune.
 
     The target is standardised inside. ``loss``: "squared_error" (½ (score − y)²; also None), "huber" and
@@ -373,8 +337,7 @@ class MLPRegressor(ScoresSources, RegressorMixin, _Network):  # type: ignore[mis
     True
     """
 
-    _task: Task = "regression"
-    _takes_outputs = True
+    model_: MLPModel
 
     def __init__(
         self,
@@ -453,25 +416,3 @@ class MLPRegressor(ScoresSources, RegressorMixin, _Network):  # type: ignore[mis
         """
         self._fit_block(X, y, sample_weight)
         return self
-
-    def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
-        numbers = as_numbers(y)
-        self._one_output = numbers.ndim == 1
-        return numbers
-
-    def predict(self, X: Any) -> FloatArray:
-        """The number expected for each row: (n,), or (n, k)."""
-        scores = self._scores(X)
-        expected = self.model_.expected(scores)
-        return expected[:, 0] if self._one_output else expected
-
-    def _adopt(self, model: MLPModel) -> None:
-        super()._adopt(model)
-        if not hasattr(self, "_one_output"):
-            self._one_output = model.target.num_outputs == 1
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        tags.target_tags.positive_only = self.loss == "poisson"
-        return tags

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from descend.batches import kind_of
-from descend.surface import axis_over, thinned
+from descend.comparing.surface import axis_over, thinned
 from descend.types import FloatArray
 
 Height = Callable[[FloatArray], float]

@@ -6,121 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from descend.comparing.kinds import Kind, find_kind, listing
+from descend.comparing.wording import bytes_text, percent, seconds_text, two_digits
 
 PROGRESS_SHARE = 0.1
 SETTLED_SHARE = 0.01
 CLEARLY = 1.1
 """Less than 10 % apart counts as even: timings on one machine differ by as much."""
 
-
-@dataclass(frozen=True, slots=True)
-class GradientNoise:
-    """Root mean square distance of a batch's gradient from the whole one, relative to the whole one's length."""
-
-    batch_size: int
-    relative: float
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind's summary, as ``comparison`` makes it, with what claims need to read it."""
-
-    summary: dict[str, Any]
-    first_loss: float
-    best_loss: float
-    noise: GradientNoise
-    num_rows: int
-    is_streamed: bool = False
-    """Whether rows stayed on the disk, and were read in every epoch."""
-
-    @property
-    def name(self) -> str:
-        return str(self.summary["kind"])
-
-    @property
-    def label(self) -> str:
-        return f"{self.name} ({self.summary['batch_size']:,})" if self.name == "mini-batch" else self.name
-
-    @property
-    def gap(self) -> float:
-        return max(self.first_loss - self.best_loss, 1e-300)
-
-    def columns(self) -> list[dict[str, list[Any]]]:
-        return [history["columns"] for history in self.summary["histories"]]
-
-    def final_losses(self) -> list[float]:
-        """The last loss of each seed's history; infinite where there is none."""
-        lasts = [c["loss"][-1] for c in self.columns()]
-        return [float("inf") if loss is None else float(loss) for loss in lasts]
-
-    def seconds_to_share(self, share: float) -> float | None:
-        """Median seconds until ``share`` of the gap is closed; None where a seed never got there."""
-        found = []
-        for c in self.columns():
-            start = (
-                self.first_loss if c["loss"][0] is None else c["loss"][0]
-            )  # another seed may start elsewhere
-            target = start - share * (start - self.best_loss)
-            pairs = _pairs(c, "seconds", "loss")
-            found.append(next((s for s, loss in pairs if loss <= target), None))
-        times = [seconds for seconds in found if seconds is not None]
-        return float(np.median(times)) if len(times) == len(found) else None
-
-    def loss_after(self, column: str, amount: float) -> float:
-        """Median loss at the last observation at or before ``amount`` seconds or epochs, as a share of the gap."""
-        losses = [
-            [loss for place, loss in _pairs(c, column, "loss") if place <= amount][-1] for c in self.columns()
-        ]
-        return (float(np.median(losses)) - self.best_loss) / self.gap
-
-    def hovering(self) -> float:
-        """Mean height of the last parameters over the best loss in the last third of the run, share of the gap."""
-        heights = [np.mean(_last_third(c)) for c in self.columns()]
-        return (float(np.median(heights)) - self.best_loss) / self.gap
-
-    def wobble(self) -> float:
-        """Standard deviation of the step from look to look of the last parameters' loss, last third, share of gap."""
-        wobbles = []
-        for c in self.columns():
-            steps = np.diff(_last_third(c))
-            wobbles.append(float(np.std(steps)) if len(steps) > 2 else np.nan)
-        return float(np.nanmedian(wobbles)) / self.gap if np.isfinite(wobbles).any() else float("nan")
-
-    def seconds_to_target(self) -> float | None:
-        spread = self.summary["seconds_to_target"]
-        all_there = self.summary["target_reached"] == self.summary["num_seeds"]
-        return float(spread["median"]) if spread and all_there else None
-
-    def updates_an_epoch(self) -> float:
-        return float(self.num_rows / self.summary["batch_size"])
-
-    def seconds_an_update(self) -> float:
-        return float(self.summary["batch_size"] / (self.summary["rows_per_second"] or np.nan))
-
-
-def _pairs(columns: dict[str, list[Any]], x: str, y: str) -> list[tuple[float, float]]:
-    return [(a, b) for a, b in zip(columns[x], columns[y], strict=True) if b is not None]
-
-
-def _last_third(columns: dict[str, list[Any]]) -> list[float]:
-    pairs = _pairs(columns, "rows", "last_loss")
-    end = pairs[-1][0]
-    return [loss for rows, loss in pairs if rows >= end * 2 / 3] or [pairs[-1][1]]
-
-
-def find_kind(kinds: list[Kind], name: str) -> Kind | None:
-    """The kind of that name; of several mini-batch sizes the one that reached the target first."""
-    named = [kind for kind in kinds if kind.name == name]
-    return min(named, key=lambda kind: kind.seconds_to_target() or float("inf"), default=None)
-
-
-def listing(kinds: list[Kind], text: Callable[[Kind], str]) -> str:
-    """A figure for each kind, as in: stochastic 1 s, batch 2 s."""
-    return ", ".join(f"{kind.label} {text(kind)}" for kind in kinds)
+Answer = tuple[bool | None, str]
 
 
 def _clearly_less(mine: float, others: list[float]) -> bool | None:
@@ -129,57 +27,6 @@ def _clearly_less(mine: float, others: list[float]) -> bool | None:
     if mine * CLEARLY < least:
         return True
     return False if mine > least * CLEARLY else None
-
-
-def seconds_text(seconds: float | None) -> str:
-    """A duration with the digits it deserves.
-
-    >>> seconds_text(0.00123), seconds_text(2.0), seconds_text(None)
-    ('1.2 ms', '2 s', 'never')
-    """
-    if seconds is None or not np.isfinite(seconds):
-        return "never"
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{two_digits(seconds / size)} {unit}"
-    return f"{two_digits(seconds * 1e6)} µs"
-
-
-def two_digits(number: float) -> str:
-    """A number with two significant digits, or all of those before the point; no exponents.
-
-    >>> two_digits(0.01234), two_digits(2.0), two_digits(1234.5)
-    ('0.012', '2', '1,234')
-    """
-    return f"{number:,.0f}" if abs(number) >= 99.5 else f"{number:.2g}"
-
-
-def bytes_text(count: float) -> str:
-    """A size in memory.
-
-    >>> bytes_text(1500), bytes_text(2.5e6)
-    ('1.5 kB', '2.5 MB')
-    """
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count:.0f} bytes"
-
-
-def percent(share: float) -> str:
-    """A share of the gap.
-
-    >>> percent(0.0123), percent(0.00001)
-    ('1.2 %', 'under 0.01 %')
-    """
-    if not np.isfinite(share):
-        return "unknown"
-    return "under 0.01 %" if abs(share) < 1e-4 else f"{two_digits(100 * share)} %"
-
-
-# --- the claims ------------------------------------------------------------------------------------
-
-Answer = tuple[bool | None, str]
 
 
 def shows_progress_first(mine: Kind, kinds: list[Kind]) -> Answer:
