@@ -419,6 +419,16 @@ def test_rows_that_depend_on_earlier_ones_are_found() -> None:
         )
 
 
+def test_attention_over_the_batch_is_found_behind_its_dropout() -> None:
+    """Attention that takes the rows of a batch for a sequence is found, with dropout in it and without."""
+    for dropout in (0.0, 0.1):
+        layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=dropout)
+        module = nn.Sequential(nn.Unflatten(1, (1, 6)), layer, nn.Flatten(), nn.Linear(6, 3))
+        with pytest.raises(InputError, match=r"the rows of a batch depend on one another"):
+            dt.fit(module, LOSS, rows(), epochs=1, microbatch=4)
+        assert all(one.training for one in module.modules())
+
+
 def test_buffers_that_grow_are_put_back() -> None:
     """A buffer that has another shape than in the copy is the copy's again; one that is new stays."""
     from descend.torch.watching import copied, restore
