@@ -136,7 +136,7 @@ def test_complex_numbers_that_a_nan_went_through_are_put_back() -> None:
     """A gradient that is no number, behind a loss that is one, leaves no nan in complex parameters."""
     module = Complex()
     module.w.register_hook(lambda gradient: gradient * float("nan"))
-    with pytest.raises(TrainingError, match="the loss is nan. The module was put back to that of step 0"):
+    with pytest.raises(TrainingError, match=r"the loss is nan. The module was put back to that of step 0"):
         dt.fit(module, LOSS, rows(), torch.optim.SGD, 16, learning_rate=0.1, epochs=1)
     assert torch.equal(module.w, Complex().w)
 
