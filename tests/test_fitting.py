@@ -15,9 +15,9 @@ from descend.engines.reference import ReferenceEngine
 from descend.errors import InputError
 from descend.features import prepare
 from descend.fitting import fit
+from descend.machine import num_threads
 from descend.objectives.losses import find_loss
 from descend.objectives.penalties import Penalty
-from descend.runs import num_threads
 from descend.settings import Settings
 from descend.sources import array_source
 from descend.target_objective import loss_unit

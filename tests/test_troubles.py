@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from descend import LinearClassifier, LinearRegressor, compare, fitting
 from descend.history import History
-from descend.runs import num_threads
+from descend.machine import num_threads
 
 RNG = np.random.default_rng(0)
 X = pd.DataFrame(RNG.normal(size=(600, 4)), columns=["age", "income", "height", "weight"])

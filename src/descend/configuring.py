@@ -21,10 +21,9 @@ from descend.comparing.compared import describe_data
 from descend.comparing.comparison import TARGET_SHARE
 from descend.errors import InputError
 from descend.fitting import fit
-from descend.machine import describe_machine, held_bytes, peak_bytes
+from descend.machine import describe_machine, held_bytes, num_threads, peak_bytes
 from descend.networks.fitting import fit_network
 from descend.report.formatting import duration
-from descend.runs import num_threads
 from descend.settings import Settings
 from descend.table_trainer import TableTrainer
 from descend.target_objective import loss_unit

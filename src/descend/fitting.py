@@ -14,12 +14,12 @@ from descend.checkpoint import Checkpoint
 from descend.engines.base import State
 from descend.growing import grown, in_words, measure_growth
 from descend.identity import identity_of
-from descend.machine import one_blas_thread
+from descend.machine import num_threads, one_blas_thread
 from descend.models.linear import LinearModel, initialise
 from descend.planning import Plan, resolve
 from descend.recipe import WHOLE
 from descend.run_notes import certificate_notes, say_what_is_left, slow_or_diverged
-from descend.runs import AVERAGE_ROWS, Run, average_of, growth_of, limits_of, num_threads, summarise
+from descend.runs import AVERAGE_ROWS, Run, average_of, growth_of, limits_of, summarise
 from descend.settings import SMALL_TABLE, Settings, is_growing, most_epochs
 from descend.target_objective import constant_loss, first_intercept, loss_unit
 from descend.training import train
@@ -80,6 +80,9 @@ def fit(
         validation = make_engine(prepared.validation, plan.loss, plan.penalty, threads=threads)
     path: list[FloatArray] = []
     tol = tolerance(settings, plan, data)
+    constant = None
+    if plan.untuned and settings.fit_intercept and tol is not None:
+        constant = constant_loss(plan.loss, data, outputs, shares)
     watch = Watch(
         engine,
         plan.visits.num_visits,
@@ -90,15 +93,13 @@ def fit(
             rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
             certify=plan.untuned,
             close=settings.optimizer == "auto",
-            by_batches=plan.by_batches,
-            constant=constant_loss(plan.loss, data, outputs, shares)
-            if plan.untuned and settings.fit_intercept and tol is not None
-            else None,
+            constant=constant,
         ),
         validation=validation,
         tail=average_of(settings) if plan.average else None,
         unit=loss_unit(prepared.target, plan.loss.name),
         callbacks=callbacks,
+        first_loss=constant if plan.phases[0].rule.by_sample and initial is None else None,
         snapshot=(lambda parameters: path.append(parameters.copy())) if keep_path else None,
         fresh=initial is None or not initial.any(),
     )
@@ -109,6 +110,7 @@ def fit(
     state = State(np.array(initial, dtype=data.X.dtype))
     if settings.epochs is not None:
         state.most_visits = epochs * plan.visits.num_visits
+    engine.know_start(state.parameters)
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
     with one_blas_thread():
         if is_growing(settings.batch_size) and plan.batch_size < data.num_rows:

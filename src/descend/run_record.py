@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descend.history import History
-from descend.machine import describe_machine
+from descend.machine import describe_machine, num_threads
 from descend.metrics import ClassificationMetrics, Metrics, RegressionMetrics
 from descend.models.linear import LinearModel
 from descend.models.model import Model
-from descend.runs import num_threads
 from descend.types import Dataset
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from descend.checkpoint import Checkpoint
 from descend.growing import Growth
 from descend.history import History
 from descend.learning_rate import Rate
-from descend.machine import usable_cores
 from descend.settings import Settings
 from descend.types import FloatArray
 from descend.watching import Limits
@@ -85,11 +84,6 @@ def limits_of(settings: Settings, epochs: int, held_out: bool) -> Limits:
 def average_of(settings: Settings) -> TailAverage:
     """Which average of the parameters is kept, where one is."""
     return PolyakAverage() if settings.average == "polyak" else TailAverage()
-
-
-def num_threads(threads: int | str) -> int:
-    """The threads to use; ``"auto"``: one for each core this process may use, its group's quota counted."""
-    return usable_cores() if threads == "auto" else int(threads)
 
 
 def growth_of(checkpoint: Checkpoint | None, measure: Callable[[], Growth]) -> Growth:

@@ -16,12 +16,12 @@ from descend.batches import VisitsAsRead, check_batch_size
 from descend.engines.base import Rule, State
 from descend.errors import InputError, shorten
 from descend.identity import Identity, identity_of
-from descend.machine import one_blas_thread
+from descend.machine import num_threads, one_blas_thread
 from descend.models.linear import LinearModel, initialise
 from descend.planning import Plan, choose_rate
 from descend.recipe import Phase
 from descend.run_notes import say_what_is_left, slow_or_diverged
-from descend.runs import AVERAGE_ROWS, Run, average_of, limits_of, num_threads, summarise
+from descend.runs import AVERAGE_ROWS, Run, average_of, limits_of, summarise
 from descend.settings import Settings, default_batch_size, default_optimizer, most_epochs
 from descend.target_objective import find_objective, first_intercept, loss_unit
 from descend.training import train

@@ -12,6 +12,7 @@ import numpy as np
 
 from descend.cli.arguments import names, with_options
 from descend.errors import ColumnError, InputError, shorten
+from descend.estimators.sources import rows_at_a_time
 from descend.features.target_values import as_values
 from descend.models.model import Model
 from descend.sources import open_source
@@ -23,9 +24,6 @@ from descend.store import is_store, open_store
 from descend.store.choice import check_choice
 from descend.store.source import StoredSource
 from descend.types import Block, FloatArray, Source
-
-ENCODED_VALUES = 2**20
-"""Values encoded at a time: one-hot columns make a block many times as wide."""
 
 
 def needed_columns(model: Model) -> list[str]:
@@ -115,10 +113,10 @@ def _labelled_table(
 
 def scores(model: Model, source: Source) -> Iterator[tuple[FloatArray, Block]]:
     """Scores (r, k) and the rows they belong to, few enough at a time to be encoded in bounded memory."""
-    step = max(1, ENCODED_VALUES // max(1, model.features.num_columns))
     score = model.scores_of_encoded if isinstance(source, StoredSource) else model.scores
     done = 0
     for block in source.blocks():
+        step = rows_at_a_time(block, model)
         for start in range(0, block.num_rows, step):
             part = _part(block, start, step)
             try:

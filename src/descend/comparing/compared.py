@@ -13,7 +13,8 @@ from descend.comparing.claims import CLAIMS, Question
 from descend.comparing.surface import loss_surface
 from descend.errors import one_of
 from descend.fitting import fit
-from descend.runs import Run, num_threads
+from descend.machine import num_threads
+from descend.runs import Run
 from descend.settings import Settings
 from descend.target_objective import find_objective, loss_unit
 from descend.types import FloatArray

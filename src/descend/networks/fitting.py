@@ -20,12 +20,12 @@ from descend.engines.base import State
 from descend.growing import grown, in_words, measure_growth
 from descend.identity import identity_of
 from descend.learning_rate import Rate
-from descend.machine import one_blas_thread
+from descend.machine import num_threads, one_blas_thread
 from descend.models.mlp import MLPModel
 from descend.models.network import aligned_zeros, initialise
 from descend.networks.dead_units import revive
 from descend.networks.planning import NetworkPlan, Planned, StepsPlan, resolve_network
-from descend.runs import ASKED, AVERAGE_ROWS, Run, average_of, growth_of, limits_of, num_threads, summarise
+from descend.runs import ASKED, AVERAGE_ROWS, Run, average_of, growth_of, limits_of, summarise
 from descend.settings import Settings, is_growing, most_epochs
 from descend.target_objective import constant_loss, first_intercept, loss_unit
 from descend.trail import Trail

@@ -7,6 +7,7 @@ are used; what still goes wrong behind that (the file is cut in these millisecon
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -27,6 +28,12 @@ from descend.types import IntArray
 T = TypeVar("T")
 
 
+class _Part:
+    """Some rows of a walk; the pages of those that do not stay, as ``Mapping.pages_of`` has them."""
+
+    pages: NDArray[np.int64] | None = None
+
+
 class RowsInPlace:
     """All rows of a store as an array ``X`` (n, d); a part of it may be touched while a ``walk`` has it mapped.
 
@@ -43,6 +50,9 @@ class RowsInPlace:
         """Which strips have been verified and are mapped to stay."""
         self._stamps: list[Any] = [None] * len(blocks.records)
         """Of each block what was known of its file when it was mapped."""
+        self._alive: list[_Part] = []
+        """What is in use or on its way, in all walks, of rows that do not stay."""
+        self._changing = threading.Lock()
 
     def holds(self, start: int, stop: int) -> bool:
         """Whether rows start … stop − 1 are all there: then they may be walked as one part."""
@@ -53,14 +63,14 @@ class RowsInPlace:
 
         The next parts are brought on threads, and a part is let go when the next one is asked for.
         """
-        alive: deque[list[NDArray[np.int64]]] = deque()
+        mine: deque[_Part] = deque()
         opened = np.zeros(len(self._stamps), dtype=np.bool_)
 
         def begun() -> Iterator[Callable[[], T]]:
             for strips, what in parts:
-                over = alive.popleft() if len(alive) == ROOMS else []
-                alive.append([])
-                yield partial(self._bring, strips, what, opened, alive[-1], over)
+                over = [mine.popleft()] if len(mine) == ROOMS else []
+                mine.append(_Part())
+                yield partial(self._bring, strips, what, opened, mine[-1], over)
 
         with guarded():
             before = replaced_pages()
@@ -71,21 +81,21 @@ class RowsInPlace:
                         raise self._failure(np.flatnonzero(opened))
                 self._look_again(np.flatnonzero(opened))
             finally:
-                for pages in alive:
-                    for some in pages:
-                        self.mapping.let_go(some)
+                self._let_go(list(mine))
+
+    def _let_go(self, over: list[_Part]) -> None:
+        with self._changing:
+            if not any(part in self._alive for part in over):  # they stay
+                return
+            self._alive = [part for part in self._alive if part not in over]
+            pages = [part.pages for part in self._alive if part.pages is not None]
+        self.mapping.let_go(self._staying * STRIP * self.blocks.layout.row_bytes, pages)
 
     def _bring(
-        self,
-        strips: IntArray,
-        what: T,
-        opened: NDArray[np.bool_],
-        pages: list[NDArray[np.int64]],
-        over: list[NDArray[np.int64]],
+        self, strips: IntArray, what: T, opened: NDArray[np.bool_], part: _Part, over: list[_Part]
     ) -> T:
-        """Lets go of ``over``; maps and verifies ``strips``, and adds to ``pages`` what is to be let go of them."""
-        for some in over:
-            self.mapping.let_go(some)
+        """Lets go of what is ``over``; maps and verifies ``strips``."""
+        self._let_go(over)
         if not len(strips):
             return what
         few = np.zeros(len(opened), dtype=np.bool_)
@@ -99,10 +109,10 @@ class RowsInPlace:
             self._ask(needed[:cut])
             self._held[needed[:cut]] = True
         if cut < len(needed):
-            self._ask(needed[cut:], pages)
+            self._ask(needed[cut:], part)
         return what
 
-    def _ask(self, strips: IntArray, pages: list[NDArray[np.int64]] | None = None) -> None:
+    def _ask(self, strips: IntArray, part: _Part | None = None) -> None:
         layout = self.blocks.layout
         blocks = strips // self._per_block
         ends = np.flatnonzero((np.diff(strips) != 1) | (np.diff(blocks) != 0)) + 1
@@ -110,8 +120,10 @@ class RowsInPlace:
         firsts = strips[lows].astype(np.int64) * STRIP
         counts = np.minimum((strips[highs - 1].astype(np.int64) + 1) * STRIP, layout.num_rows) - firsts
         wanted = self.mapping.pages_of(firsts, counts)
-        if pages is not None:
-            pages.append(wanted)
+        if part is not None:
+            part.pages = wanted
+            with self._changing:
+                self._alive.append(part)
         if not self.mapping.ask(wanted):
             raise self._failure(np.unique(blocks))
         for block, first, count in zip(blocks[lows].tolist(), firsts.tolist(), counts.tolist(), strict=True):

@@ -25,10 +25,10 @@ from descend.store.layout import Layout
 
 PAGE = mmap.PAGESIZE
 POPULATE_READ, WILL_NEED, DONT_NEED = 22, 3, 4
-AROUND = 2**16
-"""Linux maps what is near a page along with it: so much on either side may have come with what was asked for."""
 MOST_FILES = 20_000
 """A process may have 65,530 mappings."""
+MOST_BYTES = 2**35
+"""What is larger waits for its disk; and the system keeps a five-hundredth of what was mapped to find pages again."""
 MOST_ROWS = 2**31 - 1
 """Rows that kernels count in 32 bits."""
 FIXED, NO_RESERVE = 0x10, 0x4000
@@ -40,7 +40,7 @@ def can_map(layout: Layout) -> bool:
     """Whether blocks of this layout may be mapped one behind the other, on this system and within its limits."""
     size = layout.num_rows * layout.row_bytes
     whole_pages = layout.num_blocks == 1 or layout.block_rows * layout.row_bytes % PAGE == 0
-    if layout.sparse or not size or not whole_pages:
+    if layout.sparse or not 0 < size <= MOST_BYTES or not whole_pages:
         return False
     if layout.num_blocks > MOST_FILES or layout.num_rows > MOST_ROWS:
         return False
@@ -79,13 +79,20 @@ class Mapping:
         advise(self.address, pages, WILL_NEED)
         return advise(self.address, pages, POPULATE_READ) < 0
 
-    def let_go(self, pages: NDArray[np.int64]) -> None:
-        """Pages, and what came with them, count as this process's no more; to touch them again costs little."""
+    def let_go(self, first: int, pages: list[NDArray[np.int64]]) -> None:
+        """All from byte ``first`` on but these pages is this process's no more; to touch it again costs little.
+
+        All, because Linux maps what is near a page along with it, up to two megabytes.
+        """
         from descend.engines.file_pieces import advise  # compiled
 
-        first = np.maximum(pages[:, 0] - AROUND, 0) // AROUND * AROUND
-        last = np.minimum(-(-(pages[:, 0] + pages[:, 1]) // AROUND + 1) * AROUND, self.size)
-        advise(self.address, np.stack([first, last - first], axis=1), DONT_NEED)
+        used = np.concatenate([np.empty((0, 2), dtype=np.int64), *pages])
+        used = used[np.argsort(used[:, 0])]
+        starts = np.append(-(-first // PAGE) * PAGE, np.maximum.accumulate(used.sum(axis=1)))
+        starts = np.maximum(starts, starts[0])
+        sizes = np.append(used[:, 0], self.size) - starts
+        gaps = sizes > 0
+        advise(self.address, np.stack([starts[gaps], sizes[gaps]], axis=1), DONT_NEED)
 
     def pages_of(self, firsts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
         """The pages (first byte, bytes) that rows lie in: of each run from its first on, so many."""
