@@ -109,7 +109,9 @@ def test_wide_sparse_blocks_are_scored_at_once(tmp_path: Path, monkeypatch: pyte
     model = LinearClassifier(random_state=0, epochs=1, optimizer="sgd").fit(tmp_path / "wide")
     calls = []
     score = model.model_.scores_of_encoded
-    monkeypatch.setattr(model.model_, "scores_of_encoded", lambda X: calls.append(X.shape) or score(X))
+    monkeypatch.setattr(
+        type(model.model_), "scores_of_encoded", lambda self, X: calls.append(X.shape) or score(X)
+    )
     assert model.predict(tmp_path / "wide").shape == (300,)
     assert model.score(tmp_path / "wide") >= 0.5
     assert calls == [(300, 300_000)] * 2

@@ -116,6 +116,11 @@ class StoredSparseRows:
 
         return read_ahead(calls())
 
+    def pieces(self, start: int, stop: int, size: int) -> Iterator[Any]:
+        """Rows start … stop − 1, ``size`` at a time, as ``self[…]`` has them; each lives until the next one."""
+        for _, rows in self.windows(start, stop, max(1, self._pass_rows() // size) * size):
+            yield from (rows[low : low + size] for low in range(0, rows.shape[0], size))
+
     def read_strips(self, strips: NDArray[Any], room: Room) -> int:
         """Brings strips (ascending numbers, by the rows of the store) into ``room``; how many numbers they hold."""
         total, ends = self.blocks.layout.num_rows, self.blocks.ends
