@@ -33,12 +33,18 @@ import importlib, pkgutil, tempfile
 import descend.engines
 from descend import ingest, open_store
 from descend.batches import order
+from descend.engines.base import Rule, State
+from descend.engines.choose import make_engine
 from descend.engines.kernel_cache import KernelCache
 from descend.engines.quoted_text import last_line_end
 from descend.engines.svmlight_text import parse_lines
 from descend.fitting import fit
+from descend.objectives.losses import LOSSES
+from descend.objectives.penalties import Penalty
 from descend.settings import Settings
+from descend.store import in_place
 from descend.store.preparing import prepare_store
+from descend.updates import OPTIMIZERS
 stage = importlib.import_module("descend.features.prepare")
 
 def kernels_without_a_call():
@@ -68,6 +74,11 @@ LinearClassifier(batch_size=32, optimizer="sgd", penalty="l1", epochs=2).fit(row
 with tempfile.TemporaryDirectory() as folder:
     ingest(X, y=y, output=f"{folder}/store")
     fit(prepare_store(open_store(f"{folder}/store"), stream=True), Settings(optimizer="sgd", epochs=2))
+    in_place.can_map = lambda _: False  # as where rows have to be copied
+    rows = prepare_store(open_store(f"{folder}/store"), stream=True).train
+    engine = make_engine(rows, LOSSES["log_loss"], Penalty(0.1))
+    state = State(np.zeros((1, 6), dtype=np.float32))
+    engine.run(state, Rule(OPTIMIZERS["sgd"], 0.1), np.arange(300, dtype=np.int32), 32)
 last_line_end(np.frombuffer(b"1\\n", dtype=np.uint8), 44, 0)
 parse_lines(b"1 1:0.5\\n", False)
 order(0, 0, 100_000)
