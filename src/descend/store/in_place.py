@@ -53,6 +53,8 @@ class RowsInPlace:
         self._alive: list[_Part] = []
         """What is in use or on its way, in all walks, of rows that do not stay."""
         self._changing = threading.Lock()
+        self._opening = threading.Lock()
+        """Two threads that come to a block at once map it once: else strips that one holds would be let go."""
 
     def holds(self, start: int, stop: int) -> bool:
         """Whether rows start … stop − 1 are all there: then they may be walked as one part."""
@@ -130,14 +132,15 @@ class RowsInPlace:
             self._verify(block, first, count)
 
     def _map(self, block: int) -> None:
-        descriptor, stamp = self.blocks.open(block)
-        if self._stamps[block] != stamp:
-            try:
-                self.mapping.put(block, descriptor)
-            except OSError as error:
-                raise unreadable(self.blocks.path(block), error) from None
-            self._held[block * self._per_block : (block + 1) * self._per_block] = False
-            self._stamps[block] = stamp
+        with self._opening:
+            descriptor, stamp = self.blocks.open(block)
+            if self._stamps[block] != stamp:
+                try:
+                    self.mapping.put(block, descriptor)
+                except OSError as error:
+                    raise unreadable(self.blocks.path(block), error) from None
+                self._held[block * self._per_block : (block + 1) * self._per_block] = False
+                self._stamps[block] = stamp
 
     def _verify(self, block: int, first: int, count: int) -> None:
         try:
