@@ -53,7 +53,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def rows_of(store: Store, monkeypatch: pytest.MonkeyPatch, staying: int = 0) -> Any:
     """The store's rows, of which so many bytes may stay mapped."""
-    monkeypatch.setattr("descend.store.preparing.may_stay_mapped", lambda *_: staying)
+    monkeypatch.setattr("descend.store.preparing.spare_bytes", lambda *_: staying)
     X: Any = prepare_store(store, validation=0.0, stream=True).train.X
     assert isinstance(X.in_place, RowsInPlace)
     return X

@@ -34,7 +34,7 @@ def small_windows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     if request.param == "read":
         monkeypatch.setattr("descend.store.in_place.can_map", lambda _: False)
     staying = {"half of it stays": 40_000, "mapped to stay": 10**9}.get(request.param, 0)
-    monkeypatch.setattr("descend.store.preparing.may_stay_mapped", lambda *_: staying)
+    monkeypatch.setattr("descend.store.preparing.spare_bytes", lambda *_: staying)
 
 
 def runs(folder: Path, train: Any, options: dict[str, Any], **settings: Any) -> tuple[Any, Any]:
