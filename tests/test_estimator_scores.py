@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset
 import pytest
+import scipy.sparse as sp
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import accuracy_score, r2_score
 
@@ -99,3 +100,16 @@ def test_what_cannot_be_scored_is_refused(folder: Path, tmp_path: Path) -> None:
     FRAME[:5].assign(number=1.0).to_csv(tmp_path / "flat.csv", index=False)
     with pytest.warns(UndefinedMetricWarning, match="not defined: the target is the same"):
         assert np.isnan(model.score(tmp_path / "flat.csv", "number"))
+
+
+def test_wide_sparse_blocks_are_scored_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a block of sparse rows takes are its numbers: it is not cut by the width that it would have if dense."""
+    rows = sp.random(300, 300_000, density=1e-5, format="csr", random_state=0)
+    ingest(sp.csr_array(rows), tmp_path / "wide", y=np.arange(300) % 2)
+    model = LinearClassifier(random_state=0, epochs=1, optimizer="sgd").fit(tmp_path / "wide")
+    calls = []
+    score = model.model_.scores_of_encoded
+    monkeypatch.setattr(model.model_, "scores_of_encoded", lambda X: calls.append(X.shape) or score(X))
+    assert model.predict(tmp_path / "wide").shape == (300,)
+    assert model.score(tmp_path / "wide") >= 0.5
+    assert calls == [(300, 300_000)] * 2

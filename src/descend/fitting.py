@@ -80,6 +80,9 @@ def fit(
         validation = make_engine(prepared.validation, plan.loss, plan.penalty, threads=threads)
     path: list[FloatArray] = []
     tol = tolerance(settings, plan, data)
+    constant = None
+    if plan.untuned and settings.fit_intercept and tol is not None:
+        constant = constant_loss(plan.loss, data, outputs, shares)
     watch = Watch(
         engine,
         plan.visits.num_visits,
@@ -90,15 +93,13 @@ def fit(
             rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
             certify=plan.untuned,
             close=settings.optimizer == "auto",
-            by_batches=plan.by_batches,
-            constant=constant_loss(plan.loss, data, outputs, shares)
-            if plan.untuned and settings.fit_intercept and tol is not None
-            else None,
+            constant=constant,
         ),
         validation=validation,
         tail=average_of(settings) if plan.average else None,
         unit=loss_unit(prepared.target, plan.loss.name),
         callbacks=callbacks,
+        first_loss=constant if plan.phases[0].rule.by_sample and initial is None else None,
         snapshot=(lambda parameters: path.append(parameters.copy())) if keep_path else None,
         fresh=initial is None or not initial.any(),
     )

@@ -374,3 +374,13 @@ def test_a_vector_is_written_and_read():
     fill(list(module.parameters()), vector)
     assert np.array_equal(vector_of(module.parameters()), vector)
     assert module[0].weight[1, 0] == 4.0
+
+
+def test_a_schedule_on_plateaus_falls(iris):
+    """Where the loss stops falling the rate does, in a comparison of modules as in one of networks."""
+    found = dt.compare(
+        network(), LOSS, iris, batch_sizes=(4,), seeds=1, epochs=60, learning_rate=1.0, schedule="plateau"
+    )
+    rates = found.runs[0]["histories"][0]["columns"]["learning_rate"]
+    assert rates[0] == 1.0
+    assert rates[-1] <= 0.1

@@ -1,7 +1,6 @@
 """``fit`` is the loop that anybody would write, with history, budgets and stopping."""
 
 import functools
-import time
 from typing import Any
 
 import numpy as np
@@ -173,7 +172,7 @@ def test_a_module_that_only_gets_worse_is_given_back_as_it_was() -> None:
     assert history.last["validation_loss"] == history["validation_loss"][0]
 
 
-def test_a_time_budget_ends_inside_an_epoch() -> None:
+def test_a_time_budget_ends_inside_an_epoch(own_time: Any) -> None:
     """``seconds`` ends a run, inside an epoch where it must, and no step is taken long after."""
 
     class Slow(nn.Module):
@@ -182,7 +181,7 @@ def test_a_time_budget_ends_inside_an_epoch() -> None:
             self.layer = nn.Linear(6, 3)
 
         def forward(self, X: torch.Tensor) -> torch.Tensor:
-            time.sleep(0.01)
+            own_time.skip(0.01)
             return self.layer(X)  # type: ignore[no-any-return]
 
     history = dt.fit(Slow(), nn.CrossEntropyLoss(), rows(), batch_size=1, seconds=0.2)
@@ -337,6 +336,7 @@ def test_parameters_that_are_not_trained_stay() -> None:
         ({"optimizer": torch.optim.SGD(nn.Linear(1, 1).parameters())}, "none of the module's parameters"),
         ({"optimizer_options": {"beta": 1}}, "could not be made with .*beta"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"learning_rate": "auto"}, "learning_rate is 'auto'; a number above 0"),
         ({"epochs": 0}, "epochs is 0"),
         ({"microbatch": 1.5}, "microbatch is 1.5"),
         ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),

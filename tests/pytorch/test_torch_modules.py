@@ -474,12 +474,44 @@ def test_what_cannot_be_sent_through_is_said_before_anything_is_measured(call: A
             call(module, loss, data)
 
 
-def test_random_numbers_of_the_run_are_the_devices() -> None:
-    """The state that is kept is put back to the number."""
-    from descend.torch.modes import random_state, set_random_state
+@pytest.mark.usefixtures("own_time")
+def test_batches_without_a_loss_lose_and_end_nothing() -> None:
+    """Where half of the targets are ignored a plan is made: single rows, which have no loss, are no size for it."""
+    X, y = rows()
+    y = torch.where(torch.arange(ROWS) % 2 == 0, -100, y)
+    plan = dt.configure_batch_size(small(), LOSS, (X, y), target_loss=0.9, seconds=3.0)
+    assert plan.batch_size > 1
 
-    device = torch.device("cpu")
-    state = random_state(device)
-    drawn = torch.rand(3)
-    set_random_state(state, device)
-    assert torch.equal(torch.rand(3), drawn)
+
+def test_an_optimizer_of_ones_own_needs_no_base() -> None:
+    """Parameters by groups and a step are enough: nothing has to inherit from anything."""
+
+    class Own:
+        def __init__(self, parameters: Any, lr: float) -> None:
+            self.param_groups = [{"params": list(parameters), "lr": lr}]
+
+        def step(self) -> None:
+            with torch.no_grad():
+                for p in self.param_groups[0]["params"]:
+                    p -= self.param_groups[0]["lr"] * p.grad
+
+    module, plain = small(), small()
+    dt.fit(module, LOSS, rows(), Own, learning_rate=0.1, epochs=2)
+    dt.fit(plain, LOSS, rows(), torch.optim.SGD, learning_rate=0.1, epochs=2)
+    torch.testing.assert_close(flat(module), flat(plain), rtol=1e-5, atol=1e-7)
+
+
+def test_a_step_that_takes_a_closure_is_given_one() -> None:
+    """An optimizer that looks at the loss twice in a step trains on batches, as sharpness-aware ones do."""
+
+    class Twice(torch.optim.SGD):
+        def step(self, closure: Any) -> Any:
+            loss = closure()
+            assert torch.equal(loss, closure())
+            torch.optim.SGD.step(self)
+            return loss
+
+    module, plain = small(), small()
+    dt.fit(module, LOSS, rows(), Twice, 16, learning_rate=0.1, epochs=2)
+    dt.fit(plain, LOSS, rows(), torch.optim.SGD, 16, learning_rate=0.1, epochs=2)
+    torch.testing.assert_close(flat(module), flat(plain), rtol=1e-5, atol=1e-7)

@@ -241,3 +241,22 @@ def test_a_feature_of_a_bundled_set_can_be_the_target():
     assert len(source.column_names) == 3
     assert source.task is None
     assert np.isclose(next(iter(source.blocks())).target[0], 0.2)
+
+
+def test_a_file_without_rows_among_others_is_no_error(tmp_path):
+    """A header alone is a day on which nothing happened; where no file has rows it is refused by name."""
+    write(tmp_path / "days" / "1.csv", "a,y\n")
+    with pytest.raises(SourceError, match=r"1\.csv has a header but no rows"):
+        open_source(tmp_path / "days", target="y")
+    write(tmp_path / "days" / "2.csv", "y,a\n0,1.5\n1,2\n")
+    write(tmp_path / "days" / "3.csv", "a,y")
+    source = open_source(tmp_path / "days", target="y")
+    assert [block.columns.column(0).to_pylist() for block in source.blocks()] == [[1.5, 2.0]]
+    assert sum(block.num_rows for part in source.parts() for block in part()) == 2
+
+
+def test_a_link_to_nowhere_is_called_one(tmp_path):
+    """A link whose file is gone is no misspelt name."""
+    (tmp_path / "rows.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(SourceError, match="is a link to a file that is not there"):
+        open_source(tmp_path / "rows.csv", target="y")

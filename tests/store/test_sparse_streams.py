@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from descend.network_fitting import fit_network
 
 from descend import ingest, machine, open_store
 from descend.checkpoint import Checkpoint, opened
@@ -18,6 +17,7 @@ from descend.engines.base import Rule, State
 from descend.engines.choose import make_engine
 from descend.errors import InputError, SourceError
 from descend.fitting import fit
+from descend.networks.fitting import fit_network
 from descend.objectives.losses import LOSSES
 from descend.objectives.penalties import Penalty
 from descend.settings import Settings
@@ -35,6 +35,7 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows of a few strips and blocks of a thousand rows, so that a small store has many."""
     monkeypatch.setattr(stored, "WINDOW_NUMBERS", 1500)
     monkeypatch.setattr(stored, "MOST_NUMBERS", 3000)
+    monkeypatch.setattr(stored, "PASS_NUMBERS", 800)
     monkeypatch.setattr(stored, "WRITTEN_SHARE", 1)
     monkeypatch.setattr(layouts, "BLOCK_BYTES", 90_000)
 
@@ -260,3 +261,22 @@ def test_what_needs_sparse_rows_in_memory_is_refused(tmp_path: Path) -> None:
         fit(prepared, Settings(optimizer="saga", batch_size=2000))
     with pytest.raises(InputError, match="a network takes sparse rows in memory"):
         fit_network(prepared, Settings(hidden=(3,)))
+
+
+def test_engines_on_the_same_rows_share_what_they_keep(tmp_path: Path) -> None:
+    """A second engine takes the heavy rows that the first keeps, and one on rows from elsewhere on does not."""
+    X: Any = prepare_store(sparse_store(tmp_path / "s", heavy=True), stream=True).train.X
+    X.spare_bytes = 10**9
+    weights = np.where(np.arange(len(X)) % 9, 1.0, 0.5)
+    one, other = (sparse_windows.SparseWindows(X, weights) for _ in range(2))
+    assert one.kept is other.kept is not None
+    part = X.part(slice(100, 2000))
+    windows = sparse_windows.SparseWindows(part, weights[:1900])
+    order = np.random.default_rng(0).permutation(1900).astype(np.int32)
+    for window in windows.of(order, 10):
+        values, indices, ends = window.rows
+        found = sp.csr_array((values, indices.view("i4"), ends), shape=(len(ends) - 1, COLUMNS))
+        rows = window.numbers[window.places]
+        assert_same(found[window.places], part[rows])
+        order = order[len(rows) :] if np.array_equal(order[: len(rows)], rows) else order
+    assert not len(order)

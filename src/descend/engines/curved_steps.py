@@ -119,16 +119,16 @@ class CurvedSteps(FullBatch):
         state.visits += (evaluations - 1) * self.num_rows
 
     def _begin_by_sample(self, state: State) -> None:
-        """Goes to the lowest place of a sample of rows, unless that of all rows is higher there."""
+        """Goes to a sample's lowest place, unless the loss of all rows is above the sample's at the start."""
         memory = state.memory
         self.by_sample = SampledCurvature(self.data, self.penalty.alpha, self.fit_intercept, self.sample())
         here = state.parameters.astype(np.float64)
-        value, gradient = self.objective(here)  # known already, but where a run goes on
-        there, rows_read = self.by_sample.lowest(here)
-        memory.point = there
-        memory.value, memory.gradient = self.objective(there)
-        if not memory.value < value:
-            memory.point, memory.value, memory.gradient = here, value, gradient
+        memory.point, before, rows_read = self.by_sample.lowest(here)
+        memory.value, memory.gradient = self.objective(memory.point)
+        if not memory.value < before:
+            memory.point = here
+            memory.value, memory.gradient = self.objective(here)
+            state.visits += self.num_rows
         self.by_sample.look(memory.point)
         aim(memory, self._first)
         state.parameters[:] = memory.point

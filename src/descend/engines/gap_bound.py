@@ -94,15 +94,10 @@ def settle_quickly(
     toward: tuple[FloatArray, FloatArray],
     bend: FloatArray,
     top: float,
-    enough: float,
 ) -> Place | None:
-    """``settle`` by the kernels of training; None where it has to be done thoroughly.
+    """``settle`` by the kernels of training, the intercept left where the step ends; None where no share of it does.
 
-    What may be left has to be far above their rounding.
-    The intercept goes near its lowest, by its curvature ``bend`` (k, k) on a sample of rows. At a distance t from
-    there, with slope s, the bound holds for a gradient that is longer by the Hessian's leak, which Cauchy and Schwarz
-    put below √(top · tᵀ bend t), ``top`` being what the objective bends at the most; and the intercept itself has no
-    more than sᵀ bend⁻¹ s to gain.
+    What may be left has to be far above their rounding. ``bend`` (k, k) and ``top`` are those of ``bound_beside``.
     """
     before, step = toward
     p = parameters - step
@@ -117,12 +112,25 @@ def settle_quickly(
         value, gradient = objective(p)
     else:
         return None
+    return Place(p, value, gradient, bound_beside(gradient, bend, alpha, top) if np.isfinite(value) else None)
+
+
+def tighten_quickly(
+    objective: Callable[[FloatArray], tuple[float, FloatArray]],
+    alpha: float,
+    place: Place,
+    bend: FloatArray,
+    top: float,
+    enough: float,
+) -> Place | None:
+    """The place with its intercept so near its lowest that hardly any of the bound is due to it; None: it is not."""
     inverse = np.linalg.pinv(bend, rcond=FLAT, hermitian=True)
+    p, value, gradient = place.parameters.copy(), place.value, place.gradient
     for shifts in range(MOST_SHIFTS + 1):
         slope = gradient[:, -1]
-        above, is_tight = bound_beside(gradient, inverse, alpha, top, enough)
-        if is_tight:
-            return Place(p, value, gradient, above if alpha > 0.0 and np.isfinite(value) else None)
+        if _is_tight(gradient, inverse, alpha, top, enough):
+            above = bound_beside(gradient, bend, alpha, top) if np.isfinite(value) else None
+            return Place(p, value, gradient, above)
         if shifts == MOST_SHIFTS:
             break
         p[:, -1] -= inverse @ slope
@@ -132,20 +140,31 @@ def settle_quickly(
     return None
 
 
-def bound_beside(
-    gradient: FloatArray, inverse: FloatArray, alpha: float, top: float, enough: float
-) -> tuple[float, bool]:
-    """The bound beside the lowest intercept, and whether hardly any of it is the intercept's.
+def bound_beside(gradient: FloatArray, bend: FloatArray, alpha: float, top: float) -> float | None:
+    """The bound at a distance t from the lowest intercept, where the loss slopes by s along it; None without alpha.
 
-    ``inverse`` (k, k) of how the loss bends along the intercept; infinite without alpha.
+    It holds for a gradient that is longer by the Hessian's leak, which Cauchy and Schwarz put below
+    √(top · tᵀ bend t), ``top`` being what the objective bends at the most; and the intercept itself has no more than
+    sᵀ bend⁻¹ s to gain, with ``bend`` (k, k) from a sample of rows.
     """
+    if not alpha > 0.0:
+        return None
+    _, length, left = _lengths(gradient, np.linalg.pinv(bend, rcond=FLAT, hermitian=True), top)
+    return length**2 / (2.0 * alpha) + left
+
+
+def _is_tight(gradient: FloatArray, inverse: FloatArray, alpha: float, top: float, enough: float) -> bool:
+    straight, length, left = _lengths(gradient, inverse, top)
+    leak = length**2 - straight**2
+    return left <= LEAKS * enough and leak <= LEAKS * max(straight**2, 2.0 * alpha * enough)
+
+
+def _lengths(gradient: FloatArray, inverse: FloatArray, top: float) -> tuple[float, float, float]:
+    """The gradient's length, that with the leak, and what the intercept has to gain."""
     slope = gradient[:, -1]
     left = UNSURE * float(slope @ inverse @ slope)
     straight = float(np.linalg.norm(gradient[:, :-1]))
-    length = straight + float(np.sqrt(top * left))
-    leak = length**2 - straight**2
-    is_tight = left <= LEAKS * enough and leak <= LEAKS * max(straight**2, 2.0 * alpha * enough)
-    return (length**2 / (2.0 * alpha) + left if alpha > 0.0 else np.inf), is_tight
+    return straight, straight + float(np.sqrt(top * left)), left
 
 
 def _lowest(

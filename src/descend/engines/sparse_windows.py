@@ -7,6 +7,7 @@ they fit, and not with the strips that they lie in.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -40,20 +41,17 @@ class KeptRows:
     """Rows in memory, ``numbers`` ascending."""
 
     def __init__(self, X: StoredSparseRows, numbers: NDArray[np.int64]) -> None:
-        self.numbers = numbers
+        self.numbers, self.start = numbers, X.start
         rows = X[numbers]
         self.data, self.indices = rows.data, rows.indices
         self.ends = rows.indptr.astype(np.int64)
 
-    def copy_to(self, room: Room, at: int, rows: NDArray[np.int64]) -> None:
-        """Copies some of them, ascending, behind the first ``at`` numbers of ``room``."""
+    def copy_to(self, room: Room, rows: NDArray[np.int64], starts: NDArray[np.int64]) -> None:
+        """Copies some of them into ``room``, the numbers of each from ``starts`` on."""
         own = np.searchsorted(self.numbers, rows)
-        starts = self.ends[own]
-        took = spans(starts, self.ends[own + 1] - starts)
-        room.data[at : at + len(took)], room.indices[at : at + len(took)] = (
-            self.data[took],
-            self.indices[took],
-        )
+        lengths = self.ends[own + 1] - self.ends[own]
+        took, goes = spans(self.ends[own], lengths), spans(starts, lengths)
+        room.data[goes], room.indices[goes] = self.data[took], self.indices[took]
 
 
 class SparseWindows:
@@ -72,23 +70,38 @@ class SparseWindows:
     def of(self, order: IntArray, batch_size: int) -> Iterator[SparseWindow]:
         """Windows that hold whole batches of ``order``."""
         unit = GROUP if batch_size == 1 else batch_size
-        step, rooms = max(self.rows // unit, 1) * unit, Rooms(self.X)
+        step = max(self.rows // unit, 1) * unit
+        shared = self.X.blocks.shared
+        rooms: Rooms = shared.pop("rooms", None) or Rooms(self.X)
 
         def calls() -> Iterator[Callable[[], SparseWindow]]:
             for start in range(0, len(order), step):
                 yield partial(self._bring, order[start : start + step], rooms.next())
 
-        return read_ahead(calls())
+        try:
+            yield from read_ahead(calls())
+        finally:
+            shared["rooms"] = rooms
 
     def _keep(self, visit_weights: FloatArray) -> KeptRows | None:
-        """The rows that are visited most often, as many as there is memory to spare for."""
+        """The rows that are visited most often, as many as there is memory to spare for.
+
+        Those that an engine beside this one keeps do as well: what is not among them is read.
+        """
         assert self.heavy is not None
+        found: KeptRows | None = self.X.blocks.shared.get("kept", lambda: None)()
+        if found is not None and found.start == self.X.start:
+            return found
         heavy = np.flatnonzero(self.heavy)
         by_visits = heavy[np.argsort(visit_weights[heavy], kind="stable")]
         ends = self.X.indptr
         sizes = np.cumsum(8 * (ends[by_visits + 1] - ends[by_visits]) + ROW_BYTES)
         few = by_visits[: int(np.searchsorted(sizes, self.X.spare_bytes, side="right"))]
-        return KeptRows(self.X, np.sort(few)) if len(few) else None
+        if not len(few):
+            return None
+        kept = KeptRows(self.X, np.sort(few))
+        self.X.blocks.shared["kept"] = weakref.ref(kept)
+        return kept
 
     def _bring(self, order: IntArray, room: Room) -> SparseWindow:
         X, first = self.X, self.X.start
@@ -105,9 +118,8 @@ class SparseWindows:
         indptr = np.concatenate([[0], np.cumsum(ends[numbers + first + 1] - ends[numbers + first])])
         room.fit(int(indptr[-1]))
         X.read_strips(strips, room)
-        self._add_alone(
-            room, int(indptr[len(of_strips)]), alone
-        )  # over the last strip's rows that are not of these
+        # Over the numbers of those rows of the last strip that are not of these.
+        self._add_alone(room, alone, indptr[len(of_strips) : -1])
         places = np.empty(len(rows), dtype=np.int32)
         light = ~single
         place = np.searchsorted(strips, (rows[light] + first) // STRIP)
@@ -115,19 +127,16 @@ class SparseWindows:
         places[single] = len(of_strips) + np.searchsorted(alone, rows[single])
         whole = slice(int(indptr[-1]))
         kernel_rows = (room.data[whole], room.indices[whole].view("u4"), indptr.astype(np.int32))
-        return SparseWindow(
-            kernel_rows, np.maximum(numbers, 0), places
-        )  # what lies before the first is not visited
+        # What lies in the first strip before the first row is never visited.
+        return SparseWindow(kernel_rows, np.maximum(numbers, 0), places)
 
-    def _add_alone(self, room: Room, count: int, rows: NDArray[np.int64]) -> None:
-        """Brings these rows, ascending, behind the first ``count`` numbers."""
-        if not len(rows):
-            return
-        kept = self.kept
-        there = np.zeros(len(rows), dtype=np.bool_) if kept is None else np.isin(rows, kept.numbers)
-        if kept is not None and there.all():
-            kept.copy_to(room, count, rows)
-            return
-        found = self.X[rows]
-        end = count + len(found.data)
-        room.data[count:end], room.indices[count:end] = found.data, found.indices
+    def _add_alone(self, room: Room, rows: NDArray[np.int64], starts: NDArray[np.int64]) -> None:
+        """Brings these rows, ascending, the numbers of each from ``starts`` on."""
+        there = np.zeros(len(rows), dtype=np.bool_)
+        if self.kept is not None:
+            there = np.isin(rows, self.kept.numbers)
+            self.kept.copy_to(room, rows[there], starts[there])
+        if not there.all():
+            found = self.X[rows[~there]]
+            goes = spans(starts[~there], np.diff(found.indptr))
+            room.data[goes], room.indices[goes] = found.data, found.indices

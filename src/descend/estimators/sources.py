@@ -23,7 +23,7 @@ from descend.sources.selection import NoTargetError
 from descend.sources.tables import numbers_of
 from descend.store.choice import store_of
 from descend.store.source import StoredSource
-from descend.types import Block, FloatArray, Source
+from descend.types import Block, FloatArray, Source, is_sparse
 
 ENCODED_VALUES = 2**20
 """Values encoded at a time: one-hot columns make a block many times as wide."""
@@ -178,18 +178,25 @@ def scores_of(model: Model, X: Any) -> FloatArray:
     return np.vstack([*found, *(scores for scores, _ in scored(score, blocks, model))])
 
 
+def rows_at_a_time(block: Block, model: Model) -> int:
+    """How many rows of a block are encoded at a time; sparse ones all, for a block holds few numbers as it is."""
+    if is_sparse(block.columns):
+        return max(1, block.num_rows)
+    return max(1, ENCODED_VALUES // max(1, model.features.num_columns))
+
+
 def scored(
     score: Callable[[Any], FloatArray], blocks: Iterator[Block], model: Model
 ) -> Iterator[tuple[FloatArray, Block]]:
     """``score`` of a bounded number of encoded rows at a time, and these rows."""
-    step = max(1, ENCODED_VALUES // max(1, model.features.num_columns))
 
-    def cut(values: Any, start: int) -> Any:
+    def cut(values: Any, start: int, step: int) -> Any:
         if values is None:
             return None
         return values.slice(start, step) if hasattr(values, "slice") else values[start : start + step]
 
     for block in blocks:
+        step = rows_at_a_time(block, model)
         for start in range(0, block.num_rows, step):
-            part = Block(*(cut(one, start) for one in (block.columns, block.target, block.weights)))
+            part = Block(*(cut(one, start, step) for one in (block.columns, block.target, block.weights)))
             yield np.asarray(score(part.columns)), part

@@ -107,7 +107,11 @@ def untouched(
         return None
     if dtype in SMALL:
         X = CodedRows(X, features.mean, features.scale)
-    blocks = list(source.blocks())
-    y = np.concatenate([target.encode(block.target) for block in blocks])
-    weights = [block.weights for block in blocks if block.weights is not None]
+    y = np.empty((X.shape[0], len(target.mean) if target.task == "regression" else 1))
+    weights, done = [], 0
+    for block in source.blocks():  # written in place: joined from parts they would be there twice
+        y[done : done + block.num_rows] = target.encode(block.target)
+        done += block.num_rows
+        if block.weights is not None:
+            weights.append(block.weights)
     return Dataset(X, y, np.concatenate(weights) if weights else None)

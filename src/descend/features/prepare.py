@@ -19,6 +19,7 @@ from descend.features.source_rows import Weigh
 from descend.features.split import Split, split_rows
 from descend.features.statistics import Statistics
 from descend.features.target import Target
+from descend.sources.stamps import Stamps
 from descend.types import Dataset, Source, Task, is_sparse
 
 FEWEST_CODED = 2**20
@@ -86,6 +87,7 @@ def prepare(
         )
     share = 0.0 if validation_source is not None else validation
     hint = getattr(source, "task", None) if task is None else task
+    stamps = Stamps(source)
     learned, split = learn(source, share, seed, on_progress, hint)
     notes = list(split.notes)
     features = Features.from_statistics(learned.columns, standardize, centre=centre)
@@ -110,7 +112,7 @@ def prepare(
         raise does_not_fit(source, needs_memory, place, memory_limit)
     if place is not None and place.in_source and not needs_memory:
         return _left_in_source(
-            source, learned, split, seed, features, target, weighting, place, notes, on_progress
+            source, stamps, learned, split, seed, features, target, weighting, place, notes, on_progress
         )
     whole = untouched(source, features, target, split, shuffle, stored or kind)
     if whole is not None:
@@ -130,6 +132,7 @@ def prepare(
                 on_progress(done)
         if not (train_rows.is_complete and held_rows.is_complete):
             raise SourceError(f"{source.name} changed while it was read; leave its files alone and try again")
+        stamps.check()
         train = weighting(train_rows.dataset())
         held_out = weighting(held_rows.dataset()) if split.num_validation else None
     if validation_source is not None:
@@ -162,6 +165,7 @@ def _place(
 
 def _left_in_source(
     source: Source,
+    stamps: Stamps,
     learned: Learned,
     split: Split,
     seed: int,
@@ -176,7 +180,9 @@ def _left_in_source(
     train, held_out, told = prepare_source(
         source, split, seed, features, target, weighting, place, on_progress
     )
+    stamps.check()
     rows: Any = train.X
+    rows.stamps = stamps
     notes = [*getattr(source, "notes", ()), *notes, *features.notes, place.reason, *told]
     notes += tell_order(rows, learned.clustering)
     num_rows = split.num_train + split.num_validation

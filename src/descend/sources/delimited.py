@@ -162,8 +162,15 @@ class DelimitedReader:
 
         types: dict[str, pa.DataType] = {}
         codes: list[str] = []
+        empty: dict[int, NoRowsError] = {}
         for i, path in enumerate(self._paths):
-            dialect, table = self._dialects[i], _parse_head(path, self._dialects[i], {})
+            try:
+                dialect, table = self._dialects[i], _parse_head(path, self._dialects[i], {})
+            except (
+                NoRowsError
+            ) as error:  # where others have some, nothing is wrong: a day on which nothing happened
+                empty[i] = error
+                continue
             if _has_decimal_commas(table, dialect):
                 dialect = self._dialects[i] = replace(dialect, decimal_point=",")
                 table = _parse_head(path, dialect, {})
@@ -172,8 +179,12 @@ class DelimitedReader:
             codes += [n for n in digits if n not in codes and _has_leading_zeros(texts.column(n))]
             for name in dialect.names:
                 types[name] = _join(types.get(name), table.schema.field(name).type, pa)
+        if len(empty) == len(self._paths):
+            raise empty[0]
+        filled = [i for i in range(len(self._paths)) if i not in empty]
         self._codes = tuple(codes)
-        self._dialects = [replace(dialect, head=b"") for dialect in self._dialects]
+        self._paths = [self._paths[i] for i in filled]
+        self._dialects = [replace(self._dialects[i], head=b"") for i in filled]
         return {name: pa.string() if name in codes else kind for name, kind in types.items()}
 
 
@@ -240,8 +251,12 @@ def _line_end(head: bytes, before: int) -> int:
     return head.rfind(b"\n", 0, max(before, 0)) + 1
 
 
-def _no_rows(path: Path) -> SourceError:
-    return SourceError(f"{shorten(path.name)} has a header but no rows; at least 2 are needed")
+class NoRowsError(SourceError):
+    """A file that has a header and no rows."""
+
+
+def _no_rows(path: Path) -> NoRowsError:
+    return NoRowsError(f"{shorten(path.name)} has a header but no rows; at least 2 are needed")
 
 
 def _wider(kind: pa.DataType, message: str, pa: Any) -> pa.DataType:

@@ -6,7 +6,7 @@ from descend.errors import InputError, shorten
 from descend.machine import Room, find_room, status_bytes
 from descend.store.opening import Store
 from descend.store.read_ahead import ROOMS
-from descend.store.sparse_rows import BYTES, window_rows
+from descend.store.sparse_rows import BYTES, GROWTH, window_rows
 
 SHARE = 0.5
 """Rows that take no more than this share of what is free are loaded: training needs room beside them."""
@@ -17,9 +17,9 @@ ROW_BYTES = 16
 OUTPUT_BYTES = 8
 """The same for each output: SAGA's table, the certificate's scores."""
 
-PARAMETER_BYTES = 64
-"""For each parameter: itself, its averages, gradients of two threads, SAGA's mean. Of a million columns that
-counts."""
+PARAMETER_BYTES = 400
+"""For each parameter: itself, averages, gradients of two threads, and above all the 20 steps and gradients that
+L-BFGS remembers. Of a million columns that counts."""
 
 
 def where_to_keep(
@@ -84,7 +84,7 @@ def _sparse_bytes(store: Store, num_outputs: int) -> int:
     n, d = store.num_rows, store.layout.num_columns
     numbers = num_numbers(store)
     window = window_rows(n, numbers, d, num_outputs) * numbers * BYTES // max(1, n)
-    return 8 * n + ROOMS * window + PARAMETER_BYTES * num_outputs * (d + 1)
+    return 8 * n + int(GROWTH * ROOMS * window) + PARAMETER_BYTES * num_outputs * (d + 1)
 
 
 def num_numbers(store: Store) -> int:

@@ -73,8 +73,8 @@ def prepare_store(
     if validation and validation_source is None and (aside == 0 or n - aside < 2):
         aside = 0
         notes.append(f"too few rows ({n}) to set some aside for validation: all are used for training")
-    train = weighting(_part(X, y, weights, slice(0, n - aside)))
-    held_out = weighting(_part(X, y, weights, slice(n - aside, n))) if aside else None
+    train = weighting(_part(X, y, weights, slice(0, n - aside), streamed))
+    held_out = weighting(_part(X, y, weights, slice(n - aside, n), streamed)) if aside else None
     if validation_source is not None:
         held_out, told = _held_out(validation_source, store, target, train)
         held_out = weighting(held_out)
@@ -107,7 +107,7 @@ class _Encoded:
 def _read(
     store: Store, target: Target, streamed: bool, spare: int, on_progress: OnProgress | None
 ) -> tuple[Any, NDArray[np.float64], NDArray[np.float64] | None]:
-    """X of all rows, loaded or stored; targets as they are trained on; weights."""
+    """X of all rows, loaded or stored, sparse ones stored still; targets as they are trained on; weights."""
     layout = store.layout
     n, d = layout.num_rows, layout.num_columns
     y = np.empty((n, layout.num_outputs))
@@ -134,11 +134,8 @@ def _read(
         start = rows.stop
         if on_progress is not None:
             on_progress(start)
-    if not streamed:
-        if layout.sparse:
-            X = X[:]
-        elif store.is_coded:
-            X = CodedRows(X, store.features.mean, store.features.scale)
+    if not streamed and not layout.sparse:
+        X = CodedRows(X, store.features.mean, store.features.scale) if store.is_coded else X
         blocks.close()
     return X, y, weights
 
@@ -150,6 +147,8 @@ def _code(store: Store) -> CodedRows | None:
     return CodedRows(none, store.features.mean, store.features.scale)
 
 
-def _part(X: Any, y: NDArray[np.float64], weights: NDArray[np.float64] | None, rows: slice) -> Dataset:
-    part = X.part(rows) if hasattr(X, "part") else X[rows]
+def _part(
+    X: Any, y: NDArray[np.float64], weights: NDArray[np.float64] | None, rows: slice, streamed: bool
+) -> Dataset:
+    part = X.part(rows) if streamed or isinstance(X, CodedRows) else X[rows]  # sparse ones are loaded here
     return Dataset(part, y[rows], None if weights is None else weights[rows])

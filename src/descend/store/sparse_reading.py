@@ -26,6 +26,8 @@ class SparseBlockReader(BlockReader):
     def __init__(self, folder: Path, layout: Layout, records: Sequence[BlockRecord]) -> None:
         super().__init__(folder, layout, records)
         self.ends = np.zeros(layout.num_rows + 1, dtype=np.int64)
+        self.shared: dict[str, Any] = {}
+        """What engines on these rows hand to one another: a search over batch sizes makes many of them."""
 
     def read_ends(self, block: int) -> None:
         """Brings ``ends`` of a block's rows; those of the blocks before are there already."""

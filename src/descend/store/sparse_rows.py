@@ -15,11 +15,15 @@ from descend.store.read_ahead import ROOMS, read_ahead
 from descend.store.rows import runs_of
 from descend.store.sparse_reading import SparseBlockReader
 
-WINDOW_NUMBERS, MOST_NUMBERS = 2**20, 2**22
-"""Stored numbers that are read at a time, 8 MB; up to 32 MB where less is no whole window of an epoch's order, or
+WINDOW_NUMBERS, MOST_NUMBERS = 2**20, 2**21
+"""Stored numbers that are read at a time, 8 MB; up to 16 MB where less is no whole window of an epoch's order, or
 where writing out the weights at its end would take long."""
-WRITTEN_SHARE = 16
+PASS_NUMBERS = 2**18
+"""The same where all rows are read from the first to the last, by several threads at a time."""
+WRITTEN_SHARE = 4
 """Numbers that are read for each weight that is written out behind them."""
+GROWTH = 1.25
+"""How much larger than it has to be memory for a window is taken: the next one may have a few numbers more."""
 BYTES = 8
 """Of a stored number, with its column's."""
 
@@ -109,7 +113,7 @@ class StoredSparseRows:
             return slice(low, high), self._read(low, high, room)
 
         def calls() -> Iterator[Callable[[], tuple[slice, Any]]]:
-            size = self.window_rows() if step is None else step
+            size = self._pass_rows() if step is None else step
             for low in range(start, stop, size):
                 yield partial(bring, low, min(low + size, stop), rooms.next())
 
@@ -126,6 +130,10 @@ class StoredSparseRows:
         room.fit(count)
         self.blocks.read_numbers(runs, room.indices, room.data)
         return count
+
+    def _pass_rows(self) -> int:
+        rows = int(PASS_NUMBERS * len(self) / max(1, self.size))
+        return max(STRIP, rows // STRIP * STRIP)
 
     def _read(self, start: int, stop: int, room: Room) -> Any:
         low, high = self.start + start, self.start + stop
@@ -176,7 +184,7 @@ def window_rows(num_rows: int, numbers: int, num_columns: int, num_outputs: int)
     """Rows that are read at a time: whole windows of an epoch's order where that is not too much.
 
     >>> window_rows(10**6, 10**8, 10**5, 1), window_rows(10**6, 10**9, 10**5, 1)
-    (14336, 2048)
+    (10240, 2048)
     """
     wanted = min(max(WINDOW_NUMBERS, WRITTEN_SHARE * num_outputs * num_columns), MOST_NUMBERS)
     for_each = max(1.0, numbers / max(1, num_rows))
@@ -215,13 +223,15 @@ class Room:
 
     def __init__(self, rows: StoredSparseRows) -> None:
         self.indices: NDArray[np.int32] = np.empty(0, dtype=np.int32)
+        self.dtype = rows.dtype
         self.data: NDArray[Any] = np.empty(0, dtype=rows.dtype)
 
     def fit(self, count: int) -> None:
         """Has room for so many numbers."""
         if len(self.data) < count:
-            self.indices = np.empty(count, dtype=np.int32)
-            self.data = np.empty(count, dtype=self.data.dtype)
+            self.indices = self.data = self.data[:0]  # gone before there are others
+            self.indices = np.empty(int(GROWTH * count), dtype=np.int32)
+            self.data = np.empty(int(GROWTH * count), dtype=self.dtype)
 
 
 class Rooms:

@@ -58,8 +58,12 @@ class Batches:
         if y is not None:
             data: Any = (X, y)
         else:
-            data = (X,) if isinstance(X, (torch.Tensor, np.ndarray)) else X
+            data = (X,) if isinstance(X, (torch.Tensor, np.ndarray, dict)) else X
         self.source = as_rows(data, weights, alone=True)
+        if rows is not None and len(rows) and not 0 <= min(rows) <= max(rows) < self.source.num_rows:
+            raise InputError(
+                f"rows go from {min(rows)} to {max(rows)}; there are 0 to {self.source.num_rows - 1}"
+            )
         self.num_rows = self.source.num_rows if rows is None else len(rows)
         size = check_batch_size(batch_size, self.num_rows)
         if size == "auto":

@@ -114,10 +114,11 @@ def state_moved(optimizer: Any, device: torch.device, home: torch.device) -> Ite
 
 def move_state(optimizer: Any, device: torch.device) -> None:
     """What an optimizer keeps of each parameter, moved; step counts stay on the CPU where its kernels want that."""
+    kept = getattr(optimizer, "state", {})
     for group in optimizer.param_groups:
         on_device = group.get("capturable") or group.get("fused")
         for p in group["params"]:
-            state = optimizer.state.get(p, {})
+            state = kept.get(p, {})
             for name, value in state.items():
                 if name != "step" or on_device:
                     state[name] = moved_to(value, device)

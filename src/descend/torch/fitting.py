@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +12,15 @@ import torch
 from descend.errors import InputError
 from descend.history import History
 from descend.settings import most_epochs
+from descend.torch.assembling import (
+    captured,
+    elsewhere,
+    first_rows,
+    in_the_same,
+    may_be_several,
+    with_gradients,
+    with_loss,
+)
 from descend.torch.batches import Batches
 from descend.torch.checkpoint import Checkpoint, opened, told
 from descend.torch.checks import (
@@ -24,7 +32,7 @@ from descend.torch.checks import (
     split,
 )
 from descend.torch.coupling import refuse_coupled
-from descend.torch.criterion import Criterion, as_criterion
+from descend.torch.criterion import as_criterion
 from descend.torch.devices import (
     choose_call,
     choose_device,
@@ -38,13 +46,12 @@ from descend.torch.evaluating import evaluate
 from descend.torch.examine import Examiner
 from descend.torch.given import as_rows, as_validation
 from descend.torch.modes import autograd_on, device_of, random_numbers, training_mode
-from descend.torch.nested import moved_to
 from descend.torch.optimizers import Schedule, listed, make_optimizer, needs_closure
 from descend.torch.progress import Progress
 from descend.torch.rows import TensorRows
 from descend.torch.running import run, validated
 from descend.torch.sizes import at_once, piece_sizes
-from descend.torch.steps import Pieces, Place, unique
+from descend.torch.steps import Pieces, Place
 from descend.torch.trying import FEW, materialise, refuse_single, writes_into
 from descend.torch.watching import Watch
 from descend.updates.schedules import ENDING
@@ -85,6 +92,7 @@ def fit(
     device: Any = "auto",
     precision: str = "float32",
     compile: bool | str = False,
+    cuda_graphs: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float | None = None,
     resume: bool = False,
@@ -117,8 +125,9 @@ def fit(
     nothing is assumed, at the price of a second pass; ``reduction`` (``mean`` or ``sum`` over rows) saves that.
 
     ``device``: ``auto``, or one of PyTorch's. ``precision``: ``float32`` (as the module is), ``bf16``, ``fp16``.
-    ``compile``: through ``torch.compile``; ``auto`` on GPUs alone. What cannot be had and is not insisted upon
-    becomes a line of ``history.notes``.
+    ``compile``: through ``torch.compile``; ``auto`` on GPUs alone. ``cuda_graphs``: forward and backward of batches
+    that are alike are captured and played again, for a module whose Python does the same in every step. What cannot
+    be had and is not insisted upon becomes a line of ``history.notes``.
 
     ``checkpoint``: a folder, written every ``checkpoint_seconds`` (None: as often as costs less than 2 % of the time)
     and when the run ends; ``resume`` goes on from it, to the batch, and begins where it holds nothing. ``seed``: the
@@ -145,6 +154,8 @@ def fit(
     check_callbacks(callbacks)
     if resume and checkpoint is None:
         raise InputError("resume=True needs checkpoint, the folder to go on from")
+    if not isinstance(cuda_graphs, bool):
+        raise InputError(f"cuda_graphs is {cuda_graphs!r}; True or False is needed")
     parameter_groups = listed(parameter_groups)
     notes: list[str] = []
     device = choose_device(device, module, notes)
@@ -221,6 +232,8 @@ def fit(
             device=device,
             microbatch=microbatch,
         )
+        if cuda_graphs:
+            pieces = captured(pieces, module, rows, notes)
         settings = {
             "learning_rate": learning_rate,
             "clip": clip,
@@ -245,56 +258,3 @@ def fit(
                 watch.save, watch.save_is_due = saved.save, saved.turns.is_due
             run(pieces, batches, schedules, watch)
     return watch.history
-
-
-def with_gradients(module: Any, optimizer: Any) -> tuple[Any, ...]:
-    """Every parameter whose gradient a step starts from nothing: the optimizer's, and the module's others.
-
-    Frozen ones are among them: a callback may thaw them.
-    """
-    held = [p for group in optimizer.param_groups for p in group["params"]]
-    return unique((*held, *module.parameters()))
-
-
-def with_loss(module: Any, loss: Any, optimizer: Any, notes: list[str]) -> Any:
-    """What is kept, put back and written: the module, and a loss whose own parameters the optimizer trains."""
-    own = dict(loss.named_parameters()) if isinstance(loss, torch.nn.Module) else {}
-    if not own:
-        return module
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    left = [name for name, p in own.items() if p.requires_grad and id(p) not in held]
-    if left:
-        notes.append(
-            f"loss: its parameters ({', '.join(left[:3])}) are not trained, for the optimizer has the module's "
-            "alone; pass an optimizer instance that has both"
-        )
-    return torch.nn.ModuleList([module, loss])
-
-
-def first_rows(batches: Batches, rows: Any, count: int, device: torch.device) -> Any:
-    """X of the first ``count`` rows that train, on the device: to try the module on."""
-    few = range(batches.source.num_rows) if rows is None else rows
-    X = batches.fetch(few[:count])[0]
-    return moved_to(X, device)
-
-
-def may_be_several(rows: Any) -> bool:
-    """Whether X can be a tuple of inputs; what a dataset's items are is not known yet."""
-    return not isinstance(rows, TensorRows) or isinstance(rows.parts[0], tuple)
-
-
-def elsewhere(device: torch.device) -> torch.device | None:
-    """Where batches are handed out: on the CPU they stay where they are."""
-    return None if device.type == "cpu" else device
-
-
-def in_the_same(criterion: Criterion, device: torch.device, dtype: torch.dtype | None) -> Criterion:
-    """The loss under autocast, as the module is."""
-    if dtype is None:
-        return criterion
-    of_rows = criterion.of_rows
-    return dataclasses.replace(
-        criterion,
-        call=in_precision(criterion.call, device, dtype),
-        of_rows=None if of_rows is None else in_precision(of_rows, device, dtype),
-    )

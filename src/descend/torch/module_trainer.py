@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from math import inf, isfinite, sqrt
 from typing import Any
 
@@ -14,13 +13,14 @@ import torch
 from descend.batch_size.trainer import Look
 from descend.batches import Visits, order, shuffle
 from descend.errors import InputError, TrainingError
+from descend.torch.assembling import elsewhere
 from descend.torch.batches import Batches
 from descend.torch.checks import MOST_LOOKED_AT, check_module, copied, float_type, held_out_share, split
 from descend.torch.coupling import refuse_coupled
 from descend.torch.criterion import as_criterion
 from descend.torch.devices import choose_device, faster_threads, spread
 from descend.torch.evaluating import evaluate
-from descend.torch.fitting import FOR_EVER, elsewhere, fit
+from descend.torch.fitting import FOR_EVER, fit
 from descend.torch.given import as_rows, as_validation
 from descend.torch.lengths import longest_first
 from descend.torch.modes import random_numbers, training_mode
@@ -190,7 +190,7 @@ class ModuleTrainer:
     def step(self, batch_size: int) -> None:
         """A step as a run has it, on the longest rows, for the memory that it takes."""
         longest = None if self.longest is None else np.resize(self.longest, batch_size)
-        with random_numbers(self.seed, self.device), training_mode(self.module), suppress(ArithmeticError):
+        with random_numbers(self.seed, self.device), training_mode(self.module):
             Stepper(self, batch_size, 0.0, longest).run(1)
 
     def first_rate(self, batch_size: int) -> float:

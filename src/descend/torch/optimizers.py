@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from descend.errors import InputError
@@ -52,7 +53,8 @@ def make_optimizer(
         )
     settings = dict(options or {})
     if learning_rate is not None:
-        if not learning_rate > 0:
+        is_number = isinstance(learning_rate, (int, float, np.number, torch.Tensor))
+        if not is_number or isinstance(learning_rate, bool) or not learning_rate > 0:
             raise InputError(f"learning_rate is {learning_rate!r}; a number above 0 is needed")
         settings["lr"] = learning_rate if isinstance(learning_rate, torch.Tensor) else float(learning_rate)
     given = listed(groups(module) if callable(groups) else groups)

@@ -61,6 +61,8 @@ class Pieces:
     scaler: Any = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     microbatch: int | None = None
+    wrap: Callable[[Step], Step] = lambda passes: passes
+    """What a step without its update is made into, such as a captured graph."""
 
     @property
     def on_cpu(self) -> bool:
@@ -69,7 +71,8 @@ class Pieces:
 
 def make_step(pieces: Pieces) -> Step:
     """The step that these pieces make: batches of more rows than ``microbatch`` go in parts."""
-    passes, place, update = make_pass(pieces), pieces.place, _update(pieces)
+    place, update = pieces.place, _update(pieces)
+    passes = pieces.wrap(make_pass(pieces))
     if needs_closure(pieces.optimizer):
         return _searching_step(pieces, passes)
 

@@ -15,7 +15,7 @@ from descend.recipe import Phase
 from descend.watching.limits import Limits
 
 WORTHWHILE = 2.5
-CLOSE_FROM, CLOSE_SOON = 8.0, 40.0
+CLOSE_FROM, CLOSE_SOON = 8.0, 100.0
 """The certificate's step is taken where it is estimated to gain no more than so many times what may be left: sooner
 where another epoch over batches would follow, which takes longer than a few certificates."""
 TO_THE_LAST_DIGIT = 1e-12
@@ -52,7 +52,7 @@ class Certificate:
         """A new estimate; ``enough``: what may be left (``may_be_left``)."""
         assert limits.tol is not None
         early = limits.close and limits.tol > TO_THE_LAST_DIGIT
-        soon = (limits.by_batches and phase.batch_size > 0) or phase.rule.by_sample
+        soon = phase.batch_size > 0 or phase.rule.by_sample
         worth_closing = (CLOSE_SOON if soon else CLOSE_FROM) * enough if early else enough
         gap = engine.estimate_gap(state, worth_closing)
         self.previous_gap, self.gap, self.bound = self.gap or inf, gap, None

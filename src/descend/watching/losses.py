@@ -51,6 +51,9 @@ class Sample:
     """The loss of all rows less the sample's, when both were known last."""
     loss: float = 0.0
     """The sample's, then."""
+    compared_at: FloatArray | None = None
+    whole_loss: float = 0.0
+    """Parameters whose loss on all rows is known, and that on the sample not yet: most epochs end without it."""
 
     def take(self, num_parameters: int) -> None:
         """Settles how many rows a look reads."""
@@ -64,10 +67,17 @@ class Sample:
         loss_of: LossOf,
         num_rows: int,
         whole: bool,
+        known: float | None = None,
     ) -> Seen:
-        """Evaluates the last parameters and their average, on the sample unless the ``whole`` is asked for."""
+        """Evaluates the last parameters and their average, on the sample unless the ``whole`` is asked for.
+
+        ``known``: the loss of the last parameters, where something has told it.
+        """
         sample = None if whole or num_rows <= self.rows else self.rows
-        known = None  # L-BFGS and Newton know the loss where they stand, but where corners are rounded
+        if sample is not None and self.compared_at is not None:
+            self.loss = loss_of(self.compared_at, sample)
+            self.offset, self.compared_at = self.whole_loss - self.loss, None
+        # L-BFGS and Newton know the loss where they stand, but where corners are rounded.
         if not phase.batch_size and not phase.rule.width and state.memory.point is not None:
             known = state.memory.value
         last_loss = known if known is not None else loss_of(state.parameters, sample)
@@ -82,6 +92,5 @@ class Sample:
         if sample is not None:
             return Seen(parameters, loss + self.offset, last_loss + self.offset)
         if phase.batch_size and num_rows > self.rows:
-            self.loss = loss_of(parameters, self.rows)
-            self.offset = loss - self.loss
+            self.compared_at, self.whole_loss = parameters.copy(), loss
         return Seen(parameters, loss, last_loss)

@@ -44,6 +44,8 @@ class Observer:
     tuner: Tuner | None = None
     unit: float = 1.0
     callbacks: Sequence[Callback] = ()
+    first_loss: float | None = None
+    """The loss before the first step, where a formula gives it."""
     snapshot: Callable[[FloatArray], object] | None = None
     """Called with the last parameters at every observation: the path over the loss surface."""
     history: History = field(default_factory=History)
@@ -127,7 +129,8 @@ class Observer:
     def _observe(self, state: State, epoch: int, whole: bool) -> float:
         """Evaluates, records and tells; returns the loss of what would be returned (in the engine's unit)."""
         average = self.tail.parameters(state) if self.tail is not None else None
-        seen = self.sample.look(state, average, self.phase, self._loss, self.engine.num_rows, whole)
+        known = self.first_loss if epoch == 0 and whole else None
+        seen = self.sample.look(state, average, self.phase, self._loss, self.engine.num_rows, whole, known)
         validation_loss = self._validation_loss(seen.parameters)
         if whole:
             self._keep_if_best(epoch, seen, validation_loss)
