@@ -38,6 +38,7 @@ from descend.engines.quoted_text import last_line_end
 from descend.engines.svmlight_text import parse_lines
 from descend.fitting import fit
 from descend.settings import Settings
+from descend.store import in_place
 from descend.store.preparing import prepare_store
 stage = importlib.import_module("descend.features.prepare")
 
@@ -67,7 +68,9 @@ LinearClassifier(batch_size=32, optimizer="sgd", epochs=2).fit(rows, np.arange(4
 LinearClassifier(batch_size=32, optimizer="sgd", penalty="l1", epochs=2).fit(rows, y)
 with tempfile.TemporaryDirectory() as folder:
     ingest(X, y=y, output=f"{folder}/store")
-    fit(prepare_store(open_store(f"{folder}/store"), stream=True), Settings(optimizer="sgd", epochs=2))
+    for can_map in (in_place.can_map, lambda layout: False):  # rows are used where they are, or read
+        in_place.can_map = can_map
+        fit(prepare_store(open_store(f"{folder}/store"), stream=True), Settings(optimizer="sgd", epochs=2))
 last_line_end(np.frombuffer(b"1\\n", dtype=np.uint8), 44, 0)
 parse_lines(b"1 1:0.5\\n", False)
 order(0, 0, 100_000)
