@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -284,7 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from descend.machine import describe_machine
 
-    record: dict[str, Any] = {"machine": describe_machine()}
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    record: dict[str, Any] = {"date": date, "machine": describe_machine()}
     with tempfile.TemporaryDirectory() as folder:
         for name, measure in (("epochs", lambda *a: list(epochs(*a))), ("flights", flights)):
             if name in options.parts:
