@@ -290,7 +290,10 @@ def test_parameters_that_nobody_draws_anew_are_named(iris):
     attention = data_of(
         iris,
         nn.Sequential(
-            nn.Unflatten(1, (1, 4)), nn.TransformerEncoderLayer(4, 2, 8), nn.Flatten(), nn.Linear(4, 3)
+            nn.Unflatten(1, (1, 4)),
+            nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
+            nn.Flatten(),
+            nn.Linear(4, 3),
         ),
     )
     assert not [note for note in attention.notes if "reset_parameters" in note]

@@ -98,9 +98,11 @@ def test_texts_beside_tensors_reach_the_module() -> None:
         seen.extend(given["name"])
         return given["x"]
 
-    found = trained(Mapped(lambda row: ({"x": X[row], "name": f"{row}.png"}, y[row])), Inner(pick), epochs=1)
-    assert torch.equal(found, trained((X, y), epochs=1))
+    data = Mapped(lambda row: ({"x": X[row], "name": f"{row}.png"}, y[row]))
+    assert torch.equal(trained(data, Inner(pick), epochs=1), trained((X, y), epochs=1))
     assert sorted(seen) == sorted(f"{row}.png" for row in range(ROWS))
+    in_parts = trained(data, Inner(pick), microbatch=3)
+    torch.testing.assert_close(in_parts, trained((X, y)), rtol=1e-4, atol=1e-5)
 
 
 def test_batches_of_any_kind_reach_the_module_as_they_were_made() -> None:

@@ -462,3 +462,19 @@ def test_groups_with_a_rate_of_their_own_keep_it():
     for rate, wanted in ((0.5, [0.5, 0.3]), (0.01, [0.01, 0.3]), (0.0, [0.0, 0.0])):
         set_rate(rate)
         assert [group["lr"] for group in made.param_groups] == pytest.approx(wanted)
+
+
+def test_a_module_is_compiled_in_the_precision_that_it_trains_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried before the clock runs is what comes: else the first step, on the clock, compiles again."""
+    seen = []
+
+    def compiled(module: Any) -> Any:
+        def call(X: torch.Tensor) -> Any:
+            seen.append((len(X), torch.is_autocast_enabled("cpu")))
+            return module(X)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    dt.fit(small(), nn.CrossEntropyLoss(), rows(), batch_size=40, epochs=1, compile=True, precision="bf16")
+    assert seen == [(40, True), (10, True), (40, True), (40, True), (10, True)]

@@ -132,6 +132,15 @@ def test_complex_parameters_are_trained() -> None:
         dt.compare(Complex(), LOSS, (X, y), seeds=1, epochs=1)
 
 
+def test_complex_numbers_that_a_nan_went_through_are_put_back() -> None:
+    """A gradient that is no number, behind a loss that is one, leaves no nan in complex parameters."""
+    module = Complex()
+    module.w.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(TrainingError, match=r"the loss is nan. The module was put back to that of step 0"):
+        dt.fit(module, LOSS, rows(), torch.optim.SGD, 16, learning_rate=0.1, epochs=1)
+    assert torch.equal(module.w, Complex().w)
+
+
 def test_groups_of_the_callers_parameters_train_the_copy() -> None:
     """Where runs are on a copy of the module, its parameters stand in the groups for the caller's."""
     from descend.torch.module_data import ModuleData
@@ -417,6 +426,16 @@ def test_rows_that_depend_on_earlier_ones_are_found() -> None:
             microbatch=4,
             reduction="mean",
         )
+
+
+def test_attention_over_the_batch_is_found_behind_its_dropout() -> None:
+    """Attention that takes the rows of a batch for a sequence is found, with dropout in it and without."""
+    for dropout in (0.0, 0.1):
+        layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=dropout)
+        module = nn.Sequential(nn.Unflatten(1, (1, 6)), layer, nn.Flatten(), nn.Linear(6, 3))
+        with pytest.raises(InputError, match=r"the rows of a batch depend on one another"):
+            dt.fit(module, LOSS, rows(), epochs=1, microbatch=4)
+        assert all(one.training for one in module.modules())
 
 
 def test_buffers_that_grow_are_put_back() -> None:

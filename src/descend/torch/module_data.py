@@ -19,7 +19,7 @@ from descend.torch.devices import choose_device, spread
 from descend.torch.given import as_rows
 from descend.torch.modes import random_numbers
 from descend.torch.module_trainer import RULE_OPTIMIZERS
-from descend.torch.nested import moved_to
+from descend.torch.nested import UncutError, moved_to
 from descend.torch.optimizers import make_optimizer, of_copy
 from descend.torch.rows import DatasetRows, TensorRows
 from descend.torch.stepper import LOWEST_RATE
@@ -209,6 +209,9 @@ class ModuleData:
             )
         try:
             refuse_coupled(self.module, batch[0], lambda layers, X: spread(layers)(X))
+        except UncutError as error:
+            what = str(error).removeprefix("microbatch: ").split("; ")[0]
+            raise InputError(f"{what}; have X and y made of tensors with a row each") from None
         except InputError as error:
             what = str(error).removeprefix("microbatch: ").split(", so the gradient")[0]
             raise InputError(

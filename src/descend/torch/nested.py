@@ -54,7 +54,7 @@ def moved_to(part: Any, device: Any) -> Any:
 
 
 def count_rows(part: Any) -> int:
-    """How many rows a batch's y (or X) has; raises ``InputError`` for what does not tell.
+    """How many rows a batch's y (or X) has; raises ``UncutError`` for what does not tell.
 
     >>> count_rows(torch.zeros(4)), count_rows((torch.zeros(4, 2), torch.zeros(4))), count_rows([{"boxes": 1}] * 3)
     (4, 4, 3)
@@ -70,23 +70,39 @@ def count_rows(part: Any) -> int:
     return len(part)
 
 
+class UncutError(InputError):
+    """A batch that cannot be cut by rows."""
+
+
 def cut_rows(part: Any, rows: slice, num_rows: int) -> Any:
-    """Some of the ``num_rows`` rows of a batch; raises ``InputError`` for what cannot be cut into rows."""
+    """Some of the ``num_rows`` rows of a batch; raises ``UncutError`` for what cannot be cut into rows.
 
-    def cut(leaf: torch.Tensor) -> torch.Tensor:
-        if not leaf.dim() or len(leaf) != num_rows:
-            shown = "×".join(map(str, leaf.shape)) or "no dimension"
+    >>> cut_rows({"x": torch.arange(3), "name": ["a", "b", "c"]}, slice(2), 3)
+    {'x': tensor([0, 1]), 'name': ['a', 'b']}
+    """
+
+    def has_rows(leaf: Any) -> bool:
+        return isinstance(leaf, torch.Tensor) and leaf.dim() > 0 and len(leaf) == num_rows
+
+    if isinstance(part, torch.Tensor):
+        if not has_rows(part):
+            shown = "×".join(map(str, part.shape)) or "no dimension"
             raise _uncut(f"a tensor of {shown} beside {num_rows} rows")
-        return leaf[rows]
+        return part[rows]
+    if isinstance(part, list) and len(part) == num_rows and not all(map(has_rows, part)):
+        return part[rows]  # something for each row: texts, tensors of several lengths
+    if hasattr(part, "to") or not isinstance(part, (Mapping, tuple, list)):
+        raise _uncut(f"a {type(part).__name__}")
+    if isinstance(part, Mapping):
+        return {name: cut_rows(value, rows, num_rows) for name, value in part.items()}
+    values = [cut_rows(value, rows, num_rows) for value in part]
+    if isinstance(part, list):
+        return values
+    return type(part)(*values) if hasattr(part, "_fields") else tuple(values)
 
-    def refuse(thing: Any) -> Any:
-        raise _uncut(f"a {type(thing).__name__}")
 
-    return mapped(cut, part, refuse)
-
-
-def _uncut(what: str) -> InputError:
-    return InputError(
+def _uncut(what: str) -> UncutError:
+    return UncutError(
         f"microbatch: a batch holds {what}, which cannot be cut by rows; pass microbatch=None, or have X and y made "
         "of tensors with a row each"
     )
