@@ -9,6 +9,7 @@ take of the time of a run. Needs a system with fork.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import random
@@ -33,6 +34,8 @@ from descend.models.loading import load_model
 from descend.networks.fitting import fit_network
 from descend.settings import Settings
 from descend.sources import array_source
+from descend.store import ingest
+from descend.store.preparing import prepare_store
 
 ROWS, COLUMNS = 40_000, 30
 LATE = 0.75
@@ -50,6 +53,11 @@ def workloads(rows: int = ROWS) -> dict[str, Train]:
     dense = prepare(array_source(X, scores.argmax(axis=1)), validation=0.1)
     two = prepare(array_source(X, scores[:, 0] > 0), validation=0.0)
     sparse = prepare(array_source(sp.csr_array(thin), scores[:, 0] > 0), validation=0.0)
+    place = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    store = ingest(array_source(X, scores[:, 0] > 0), place / "store")
+    mapped = prepare_store(store, validation=0.0, stream=True)
+    let_go = prepare_store(store, validation=0.0, stream=True, memory_limit=1)
 
     def of(trainer: Any, prepared: Any, **settings: Any) -> Train:
         def train(folder: Path | None) -> bytes:
@@ -72,6 +80,9 @@ def workloads(rows: int = ROWS) -> dict[str, Train]:
         "adam": of(fit, dense, optimizer="adam", batch_size=64, epochs=80),
         "sparse sgd": of(fit, sparse, optimizer="sgd", batch_size=1, epochs=20),
         "sparse saga": of(fit, sparse, optimizer="saga", batch_size=32, tol=1e-12),
+        "store sgd": of(fit, let_go, optimizer="sgd", batch_size=32, epochs=50),
+        "store saga": of(fit, let_go, optimizer="saga", batch_size=1, tol=1e-12),
+        "store, all mapped": of(fit, mapped, batch_size=32, tol=1e-9),
         "network": of(fit_network, dense, batch_size=64, hidden=(16,), epochs=24),
         "network by ladder": of(
             fit_network, dense, optimizer="momentum", batch_size=128, hidden=(16,), early_stopping=True

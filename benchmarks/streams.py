@@ -1,10 +1,11 @@
 """Training on rows that stay on the disk: ``python -m benchmarks.streams --data FOLDER``.
 
 Two tables. How fast an epoch goes from a block store in the page cache, against the same rows in memory (50 float32
-columns, one thread for training). And how soon a test error is reached from the disk, on flights repeated with noise:
-descend's ``fit`` from its store, scikit-learn's ``SGDRegressor.partial_fit`` over chunks of the encoded rows in a
-memory-mapped file (of a grid of rates the best, the search not counted), Vowpal Wabbit from its cache. Everybody goes
-on by passes until the test error is within a share of the certified optimum's; what is timed are the passes alone.
+columns, one thread for training): where all pages may stay mapped, and where none may. And how soon a test error is
+reached from the disk, on flights repeated with noise: descend's ``fit`` from its store, scikit-learn's
+``SGDRegressor.partial_fit`` over chunks of the encoded rows in a memory-mapped file (of a grid of rates the best, the
+search not counted), Vowpal Wabbit from its cache. Everybody goes on by passes until the test error is within a share
+of the certified optimum's; what is timed are the passes alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,7 +34,10 @@ EPOCH_ROWS, EPOCH_COLUMNS = 2_000_000, 50
 
 
 def epochs(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    """Rows a second of an epoch of logistic SGD, from the store and in memory, in turns."""
+    """Rows a second of an epoch of logistic SGD, in memory and from the store, in turns.
+
+    Where memory is limited, what has been trained on is let go.
+    """
     from descend.batches import Visits, shuffle
     from descend.engines.base import Rule, State
     from descend.engines.choose import make_engine
@@ -51,8 +56,9 @@ def epochs(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]
     del X, y
     store = open_store(folder / "epochs")
     engines = {}
-    for name in ("memory", "store"):
-        data = prepare_store(store, validation=0.0, stream=name == "store").train
+    limits = {"memory": None, "store": None, "limited": 1}
+    for name, limit in limits.items():
+        data = prepare_store(store, validation=0.0, stream=name != "memory", memory_limit=limit).train
         engines[name] = make_engine(data, LOSSES["log_loss"], Penalty(1e-4, 0.0), threads=1)
     for batch_size in options.batch_sizes:
         times: dict[str, list[float]] = {name: [] for name in engines}
@@ -69,7 +75,9 @@ def epochs(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]
             "batch_size": batch_size,
             "memory_rows_per_second": options.rows / seconds["memory"],
             "store_rows_per_second": options.rows / seconds["store"],
+            "limited_rows_per_second": options.rows / seconds["limited"],
             "ratio": seconds["memory"] / seconds["store"],
+            "limited_ratio": seconds["memory"] / seconds["limited"],
         }
 
 
@@ -114,7 +122,7 @@ def root_mean_square(errors: Any) -> float:
 
 
 class Ours:
-    """``fit`` from the store; ``epochs`` None: until certified."""
+    """``fit`` from the store, with the threads that it takes unasked; ``epochs`` None: until certified."""
 
     def __init__(self, folder: Path, train: Path, test: Path) -> None:
         from descend.sources import open_source
@@ -133,7 +141,7 @@ class Ours:
         from descend.settings import Settings
 
         start = time.perf_counter()
-        run = fit(self.prepare(), Settings(threads=1, **settings))
+        run = fit(self.prepare(), Settings(**settings))
         return time.perf_counter() - start, run
 
     def error(self, model: Any) -> float:
@@ -245,12 +253,14 @@ def flights(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     target = NEAR * best
     deviation = run.model.target.scale[0]
     found: dict[str, Any] = {"optimum": best, "target": target, "ingest_seconds": ours.ingest_seconds}
-    certified, fewest = [], []
+    certified, alone, fewest = [], [], []
     passes = next(p for p in range(1, MOST_PASSES) if ours.error(ours.fit(epochs=p)[1].model) <= target)
     for _ in range(options.repeats):
         certified.append(ours.fit()[0])
+        alone.append(ours.fit(threads=1)[0])
         fewest.append(ours.fit(epochs=passes)[0])
     found["descend, certified"] = [median(certified), None]
+    found["descend, certified, one thread"] = [median(alone), None]
     found["descend, fewest epochs"] = [median(fewest), passes]
     rows = encoded(ours, folder)
     found["rows"], found["columns"] = rows[0].shape
@@ -275,7 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from descend.machine import describe_machine
 
-    record: dict[str, Any] = {"machine": describe_machine()}
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    record: dict[str, Any] = {"date": date, "machine": describe_machine()}
     with tempfile.TemporaryDirectory() as folder:
         for name, measure in (("epochs", lambda *a: list(epochs(*a))), ("flights", flights)):
             if name in options.parts:

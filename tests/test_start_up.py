@@ -73,8 +73,9 @@ LinearClassifier(batch_size=32, optimizer="sgd", epochs=2).fit(rows, np.arange(4
 LinearClassifier(batch_size=32, optimizer="sgd", penalty="l1", epochs=2).fit(rows, y)
 with tempfile.TemporaryDirectory() as folder:
     ingest(X, y=y, output=f"{folder}/store")
-    fit(prepare_store(open_store(f"{folder}/store"), stream=True), Settings(optimizer="sgd", epochs=2))
-    in_place.can_map = lambda _: False  # as where rows have to be copied
+    for can_map in (in_place.can_map, lambda layout: False):  # rows are used where they are, or read
+        in_place.can_map = can_map
+        fit(prepare_store(open_store(f"{folder}/store"), stream=True), Settings(optimizer="sgd", epochs=2))
     rows = prepare_store(open_store(f"{folder}/store"), stream=True).train
     engine = make_engine(rows, LOSSES["log_loss"], Penalty(0.1))
     state = State(np.zeros((1, 6), dtype=np.float32))

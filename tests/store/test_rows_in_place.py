@@ -180,6 +180,29 @@ def test_a_file_that_is_replaced_is_mapped_anew(store: Store, monkeypatch: pytes
     other.replace(store.path(2))
     X.blocks.close()  # else the block that was open is gone, and told so
     assert np.array_equal(np.concatenate([rows.copy() for _, rows in X.windows()]), first)
+    other.write_bytes(whole[:300] + bytes([whole[300] ^ 1]) + whole[301:])
+    other.replace(store.path(2))
+    X.blocks.close()
+    with pytest.raises(SourceError, match=r"block-00002\.bin.*rows 0 to 63 do not match"):
+        list(X.windows())
+
+
+def test_zeros_in_the_place_of_pages_are_told_though_the_file_is_whole_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that was cut and mended while its rows were in use has spoilt what was computed: that is an error."""
+    X = rows_of(store, monkeypatch, 10**9)
+    list(X.windows())
+    whole, status = store.path(1).read_bytes(), store.path(1).stat()
+    windows = X.windows()
+    _, rows = next(windows)
+    os.truncate(store.path(1), 0)
+    assert not rows[1024 + 500].any()
+    store.path(1).write_bytes(whole)
+    os.utime(store.path(1), ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(SourceError, match="changed while it was read"):
+        list(windows)
+    assert len(list(X.windows())) > 10  # mapped anew, and read from then on as if nothing had been
 
 
 def test_a_store_that_cannot_be_mapped_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

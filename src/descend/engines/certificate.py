@@ -142,7 +142,11 @@ def block_inverse(
 
 def _scores(data: Dataset, parameters: FloatArray, rows: IntArray | slice) -> tuple[Any, FloatArray]:
     """Some rows and their scores."""
-    X: Any = data.X.part(rows) if data.comes_in_parts else data.X[rows]  # type: ignore[attr-defined]
+    X: Any = data.X
+    if data.is_stored and isinstance(rows, slice) and not data.is_sparse:
+        X = X.load(rows)  # a sample fits, and in one piece it rounds as it does in memory
+    else:
+        X = X.part(rows) if data.comes_in_parts else X[rows]
     own = parameters.astype(X.dtype)
     return X, np.concatenate([some @ own[:, :-1].T for _, some in blocks(X)]) + own[:, -1]
 

@@ -296,10 +296,25 @@ class Certified(CurvedSteps):
         """How far the mean loss + penalty is above its lowest value at the most; None where nothing bounds it."""
         if self.penalty.l1:
             return self.bound_gap(parameters)
+        if (told := self._bound_told(parameters)) is not None:
+            return told
         place = settle(self.data, self.smooth, self.penalty.alpha, parameters, self.fit_intercept)
         if place.above is None:
             return None
         return place.above + max(0.0, self.mean_loss(parameters) - place.value)
+
+    def _bound_told(self, parameters: FloatArray) -> float | None:
+        """Squared error's bound from a gradient that is known already, its rounding counted; None without one."""
+        last, alpha = self.last, self.penalty.alpha
+        if self.loss.code != SQUARED_ERROR or self.num_rows < FEWEST_QUICK or last is None:
+            return None
+        if last.smooth is not self.loss or not np.array_equal(last.at, self._own(parameters)):
+            return None
+        above = bound_beside(last.gradient, np.eye(len(parameters)), alpha, self._most_bend)
+        if above is None:
+            return None
+        noise = 0.0 if self.data.X.dtype == np.float64 else NOISE * float(np.sqrt(last.gradient.size))
+        return float((np.sqrt(above) + noise / np.sqrt(2.0 * alpha)) ** 2)
 
     def _gap_with_l1(self, state: State, enough: float) -> float:
         """What the step that comes next promises where it knows the curvature, else the sampled estimate."""

@@ -8,6 +8,7 @@ leaves about (columns / rows of the sample) of the gap. Neither a rate nor the m
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
@@ -34,7 +35,9 @@ JITTER = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-13}
 
 def goes_by_sample(data: Dataset, loss: Loss, penalty: Penalty, rarer: float) -> bool:
     """Whether a sample knows enough of two classes, of which the rarer has this share of the weight."""
-    if loss.code != LOG_LOSS or penalty.l1 or data.is_sparse or data.comes_in_parts:
+    X: Any = data.X
+    is_small = data.is_coded or (data.is_stored and X.code is not None)
+    if loss.code != LOG_LOSS or penalty.l1 or data.is_sparse or is_small:
         return False
     rows, columns = min(data.num_rows, SAMPLE_ROWS), data.num_columns + 1
     return rows >= ROWS_A_COLUMN * columns and rarer * rows >= RARER_A_COLUMN * columns
