@@ -36,7 +36,7 @@ LAYOUT = Layout(
     "delete it, and the run goes on from the other one or begins anew",
 )
 NOT_OF_THE_RUN = frozenset(
-    "engine num_visits limits validation tail tuner unit callbacks snapshot history phase asked_to_stop saver "  # noqa: SIM905
+    "engine num_visits limits validation tail tuner mend unit callbacks snapshot history phase asked_to_stop saver "  # noqa: SIM905
     "place call_seconds _started".split()
 )
 """Fields of a watch that are settings, or have a place of their own in the file."""

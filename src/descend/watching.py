@@ -179,6 +179,8 @@ class Watch:
     validation: Engine | None = None
     tail: TailAverage | None = None
     tuner: Tuner | None = None
+    mend: Callable[[State], object] | None = None
+    """Starts anew what has died on the way (``dead_units.py``), at a tuner's looks and whole ones; on the clock."""
     unit: float = 1.0
     callbacks: Sequence[Callback] = ()
     snapshot: Callable[[FloatArray], object] | None = None
@@ -317,6 +319,8 @@ class Watch:
             self._observe(state, epoch, whole=False)
         if self._tuner_is_due() and not self.stopped and not self.phase_is_over:
             self._tune(state, epoch)
+        elif whole and not self.stopped:
+            self._mend(state)
         if self.saver is not None and not at_limit and (self._is_over or self.saver.is_due()):
             self.saver.save(state, self, looked=True)
         if self.asked_to_stop and not self.stopped:
@@ -340,6 +344,8 @@ class Watch:
         if astray:
             state.parameters[:] = self.best.parameters
         taken_back = self.tuner.look(state, average, astray)
+        if self.mend is not None:
+            self.mend(state)
         if taken_back:
             self._flat_epoch = epoch  # a lower rate has yet to show what it gains
             if self.tail is not None:
@@ -347,6 +353,14 @@ class Watch:
         self._pause()
         self._last_seconds = self.seconds
         return taken_back
+
+    def _mend(self, state: State) -> None:
+        if self.mend is None:
+            return
+        self._resume()
+        self.mend(state)
+        self._pause()
+        self._last_seconds = self.seconds
 
     def finish(self, state: State) -> FloatArray:
         """Ends the history with the parameters that are returned, and returns them."""
