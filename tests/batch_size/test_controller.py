@@ -181,12 +181,14 @@ def test_it_says_with_how_much_of_the_rate_training_begins():
     assert controller.reason == ""
     controller.start_at(state, 10 / 3)
     assert state.pace == 10 / 3
-    assert controller.reason == "taken 3.33 times"
+    assert controller.reason == "begun at 3.33 times that"
     controller.begin(state)
     state.parameters[:] = 1e9
     controller.look(state, None)
     assert state.pace == 5 / 3
-    assert "between 1.67 and 3.33 times that" in controller.reason
+    assert controller.reason.startswith(
+        "begun at 3.33 times that and moved 1 times, between 1.67 and 3.33 times that"
+    )
 
 
 def test_a_start_that_other_rows_find_bad_is_refused():

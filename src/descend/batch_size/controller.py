@@ -114,13 +114,13 @@ class Controller:
         """What it did, in words; empty where the rate stayed."""
         if set(self.paces) == {1.0}:
             return ""
+        begun = f"begun at {self.paces[0]:.3g} times that" if self.paces[0] != 1.0 else ""
         if len(set(self.paces)) == 1:
-            return f"taken {self.paces[0]:.3g} times"
+            return begun
+        begun += " and " if begun else ""
         moves = sum(one != other for one, other in pairwise(self.paces))
         back = f", {self.num_taken_back} times after steps went astray" if self.num_taken_back else ""
-        return (
-            f"moved {moves} times, between {min(self.paces):.3g} and {max(self.paces):.3g} times that{back}"
-        )
+        return f"{begun}moved {moves} times, between {min(self.paces):.3g} and {max(self.paces):.3g} times that{back}"
 
     def kept(self) -> dict[str, Any]:
         """What it remembers, for a checkpoint."""
