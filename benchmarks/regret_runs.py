@@ -125,12 +125,14 @@ def our_run(
     batch_size: int | str = "auto",
     controlled: bool = True,
     seconds: float = 30.0,
+    optimizer: str | None = None,
 ) -> tuple[Curve, int, str]:
     """``fit`` with rate and end left to it: its curve, its batch size, and how it ended.
 
     What would be returned at a look is what the rows that the algorithm may look at liked best so far.
     """
     settings = replace(workload.settings, seed=seed, batch_size=batch_size, seconds=seconds)
+    settings = replace(settings, optimizer=optimizer or settings.optimizer)
     curve = Curve()
     with _watched(workload, curve, controlled):
         if workload.is_network:

@@ -10,6 +10,7 @@ import pytest
 from descend.engines.base import State
 from descend.features import prepare
 from descend.models.network import Network, initialise
+from descend.networks import fitting as network_fitting
 from descend.networks.dead_units import BLOCK, LOOKED_AT, revive
 from descend.networks.fitting import fit_network
 from descend.objectives.activations import ACTIVATIONS
@@ -51,11 +52,11 @@ def test_dead_units_wake_and_predictions_stay() -> None:
     assert revive(network, state, X, seed=0) == 0
 
 
-def test_the_optimizer_forgets_dead_units_and_no_others() -> None:
+def test_the_optimizer_forgets_which_way_dead_units_went() -> None:
     """Momentum of a unit that begins anew is 0, that of all others stays."""
     network, state, X = state_with_dead_units()
     revive(network, state, X, seed=0)
-    (inner, bias), (middle, middle_bias), (last, _) = network.parts(state.second)
+    (inner, bias), (middle, middle_bias), (last, _) = network.parts(state.first)
     assert not inner[:, 3].any()
     assert not middle[3].any()
     assert bias[3] == middle_bias[6] == 0.0
@@ -63,6 +64,32 @@ def test_the_optimizer_forgets_dead_units_and_no_others() -> None:
     assert not last[6].any()
     assert (np.delete(inner, 3, axis=1) == 1.0).all()
     assert (np.delete(np.delete(middle, 3, axis=0), 6, axis=1) == 1.0).all()
+
+
+def test_squared_gradients_of_a_unit_begin_at_those_of_its_neighbours() -> None:
+    """A unit that begins anew takes Adam's steps as long as the others of its layer do, from the first one on."""
+    network, state, X = state_with_dead_units()
+    for weights, bias in network.parts(state.second):
+        weights[:] = np.arange(weights.size).reshape(weights.shape)
+        bias[:] = np.arange(bias.size)
+    before = [(weights.copy(), bias.copy()) for weights, bias in network.parts(state.second)]
+    revive(network, state, X, seed=0)
+    after = network.parts(state.second)
+    np.testing.assert_allclose(after[0][0][:, 3], np.delete(before[0][0], 3, axis=1).mean(axis=1))
+    np.testing.assert_allclose(after[0][1][3], np.delete(before[0][1], 3).mean())
+    np.testing.assert_allclose(after[2][0][6], np.delete(before[2][0], 6, axis=0).mean(axis=0))
+    np.testing.assert_array_equal(np.delete(after[0][0], 3, axis=1), np.delete(before[0][0], 3, axis=1))
+
+
+def test_a_layer_that_is_all_dead_begins_as_it_began() -> None:
+    """With no unit awake there is none to take after: what is remembered is 0 again, and no number is lost."""
+    network, state, X = state_with_dead_units()
+    network.parts(state.parameters)[0][1][:] = -1e3
+    assert revive(network, state, X, seed=0) >= SIZES[1]
+    weights, bias = network.parts(state.second)[0]
+    assert not weights.any()
+    assert not bias.any()
+    assert np.isfinite(state.second).all()
 
 
 def test_new_weights_follow_from_the_seed_and_the_step() -> None:
@@ -110,3 +137,17 @@ def test_training_starts_them_anew() -> None:
     run = fit_network(prepared, Settings(hidden=(8,), epochs=10), initial=initial)
     weights, bias = network.parts(run.model.parameters)[0]
     assert (prepared.train.X @ weights + bias > 0.0).any(axis=0)[2]
+
+
+def test_they_begin_anew_at_every_epoch_while_epochs_are_few() -> None:
+    """Units are looked at behind each of the first epochs, in phases whose rate nobody moves, too."""
+    seen: list[int] = []
+    prepared = prepare(
+        array_source(np.random.default_rng(0).normal(size=(500, 4)), y=np.arange(500.0)), validation=0.0
+    )
+    looked = network_fitting.revive
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network_fitting, "revive", lambda *a: (seen.append(a[1].visits // 500), looked(*a))[1])
+        fit_network(prepared, Settings(hidden=(8,), epochs=12))
+    assert seen[-1] == 11
+    assert set(range(1, 12)) <= set(seen)

@@ -38,7 +38,7 @@ LAYOUT = Layout(
     "delete it, and the run goes on from the other one or begins anew",
 )
 NOT_OF_THE_RUN = frozenset(
-    "engine num_visits limits validation tail tuner unit callbacks first_loss snapshot history phase "  # noqa: SIM905
+    "engine num_visits limits validation tail tuner mend unit callbacks first_loss snapshot history phase "  # noqa: SIM905
     "asked_to_stop saver place call_seconds _started".split()
 )
 """Fields of a watch that are settings, or have a place of their own in the file."""

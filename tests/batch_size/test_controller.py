@@ -175,6 +175,23 @@ def test_it_gives_up_in_the_end():
     assert taken_back == [True] * MOST_TAKEN_BACK + [False] * 5
 
 
+def test_it_says_with_how_much_of_the_rate_training_begins():
+    """A start at more than the rate is the state's pace and in the reason, and moves are counted from there."""
+    state = State(np.ones(20))
+    controller = Controller(Bowl.loss, state, lowest=1.0)
+    assert controller.reason == ""
+    controller.start_at(state, 10 / 3)
+    assert state.pace == 10 / 3
+    assert controller.reason == "begun at 3.33 times that"
+    controller.begin(state)
+    state.parameters[:] = 1e9
+    controller.look(state, None)
+    assert state.pace == 5 / 3
+    assert controller.reason.startswith(
+        "begun at 3.33 times that and moved 1 times, between 1.67 and 3.33 times that"
+    )
+
+
 def test_a_start_that_other_rows_find_bad_is_refused():
     """Weights of the ladder whose loss over all rows is far above the first give way to the first ones."""
     state = State(np.ones(20))
@@ -196,6 +213,14 @@ def test_digits_are_learnt_with_nothing_set_but_the_optimizer(optimizer):
     train, test = order[540:], order[:540]
     model = MLPClassifier(optimizer=optimizer, random_state=0).fit(X[train], y[train])
     assert model.score(X[test], y[test]) > 0.965
+
+
+@pytest.mark.parametrize(("hidden", "times"), [((20,), 4.0), ((100,), 10 / 3), ((400,), 1.0)])
+def test_a_rule_begins_with_as_much_as_every_unit_can_bear(hidden, times):
+    """Adam begins at four times the rule's rate, or where a unit's score may move by 1, and never below the rule."""
+    prepared = prepared_waves()
+    run = fit_network(prepared, Settings(hidden=hidden, epochs=1))
+    assert run.history.columns["learning_rate"][0] == pytest.approx(times * run.rate.value)
 
 
 def heavy_tailed(num_rows=4000):

@@ -1,6 +1,7 @@
 """The regret benchmark: its row sets, its curves, its oracle and its summary."""
 
 import sys
+from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
 
@@ -78,3 +79,26 @@ def test_it_runs_from_end_to_end(tmp_path, capsys):
     assert "| fit | raw |" in shown
     assert "| fit | free |" in shown
     assert "usps mlp sgd" in (tmp_path / "r.json").read_text()
+
+
+def test_linear_models_as_they_come_take_the_place_of_the_grids_optimizer():
+    """Of a workload that was scored both ways only the default's cells are summed up; of others those of ``fit``."""
+    cells = [
+        {"workload": workload, "rival": rival}
+        for workload, rival in (
+            ("linear", "fit"),
+            ("linear", regret.BY_WALL),
+            ("mlp", "fit"),
+            ("mlp", "fit, B = 8"),
+        )
+    ]
+    assert regret.as_it_comes(cells) == [cells[1], cells[2]]
+
+
+def test_the_default_optimizer_of_a_linear_model_is_scored_by_the_wall(workload):
+    """Its regret is wall seconds over the grid's, and only linear models have it."""
+    options = Namespace(batch_sizes=[32], epochs=2, decays=1, seeds=[0])
+    cells = [c for c in regret.score(workload, options) if c["rival"] == regret.BY_WALL]
+    assert bool(cells) != workload.is_network
+    for cell in cells:
+        assert cell["seconds"] == cell["wall_seconds"]

@@ -99,13 +99,9 @@ class Controller:
         state: State,
         lowest: float,
         constant: float | None = None,
-        revive: Callable[[State], int] | None = None,
     ) -> None:
-        """``state`` stands before the first step of all; ``lowest`` and ``constant`` are the course's.
-
-        ``revive`` starts anew what has died on the way (``dead_units.py``).
-        """
-        self._loss, self._revive = loss, revive
+        """``state`` stands before the first step of all; ``lowest`` and ``constant`` are the course's."""
+        self._loss = loss
         first = loss(state.parameters)
         self._course = Course(first, first, lowest_rate=lowest, constant=constant)
         self._begun_at = state.parameters.copy()
@@ -116,15 +112,19 @@ class Controller:
     @property
     def reason(self) -> str:
         """What it did, in words; empty where the rate stayed."""
-        if len(set(self.paces)) == 1:
+        if set(self.paces) == {1.0}:
             return ""
+        begun = f"begun at {self.paces[0]:.3g} times that" if self.paces[0] != 1.0 else ""
+        if len(set(self.paces)) == 1:
+            return begun
+        begun += " and " if begun else ""
         moves = sum(one != other for one, other in pairwise(self.paces))
         back = f", {self.num_taken_back} times after steps went astray" if self.num_taken_back else ""
-        return f"moved {moves} times, between {min(self.paces):g} and {max(self.paces):g} times that{back}"
+        return f"{begun}moved {moves} times, between {min(self.paces):.3g} and {max(self.paces):.3g} times that{back}"
 
     def kept(self) -> dict[str, Any]:
         """What it remembers, for a checkpoint."""
-        kept = {name: value for name, value in vars(self).items() if name not in ("_loss", "_revive")}
+        kept = {name: value for name, value in vars(self).items() if name != "_loss"}
         return kept | {"_course": asdict(self._course)}
 
     def recall(self, kept: dict[str, Any]) -> None:
@@ -134,6 +134,10 @@ class Controller:
     def limit(self, highest_rate: float) -> None:
         """The rate may rise to so many times the one that training begins with."""
         self._course = replace(self._course, highest_rate=highest_rate)
+
+    def start_at(self, state: State, rate: float) -> None:
+        """Training begins with so many times the rate."""
+        self._course, self.paces, state.pace = replace(self._course, rate=rate), [rate], rate
 
     def refuses(self, state: State, loss: float) -> bool:
         """Takes back what a ladder did whose few rows hid that others went astray; ``loss``: of all rows."""
@@ -164,8 +168,6 @@ class Controller:
         state.pace = self._course.rate
         self.verdicts.append(verdict)
         self.paces.append(state.pace)
-        if self._revive is not None:
-            self._revive(state)
         self._begin_window(state)
         return taken_back
 

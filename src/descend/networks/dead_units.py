@@ -4,6 +4,10 @@ A relu unit whose score is below 0 on every row is 0 for them all: no gradient r
 Steps as long as training begins with leave many behind (diamonds: 48 of 64). Their weights are drawn anew, and what
 leads on from them is set to 0, so that the network predicts what it did, and has its units again (Sokar et al. 2023,
 https://arxiv.org/abs/2302.12902, who do this for units that are merely rarely awake).
+
+What an optimizer remembers of squared gradients becomes the mean over the units that are awake. From nothing, Adam's
+first steps would be √(1 − β₂) / (1 − β₁) = 3 times too long, late in training, when its corrections for the beginning
+are gone: units that long steps have killed would die of them once more.
 """
 
 from __future__ import annotations
@@ -27,29 +31,39 @@ BLOCK = 256
 
 
 def revive(network: Network, state: State, X: Any, seed: int) -> int:
-    """Starts dead units anew in ``state``, whose optimizer forgets them; returns how many they were.
+    """Starts dead units anew in ``state``, whose optimizer forgets which way they went; returns how many they were.
 
     ``X`` (n, d) are training rows, the first of which are looked at. The new weights follow from ``seed`` and the
     number of steps taken.
     """
     if not network.activation.can_die:
         return 0
-    layers, memories = (
-        network.parts(state.parameters),
-        [network.parts(m) for m in (state.first, state.second)],
-    )
+    layers, first, second = (network.parts(v) for v in (state.parameters, state.first, state.second))
     rng = np.random.Generator(np.random.PCG64([seed, 3, state.steps]))
     found = 0
     for number, dead in enumerate(_asleep(network, layers, X)):
         if dead.any():
             layers[number][0][:, dead] = draw_weights(network, number, rng)[:, dead]
-            for parts in (layers, *memories):
+            first[number][0][:, dead] = 0.0
+            for parts in (layers, first):
                 parts[number][1][dead] = 0.0
                 parts[number + 1][0][dead] = 0.0
-            for parts in memories:
-                parts[number][0][:, dead] = 0.0
+            _take_after_others(second, number, dead)
             found += int(dead.sum())
     return found
+
+
+def _take_after_others(
+    memory: list[tuple[FloatArray, FloatArray]], number: int, dead: NDArray[np.bool_]
+) -> None:
+    """Units of a layer remember, of each weight that leads to or from them, the mean of those that are awake."""
+    weights, bias, onwards = memory[number][0], memory[number][1], memory[number + 1][0]
+    if dead.all():
+        weights[:], bias[:], onwards[:] = 0.0, 0.0, 0.0
+        return
+    weights[:, dead] = weights[:, ~dead].mean(axis=1, keepdims=True)
+    bias[dead] = bias[~dead].mean()
+    onwards[dead] = onwards[~dead].mean(axis=0, keepdims=True)
 
 
 def _asleep(network: Network, layers: list[tuple[FloatArray, FloatArray]], X: Any) -> list[NDArray[np.bool_]]:

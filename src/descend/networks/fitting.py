@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 LOWEST_OF_LADDER, LOWEST_OF_RULE, HIGHEST_OF_RULE = 0.25, 1.0, 2.0
 """What noise may lower a rate to, and a rule's may rise to, as shares of it."""
+BOLD_START, BOLDEST = 4.0, 8.0
+"""The same where units that long steps kill are started anew: what training begins with, and may rise to."""
 NETWORK_ASKED = (*ASKED, "hidden", "activation", "weight_decay")
 
 
@@ -109,9 +111,8 @@ def fit_network(
             phases = grown(plan.phases, growth)
             plan = replace(plan, phases=phases, batch_size_reason=in_words(phases, growth))
         if plan.phases[0].tuned:
-            watch.tuner = controller_of(
-                plan, engine, watch, state, lambda state: revive(plan.network, state, data.X, settings.seed)
-            )
+            watch.mend = lambda state: revive(plan.network, state, data.X, settings.seed)
+            watch.tuner = controller_of(plan, engine, watch, state)
         if plan.by_ladder:
             first = plan.phases[0]
             plan = up_the_ladder(
@@ -182,17 +183,12 @@ def up_the_ladder(
     return replace(plan, phases=phases, rate=Rate(ladder.rate, ladder.edge, reason))
 
 
-def controller_of(
-    plan: StepsPlan,
-    engine: Any,
-    watch: Watch,
-    state: State,
-    revive: Callable[[State], int] | None = None,
-) -> Controller:
+def controller_of(plan: StepsPlan, engine: Any, watch: Watch, state: State) -> Controller:
     """What moves the rate. It looks at rows held out where they choose the parameters anyway, else at the first ones.
 
     Rows held out for it alone would be lost for training, and those that a caller holds out to judge the model by
-    must not shape it. A rate by a rule may double once, and falls with the phases alone.
+    must not shape it. A rate by a rule may double once, and falls with the phases alone; where the watch mends what
+    long steps break, training begins with more of it, as far as the rule's bound allows, and noise brings it down.
     """
     held_out = watch.validation if watch.limits.early_stopping and watch.validation is not None else engine
     controller = Controller(
@@ -200,9 +196,12 @@ def controller_of(
         state,
         lowest=LOWEST_OF_LADDER if plan.by_ladder else LOWEST_OF_RULE,
         constant=watch.limits.constant,
-        revive=revive,
     )
-    controller.limit(min(HIGHEST_OF_RULE, plan.rate.bound / plan.rate.value))
+    room = plan.rate.bound / plan.rate.value
+    bold = watch.mend is not None and not plan.by_ladder and room > 1.0
+    controller.limit(min(BOLDEST if bold else HIGHEST_OF_RULE, room))
+    if bold:
+        controller.start_at(state, min(BOLD_START, room))
     return controller
 
 

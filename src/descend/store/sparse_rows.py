@@ -96,10 +96,6 @@ class StoredSparseRows:
 
     load = __getitem__
 
-    def pieces(self, start: int, stop: int, size: int) -> Iterator[Any]:
-        """Rows start … stop − 1 in CSR, ``size`` at a time."""
-        return (self[low : min(low + size, stop)] for low in range(start, stop, size))
-
     def windows(
         self, start: int = 0, stop: int | None = None, step: int | None = None
     ) -> Iterator[tuple[slice, Any]]:

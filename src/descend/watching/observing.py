@@ -42,6 +42,9 @@ class Observer:
     validation: Engine | None = None
     tail: TailAverage | None = None
     tuner: Tuner | None = None
+    mend: Callable[[State], object] | None = None
+    """Starts anew what has died on the way (``networks/dead_units.py``), at a tuner's looks and whole ones; on the
+    clock."""
     unit: float = 1.0
     callbacks: Sequence[Callback] = ()
     first_loss: float | None = None

@@ -128,6 +128,8 @@ class Watch(Observer):
             self._observe(state, epoch, whole=False)
         if self._tuner_is_due() and not self.stopped and not self.phase_is_over:
             self._tune(state, epoch)
+        elif whole and not self.stopped:
+            self._mend(state)
         if self.saver is not None and not at_limit and (self._is_over or self.saver.is_due()):
             self.saver.save(state, self, looked=True)
         if self.asked_to_stop and not self.stopped:
@@ -151,6 +153,8 @@ class Watch(Observer):
         if astray:
             state.parameters[:] = self.best.parameters
         taken_back = self.tuner.look(state, average, astray)
+        if self.mend is not None:
+            self.mend(state)
         if taken_back:
             self.flatness.epoch = epoch  # a lower rate has yet to show what it gains
             if self.tail is not None:
@@ -158,6 +162,14 @@ class Watch(Observer):
         self._pause()
         self._last_seconds = self.seconds
         return taken_back
+
+    def _mend(self, state: State) -> None:
+        if self.mend is None:
+            return
+        self._resume()
+        self.mend(state)
+        self._pause()
+        self._last_seconds = self.seconds
 
     def finish(self, state: State) -> FloatArray:
         """Ends the history with the parameters that are returned, and returns them."""
