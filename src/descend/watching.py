@@ -596,7 +596,7 @@ class Watch:
         gain = (first if self.limits.constant is None else self.limits.constant) - lowest
         enough = 0.5 * max(self.limits.tol * gain, self.limits.rounding * abs(first))
         early = self.limits.close and self.limits.tol > TO_THE_LAST_DIGIT
-        soon = self.phase.batch_size > 0 or self.phase.rule.by_sample
+        soon = self.phase.rule.by_sample or (self.limits.by_batches and self.phase.batch_size > 0)
         worth_closing = (CLOSE_SOON if soon else CLOSE_FROM) * enough if early else enough
         self._previous_gap, self.gap = self.gap or inf, self.engine.estimate_gap(state, worth_closing)
         self.bound = None
