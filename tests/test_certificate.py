@@ -13,6 +13,7 @@ from descend.fitting import fit
 from descend.history import History
 from descend.objectives.losses import LOSSES, SOFTMAX_LOSS, find_loss
 from descend.objectives.penalties import Penalty
+from descend.planning import resolve
 from descend.report.left import left_sentence
 from descend.settings import Settings
 from descend.sources import array_source
@@ -136,6 +137,29 @@ def test_a_finished_run_tells_its_gap(loss, kind, batch_size):
     assert gap <= 5 * history.gap_estimate + 1e-12
     assert history.gap_estimate <= 5 * gap + 1e-8
     assert history.gap_estimate <= history.gap_bound + 1e-15
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_squared_error_reads_its_rows_twice_and_is_certified(kind, dtype):
+    """Where it begins and where its step ends, and no third time for the certificate; the bound holds, too."""
+    rng = np.random.default_rng(KINDS.index(kind))
+    X = rows_of(kind, rng, n=5000).astype(dtype)
+    y = targets("squared_error", X, rng)
+    model = LinearRegressor(alpha=1e-3, random_state=0).fit(X, y)
+    lowest, look = optimum("squared_error", X.astype(float), y, 1e-3)
+    p = np.c_[model.coef_[None, :], model.intercept_]
+    assert model.history_.rule == "certified"
+    assert model.history_.last["epoch"] == 2.0
+    assert look(p.ravel())[0] - lowest <= model.history_.gap_bound + 1e-9
+
+
+def test_single_rows_take_no_matrix_and_batches_do():
+    """At batch size 1 the loop of single rows is kept, however few columns; from 2 on there is a matrix."""
+    X, y = np.random.default_rng(0).normal(size=(2000, 4)), np.arange(2000) % 2
+    ready = prepare(array_source(X, y), validation=0.0)
+    plans = [resolve(ready, Settings(batch_size=size).checked(), 100) for size in (1, 2)]
+    assert [plan.precondition_steps for plan in plans] == [False, True]
 
 
 def test_weights_and_no_intercept_are_in_the_bound():

@@ -30,7 +30,7 @@ def status(name):
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))
 
-estimator.fit(X[:2000].copy(), y[:2000])
+estimator.fit(X[:4000].copy(), y[:4000])  # so many numbers that columns go through kernels, too
 order_rows(0, 0, len(X))  # kernels and libraries are there from here on
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")

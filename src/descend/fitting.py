@@ -72,6 +72,7 @@ def fit(
         precondition_steps=plan.precondition_steps,
         mean_curvature=plan.curvature.mean + plan.penalty.alpha,
         fit_intercept=settings.fit_intercept,
+        in_order=not settings.shuffle,
     )
     outputs = prepared.target.num_outputs
     shares = plan.shares if settings.fit_intercept else None
@@ -93,6 +94,7 @@ def fit(
             rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
             certify=plan.untuned,
             close=settings.optimizer == "auto",
+            by_batches=plan.by_batches,
             constant=constant,
         ),
         validation=validation,

@@ -62,6 +62,11 @@ class Plan:
         """Whether nothing was set: several phases, and an end that descend finds and certifies."""
         return not self.phases[-1].rule.optimizer.elementwise
 
+    @property
+    def by_batches(self) -> bool:
+        """Whether an epoch over batches is followed by others."""
+        return len(self.phases) > 1 and self.phases[1].batch_size > 0
+
 
 def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     """Settles every setting that was left to descend; raises ``InputError`` where one does not fit the data."""

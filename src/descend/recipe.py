@@ -1,7 +1,8 @@
 """What training with nothing to set consists of: a list of phases, each an optimizer with its rate.
 
     full batch            L-BFGS
-    batch size "auto"     one epoch of SGD at batch size 32, then L-BFGS
+    batch size "auto"     one epoch of SGD at batch size 32, then L-BFGS;
+                          with few columns and two classes L-BFGS from the lowest place of a sample of rows
     any other             one epoch of SGD, up to six of SAGA, then L-BFGS if the gap still closes too slowly
 
 with Newton's own steps in the place of L-BFGS's where the problem is so small that they cost nothing. With an L1

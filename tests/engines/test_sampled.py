@@ -163,3 +163,27 @@ def test_the_most_bend_is_no_less_than_the_largest_eigenvalue():
     known = SampledCurvature(data, ALPHA, True, sample(data))
     Z = np.c_[X, np.ones(len(X))]
     assert 2.0 * known.most_bend >= 0.25 * np.linalg.eigvalsh(Z.T @ Z / len(X))[-1] + ALPHA
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_rows_sorted_by_label_are_sampled_from_end_to_end(standardize):
+    """Used in the order they came, all of one class first, they are certified at scikit-learn's optimum."""
+    X, y = rows_of("plain", 30_000)
+    by_label = np.argsort(y, kind="stable")
+    X, y = np.ascontiguousarray(X[by_label]), y[by_label]
+    model = LinearClassifier(alpha=ALPHA, shuffle=False, standardize=standardize, random_state=0).fit(X, y)
+    p = np.c_[model.coef_, model.intercept_]
+    assert model.history_.rule == "certified"
+    assert model.history_.last["epoch"] < 8
+    assert objective(X, y, p) - objective(X, y, lowest(X, y)) < 1e-4
+
+
+def test_a_sample_in_order_has_no_row_twice():
+    """Heavy rows are in it once, and the shares of all its rows add up to 1."""
+    X, _ = rows_of("heavy tails", 30_000)
+    rows, shares = sample(Dataset(X, np.zeros((30_000, 1))), in_order=True)
+    assert len(np.unique(rows)) == len(rows)
+    light = rows[np.flatnonzero(np.diff(rows) < 0)[0] + 1 :]
+    assert light[0] < 50
+    assert light[-1] > 29_900
+    assert shares.sum() == pytest.approx(1.0)

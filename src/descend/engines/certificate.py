@@ -189,17 +189,21 @@ def _hessian(
     return softmax_product if loss.code == SOFTMAX and not data.is_sparse else product
 
 
-def sample(data: Dataset, most: int | None = None) -> Sample:
-    """Rows that stand for all, and each one's share of the mean: the heavy ones, and the first of the others."""
+def sample(data: Dataset, most: int | None = None, in_order: bool = False) -> Sample:
+    """Rows that stand for all, and each one's share of the mean: the heavy ones, and the first of the others.
+
+    ``in_order``: rows lie as they came, by label or time it may be, and the others are taken at even distances.
+    """
     n = data.num_rows
     enough = max(SAMPLE_ROWS, ROWS_A_COLUMN * data.num_columns) if most is None else most
     if n <= NEARLY * enough:
         return slice(n), np.full(n, 1.0 / n) if data.weights is None else data.weights / n
     heavy = heavy_rows(data)
     first = np.arange(min(n, enough + len(heavy)))
-    light = np.ones(len(first), dtype=np.bool_)
-    light[heavy[heavy < len(first)]] = False
-    others = first[light][:enough]
+    if in_order:
+        first = first * n // len(first)
+    others = np.setdiff1d(first, heavy, assume_unique=True)
+    others = others if in_order else others[:enough]  # cut short they would not reach the last rows
     rows = np.concatenate([heavy, others])
     share = np.full(len(rows), 1.0 / n)
     share[-len(others) :] *= (n - len(heavy)) / len(others)

@@ -66,9 +66,9 @@ def close(
             left = again(place)
         believed = _is_believed(known.gap, left.gap, place.above, enough)
         if tightened is not None and not believed and _has_shrunk(known.gap, left.gap, enough):
-            place = tightened(place)
-            left = again(place)
-            believed = _is_believed(known.gap, left.gap, place.above, enough)
+            tight = tightened(place)  # lower, if anything, so that no more is left there than at the place
+            if _is_believed(known.gap, left.gap, tight.above, enough):
+                place, believed = tight, True
         if believed or not left.gap <= WORTHWHILE * known.gap:
             break
         known = Known(place.parameters, place.value, place.gradient, left.gap, left.step)

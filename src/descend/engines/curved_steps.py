@@ -200,13 +200,13 @@ class CurvedSteps(FullBatch):
     def sample(self) -> Sample:
         """The certificate's rows; they are the same each time."""
         if self.sampled is None:
-            self.sampled = sample(self.data)
+            self.sampled = sample(self.data, in_order=self.in_order)
         return self.sampled
 
     def _few(self, most: int) -> Sample:
         """Rows that stand for all in a Hessian, with their shares of the mean; kept from step to step."""
         if self.few is None or self.few[0] != most:
-            self.few = (most, sample(self.data, most))
+            self.few = (most, sample(self.data, most, self.in_order))
         return self.few[1]
 
     def _first(self, gradient: FloatArray) -> FloatArray:

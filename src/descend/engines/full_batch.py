@@ -58,6 +58,7 @@ class FullBatch:
         precondition_steps: bool = False,
         mean_curvature: float = 1.0,
         fit_intercept: bool = True,
+        in_order: bool = False,
     ) -> None:
         self.data, self.loss, self.penalty = data, loss, penalty
         self.rows: tuple[Any, ...] = (data.X,)
@@ -75,6 +76,8 @@ class FullBatch:
         self.only_visits = ALL_ONE if weights is None else weights
         self.preconditioner, self.mean_curvature = preconditioner, mean_curvature
         self.fit_intercept = fit_intercept
+        self.in_order = in_order and not data.comes_in_parts
+        """Whether rows lie as they came, so that the first do not stand for all."""
         self.inverse = np.empty((0, 0), dtype=data.X.dtype)
         if preconditioner is not None and precondition_steps:
             self.inverse = preconditioner.inverse.astype(data.X.dtype)

@@ -52,7 +52,7 @@ class Certificate:
         """A new estimate; ``enough``: what may be left (``may_be_left``)."""
         assert limits.tol is not None
         early = limits.close and limits.tol > TO_THE_LAST_DIGIT
-        soon = phase.batch_size > 0 or phase.rule.by_sample
+        soon = phase.rule.by_sample or (limits.by_batches and phase.batch_size > 0)
         worth_closing = (CLOSE_SOON if soon else CLOSE_FROM) * enough if early else enough
         gap = engine.estimate_gap(state, worth_closing)
         self.previous_gap, self.gap, self.bound = self.gap or inf, gap, None

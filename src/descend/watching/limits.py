@@ -23,6 +23,8 @@ class Limits:
     """``tol`` as it was asked for, where a smaller one is attempted."""
     close: bool = False
     """The certificate's own step may be taken as the last one."""
+    by_batches: bool = False
+    """An epoch over batches is followed by others."""
     constant: float | None = None
     """The loss of the best constant model, from which gains are counted; None: from where the run began."""
     rounding: float = 1e-7
