@@ -30,7 +30,7 @@ from descend.features import prepare
 from descend.fitting import fit
 from descend.machine import describe_machine
 from descend.models.loading import load_model
-from descend.network_fitting import fit_network
+from descend.networks.fitting import fit_network
 from descend.settings import Settings
 from descend.sources import array_source
 

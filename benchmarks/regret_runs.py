@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.regret_workloads import Workload
-from descend import fitting, network_fitting
+from descend import fitting
 from descend.averaging import TailAverage
 from descend.batch_size.controller import Controller
 from descend.batch_size.ladder import LOOK_ROWS
 from descend.batches import Visits, shuffle
 from descend.engines.base import Rule
-from descend.fitting import AVERAGE_ROWS
+from descend.networks import fitting as network_fitting
+from descend.networks import planning as network_planning
+from descend.runs import AVERAGE_ROWS
 from descend.updates import OPTIMIZERS
 from descend.updates.schedules import find_schedule
 from descend.watching import Watch
@@ -163,12 +165,12 @@ def _watched(workload: Workload, curve: Curve, controlled: bool) -> Iterator[Non
             curve.add(rows, workload.target.mean_loss(liked), self.seconds)
             return loss
 
-    phases: Callable[..., Any] = network_fitting.falling_phases
+    phases: Callable[..., Any] = network_planning.falling_phases
     before = fitting.Watch, network_fitting.Watch, phases
     fitting.Watch = network_fitting.Watch = Onlooker  # type: ignore[misc]
     if not controlled:
-        network_fitting.falling_phases = lambda *a: tuple(replace(p, tuned=False) for p in phases(*a))
+        network_planning.falling_phases = lambda *a: tuple(replace(p, tuned=False) for p in phases(*a))
     try:
         yield
     finally:
-        fitting.Watch, network_fitting.Watch, network_fitting.falling_phases = before  # type: ignore[misc]
+        fitting.Watch, network_fitting.Watch, network_planning.falling_phases = before  # type: ignore[misc]

@@ -199,7 +199,7 @@ def test_steps_that_go_astray_are_taken_back(monkeypatch):
     """Redundant columns and a rare class make SAGA's steps too long: L-BFGS goes on from the best."""
     from sklearn.datasets import make_classification
 
-    monkeypatch.setattr("descend.watching.CLOSE_SOON", 8.0)  # else the certificate's step comes before SAGA's
+    monkeypatch.setattr("descend.watching.certificate.CLOSE_SOON", 8.0)  # else its step comes before SAGA's
 
     X, y = make_classification(
         30_000,
@@ -289,3 +289,26 @@ def test_the_rule_is_named():
     sharp = LinearClassifier(penalty="l1", alpha=0.01, random_state=0).fit(X, y).history_
     assert sharp.rule == "certified"
     assert sharp.gap_estimate <= 1e-3 * np.log(2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_few_rows_held_out_do_not_outweigh_a_certificate(seed):
+    """Where rows held out like earlier parameters hardly better, the certified optimum is returned."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(3000, 4))
+    y = X[:, 0] - 0.5 * X[:, 1] + rng.normal(size=3000) > 0
+    history = LinearClassifier(early_stopping=True, random_state=seed).fit(X, y).history_
+    assert history.rule == "certified"
+    assert history.gap_estimate <= 1e-3 * (history["loss"][0] - history.last["loss"])
+
+
+def test_rows_held_out_overrule_a_certificate_that_learns_by_heart():
+    """With more columns than rows tell about, earlier parameters are kept, and no certificate is claimed for them."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 250))
+    y = X[:, 0] + 2.0 * rng.normal(size=300) > 0
+    history = (
+        LinearClassifier(early_stopping=True, alpha=1e-6, batch_size=8, random_state=0).fit(X, y).history_
+    )
+    assert (history.stopped, history.rule) == ("early_stopping", "early stopping")
+    assert history.last["validation_loss"] == min(history["validation_loss"])

@@ -17,7 +17,7 @@ from descend.features import Prepared, prepare
 from descend.fitting import fit
 from descend.growing import Growth
 from descend.machine import package_versions
-from descend.network_fitting import fit_network
+from descend.networks.fitting import fit_network
 from descend.settings import Settings
 from descend.sources import array_source, table_source
 from descend.store import ingest
@@ -123,7 +123,7 @@ def test_growing_batches_grow_as_they_did(
     train: Callable[..., Any], often: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How much larger batches are cheap is measured before the first step alone, whatever a clock says later."""
-    module = "descend.fitting" if train is fit else "descend.network_fitting"
+    module = "descend.fitting" if train is fit else "descend.networks.fitting"
     most = iter([4, 1, 2] + 100 * [1])
     monkeypatch.setattr(f"{module}.measure_growth", lambda *_: Growth(next(most), None))
     how = {
@@ -306,7 +306,7 @@ def test_a_run_of_other_settings_is_refused(change: dict[str, Any], message: str
     [
         (other_rows, "other data: checksum"),
         (lambda: rows(seed=1), "other labels|other data"),
-        (lambda: rows(validation=0.2), r"rows \d+, this one has \d+"),
+        (lambda: rows(validation=0.2), r"validation rows \d+, this one has \d+"),
         (lambda: rows(classes=3), "without the class '2'"),
         (lambda: weighted(rows()), "other weights"),
     ],

@@ -7,17 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from descend.claims import (
-    CLAIMS,
-    GradientNoise,
-    Kind,
-    answer_claims,
-    bytes_text,
-    percent,
-    seconds_text,
-    two_digits,
-    verdict,
-)
+from descend.comparing.claims import CLAIMS, answer_claims, verdict
+from descend.comparing.kinds import GradientNoise, Kind
+from descend.comparing.wording import bytes_text, percent, seconds_text, two_digits
 
 ROWS, FIRST, BEST = 1000, 1.0, 0.0
 SIZES = {"stochastic": 1, "mini-batch": 32, "batch": ROWS}

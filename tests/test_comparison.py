@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import descend.comparison as comparison
+import descend.comparing.comparison as comparison
 from descend import compare
-from descend.compared import Lines, find_compared
-from descend.comparison import (
+from descend.comparing.compared import Lines, find_compared
+from descend.comparing.comparison import (
     Comparison,
     _first_at_or_below,
     _KindRuns,
@@ -20,10 +20,10 @@ from descend.comparison import (
 )
 from descend.errors import InputError
 from descend.features import prepare
-from descend.fitting import Run
 from descend.history import COLUMNS, History
 from descend.learning_rate import Rate
 from descend.report import render_page
+from descend.runs import Run
 from descend.settings import Settings
 from descend.sources import open_source
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from descend import network_fitting
-from descend.dead_units import BLOCK, LOOKED_AT, revive
 from descend.engines.base import State
 from descend.features import prepare
 from descend.models.network import Network, initialise
-from descend.network_fitting import fit_network
+from descend.networks import fitting as network_fitting
+from descend.networks.dead_units import BLOCK, LOOKED_AT, revive
+from descend.networks.fitting import fit_network
 from descend.objectives.activations import ACTIVATIONS
 from descend.settings import Settings
 from descend.sources import array_source

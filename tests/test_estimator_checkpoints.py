@@ -73,5 +73,16 @@ def test_other_rows_and_parameters_are_refused(tmp_path: Path) -> None:
     model = LinearClassifier(random_state=0, checkpoint=tmp_path).fit(X, y)
     with pytest.raises(InputError, match=r"alpha 0\.0001, this one has 0\.1"):
         clone(model).set_params(alpha=0.1).fit(X, y)
-    with pytest.raises(InputError, match="rows 1500, this one has 1200"):
+    with pytest.raises(InputError, match="data of 1,500 rows, these are 1,200"):
         cross_val_score(clone(model), X, y, cv=5, error_score="raise")
+
+
+def test_data_of_another_size_are_named_before_what_follows_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network holds rows out where there are many: the data are at fault then, and no setting."""
+    monkeypatch.setattr("descend.estimators.networks.MANY_ROWS", 1000)
+    model = MLPClassifier((3,), random_state=0, callbacks=[lambda seen: True], checkpoint=tmp_path)
+    model.fit(X[:400], y[:400])
+    with pytest.raises(InputError, match=r"data of 400 rows, these are 1,500"):
+        clone(model).fit(X, y)

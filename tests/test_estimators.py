@@ -416,7 +416,7 @@ def test_ctrl_c_leaves_a_fitted_estimator():
     assert model.history_.stopped == "interrupted"
 
 
-@pytest.mark.parametrize("place", ["prepare", "run_fit"])
+@pytest.mark.parametrize("place", ["estimator.prepare", "linear.run_fit"])
 @pytest.mark.parametrize("pressed", [KeyboardInterrupt, SystemExit])
 def test_ctrl_c_before_training_keeps_the_last_model(place, pressed, monkeypatch):
     """Interrupted while rows are prepared, a refit on other rows and classes leaves the fitted model whole."""
@@ -442,7 +442,7 @@ def test_ctrl_c_in_a_block_keeps_the_last_model(monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("descend.estimator_blocks.add_rows", press)
+        patch.setattr("descend.estimators.blocks.add_rows", press)
         with pytest.raises(KeyboardInterrupt):
             model.partial_fit(*IRIS, classes=[0, 1, 2])
     assert not hasattr(model, "classes_")

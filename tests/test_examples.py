@@ -13,7 +13,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 import descend
 from descend.cli import run
-from descend.valley_claims import MORE
+from descend.comparing.valley_claims import MORE
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(descend.__path__[0])
@@ -108,7 +108,7 @@ def test_every_dependency_has_its_reason() -> None:
 
 def test_every_claim_is_explained() -> None:
     """docs/claims.md has a row for each claim, and no other."""
-    claims = ast.parse((PACKAGE / "claims.py").read_text(encoding="utf-8"))
+    claims = ast.parse((PACKAGE / "comparing" / "claims.py").read_text(encoding="utf-8"))
     values = [
         node.value for node in claims.body if isinstance(node, ast.AnnAssign) and node.target.id == "CLAIMS"
     ]

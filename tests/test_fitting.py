@@ -14,7 +14,8 @@ from descend.batches import order
 from descend.engines.reference import ReferenceEngine
 from descend.errors import InputError
 from descend.features import prepare
-from descend.fitting import fit, num_threads
+from descend.fitting import fit
+from descend.machine import num_threads
 from descend.objectives.losses import find_loss
 from descend.objectives.penalties import Penalty
 from descend.settings import Settings

@@ -37,7 +37,7 @@ def whole(schedule, epochs, batch_size=32):
 @pytest.fixture
 def cheap(monkeypatch):
     """A machine on which eight times more rows are cheap, and no more."""
-    for module in ("fitting", "network_fitting"):
+    for module in ("fitting", "networks.fitting"):
         monkeypatch.setattr(f"descend.{module}.measure_growth", lambda *_: Growth(8, 1.7))
 
 

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from descend import compare
-from descend.compared import Networks
-from descend.ends import FEWEST_PASSES, MOST_PASSES, SHARE, shared_passes
+from descend.comparing.compared import Networks
+from descend.comparing.ends import FEWEST_PASSES, MOST_PASSES, SHARE, shared_passes
+from descend.comparing.network_valleys import NetworkObjective, with_lengths_of
+from descend.comparing.valleys import MOST_REPEATS
 from descend.errors import InputError
 from descend.features import prepare
-from descend.network_fitting import fit_network
-from descend.network_valleys import NetworkObjective, with_lengths_of
+from descend.networks.fitting import fit_network
 from descend.report import comparison_text, render_page
 from descend.settings import Settings
 from descend.sources import array_source, open_source
 from descend.target_objective import loss_unit
-from descend.valleys import MOST_REPEATS
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_a_seed_moves_the_start_and_all_kinds_share_it(iris):
 
 def test_a_long_full_batch_runs_with_every_seed(monkeypatch):
     """Unlike that of a linear model, the full batch of a network is not run once for all: its start moves."""
-    monkeypatch.setattr("descend.comparison.REPEAT_SECONDS", 0.0)
+    monkeypatch.setattr("descend.comparing.comparison.REPEAT_SECONDS", 0.0)
     ends = {}
     for model in ("linear", "mlp"):
         found = compare("sklearn:iris", model=model, batch_sizes=("full",), epochs=3, seeds=2)
@@ -145,7 +145,7 @@ def test_sharpness_does_not_depend_on_the_precision_of_training():
     ready = prepare(open_source("sklearn:iris"), validation=0.0)
     settings = Settings(hidden=(5,), activation="tanh", epochs=30, optimizer="sgd", batch_size=8)
     run = fit_network(ready, settings)
-    from descend.network_fitting import resolve_network
+    from descend.networks.planning import resolve_network
 
     plan = resolve_network(ready.train, ready.target, settings, 1)
     objective = NetworkObjective(ready.train, plan.loss, plan.penalty, plan.network, 150)

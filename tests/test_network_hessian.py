@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from descend.comparing.network_hessian import NetworkHessian
+from descend.comparing.sharpness import product_by_differences, sharpness
 from descend.engines.reference_mlp import ReferenceNetworkEngine, weights_of
 from descend.models.network import Network, initialise
-from descend.network_hessian import NetworkHessian
 from descend.objectives.activations import ACTIVATIONS
 from descend.objectives.penalties import Penalty
-from descend.sharpness import product_by_differences, sharpness
 from descend.types import Dataset
 from tests.support import OTHERS, SHAPES, dataset
 

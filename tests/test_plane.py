@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from descend.plane import ends_surface, spanning
+from descend.comparing.plane import ends_surface, spanning
 
 SIZE = 12
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from descend.sharpness import FEWEST_ITERATIONS, product_by_differences, sharpness
+from descend.comparing.sharpness import FEWEST_ITERATIONS, product_by_differences, sharpness
 
 
 def symmetric(eigenvalues, seed=0):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from descend.comparing.surface import GRID, MOST_POINTS, loss_surface
 from descend.engines.reference import ReferenceEngine
 from descend.features import prepare
 from descend.fitting import fit
@@ -12,7 +13,6 @@ from descend.objectives.losses import find_loss
 from descend.objectives.penalties import Penalty
 from descend.settings import Settings
 from descend.sources import open_source
-from descend.surface import GRID, MOST_POINTS, loss_surface
 from descend.target_objective import loss_unit
 
 

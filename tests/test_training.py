@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support import dataset, rule
 
-import descend.watching as watching
+import descend.watching.observing as observing
 from descend.averaging import TailAverage
 from descend.batches import Visits, order
 from descend.engines.base import State
@@ -103,7 +103,7 @@ def test_how_often_it_is_looked_at_changes_no_bit(tail, batch_size, exact, monke
         (0.07, {"dense": True}),
         (10.0, {"callbacks": [lambda seen: None], "snapshot": lambda parameters: None}),
     ):
-        monkeypatch.setattr(watching, "time", Clock(tick))
+        monkeypatch.setattr(observing, "time", Clock(tick))
         looked_at, other = run(batch_size=batch_size, tail=tail, **limits, **extra)
         np.testing.assert_array_equal(plain, looked_at)
         assert other.stopped == watch.stopped
@@ -127,7 +127,7 @@ def test_the_averages_windows_close_at_their_own_steps(monkeypatch):
                 if self.next_close != before:
                     closes.append(state.steps)
 
-        monkeypatch.setattr(watching, "time", Clock(tick))
+        monkeypatch.setattr(observing, "time", Clock(tick))
         engine = LinearEngine(DATA, LOSS, Penalty(0.01), average_every=1)
         watch = Watch(engine, N, Limits(epochs=1, tol=None), tail=Recorded())
         train(engine, State(np.zeros((1, 6))), [Phase("sgd", rule(), 1, 1)], Visits(N), watch)

@@ -9,8 +9,8 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from descend import LinearClassifier, LinearRegressor, compare, fitting
-from descend.fitting import num_threads
 from descend.history import History
+from descend.machine import num_threads
 
 RNG = np.random.default_rng(0)
 X = pd.DataFrame(RNG.normal(size=(600, 4)), columns=["age", "income", "height", "weight"])

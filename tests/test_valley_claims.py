@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from descend.claims import CLAIMS, GradientNoise, Kind, answer_claims
-from descend.valley_claims import network_claims
+from descend.comparing.claims import CLAIMS, answer_claims
+from descend.comparing.kinds import GradientNoise, Kind
+from descend.comparing.valley_claims import network_claims
 
 FIRST, BEST, ROWS = 1.0, 0.0, 1000
 SIZES = {"stochastic": 1, "mini-batch": 32, "batch": ROWS}

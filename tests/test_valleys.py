@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from descend.valleys import come_to_rest, excursion, is_wall, wall_between
+from descend.comparing.valleys import come_to_rest, excursion, is_wall, wall_between
 
 GAP = 10.0
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import dataset, rule
 
-import descend.watching as watching
+import descend.watching.losses as losses
 from descend.averaging import TailAverage
 from descend.batches import Visits
 from descend.engines.base import KeepsNothing, State
@@ -301,8 +301,8 @@ def test_seconds_left_follow_the_nearer_end():
 
 def test_samples_stand_for_the_whole(monkeypatch):
     """Looks inside an epoch may read a sample that is unlike the whole, and are close to the whole all the same."""
-    monkeypatch.setattr(watching, "SAMPLE_ROWS", 200)
-    monkeypatch.setattr(watching, "SAMPLE_NUMBERS", 0)
+    monkeypatch.setattr(losses, "SAMPLE_ROWS", 200)
+    monkeypatch.setattr(losses, "SAMPLE_NUMBERS", 0)
     data, loss, _ = dataset("log_loss", num_rows=4000)
     rng = np.random.default_rng(0)
     flips = np.where(np.arange(4000) < 200, 0.45, 0.2)[:, None]

@@ -16,11 +16,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from descend.api import compare, configure_batch_size, load
     from descend.batch_size.plan import Plan
-    from descend.comparison import Comparison
+    from descend.comparing.comparison import Comparison
     from descend.errors import DescendError, DivergenceError, InputError
-    from descend.estimators import LinearClassifier, LinearRegressor
+    from descend.estimators.linear import LinearClassifier, LinearRegressor
+    from descend.estimators.networks import MLPClassifier, MLPRegressor
     from descend.history import History
-    from descend.network_estimators import MLPClassifier, MLPRegressor
     from descend.store.face import ingest
     from descend.store.opening import Store, open_store
 
@@ -38,25 +38,27 @@ __all__ = [
     "Store",
     "compare",
     "configure_batch_size",
+    "evaluate",
     "ingest",
     "load",
     "open_store",
 ]
 
 _HOMES = {
-    "Comparison": "descend.comparison",
+    "Comparison": "descend.comparing.comparison",
     "DescendError": "descend.errors",
     "DivergenceError": "descend.errors",
     "History": "descend.history",
     "InputError": "descend.errors",
-    "LinearClassifier": "descend.estimators",
-    "LinearRegressor": "descend.estimators",
-    "MLPClassifier": "descend.network_estimators",
-    "MLPRegressor": "descend.network_estimators",
+    "LinearClassifier": "descend.estimators.linear",
+    "LinearRegressor": "descend.estimators.linear",
+    "MLPClassifier": "descend.estimators.networks",
+    "MLPRegressor": "descend.estimators.networks",
     "Plan": "descend.batch_size.plan",
     "Store": "descend.store.opening",
     "compare": "descend.api",
     "configure_batch_size": "descend.api",
+    "evaluate": "descend.evaluation",
     "ingest": "descend.store.face",
     "load": "descend.api",
     "open_store": "descend.store.opening",

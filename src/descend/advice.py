@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PASSES = {SQUARED_ERROR: 4, SOFTMAX: 160}
 PASSES_OF_OTHERS = 40
 SAMPLE_ROWS = 4096
+PASS_NUMBERS = 2**24
+"""Numbers that a pass is timed on: all rows of a store, read twice, took longer than one epoch of training."""
 LEAST_SECONDS = 0.05
 """A run this short is not worth a word."""
 WORTHWHILE = 2.0
@@ -56,7 +58,8 @@ def whole_seconds(engine: Engine, data: Dataset, loss: Loss, penalty: Penalty, n
     from descend.engines.preconditioner import precondition
 
     weights = np.zeros((num_outputs, data.num_columns + 1), dtype=data.X.dtype)
-    one_pass = min(_timed(lambda: engine.mean_loss(weights)) for _ in range(2))
+    some = min(data.num_rows, max(SAMPLE_ROWS, PASS_NUMBERS // (data.num_columns + 1)))
+    one_pass = min(_timed(lambda: engine.mean_loss(weights, some)) for _ in range(2)) * data.num_rows / some
     few = Dataset(data.X[:SAMPLE_ROWS], data.y[:SAMPLE_ROWS])
     matrix = min(_timed(lambda: precondition(few, 1.0, penalty.alpha, norms=False)) for _ in range(2))
     rest = _timed(lambda: few.X.T @ few.X) * (data.num_rows / few.num_rows - 1.0)

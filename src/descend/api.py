@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from descend.compared import MODELS
-from descend.comparison import Comparison, Progress, compare_prepared
+from descend.comparing.compared import MODELS
+from descend.comparing.comparison import Comparison, Progress, compare_prepared
 from descend.errors import InputError, one_of
 from descend.features import Prepared, prepare
 from descend.models.network import check_hidden
@@ -20,8 +20,8 @@ from descend.types import Source, Task
 if TYPE_CHECKING:
     from descend.batch_size.findings import Findings
     from descend.batch_size.plan import Plan
-    from descend.estimators import LinearClassifier, LinearRegressor
-    from descend.network_estimators import MLPClassifier, MLPRegressor
+    from descend.estimators.linear import LinearClassifier, LinearRegressor
+    from descend.estimators.networks import MLPClassifier, MLPRegressor
 
 
 def compare(
@@ -243,10 +243,10 @@ def load(path: str | Path) -> LinearClassifier | LinearRegressor | MLPClassifier
 
     model = load_model(path)
     if isinstance(model, LinearModel):
-        from descend.estimators import LinearClassifier, LinearRegressor
+        from descend.estimators.linear import LinearClassifier, LinearRegressor
 
         return (LinearClassifier if model.target.task == "classification" else LinearRegressor)._of(model)
-    from descend.network_estimators import MLPClassifier, MLPRegressor
+    from descend.estimators.networks import MLPClassifier, MLPRegressor
 
     tells_classes = model.target.task == "classification" or model.labels
     return (MLPClassifier if tells_classes else MLPRegressor)._of(model)

@@ -25,7 +25,9 @@ from descend.identity import Identity, note_of_makers, refuse_others
 from descend.model_file import Layout, pack_model, read_model
 from descend.packing import Arrays, Packer
 from descend.turns import Turns, held
-from descend.watching import Kept, Place, Watch
+from descend.watching import Kept, Place, Sample, Watch
+from descend.watching.certificate import Certificate
+from descend.watching.flatness import Flatness, Plateau
 
 NAMES = ("run-1.checkpoint", "run-2.checkpoint")
 LAYOUT = Layout(
@@ -36,11 +38,11 @@ LAYOUT = Layout(
     "delete it, and the run goes on from the other one or begins anew",
 )
 NOT_OF_THE_RUN = frozenset(
-    "engine num_visits limits validation tail tuner mend unit callbacks snapshot history phase asked_to_stop saver "  # noqa: SIM905
-    "place call_seconds _started".split()
+    "engine num_visits limits validation tail tuner mend unit callbacks first_loss snapshot history phase "  # noqa: SIM905
+    "asked_to_stop saver place call_seconds _started".split()
 )
 """Fields of a watch that are settings, or have a place of their own in the file."""
-PACKER = Packer((Kept, Memory, Known, Place))
+PACKER = Packer((Kept, Memory, Known, Place, Sample, Certificate, Plateau, Flatness))
 
 
 @dataclass(frozen=True, slots=True)

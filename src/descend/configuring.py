@@ -17,12 +17,12 @@ from descend.batch_size.findings import Findings, seconds_of
 from descend.batch_size.noise import measure_noise
 from descend.batch_size.plan import FORMAT, VERSION, Plan
 from descend.batch_size.search import search
-from descend.compared import describe_data
-from descend.comparison import TARGET_SHARE
+from descend.comparing.compared import describe_data
+from descend.comparing.comparison import TARGET_SHARE
 from descend.errors import InputError
-from descend.fitting import fit, num_threads
-from descend.machine import describe_machine, held_bytes, peak_bytes
-from descend.network_fitting import fit_network
+from descend.fitting import fit
+from descend.machine import describe_machine, held_bytes, num_threads, peak_bytes
+from descend.networks.fitting import fit_network
 from descend.report.formatting import duration
 from descend.settings import Settings
 from descend.table_trainer import TableTrainer

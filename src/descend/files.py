@@ -70,7 +70,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str, force: boo
     except BaseException:
         _remove(temporary)
         raise
-    _flush_folder(place.parent)
+    flush_folder(place.parent)
     return Path(path)
 
 
@@ -103,8 +103,8 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut, where folders can be flushed (not on Windows)."""
+def flush_folder(folder: Path) -> None:
+    """Make renames inside it survive a power cut, where folders can be flushed (not on Windows)."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -81,11 +81,13 @@ def refuse_others(there: Identity, here: Identity, epoch: int, shown: str) -> No
 
     ``epoch``: how far the one that is there has come.
     """
-    one, other = {"model": there["model"]} | there["options"], {"model": here["model"]} | here["options"]
-    for name in other:
-        if one.get(name) != other[name]:
-            raise _other(shown, name, one.get(name), other[name])
-    for name in ("target", "rows", "validation rows"):
+    if there["model"] != here["model"]:
+        raise _other(shown, "model", there["model"], here["model"])
+    _check_size(there, here, shown)
+    for name, value in here["options"].items():
+        if there["options"].get(name) != value:
+            raise _other(shown, name, there["options"].get(name), value)
+    for name in ("target", "validation rows", "rows"):
         if there[name] != here[name]:
             raise _other(shown, name, there[name], here[name])
     _check_names("column", there["columns"], here["columns"], shown)
@@ -132,6 +134,16 @@ def digest_of_columns(prepared: Prepared) -> str | None:
     """The same of how columns are encoded: their means and deviations are of all rows together."""
     text = json.dumps(prepared.features.to_json(), sort_keys=True)
     return digest(np.frombuffer(text.encode(), np.uint8))
+
+
+def _check_size(there: Identity, here: Identity, shown: str) -> None:
+    """Data of another size come before the settings, of which some follow from it: whether rows are held out."""
+    before, now = (one["rows"] + one["validation rows"] for one in (there, here))
+    if there["rows"] != here["rows"] and before != now:
+        raise InputError(
+            f"checkpoint {shown} is of a run on data of {before:,} rows, these are {now:,}; "
+            "give it the same data, or name another folder"
+        )
 
 
 def _check_names(kind: str, there: list[str], here: list[str], shown: str) -> None:

@@ -20,10 +20,10 @@ from descend.batches import Visits, check_batch_size, shuffle
 from descend.engines.base import Rule, State
 from descend.errors import InputError, one_of
 from descend.features.class_weights import ClassWeight, class_weights
-from descend.fitting import ASKED, AVERAGE_ROWS
 from descend.learning_rate import Rate
 from descend.machine import one_blas_thread
 from descend.planning import choose_rate
+from descend.runs import ASKED, AVERAGE_ROWS
 from descend.settings import Settings
 from descend.stream import Rows, Stream, carried_over, copied, in_new_scaling, with_early_rows
 from descend.target_objective import find_objective, first_intercept, loss_unit

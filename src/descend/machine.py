@@ -160,6 +160,11 @@ def usable_cores(root: Path = _ROOT) -> int:
     return count if quota is None else max(1, min(count, int(quota)))
 
 
+def num_threads(threads: int | str) -> int:
+    """The threads to use; ``"auto"``: one for each core this process may use, its group's quota counted."""
+    return usable_cores() if threads == "auto" else int(threads)
+
+
 def one_blas_thread() -> Any:
     """A context in which NumPy's and SciPy's products use one thread.
 

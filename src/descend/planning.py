@@ -10,6 +10,7 @@ from descend.engines.base import Rule
 from descend.errors import InputError
 from descend.growing import check_falls, staged
 from descend.learning_rate import Rate, automatic_rate, batch_curvature
+from descend.machine import num_threads
 from descend.objectives.losses import SQUARED_ERROR, Loss
 from descend.objectives.penalties import Penalty
 from descend.recipe import WHOLE, Phase, untuned_phases
@@ -21,8 +22,8 @@ from descend.settings import (
     first_of_growing,
     is_growing,
 )
-from descend.target_objective import find_objective
-from descend.types import Dataset
+from descend.target_objective import class_shares, find_objective
+from descend.types import Dataset, FloatArray
 from descend.updates import Optimizer, find_optimizer
 from descend.updates.schedules import find_schedule
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 MOST_NEWTON_ROWS = 4000
 """Above this L-BFGS's passes in compiled loops take less than the Hessian does in NumPy."""
+TOLD_ROWS = 1000
+"""Rows that the curvature is measured on where it is only told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +54,13 @@ class Plan:
     phases: tuple[Phase, ...]
     preconditioner: Preconditioner | None = None
     precondition_steps: bool = False
+    shares: FloatArray | None = None
+    """The share of the weight that each class has, where it was asked for."""
 
     @property
     def untuned(self) -> bool:
         """Whether nothing was set: several phases, and an end that descend finds and certifies."""
         return not self.phases[-1].rule.optimizer.elementwise
-
-    @property
-    def by_batches(self) -> bool:
-        """Whether an epoch over batches is followed by others."""
-        return len(self.phases) > 1 and self.phases[1].batch_size > 0
 
 
 def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
@@ -72,7 +72,10 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     wanted, reason = settings.batch_size, "as asked"
     # One step by the covariance, which is made anyway, ends at the optimum.
     solved = loss.code == SQUARED_ERROR and data.num_columns <= MOST_COLUMNS and settings.optimizer == "auto"
-    if wanted == "auto" and is_untuned(settings) and (loss.has_corners or not loss.has_bound or solved):
+    shares = class_shares(loss, data, target.num_outputs) if is_untuned(settings) else None
+    by_sample = wanted == "auto" and _goes_by_sample(data, settings, loss, penalty, shares)
+    by_curvature = loss.has_corners or not loss.has_bound or solved or by_sample
+    if wanted == "auto" and is_untuned(settings) and by_curvature:
         wanted, reason = "full", f"{loss.name} is solved on every row at once"
     if penalty.l1 and wanted == "auto" and data.is_sparse and data.num_rows > SMALL_TABLE:
         # A step of one sparse row costs that row alone, so many small steps cost no more than few larger ones.
@@ -90,8 +93,22 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     if settings.optimizer == "saga":
         _check_saga(loss)
     if is_untuned(settings):
-        return _untuned_plan(data, settings, loss, penalty, batch_size, reason, target.num_outputs)
+        plan = _untuned_plan(data, settings, loss, penalty, batch_size, reason, target.num_outputs, by_sample)
+        return replace(plan, shares=shares)
     return _plan_of_one(data, settings, loss, penalty, batch_size, reason, epochs)
+
+
+def _goes_by_sample(
+    data: Dataset, settings: Settings, loss: Loss, penalty: Penalty, shares: FloatArray | None
+) -> bool:
+    """Whether a run with nothing set begins at the lowest place of a sample of rows."""
+    from descend.engines.preconditioner import MOST_COLUMNS
+    from descend.engines.sampled import goes_by_sample
+
+    if shares is None or settings.optimizer != "auto" or settings.epochs is not None:
+        return False
+    fits = data.num_rows > SMALL_TABLE and data.num_columns <= MOST_COLUMNS
+    return fits and goes_by_sample(data, loss, penalty, float(shares.min()))
 
 
 def _check_saga(loss: Loss) -> None:
@@ -178,6 +195,7 @@ def _untuned_plan(
     batch_size: int,
     reason: str,
     num_outputs: int,
+    by_sample: bool,
 ) -> Plan:
     """The recipe of ``recipe.py``: the preconditioner where the columns allow it, and rates from L(B)."""
     from descend.engines.curvature import Curvature, measure_curvature, split_heavy_rows
@@ -186,17 +204,27 @@ def _untuned_plan(
 
     full_batch = batch_size >= data.num_rows
     fits = data.num_columns <= MOST_COLUMNS and _needs_matrix(data, loss, penalty, num_outputs)
+    fits = fits and not by_sample
     saga = settings.optimizer == "saga" or (not loss.has_corners and loss.has_bound)
-    # Applied to a batch's gradient the matrix costs d² a step; below d / 4 rows that is more than the rows do.
+    # Applied to a batch's gradient the matrix costs d² a step; below d / 4 rows that is more than the rows do. Single
+    # rows have loops of their own, six times as fast as one that can take a matrix.
     # Mixtures of weights have no corners at zero, so that with L1 only the finish goes by it.
     steps_too = fits and not full_batch and 4 * batch_size >= data.num_columns and not data.is_sparse
+    steps_too = steps_too and batch_size > 1
     steps_too = steps_too and saga and not penalty.l1
     matrix = None
     if fits:
-        matrix = precondition(data, loss.curvature, penalty.alpha, steps_too, settings.fit_intercept)
+        threads = num_threads(settings.threads)
+        matrix = precondition(data, loss.curvature, penalty.alpha, steps_too, settings.fit_intercept, threads)
     known = None if matrix is None else (max(matrix.bend - penalty.alpha, 0.0), matrix.direction)
     split = not full_batch and not steps_too
-    curvature = measure_curvature(data, loss, settings.seed, split, known)
+    if by_sample:  # only told: no step goes by it
+        curvature = replace(
+            measure_curvature(data.first(TOLD_ROWS), loss, settings.seed, split=False),
+            visits=Visits(data.num_rows),
+        )
+    else:
+        curvature = measure_curvature(data, loss, settings.seed, split, known)
     if steps_too and matrix is not None and matrix.norms is not None:
         visits = split_heavy_rows(matrix.norms, settings.seed)
         if visits.weights is not None:
@@ -223,6 +251,7 @@ def _untuned_plan(
         named=settings.optimizer,
         has_corners=loss.has_corners,
         by_sgd=not saga,
+        by_sample=by_sample,
     )
     rate = Rate(phases[0].rule.rate, 2.0 / (full_term + single_term), "from curvature, at every batch size")
     return Plan(

@@ -63,12 +63,16 @@ def untuned_phases(
     named: str = "auto",
     has_corners: bool = False,
     by_sgd: bool = False,
+    by_sample: bool = False,
 ) -> tuple[Phase, ...]:
     """The phases for ``batch_size``; 0 for the full batch. The terms are those of L(B).
 
     ``named`` is ``"auto"``, or the one optimizer of these that was asked for: then nothing follows it. ``by_sgd``:
     the loss or the rows are such that SAGA cannot be had, and the epoch over batches is plain SGD.
     """
+    if by_sample:
+        rule = Rule(OPTIMIZERS["lbfgs"], 1.0, fit_intercept=fit_intercept, by_sample=True)
+        return (Phase("lbfgs", rule, 0, FINISH_EPOCHS),)
     name = named if named in WHOLE else "newton" if small else "lbfgs"
     finish = finishing_phases(name, fit_intercept, has_corners)
     if batch_size == 0:
@@ -84,7 +88,7 @@ def untuned_phases(
         )
         return (Phase("sgd", first, batch_size, 1, can_retreat=True), *finish)
 
-    def rule(filling: bool) -> Rule:
+    def steps_of(filling: bool) -> Rule:
         return Rule(
             OPTIMIZERS["saga"],
             rate=1.0 / (full_term + (2.0 if filling else 3.0) * single_term),
@@ -95,14 +99,16 @@ def untuned_phases(
             single_term=single_term,
         )
 
-    fill = Phase("sgd", rule(filling=True), batch_size, 1, can_retreat=named != "saga")
+    fill = Phase("sgd", steps_of(filling=True), batch_size, 1, can_retreat=named != "saga")
     if named == "saga":
-        return (fill, Phase("saga", rule(filling=False), batch_size, FINISH_EPOCHS))
+        return (fill, Phase("saga", steps_of(filling=False), batch_size, FINISH_EPOCHS))
     if straight_to_finish or steps < FEWEST_STEPS:
         return (fill, *finish)
     return (
         fill,
-        Phase("saga", rule(filling=False), batch_size, SAGA_EPOCHS, leave_when_slow=True, can_retreat=True),
+        Phase(
+            "saga", steps_of(filling=False), batch_size, SAGA_EPOCHS, leave_when_slow=True, can_retreat=True
+        ),
         *finish,
     )
 

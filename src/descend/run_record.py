@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.fitting import num_threads
 from descend.history import History
-from descend.machine import describe_machine
+from descend.machine import describe_machine, num_threads
 from descend.metrics import ClassificationMetrics, Metrics, RegressionMetrics
 from descend.models.linear import LinearModel
 from descend.models.model import Model
@@ -35,7 +34,9 @@ def dataset_metrics(model: Model, data: Dataset) -> Metrics:
     outputs = model.target.num_outputs
     sums = ClassificationMetrics(classes, model.loss == "log_loss") if classes else RegressionMetrics(outputs)
     step = max(1, BLOCK_VALUES // max(outputs, 8))
-    if data.comes_in_parts:  # rows are decoded, not looked at where they lie
+    if data.is_stored and data.is_sparse:
+        step = min(step, data.X.window_rows(outputs))  # type: ignore[attr-defined]
+    elif data.comes_in_parts:  # rows are decoded, not looked at where they lie
         step = min(step, max(1, BLOCK_VALUES // data.num_columns))
     whole: Any = data.X
     for some in whole.pieces(num_threads("auto")) if data.is_in_source else (data,):
@@ -61,7 +62,7 @@ def complete_summary(
     selection: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Adds to the model's summary what its page needs, and which columns were left out; returns the summary."""
-    from descend.compared import describe_data
+    from descend.comparing.compared import describe_data
 
     machine = describe_machine()
     model.summary |= {

@@ -15,27 +15,20 @@ import numpy as np
 from descend.batches import VisitsAsRead, check_batch_size
 from descend.engines.base import Rule, State
 from descend.errors import InputError, shorten
-from descend.fitting import (
-    AVERAGE_ROWS,
-    Run,
-    average_of,
-    num_threads,
-    say_what_is_left,
-    slow_or_diverged,
-    summarise,
-)
 from descend.identity import Identity, identity_of
-from descend.machine import one_blas_thread
+from descend.machine import num_threads, one_blas_thread
 from descend.models.linear import LinearModel, initialise
 from descend.planning import Plan, choose_rate
 from descend.recipe import Phase
+from descend.run_notes import say_what_is_left, slow_or_diverged
+from descend.runs import AVERAGE_ROWS, Run, average_of, limits_of, summarise
 from descend.settings import Settings, default_batch_size, default_optimizer, most_epochs
 from descend.target_objective import find_objective, first_intercept, loss_unit
 from descend.training import train
 from descend.types import FloatArray
 from descend.updates import OPTIMIZERS, find_optimizer
 from descend.updates.schedules import find_schedule
-from descend.watching import Callback, Limits, Watch
+from descend.watching import Callback, Watch
 
 if TYPE_CHECKING:
     from descend.checkpoint import Checkpoint
@@ -49,7 +42,7 @@ def fit_from_source(
     callbacks: Sequence[Callback] = (),
     initial: FloatArray | None = None,
     checkpoint: Checkpoint | None = None,
-) -> Run:
+) -> Run[LinearModel]:
     """Trains a linear model on ``prepared.train`` that ``is_in_source``; as ``fitting.fit`` but for the optimizers.
 
     ``optimizer="auto"`` is plain SGD at the rate of the curvature, with an average of the last steps. Raises
@@ -81,17 +74,7 @@ def fit_from_source(
     watch = Watch(
         engine,
         plan.visits.num_visits,
-        Limits(
-            epochs=epochs,
-            seconds=settings.seconds,
-            tol=None if settings.epochs is not None else settings.tol,
-            patience=settings.n_iter_no_change,
-            early_stopping=settings.early_stopping and validation is not None,
-            plateau=settings.schedule == "plateau",
-            exact=settings.epochs is not None and not settings.early_stopping,
-            dense=settings.dense,
-            growth=settings.growth,
-        ),
+        limits_of(settings, epochs, held_out=validation is not None),
         validation=validation,
         tail=average_of(settings) if plan.average else None,
         unit=loss_unit(prepared.target, plan.loss.name),

@@ -19,7 +19,7 @@ from descend.engines.base import State
 from descend.errors import InputError
 from descend.features import Features, Target
 from descend.features.class_weights import ClassWeight
-from descend.features.prepare import Learned
+from descend.features.first_pass import Learned
 from descend.features.statistics import Statistics
 from descend.features.target_statistics import TargetStatistics
 from descend.history import History

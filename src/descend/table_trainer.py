@@ -12,11 +12,11 @@ import numpy as np
 from descend.batch_size.ladder import climb
 from descend.batch_size.trainer import Look
 from descend.batches import Visits, shuffle
-from descend.compared import find_compared
+from descend.comparing.compared import find_compared
 from descend.engines.base import Rule, State
 from descend.engines.curvature import measure_curvature
 from descend.machine import Scales, one_blas_thread
-from descend.network_recipe import rule_rate
+from descend.networks.recipe import rule_rate
 from descend.planning import choose_rate
 from descend.settings import Settings
 from descend.updates import find_optimizer

@@ -16,6 +16,8 @@ from descend.types import Dataset, FloatArray
 if TYPE_CHECKING:
     from descend.features import Target
 
+COUNTED = 2**16
+"""Codes counted at a time: whole numbers of all rows would take as much room as the target."""
 SAFETY = 4.0
 """Poisson's curvature has no bound: rates go by so many times that of the constant model."""
 
@@ -72,8 +74,11 @@ def class_shares(loss: Loss, data: Dataset, num_outputs: int) -> FloatArray | No
     """The share of the weight that each class has; None for losses whose best constant they do not tell."""
     if loss.code not in (LOG_LOSS, SOFTMAX):
         return None
-    codes = data.y[:, 0].astype(np.intp)
-    sums = np.bincount(codes, weights=data.weights, minlength=max(2, num_outputs))
+    sums = np.zeros(max(2, num_outputs))
+    for start in range(0, data.num_rows, COUNTED):
+        rows = slice(start, start + COUNTED)
+        weights = None if data.weights is None else data.weights[rows]
+        sums += np.bincount(data.y[rows, 0].astype(np.intp), weights=weights, minlength=len(sums))
     return np.asarray(sums / sums.sum())
 
 

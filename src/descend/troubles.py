@@ -144,6 +144,7 @@ def column_scales(data: Dataset) -> FloatArray:
     """Root mean square of each column over the first rows, shape (d,)."""
     few: Any = data.first(10_000).X
     if data.is_sparse:
+        few = few[:]  # where they are in a store
         sums = few.multiply(few).sum(axis=0, dtype=np.float64)
     else:
         sums = np.zeros(data.num_columns)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from descend import MLPClassifier, MLPRegressor, network_fitting
+from descend import MLPClassifier, MLPRegressor
 from descend.averaging import TailAverage
 from descend.batch_size.controller import MOST_TAKEN_BACK, Controller, Course, decide
 from descend.engines.base import State
 from descend.features import prepare
-from descend.network_fitting import fit_network
+from descend.networks import fitting as network_fitting
+from descend.networks.fitting import fit_network
 from descend.settings import Settings
 from descend.sources import array_source
 

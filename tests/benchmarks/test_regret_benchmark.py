@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from descend import network_fitting
+from descend.networks import fitting as network_fitting
 from descend.watching import Watch
 
 sys.path.append(str(Path(__file__).parents[2]))

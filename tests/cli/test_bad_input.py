@@ -74,7 +74,7 @@ CASES = {
     "fit infinite.csv --target b": ("'b'", "inf", "row 51"),
     "fit text.csv --target b": ("'a'", "oops", "row 51"),
     # columns
-    "fit table.csv": ("--target", "size, colour, answer"),
+    "fit table.csv": ("--target COLUMN", "size, colour, answer"),
     "fit table.csv --target anser": ("anser", "Did you mean 'answer'", "size, colour"),
     f"{FIT} --drop sise": ("--drop", "sise", "Did you mean 'size'"),
     f"{FIT} --columns sise": ("--columns", "sise", "Did you mean 'size'"),

@@ -185,7 +185,7 @@ def test_another_run_is_refused_by_name(descend: Command, tmp_path: Path) -> Non
         ("sklearn:wine", "--alpha", "0.5"): "alpha 0.0001, this one has 0.5",
         ("sklearn:wine", "--model", "mlp"): "model linear, this one has mlp",
         ("sklearn:wine", "--drop", "ash"): "with the column 'ash', which is not here",
-        ("sklearn:iris",): "rows 159, this one has 134",
+        ("sklearn:iris",): "data of 178 rows, these are 150",
     }.items():
         refused = descend("fit", *words, *SAVED, "--resume", "-q")
         assert refused.status == 2

@@ -77,7 +77,7 @@ def test_force_and_append(descend: Command, table: Path) -> None:
 REFUSED = {
     "ingest table.csv --target answer": "Missing option '-o' / '--output'",
     "ingest --output store": "Missing argument 'DATA…'",
-    "ingest table.csv --output store": "needs a target",
+    "ingest table.csv --output store": "; give one with --target COLUMN",
     "ingest none.csv --target answer --output store": "no file or folder 'none.csv'",
     "ingest table.csv table.csv --target answer -o store": "is given twice",
     "ingest table.csv sklearn:iris -o store": "stands alone",

@@ -251,3 +251,18 @@ def test_prepared_features_equal_those_of_the_whole():
     ready = prepare(array_source(X, Y), validation=0)
     np.testing.assert_allclose(ready.features.mean, direct.mean, rtol=1e-12)
     np.testing.assert_allclose(ready.features.scale, direct.scale, rtol=1e-12)
+
+
+@pytest.mark.parametrize("in_source", [False, True])
+def test_a_file_written_to_between_two_readings_is_refused(tmp_path, in_source):
+    """Other numbers of the same length, written while rows are read, are an error that names the file."""
+    path = tmp_path / "rows.csv"
+    path.write_text("a,y\n" + "".join(f"{i % 7},{i % 2}\n" for i in range(400)))
+
+    def write(done):
+        if done == 400:
+            path.write_text("a,y\n" + "".join(f"{i % 5},{i % 2}\n" for i in range(400)))
+
+    with pytest.raises(SourceError, match=r"rows\.csv changed while it was read"):
+        prepare(open_source(path, target="y"), in_source=in_source, on_progress=write)
+    assert prepare(open_source(path, target="y"), in_source=in_source).num_rows == 400

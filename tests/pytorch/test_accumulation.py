@@ -10,6 +10,9 @@ from torch.nn import functional
 
 import descend.torch as dt
 from descend.errors import InputError
+from descend.torch.criterion import as_criterion
+from descend.torch.examine import Examiner
+from descend.torch.steps import Pieces, Place, make_step
 
 ROWS = 23
 CLASSES = torch.tensor([1.0, 0.2, 3.0, 0.7])
@@ -229,3 +232,40 @@ def test_weights_need_a_loss_of_rows() -> None:
         lambda output, y: (output - y).square().mean(1), NUMBERS, weights=weights, reduction="none"
     )
     assert_same(found, own(nn.MSELoss(), NUMBERS))
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+@pytest.mark.parametrize("microbatch", [None, 6])
+@pytest.mark.parametrize("loss", [nn.MSELoss(), UNKNOWN["rows against one another"][0]])
+def test_a_scaler_changes_no_step(loss: Any, microbatch: int | None, clip: float | None) -> None:
+    """With a scaler of gradients, as fp16 has it, steps are those without: whole, in parts, clipped.
+
+    A step whose gradients overflow is left out, and the scale falls.
+    """
+    ends = []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=2.0**10)):
+        module = small()
+        optimizer = torch.optim.SGD(module[3].parameters(), lr=0.1)  # the others' gradients stay scaled
+        criterion, place = as_criterion(loss), Place()
+        step = make_step(
+            Pieces(
+                module,
+                criterion,
+                optimizer,
+                tuple(module.parameters()),
+                place,
+                Examiner(criterion, None),
+                clip=clip,
+                scaler=scaler,
+                microbatch=microbatch,
+            )
+        )
+        for _ in range(3):
+            step((inputs(), NUMBERS))
+        ends.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+    torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-6)
+    before, scale = ends[1], scaler.get_scale()
+    module[3].weight.register_hook(lambda gradient: gradient * float("inf"))
+    step((inputs(), NUMBERS))
+    assert torch.equal(torch.cat([p.detach().flatten() for p in module.parameters()]), before)
+    assert scaler.get_scale() == scale / 2

@@ -18,7 +18,10 @@ pytest.importorskip("accelerate", reason="accelerate is not installed")
 
 from descend.torch.huggingface import configure_batch_size, with_plan  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers, and of fork beside threads
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # of transformers, and of fork beside threads
+    pytest.mark.usefixtures("own_time"),
+]
 ROWS = 300
 
 

@@ -16,7 +16,10 @@ pl = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed
 
 from descend.torch import lightning as ours  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning, and of fork beside threads
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # of Lightning, and of fork beside threads
+    pytest.mark.usefixtures("own_time"),
+]
 ROWS = 600
 
 
@@ -207,6 +210,34 @@ def test_groups_are_measured_with_their_ratio():
         id(p) for p in other.parameters()
     ]
     assert make.__name__ == "SGD"
+
+
+@pytest.mark.parametrize("passed", ["loader", "module"])
+@pytest.mark.parametrize(("drop", "sizes"), [(True, [70] * 8), (False, [70] * 8 + [40])])
+def test_a_loader_goes_on_dropping_its_last_rows(drop, sizes, passed):
+    """Rows that are left over stay out of epochs where the loader drops them, and no schedule counts their step."""
+
+    class Own(Module):
+        batch_size = 7
+
+        def train_dataloader(self):
+            return DataLoader(rows_of(), batch_size=self.batch_size, drop_last=drop)
+
+    counted = []
+
+    def constant(optimizer, one):
+        counted.append(one.trainer.estimated_stepping_batches)
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+
+    running = trainer(ours.ConfigureBatchSize(plan_of(70)), max_epochs=2)
+    if passed == "loader":
+        one = module(schedule=constant)
+        running.fit(one, DataLoader(rows_of(), batch_size=7, drop_last=drop))
+    else:
+        one = module(Own, schedule=constant)
+        running.fit(one)
+    assert one.sizes == sizes * 2
+    assert counted[-1] == running.global_step == 2 * len(sizes)
 
 
 def test_rows_that_a_loader_would_drop_are_not_all_of_them():

@@ -13,7 +13,7 @@ import descend.torch as dt
 from descend.engines.base import Rule, State
 from descend.errors import InputError
 from descend.features import prepare
-from descend.network_fitting import fit_network
+from descend.networks.fitting import fit_network
 from descend.report import render_page
 from descend.settings import Settings
 from descend.sources import open_source
@@ -290,7 +290,10 @@ def test_parameters_that_nobody_draws_anew_are_named(iris):
     attention = data_of(
         iris,
         nn.Sequential(
-            nn.Unflatten(1, (1, 4)), nn.TransformerEncoderLayer(4, 2, 8), nn.Flatten(), nn.Linear(4, 3)
+            nn.Unflatten(1, (1, 4)),
+            nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
+            nn.Flatten(),
+            nn.Linear(4, 3),
         ),
     )
     assert not [note for note in attention.notes if "reset_parameters" in note]
@@ -350,7 +353,7 @@ def test_optimizers_of_which_nothing_is_known_have_a_ladder_of_their_own_steps(i
     [
         ({"module": nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))},
          r"layer '1' \(BatchNorm1d\) normalises by the batch, so each batch size would have an objective"),
-        ({"optimizer": torch.optim.LBFGS}, "optimizer LBFGS evaluates the loss several times"),
+        ({"optimizer": torch.optim.LBFGS}, "optimizer LBFGS remembers how gradients change"),
         ({"optimizer": torch.optim.SGD(network().parameters(), lr=0.1)}, "optimizer is an instance"),
         ({"module": nn.Linear}, r"make one of it: Linear\("),
         ({"batch_sizes": ()}, "batch sizes are empty"),
@@ -374,3 +377,13 @@ def test_a_vector_is_written_and_read():
     fill(list(module.parameters()), vector)
     assert np.array_equal(vector_of(module.parameters()), vector)
     assert module[0].weight[1, 0] == 4.0
+
+
+def test_a_schedule_on_plateaus_falls(iris):
+    """Where the loss stops falling the rate does, in a comparison of modules as in one of networks."""
+    found = dt.compare(
+        network(), LOSS, iris, batch_sizes=(4,), seeds=1, epochs=60, learning_rate=1.0, schedule="plateau"
+    )
+    rates = found.runs[0]["histories"][0]["columns"]["learning_rate"]
+    assert rates[0] == 1.0
+    assert rates[-1] <= 0.1

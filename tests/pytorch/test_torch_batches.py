@@ -246,3 +246,18 @@ def test_bad_weights_are_refused(weights: list[float], message: str) -> None:
     """Weights that are no weights are refused with the row."""
     with pytest.raises(InputError, match=message):
         Batches(torch.zeros(3), torch.zeros(3), weights=torch.tensor(weights))
+
+
+def test_a_dict_of_tensors_is_one_x() -> None:
+    """Tensors in a dict come in batches of dicts, with targets or alone."""
+    X = {"left": torch.arange(7), "right": torch.zeros(7, 2)}
+    for batches in (Batches(X, batch_size=3), Batches(X, torch.arange(7), batch_size=3)):
+        seen = [batch[0]["left"].tolist() for batch in batches]
+        assert sorted(number for part in seen for number in part) == list(range(7))
+        assert [batch[0]["right"].shape for batch in batches] == [(3, 2), (3, 2), (1, 2)]
+
+
+def test_rows_that_are_not_there_are_refused() -> None:
+    """Numbers of rows beyond the last are refused, and not the last row instead."""
+    with pytest.raises(InputError, match="rows go from 0 to 7; there are 0 to 4"):
+        Batches(torch.arange(5), batch_size=2, rows=[0, 7])

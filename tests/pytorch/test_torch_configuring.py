@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,10 @@ import descend
 import descend.torch as dt
 from descend.errors import InputError, TrainingError
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork beside threads
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of fork beside threads
+    pytest.mark.usefixtures("own_time"),
+]
 SECONDS = 6.0
 
 
@@ -34,7 +36,7 @@ def network(seed=0):
 
 
 @pytest.fixture(scope="module")
-def plan(digits):
+def plan(digits, own_time):
     return dt.configure_batch_size(
         network(), nn.CrossEntropyLoss(), digits, torch.optim.SGD, target_loss=0.4, seconds=SECONDS
     )
@@ -190,30 +192,35 @@ def test_a_dataset_that_raises_names_the_row(digits):
         dt.configure_batch_size(network(), nn.CrossEntropyLoss(), Broken(), target_loss=0.3, seconds=5.0)
 
 
-class Sleeping(nn.Module):
-    """Every call takes so many seconds, and so many a row."""
+class Slow(nn.Module):
+    """Every call takes so many seconds by the clock, and so many a row."""
 
-    def __init__(self, once, each):
+    def __init__(self, clock, once, each):
         super().__init__()
         self.layer, self.once, self.each = nn.Linear(64, 10), once, each
+        self.skip = clock.skip
 
     def forward(self, X):
-        time.sleep(self.once + self.each * len(X))
+        self.skip(self.once + self.each * len(X))
         return self.layer(X)
 
 
 @pytest.mark.parametrize(("once", "each"), [(3.0, 0.0), (0.0, 0.1)])
-def test_one_batch_that_takes_longer_than_the_budget(digits, once, each):
-    """What a pass takes is said, and how many seconds would do; it ends by twice the budget and a pass."""
-    dt.Batches(*digits)  # compiles the order
-    began = time.perf_counter()
+def test_one_batch_that_takes_longer_than_the_budget(digits, own_time, once, each):
+    """What a pass takes is said, and how many seconds would do; it ends by twice the budget and two passes."""
+    before = own_time.skipped
     with pytest.raises(
         InputError, match=r"1 seconds are not enough to train anything: it takes .* give more s"
     ):
         dt.configure_batch_size(
-            Sleeping(once, each), nn.CrossEntropyLoss(), digits, torch.optim.SGD, target_loss=0.5, seconds=1.0
+            Slow(own_time, once, each),
+            nn.CrossEntropyLoss(),
+            digits,
+            torch.optim.SGD,
+            target_loss=0.5,
+            seconds=1.0,
         )
-    assert time.perf_counter() - began < 2.0 + once + 8 * each + 10.0
+    assert own_time.skipped - before <= 2.0 + 2 * (once + 8 * each)
 
 
 def test_a_target_that_is_met_is_refused_before_memory_is_measured(digits, monkeypatch):
@@ -272,7 +279,7 @@ def test_steps_are_timed_where_runs_start(digits):
     assert trainer.time_steps(32, 1) > 0.0
 
 
-def test_threads_that_stand_in_each_others_way_are_not_taken(digits, monkeypatch):
+def test_threads_that_stand_in_each_others_way_are_not_taken(digits, own_time, monkeypatch):
     """Where all threads take long, one is taken, though trying all of them once used up the share of the time."""
     from descend.torch.module_trainer import ModuleTrainer
 
@@ -282,7 +289,7 @@ def test_threads_that_stand_in_each_others_way_are_not_taken(digits, monkeypatch
 
     def time_steps(batch_size, count):
         tried.append(torch.get_num_threads())
-        time.sleep(0.5 if tried[-1] > 1 else 0.0)
+        own_time.skip(0.5 if tried[-1] > 1 else 0.0)
         return 0.5 if tried[-1] > 1 else 0.001
 
     monkeypatch.setattr(trainer, "time_steps", time_steps)

@@ -1,7 +1,6 @@
 """``fit`` is the loop that anybody would write, with history, budgets and stopping."""
 
 import functools
-import time
 from typing import Any
 
 import numpy as np
@@ -173,7 +172,7 @@ def test_a_module_that_only_gets_worse_is_given_back_as_it_was() -> None:
     assert history.last["validation_loss"] == history["validation_loss"][0]
 
 
-def test_a_time_budget_ends_inside_an_epoch() -> None:
+def test_a_time_budget_ends_inside_an_epoch(own_time: Any) -> None:
     """``seconds`` ends a run, inside an epoch where it must, and no step is taken long after."""
 
     class Slow(nn.Module):
@@ -182,7 +181,7 @@ def test_a_time_budget_ends_inside_an_epoch() -> None:
             self.layer = nn.Linear(6, 3)
 
         def forward(self, X: torch.Tensor) -> torch.Tensor:
-            time.sleep(0.01)
+            own_time.skip(0.01)
             return self.layer(X)  # type: ignore[no-any-return]
 
     history = dt.fit(Slow(), nn.CrossEntropyLoss(), rows(), batch_size=1, seconds=0.2)
@@ -337,6 +336,7 @@ def test_parameters_that_are_not_trained_stay() -> None:
         ({"optimizer": torch.optim.SGD(nn.Linear(1, 1).parameters())}, "none of the module's parameters"),
         ({"optimizer_options": {"beta": 1}}, "could not be made with .*beta"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"learning_rate": "auto"}, "learning_rate is 'auto'; a number above 0"),
         ({"epochs": 0}, "epochs is 0"),
         ({"microbatch": 1.5}, "microbatch is 1.5"),
         ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),
@@ -462,3 +462,19 @@ def test_groups_with_a_rate_of_their_own_keep_it():
     for rate, wanted in ((0.5, [0.5, 0.3]), (0.01, [0.01, 0.3]), (0.0, [0.0, 0.0])):
         set_rate(rate)
         assert [group["lr"] for group in made.param_groups] == pytest.approx(wanted)
+
+
+def test_a_module_is_compiled_in_the_precision_that_it_trains_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried before the clock runs is what comes: else the first step, on the clock, compiles again."""
+    seen = []
+
+    def compiled(module: Any) -> Any:
+        def call(X: torch.Tensor) -> Any:
+            seen.append((len(X), torch.is_autocast_enabled("cpu")))
+            return module(X)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    dt.fit(small(), nn.CrossEntropyLoss(), rows(), batch_size=40, epochs=1, compile=True, precision="bf16")
+    assert seen == [(40, True), (10, True), (40, True), (40, True), (10, True)]

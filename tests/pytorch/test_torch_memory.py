@@ -13,9 +13,9 @@ import descend.torch as dt
 from descend.batch_size.memory import Ceiling, Room
 from descend.errors import InputError, TrainingError
 from descend.torch import step_memory
+from descend.torch.given import as_rows
 from descend.torch.lengths import longest_first
 from descend.torch.module_trainer import ModuleTrainer
-from descend.torch.rows import as_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork beside threads
 MEGA = 2**20

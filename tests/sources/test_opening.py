@@ -102,7 +102,7 @@ def test_folder_of_mixed_kinds_is_refused(tmp_path):
         ("header.csv", b"a,b,y", "header but no rows"),
         ("garbage.csv", bytes(range(256)) * 8, "binary"),
         ("wide.csv", "a,y\n1,2\n".encode("utf-16"), "UTF-16"),
-        ("ragged.csv", b"a,y\n1,2\n3\n", "Expected 2 columns, got 1"),
+        ("ragged.csv", b"a,y\n1,2\n3\n", "row 3 of the file has 1 values and the header 2"),
         ("cut.csv.gz", gzip.compress(CSV.encode(), mtime=0)[:40], "damaged or cut short"),
         ("garbage.parquet", bytes(range(256)) * 8, "cannot be read as Parquet"),
         ("garbage.arrow", bytes(range(256)) * 8, "cannot be read as Arrow"),
@@ -150,8 +150,8 @@ def test_missing_path_suggests_a_neighbour(tmp_path):
 
 
 def test_missing_target_lists_columns(tmp_path):
-    """Without a target the message lists the columns and says --target COLUMN."""
-    with pytest.raises(ColumnError, match=r"--target COLUMN.* a, b, y"):
+    """Without a target the message lists the columns, and leaves how one is named to whoever asked."""
+    with pytest.raises(ColumnError, match=r"needs a target: .*columns are a, b, y$"):
         open_source(write(tmp_path / "t.csv", CSV))
 
 
@@ -241,3 +241,22 @@ def test_a_feature_of_a_bundled_set_can_be_the_target():
     assert len(source.column_names) == 3
     assert source.task is None
     assert np.isclose(next(iter(source.blocks())).target[0], 0.2)
+
+
+def test_a_file_without_rows_among_others_is_no_error(tmp_path):
+    """A header alone is a day on which nothing happened; where no file has rows it is refused by name."""
+    write(tmp_path / "days" / "1.csv", "a,y\n")
+    with pytest.raises(SourceError, match=r"1\.csv has a header but no rows"):
+        open_source(tmp_path / "days", target="y")
+    write(tmp_path / "days" / "2.csv", "y,a\n0,1.5\n1,2\n")
+    write(tmp_path / "days" / "3.csv", "a,y")
+    source = open_source(tmp_path / "days", target="y")
+    assert [block.columns.column(0).to_pylist() for block in source.blocks()] == [[1.5, 2.0]]
+    assert sum(block.num_rows for part in source.parts() for block in part()) == 2
+
+
+def test_a_link_to_nowhere_is_called_one(tmp_path):
+    """A link whose file is gone is no misspelt name."""
+    (tmp_path / "rows.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(SourceError, match="is a link to a file that is not there"):
+        open_source(tmp_path / "rows.csv", target="y")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -442,3 +443,27 @@ def test_killed_behind_its_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert files(place) == whole
     with pytest.raises(InputError, match="holds a store already"):
         ingest(source, place)
+
+
+def test_names_of_blocks_are_on_the_disk_before_the_manifest_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is flushed between the last block's renaming and that of ``store.json``."""
+    done: list[str] = []
+    replace, fsync = Path.replace, os.fsync
+
+    def renamed(self: Path, target: Path) -> Path:
+        done.append(Path(target).name)
+        return replace(self, target)
+
+    def flushed(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            done.append("flushed")
+        fsync(handle)
+
+    monkeypatch.setattr(Path, "replace", renamed)
+    monkeypatch.setattr(os, "fsync", flushed)
+    ingest(source_of("table"), tmp_path / "store")
+    last_block = max(i for i, name in enumerate(done) if name.startswith("block-"))
+    assert "flushed" in done[last_block : done.index("store.json")]
+    assert done[-1] == "flushed"

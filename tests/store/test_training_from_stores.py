@@ -15,7 +15,7 @@ from descend.engines.base import Rule, State
 from descend.engines.choose import make_engine
 from descend.errors import InputError, SourceError
 from descend.fitting import fit
-from descend.network_fitting import fit_network
+from descend.networks.fitting import fit_network
 from descend.objectives.losses import LOSSES
 from descend.objectives.penalties import Penalty
 from descend.settings import Settings
@@ -26,10 +26,15 @@ from descend.updates import OPTIMIZERS
 from tests.store.stores import make_store
 
 
-@pytest.fixture(autouse=True)
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows of a few strips, so that a small store has many."""
+@pytest.fixture(autouse=True, params=["read", "mapped for a while", "half of it stays", "mapped to stay"])
+def small_windows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows of a few strips, so that a small store has many; rows are copied, or used where the system has them."""
     monkeypatch.setattr(stored, "WINDOW_BYTES", 5 * STRIP * 28)
+    monkeypatch.setattr(stored, "IN_PLACE_BYTES", 5 * STRIP * 28)
+    if request.param == "read":
+        monkeypatch.setattr("descend.store.in_place.can_map", lambda _: False)
+    staying = {"half of it stays": 40_000, "mapped to stay": 10**9}.get(request.param, 0)
+    monkeypatch.setattr("descend.store.preparing.may_stay_mapped", lambda *_: staying)
 
 
 def runs(folder: Path, train: Any, options: dict[str, Any], **settings: Any) -> tuple[Any, Any]:

@@ -204,8 +204,12 @@ def in_options(error: InputError) -> InputError:
 
 def with_options(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls; an error about a column that was named says with which option."""
+    from descend.sources.selection import NoTargetError
+
     try:
         return call(*args, **kwargs)
+    except NoTargetError as error:
+        raise NoTargetError(f"{error}; give one with --target COLUMN") from None
     except InputError as error:
         text = re.sub(r"^(target|drop|columns|weights) column ", r"--\1: column ", str(error))
         text = re.sub(r"^(target|drop|columns|weights|task) is ", r"--\1 is ", text)

@@ -14,7 +14,7 @@ from descend.cli.interrupts import Interrupts, StopComparing
 from descend.cli.talk import Talk
 
 if TYPE_CHECKING:
-    from descend.comparison import Comparison
+    from descend.comparing.comparison import Comparison
 
 DEFAULT_SIZES = "1,32,full"
 MOST_SEEDS = 1000
@@ -143,7 +143,7 @@ def _compare(
     model: str,
 ) -> Comparison:
     from descend.cli.live import make_display
-    from descend.comparison import check_batch_sizes, compare_prepared
+    from descend.comparing.comparison import check_batch_sizes, compare_prepared
 
     rows = check_batch_sizes(sizes, prepared.train.num_rows)
     with make_display(talk, name, rows, prepared.train.num_rows, seeds) as display:

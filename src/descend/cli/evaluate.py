@@ -9,71 +9,70 @@ from descend.cli.command import option, verb
 from descend.cli.talk import Talk
 
 if TYPE_CHECKING:
-    from descend.metrics import ClassificationMetrics, Metrics, RegressionMetrics
+    from descend.evaluation import Sums
     from descend.models.model import Model
     from descend.types import Source
+
+APART = ("labels", "rows")
+"""What is shown below the figures."""
 
 
 @verb(
     "descend evaluate adult.descend test.parquet",
     "descend evaluate usps.descend usps.npz --target y_test --json",
+    "descend evaluate films.descend films.parquet --target drama,comedy,crime",
 )
 @options.model_argument
 @options.data_argument
-@option("Data", "--target", metavar="COLUMN", help="Column with the truth. Default: that of training.")
+@option(
+    "Data",
+    "--target",
+    metavar="COLUMN",
+    help="Column with the truth; of several labels a row their columns, a,b,c. Default: that of training.",
+)
 @option("Data", "--weights", metavar="COLUMN", help="Column of row weights.")
 @options.talking
 def command(model: str, data: str, **given: Any) -> int:
     """Figures of a model on labelled data.
 
     MODEL is a file that descend fit wrote. Classification: accuracy, balanced_accuracy, log_loss, roc_auc (of
-    two classes) and f1 (that of the second class; of more than two the mean over classes, macro). Regression:
-    r2, rmse, mae. Rows without a target are left out, and said so.
+    two classes) and f1 (that of the second class; of more than two the mean over classes, macro). Of several
+    labels a row accuracy (every label right), hamming_loss, log_loss, roc_auc and f1 (means over the labels),
+    f1_micro (all labels counted together), and a table with the figures of each. Regression: r2, rmse, mae. Rows
+    without a target are left out, and said so.
     """
     talk = Talk(given["as_json"], given["quiet"], given["verbose"])
 
     from descend.cli.scoring import open_labelled
-    from descend.errors import InputError
+    from descend.evaluation import figures
     from descend.models.loading import load_model
 
     loaded = load_model(model)
-    if getattr(loaded, "labels", 0):
-        raise InputError(
-            "the model tells several labels a row, and figures for these are not offered; "
-            "descend predict writes its answers"
-        )
     source = open_labelled(loaded, data, given["target"], given["weights"])
     sums = _add_up(loaded, source)
     _say_unknown(talk, sums)
     talk.notes(tuple(getattr(source, "notes", ())))
-    metrics = sums.result()
+    metrics = figures(sums)
     for name, value in metrics.items():
         if value is None:
             talk.note("note", f"{name} cannot be told from these rows")
-    _show(talk, metrics, sums.rows)
+    names = getattr(source, "label_names", None)
+    for number, label in enumerate(metrics.get("labels", ())):
+        metrics["labels"][number] = {"label": names[number] if names else number} | label
+    _show(talk, metrics)
     return 0
 
 
-def _add_up(model: Model, source: Source) -> ClassificationMetrics | RegressionMetrics:
+def _add_up(model: Model, source: Source) -> Sums:
     from descend.cli.scoring import scores
     from descend.errors import ColumnError, SourceError, shorten
-    from descend.features.target_values import as_values
-    from descend.metrics import ClassificationMetrics, RegressionMetrics
+    from descend.evaluation import add_rows, make_sums
+    from descend.metrics import ClassificationMetrics
     from descend.sources.selection import listing
 
-    classes = len(model.target.classes)
-    sums = (
-        ClassificationMetrics(classes, model.loss == "log_loss")
-        if classes
-        else RegressionMetrics(model.target.num_outputs)
-    )
+    sums = make_sums(model)
     for scored, part in scores(model, source):
-        codes = model.target.encode(part.target, unknown="mark")
-        if isinstance(sums, RegressionMetrics):
-            sums.add(model.expected(scored), model.target.decode(codes), part.weights)
-        else:
-            labels = as_values(part.target, model.target.name) if (codes < 0).any() else None
-            sums.add(scored, codes, part.weights, labels)
+        add_rows(sums, model, scored, part.target, part.weights)
     if not sums.rows:
         raise SourceError(f"{source.name} has no rows with a target; at least 1 is needed")
     if isinstance(sums, ClassificationMetrics) and sums.unknown_rows == sums.rows:
@@ -86,7 +85,7 @@ def _add_up(model: Model, source: Source) -> ClassificationMetrics | RegressionM
     return sums
 
 
-def _say_unknown(talk: Talk, sums: ClassificationMetrics | RegressionMetrics) -> None:
+def _say_unknown(talk: Talk, sums: Sums) -> None:
     from descend.errors import shorten
 
     unknown = getattr(sums, "unknown_rows", 0)
@@ -101,14 +100,40 @@ def _say_unknown(talk: Talk, sums: ClassificationMetrics | RegressionMetrics) ->
     )
 
 
-def _show(talk: Talk, metrics: Metrics, rows: int) -> None:
+def _show(talk: Talk, metrics: dict[str, Any]) -> None:
     from descend.report import formatting
 
-    told = {name: value for name, value in metrics.items() if value is not None}
+    told = {name: value for name, value in metrics.items() if value is not None and name not in APART}
     lines = [(name.replace("_", " "), formatting.number(value)) for name, value in told.items()]
-    lines.append(("rows", f"{rows:,}"))
+    lines.append(("rows", f"{metrics['rows']:,}"))
     width = max(len(name) for name, _ in lines)
     right = max(len(text) for _, text in lines)
     text = "".join(f"{name:<{width}}  {text:>{right}}\n" for name, text in lines)
-    talk.text(text)
-    talk.json(dict(metrics) | {"rows": rows})
+    talk.text(text + _table(metrics.get("labels", [])))
+    talk.json(metrics)
+
+
+def _table(labels: list[dict[str, Any]]) -> str:
+    """A line for each label, under the names of the figures."""
+    from descend.errors import shorten
+    from descend.report import formatting
+
+    if not labels:
+        return ""
+    cells = [[name.replace("_", " ") for name in labels[0]]]
+    cells += [
+        [
+            shorten(str(value), 30) if name == "label" else formatting.number(value)
+            for name, value in one.items()
+        ]
+        for one in labels
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = (
+        "  ".join(
+            f"{cell:>{width}}" if place else f"{cell:<{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    )
+    return "\n" + "".join(f"{line.rstrip()}\n" for line in lines)

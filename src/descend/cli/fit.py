@@ -17,8 +17,9 @@ from descend.errors import InputError, OutputError
 if TYPE_CHECKING:
     from descend.checkpoint import Checkpoint
     from descend.features import Prepared
-    from descend.fitting import Run
-    from descend.network_fitting import NetworkRun
+    from descend.models.linear import LinearModel
+    from descend.models.mlp import MLPModel
+    from descend.runs import Run
     from descend.settings import Settings
     from descend.watching import Observation
 
@@ -138,7 +139,7 @@ def _train(
     interrupts: Interrupts,
     model: str,
     checkpoint: Checkpoint | None,
-) -> Run | NetworkRun:
+) -> Run[LinearModel] | Run[MLPModel]:
     """Trains with a line of progress; the first Ctrl-C ends it at the next look and keeps what was learnt."""
     from descend.cli.progress import StatusLine
     from descend.report.formatting import training_text
@@ -155,7 +156,7 @@ def _train(
 
     try:
         if model == "mlp":
-            from descend.network_fitting import fit_network
+            from descend.networks.fitting import fit_network
 
             return fit_network(prepared, settings, callbacks=[follow], checkpoint=checkpoint)
         if prepared.train.is_in_source:
@@ -171,7 +172,7 @@ def _train(
         line.clear()
 
 
-def _explain(talk: Talk, run: Run | NetworkRun) -> None:
+def _explain(talk: Talk, run: Run[LinearModel] | Run[MLPModel]) -> None:
     """What was chosen, and why."""
     from descend.report import formatting
 
@@ -184,7 +185,7 @@ def _explain(talk: Talk, run: Run | NetworkRun) -> None:
             talk.note("advice", option_words(run.history.advice))
 
 
-def _record(run: Run | NetworkRun, command_line: str) -> dict[str, Any]:
+def _record(run: Run[LinearModel] | Run[MLPModel], command_line: str) -> dict[str, Any]:
     """What the page is drawn from."""
     from descend.machine import describe_machine
     from descend.run_record import model_record
@@ -193,7 +194,11 @@ def _record(run: Run | NetworkRun, command_line: str) -> dict[str, Any]:
 
 
 def _tell(
-    talk: Talk, run: Run | NetworkRun, record: dict[str, Any], model_path: Path, page: Path | None
+    talk: Talk,
+    run: Run[LinearModel] | Run[MLPModel],
+    record: dict[str, Any],
+    model_path: Path,
+    page: Path | None,
 ) -> None:
     from descend.report import fit_table, fit_text
 
@@ -206,14 +211,14 @@ def _tell(
     talk.json(_summary(run) | {"model": str(model_path), "report": None if page is None else str(page)})
 
 
-def _failed(talk: Talk, run: Run | NetworkRun) -> FailedRunError:
+def _failed(talk: Talk, run: Run[LinearModel] | Run[MLPModel]) -> FailedRunError:
     """A run that diverged writes nothing, and says which bound it broke and which column is to blame."""
     talk.json(_summary(run))
     reason = run.history.notes[0] if run.history.notes else "diverged: the loss left the range of the numbers"
     return FailedRunError(f"{reason}. No model was written")
 
 
-def _summary(run: Run | NetworkRun) -> dict[str, Any]:
+def _summary(run: Run[LinearModel] | Run[MLPModel]) -> dict[str, Any]:
     """What ``--json`` prints."""
     from descend.run_record import what_ended
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     metavar="COLUMN",
     help="Column that is no feature, where its name is not that of training (in .npz: which array).",
 )
-@option("Output", "--probabilities", is_flag=True, help="A column for each class: probability_<class>.")
+@option(
+    "Output", "--probabilities", is_flag=True, help="A column for each class, or label: probability_<class>."
+)
 @option(
     "Output",
     "-o",
@@ -53,7 +55,7 @@ def command(model: str, data: str, **given: Any) -> int:
 
     ending = ".csv" if path is None else check_ending(path, given["probabilities"])
     loaded = load_model(model)
-    if given["probabilities"] and loaded.target.task == "regression":
+    if given["probabilities"] and loaded.target.task == "regression" and not num_labels(loaded):
         raise InputError("--probabilities belongs to classification; this model predicts numbers")
     if given["probabilities"] and not loaded.has_probabilities:
         raise InputError(
@@ -71,6 +73,11 @@ def command(model: str, data: str, **given: Any) -> int:
     return 0
 
 
+def num_labels(model: Model) -> int:
+    """Of a model that tells several labels a row, how many; else 0."""
+    return int(getattr(model, "labels", 0))
+
+
 def _as_json(talk: Talk, model: Model, source: Source, probabilities: bool) -> None:
     from descend.cli.scoring import scores
 
@@ -82,7 +89,8 @@ def _as_json(talk: Talk, model: Model, source: Source, probabilities: bool) -> N
             likely += model.probabilities(scored).tolist()
     found: dict[str, Any] = {"rows": len(predicted), "predictions": predicted}
     if probabilities:
-        found |= {"classes": list(model.target.classes), "probabilities": likely}
+        classes = list(model.target.classes) or list(range(num_labels(model)))
+        found |= {"classes": classes, "probabilities": likely}
     talk.json(found)
 
 

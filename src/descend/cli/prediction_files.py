@@ -53,7 +53,8 @@ def column_names(model: Model, probabilities: bool) -> list[str]:
     """``prediction``, or one for each output; then ``probability_<class>``."""
     outputs = model.target.num_outputs if model.target.task == "regression" else 1
     names = ["prediction"] if outputs == 1 else [f"prediction_{i}" for i in range(outputs)]
-    return names + [f"probability_{label}" for label in model.target.classes] * probabilities
+    classes = model.target.classes or range(getattr(model, "labels", 0))
+    return names + [f"probability_{label}" for label in classes] * probabilities
 
 
 def make_writer(ending: str, file: IO[bytes], names: Sequence[str]) -> Writer:

@@ -8,8 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from descend.cli.arguments import with_options
+import numpy as np
+
+from descend.cli.arguments import names, with_options
 from descend.errors import ColumnError, InputError, shorten
+from descend.estimators.sources import rows_at_a_time
+from descend.features.target_values import as_values
 from descend.models.model import Model
 from descend.sources import open_source
 from descend.sources.opening import SVMLIGHT, ending_of
@@ -20,9 +24,6 @@ from descend.store import is_store, open_store
 from descend.store.choice import check_choice
 from descend.store.source import StoredSource
 from descend.types import Block, FloatArray, Source
-
-ENCODED_VALUES = 2**20
-"""Values encoded at a time: one-hot columns make a block many times as wide."""
 
 
 def needed_columns(model: Model) -> list[str]:
@@ -53,6 +54,10 @@ def open_labelled(model: Model, data: str, target: str | None = None, weights: s
     choice: dict[str, Any] = {"target": goal, "weights": weights}
     if target is None and ending_of(Path(data)) in SVMLIGHT:
         choice["target"] = None  # the label is the target, whatever the model calls it
+    if getattr(model, "labels", 0):
+        every = open_source(data, require_target=False)
+        if isinstance(every, TableSource):
+            return _labelled_table(model, every, data, target, weights)
     source: Source = with_options(open_source, data, **choice)
     if isinstance(source, SvmlightSource):
         return _by_number(model, source)
@@ -62,12 +67,56 @@ def open_labelled(model: Model, data: str, target: str | None = None, weights: s
     return open_source(data, columns=needed_columns(model), **choice)
 
 
+class LabelledTable:
+    """A table whose truth is in several columns, one for each label."""
+
+    def __init__(self, source: TableSource, label_names: list[str]) -> None:
+        self.source, self.label_names = source, label_names
+        self.name, self.target_name = source.name, ",".join(label_names)
+
+    @property
+    def notes(self) -> Any:
+        return getattr(self.source, "notes", ())
+
+    def blocks(self) -> Iterator[Block]:
+        """Blocks with the labels (r, k) as their target."""
+        for block in self.source.blocks():
+            labels = [as_values(block.columns[name], name) for name in self.label_names]
+            yield Block(block.columns, np.column_stack(labels), block.weights)
+
+
+def _labelled_table(
+    model: Model, every: TableSource, data: str, target: str | None, weights: str | None
+) -> Source:
+    count = int(getattr(model, "labels", 0))
+    labels = [] if target is None else names([target])
+    if len(labels) != count:
+        given = "not given" if target is None else f"{len(labels)} columns"
+        raise InputError(
+            f"--target is {given}; the model tells {count} labels a row: name their {count} columns, of 0 and 1, in "
+            "the order of training, as in --target a,b,c"
+        )
+    _check_columns(model, every.column_names, every.name)
+    for name in labels:
+        if name not in every.column_names:
+            close = closest(name, every.column_names)
+            hint = f"is it {shorten(close)!r}? Its" if close is not None else "its"
+            raise ColumnError(
+                f"--target: column {shorten(name)!r} is not in {shorten(every.name)}; {hint} columns are "
+                f"{listing(every.column_names)}"
+            )
+    columns = list(dict.fromkeys([*needed_columns(model), *labels]))
+    chosen = with_options(open_source, data, columns=columns, weights=weights, require_target=False)
+    labelled: Any = LabelledTable(chosen, labels)
+    return labelled  # type: ignore[no-any-return]
+
+
 def scores(model: Model, source: Source) -> Iterator[tuple[FloatArray, Block]]:
     """Scores (r, k) and the rows they belong to, few enough at a time to be encoded in bounded memory."""
-    step = max(1, ENCODED_VALUES // max(1, model.features.num_columns))
     score = model.scores_of_encoded if isinstance(source, StoredSource) else model.scores
     done = 0
     for block in source.blocks():
+        step = rows_at_a_time(block, model)
         for start in range(0, block.num_rows, step):
             part = _part(block, start, step)
             try:

@@ -50,6 +50,8 @@ class Rule:
     """A batch's gradient, the penalty's apart, is shortened to this length; 0: it is not."""
     width: float = 0.0
     """What corners of the loss are rounded over, for steps from the whole curvature."""
+    by_sample: bool = False
+    """L-BFGS begins at the lowest place of a sample of rows, and starts from the curvature there."""
     filling: bool = False
     """SAGA's first epoch, which has no table yet."""
     full_term: float = 0.0

@@ -21,7 +21,8 @@ def squared_norms(X: Any) -> NDArray[np.float64]:
     if is_sparse(X):
         from descend.engines import sparse_kernels
 
-        sparse_kernels.squared_norms(X.data, X.indptr, norms)
+        for rows, some in blocks(X):
+            sparse_kernels.squared_norms(some.data, some.indptr, norms[rows])
     else:
         for rows, some in blocks(X):
             row_kernels.squared_norms(some, norms[rows])
@@ -31,7 +32,7 @@ def squared_norms(X: Any) -> NDArray[np.float64]:
 def norms_by_block(X: Any) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """``squared_norms`` of the rows, some at a time, each time with the number of the first of them."""
     for start in range(0, X.shape[0], NORM_ROWS):
-        if not is_sparse(X):
+        if not is_sparse(X) or is_stored(X):
             rows = slice(start, start + NORM_ROWS)
             yield start, squared_norms(X.part(rows) if is_coded(X) or is_stored(X) else X[rows])
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from descend.engines.linear import LinearEngine
+from descend.errors import InputError
 from descend.models.network import Network
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 def make_engine(data: Dataset, loss: Loss, penalty: Penalty, **options: Any) -> LinearEngine:
     """A compiled engine for ``data``; ``options`` are those of ``LinearEngine``."""
+    if data.is_stored and data.is_sparse:
+        from descend.engines.stored_sparse import StoredSparseEngine
+
+        return StoredSparseEngine(data, loss, penalty, **options)
     if data.is_stored:
         from descend.engines.stored import StoredEngine
 
@@ -35,6 +40,11 @@ def make_network_engine(
     data: Dataset, loss: Loss, penalty: Penalty, network: Network, **options: Any
 ) -> NetworkEngine:
     """A compiled engine for a network; ``options`` are those of ``NetworkEngine``."""
+    if data.is_stored and data.is_sparse:
+        raise InputError(
+            "a network takes sparse rows in memory, and these stay in their store because they do not fit; take a "
+            "linear model, or a higher memory limit"
+        )
     if data.is_stored:
         from descend.engines.stored_mlp import StoredNetworkEngine
 

@@ -48,11 +48,12 @@ def close(
     enough: float,
     move: bool,
     rounding: float = ROUNDING,
+    tightened: Callable[[Place], Place] | None = None,
 ) -> Closing:
     """Takes the step from the place that is ``known``; ``again`` estimates what is left behind it.
 
     ``settled`` gives the place at parameters, or at the end of a step from there. Values that differ by less than
-    ``rounding`` tell nothing.
+    ``rounding`` tell nothing. ``tightened`` gives the place beside one with a better bound, where it was not sought.
 
     As long as that pays, further steps follow. ``move``: the last place may be taken, if it is lower.
     """
@@ -64,6 +65,10 @@ def close(
             place = settled(known.point, None)
             left = again(place)
         believed = _is_believed(known.gap, left.gap, place.above, enough)
+        if tightened is not None and not believed and _has_shrunk(known.gap, left.gap, enough):
+            place = tightened(place)
+            left = again(place)
+            believed = _is_believed(known.gap, left.gap, place.above, enough)
         if believed or not left.gap <= WORTHWHILE * known.gap:
             break
         known = Known(place.parameters, place.value, place.gradient, left.gap, left.step)
@@ -88,4 +93,8 @@ def _is_believed(before: float, left: float, bound: float | None, enough: float)
         return left <= min(enough, SHRUNK_UNBOUNDED * max(before, enough))
     if bound <= 2.0 * enough:
         return True
-    return left <= min(enough, SHRUNK * max(before, enough)) and left * bound <= (BETWEEN * enough) ** 2
+    return _has_shrunk(before, left, enough) and left * bound <= (BETWEEN * enough) ** 2
+
+
+def _has_shrunk(before: float, left: float, enough: float) -> bool:
+    return left <= min(enough, SHRUNK * max(before, enough))

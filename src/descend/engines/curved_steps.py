@@ -24,6 +24,7 @@ from descend.engines.proximal import (
     proximal_step,
     remembered,
 )
+from descend.engines.sampled import SampledCurvature
 from descend.objectives.losses import SOFTMAX, SQUARED_ERROR
 from descend.types import FloatArray
 from descend.updates import NEWTON
@@ -42,6 +43,8 @@ class CurvedSteps(FullBatch):
 
     by_class: Product | None = None
     """Inverses by class that the certificate has made: conjugate gradients and L-BFGS start from them."""
+    by_sample: SampledCurvature | None = None
+    """A sample's curvature in the place of the preconditioner, where the rule asks for one."""
     by_class_at: FloatArray | None = None
     """The parameters that they were made at; None: nobody has asked for them yet."""
 
@@ -67,12 +70,13 @@ class CurvedSteps(FullBatch):
         memory, dtype = state.memory, self.data.X.dtype
         if memory.point is None or memory.step is None:
             return
+        self.passes_left = None  # looking is free, and the gradient at the end will be asked for
         before = self.mean_loss(memory.point.astype(dtype))
         for halvings in range(HALVINGS):
             point = memory.point - 0.5**halvings * memory.step
             if memory.goal is not None and halvings == 0:
                 point = memory.goal
-            value = self.mean_loss(point.astype(dtype))
+            value = self.mean_loss(point.astype(dtype), gradient_follows=True)
             if value < before:
                 memory.point, memory.value = point, value
                 state.parameters[:] = point
@@ -91,6 +95,9 @@ class CurvedSteps(FullBatch):
             if memory.point is None and not self.penalty.l1:
                 memory.moves, memory.changes = deque(maxlen=0), deque(maxlen=0)
             first = partial(self._newton_direction, memory)
+        elif rule.by_sample and memory.point is None:
+            self._begin_by_sample(state)
+            return
         was_cautious = memory.cautious
         l1, model = self.penalty.l1, partial(self._model, rule.optimizer.code)
         if l1:
@@ -110,6 +117,23 @@ class CurvedSteps(FullBatch):
         state.parameters[:] = memory.point
         state.steps += 1
         state.visits += (evaluations - 1) * self.num_rows
+
+    def _begin_by_sample(self, state: State) -> None:
+        """Goes to a sample's lowest place, unless the loss of all rows is above the sample's at the start."""
+        memory = state.memory
+        self.by_sample = SampledCurvature(self.data, self.penalty.alpha, self.fit_intercept, self.sample())
+        here = state.parameters.astype(np.float64)
+        memory.point, before, rows_read = self.by_sample.lowest(here)
+        memory.value, memory.gradient = self.objective(memory.point)
+        if not memory.value < before:
+            memory.point = here
+            memory.value, memory.gradient = self.objective(here)
+            state.visits += self.num_rows
+        self.by_sample.look(memory.point)
+        aim(memory, self._first)
+        state.parameters[:] = memory.point
+        state.steps += 1
+        state.visits += rows_read
 
     def _go_on(self, memory: Memory, aim_again: Callable[[], None]) -> None:
         """After a step that led nowhere: without the memory, then in float64; then there is no more to gain."""
@@ -186,7 +210,9 @@ class CurvedSteps(FullBatch):
         return self.few[1]
 
     def _first(self, gradient: FloatArray) -> FloatArray:
-        """The inverse curvature to start from, times ``gradient``: the preconditioner, or 1 / L."""
+        """The inverse curvature to start from, times ``gradient``: a sample's, the preconditioner's, or 1 / L."""
+        if self.by_sample is not None:
+            return self.by_sample.product(gradient)
         if self.preconditioner is None:
             return gradient / self.mean_curvature
         return np.asarray(gradient @ self.preconditioner.inverse)

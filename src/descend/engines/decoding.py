@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from descend.coded_rows import CodedRows
 from descend.engines.compiled import kernel, part
 from descend.engines.prefetch import prefetch
-from descend.types import FloatArray, IntArray, is_coded, is_stored
+from descend.types import FloatArray, IntArray, is_coded, is_sparse, is_stored
 
 NEAR_NUMBERS = 2**18
 """Numbers decoded at a time: 1 MB, half of a usual second-level cache."""
@@ -61,6 +61,18 @@ def blocks(X: Any) -> Iterator[tuple[slice, Any]]:
         stop = min(start + step, len(X))
         decode(X, NO_ORDER, start, stop, room)
         yield slice(start, stop), room[: stop - start]
+
+
+def dense_blocks(X: Any) -> Iterator[tuple[slice, Any]]:
+    """``blocks``, sparse ones made dense some rows at a time."""
+    for rows, some in blocks(X):
+        if not is_sparse(some):
+            yield rows, some
+            continue
+        step = near_rows(X.shape[1])
+        for start in range(0, some.shape[0], step):
+            part = some[start : start + step].toarray()
+            yield slice(rows.start + start, rows.start + start + len(part)), part
 
 
 @part

@@ -29,3 +29,18 @@ def read_pieces(pieces: IntArray, start: int, out: Any) -> int:
                 return i
             done += count
     return -1
+
+
+_madvise: Any = types.ExternalFunction("madvise", types.int32(types.uintp, types.uintp, types.int32))
+
+
+@kernel
+def advise(address: int, pieces: IntArray, advice: int) -> int:
+    """Tells the system what mapped memory is for; the number of the first piece that it refuses, or −1.
+
+    A piece is a row of two: its distance from ``address``, and bytes.
+    """
+    for i in range(pieces.shape[0]):
+        if _madvise(address + pieces[i, 0], pieces[i, 1], advice) != 0:
+            return i
+    return -1

@@ -11,7 +11,7 @@ import numpy as np
 
 from descend.engines import row_kernels
 from descend.engines.preconditioner import Preconditioner
-from descend.objectives.losses import Loss, losses_and_derivatives, row_derivatives, row_losses
+from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives, row_derivatives, row_losses
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray, IntArray
 
@@ -123,6 +123,17 @@ class FullBatch:
         self.last = Known(own.copy(), value, gradient.copy(), self.smooth)
         return value, gradient
 
+    def know_start(self, parameters: FloatArray) -> None:
+        """Squared error at weights of 0 is in what the preconditioner was made of: then no pass is needed for it."""
+        sums = None if self.preconditioner is None else self.preconditioner.sums
+        own = self._own(parameters)
+        if sums is None or self.loss.code != SQUARED_ERROR or own[:, :-1].any():
+            return
+        value, gradient = sums.squared_error(own[:, -1].astype(np.float64), self.num_rows)
+        if not self.fit_intercept:
+            gradient[:, -1] = 0.0
+        self.last = Known(own.copy(), value, gradient, self.smooth)
+
     def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Sums over a chunk: of the weighted losses, and of their gradients."""
         if parameters.size > MOST_NUMBERS or self.in_float64:
@@ -179,6 +190,14 @@ class FullBatch:
     ) -> float:
         if gradient_follows and num_rows is None and self.smooth is self.loss and not self.in_float64:
             return self.objective(parameters)[0]
+        last = self.last
+        if (
+            num_rows is None
+            and last is not None
+            and last.smooth is self.loss
+            and _are_same(last.at, parameters)
+        ):
+            return last.value
         end = self.num_rows if num_rows is None else min(num_rows, self.num_rows)
 
         def losses_of(chunk: slice) -> tuple[float, float]:

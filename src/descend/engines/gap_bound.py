@@ -14,7 +14,7 @@ Without alpha there is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -94,15 +94,10 @@ def settle_quickly(
     toward: tuple[FloatArray, FloatArray],
     bend: FloatArray,
     top: float,
-    enough: float,
 ) -> Place | None:
-    """``settle`` by the kernels of training; None where it has to be done thoroughly.
+    """``settle`` by the kernels of training, the intercept left where the step ends; None where no share of it does.
 
-    What may be left has to be far above their rounding.
-    The intercept goes near its lowest, by its curvature ``bend`` (k, k) on a sample of rows. At a distance t from
-    there, with slope s, the bound holds for a gradient that is longer by the Hessian's leak, which Cauchy and Schwarz
-    put below √(top · tᵀ bend t), ``top`` being what the objective bends at the most; and the intercept itself has no
-    more than sᵀ bend⁻¹ s to gain.
+    What may be left has to be far above their rounding. ``bend`` (k, k) and ``top`` are those of ``bound_beside``.
     """
     before, step = toward
     p = parameters - step
@@ -117,15 +112,24 @@ def settle_quickly(
         value, gradient = objective(p)
     else:
         return None
+    return Place(p, value, gradient, bound_beside(gradient, bend, alpha, top) if np.isfinite(value) else None)
+
+
+def tighten_quickly(
+    objective: Callable[[FloatArray], tuple[float, FloatArray]],
+    alpha: float,
+    place: Place,
+    bend: FloatArray,
+    top: float,
+    enough: float,
+) -> Place | None:
+    """The place with its intercept so near its lowest that hardly any of the bound is due to it; None: it is not."""
     inverse = np.linalg.pinv(bend, rcond=FLAT, hermitian=True)
+    p, value, gradient = place.parameters.copy(), place.value, place.gradient
     for shifts in range(MOST_SHIFTS + 1):
         slope = gradient[:, -1]
-        left = UNSURE * float(slope @ inverse @ slope)
-        straight = float(np.linalg.norm(gradient[:, :-1]))
-        length = straight + float(np.sqrt(top * left))
-        leak = length**2 - straight**2
-        if left <= LEAKS * enough and leak <= LEAKS * max(straight**2, 2.0 * alpha * enough):
-            above = length**2 / (2.0 * alpha) + left if alpha > 0.0 and np.isfinite(value) else None
+        if _is_tight(gradient, inverse, alpha, top, enough):
+            above = bound_beside(gradient, bend, alpha, top) if np.isfinite(value) else None
             return Place(p, value, gradient, above)
         if shifts == MOST_SHIFTS:
             break
@@ -134,6 +138,33 @@ def settle_quickly(
         if not np.abs(gradient[:, -1]).max() < 0.5 * np.abs(slope).max():
             break
     return None
+
+
+def bound_beside(gradient: FloatArray, bend: FloatArray, alpha: float, top: float) -> float | None:
+    """The bound at a distance t from the lowest intercept, where the loss slopes by s along it; None without alpha.
+
+    It holds for a gradient that is longer by the Hessian's leak, which Cauchy and Schwarz put below
+    √(top · tᵀ bend t), ``top`` being what the objective bends at the most; and the intercept itself has no more than
+    sᵀ bend⁻¹ s to gain, with ``bend`` (k, k) from a sample of rows.
+    """
+    if not alpha > 0.0:
+        return None
+    _, length, left = _lengths(gradient, np.linalg.pinv(bend, rcond=FLAT, hermitian=True), top)
+    return length**2 / (2.0 * alpha) + left
+
+
+def _is_tight(gradient: FloatArray, inverse: FloatArray, alpha: float, top: float, enough: float) -> bool:
+    straight, length, left = _lengths(gradient, inverse, top)
+    leak = length**2 - straight**2
+    return left <= LEAKS * enough and leak <= LEAKS * max(straight**2, 2.0 * alpha * enough)
+
+
+def _lengths(gradient: FloatArray, inverse: FloatArray, top: float) -> tuple[float, float, float]:
+    """The gradient's length, that with the leak, and what the intercept has to gain."""
+    slope = gradient[:, -1]
+    left = UNSURE * float(slope @ inverse @ slope)
+    straight = float(np.linalg.norm(gradient[:, :-1]))
+    return straight, straight + float(np.sqrt(top * left)), left
 
 
 def _lowest(
@@ -149,11 +180,11 @@ def _lowest(
         _to_lowest_intercept(data, loss, scores, p[:, -1])
     mean_loss, gradient = 0.0, np.zeros(p.shape)
     # Slopes are worked out anew: kept for all rows, they would take as much room as the scores.
-    for rows, weights in _blocks(data):
+    for rows, X, weights in _blocks(data):
         losses, slopes = losses_and_derivatives(loss.code, scores[rows], data.y[rows], loss.shape)
         mean_loss += float(losses @ weights)
         weighted = slopes * weights[:, None]
-        gradient[:, :-1] += (data.X[rows].astype(np.float64).T @ weighted).T
+        gradient[:, :-1] += (X.astype(np.float64).T @ weighted).T
         gradient[:, -1] += weighted.sum(axis=0)
     gradient[:, :-1] += alpha * p[:, :-1]
     if not fit_intercept:
@@ -167,18 +198,21 @@ def _lowest(
 
 def _scores(data: Dataset, parameters: FloatArray) -> FloatArray:
     scores = np.empty((data.num_rows, len(parameters)))
-    for rows, _ in _blocks(data):
-        scores[rows] = data.X[rows].astype(np.float64) @ parameters[:, :-1].T
+    for rows, X, _ in _blocks(data):
+        scores[rows] = X.astype(np.float64) @ parameters[:, :-1].T
     scores += parameters[:, -1]
     return scores
 
 
-def _blocks(data: Dataset) -> Iterator[tuple[slice, FloatArray]]:
-    """Some rows at a time, and each one's share of the mean: only scores are kept for all rows."""
+def _blocks(data: Dataset) -> Iterator[tuple[slice, Any, FloatArray]]:
+    """Some rows at a time: which, they themselves, and each one's share of the mean. Only scores are kept for all."""
     step = max(1, BLOCK_NUMBERS // max(1, data.num_columns))
     if data.is_sparse:
         step = max(step, 8192)
-    return _pieces(data, step)
+    X: Any = data.X
+    stored = X.pieces(0, data.num_rows, step) if data.is_stored else iter(())
+    for rows, weights in _pieces(data, step):
+        yield rows, next(stored) if data.is_stored else X[rows], weights
 
 
 def _pieces(data: Dataset, step: int) -> Iterator[tuple[slice, FloatArray]]:

@@ -14,9 +14,10 @@ from descend.engines.closing import Closing, close
 from descend.engines.curved_steps import CurvedSteps
 from descend.engines.duality import lower_bound
 from descend.engines.full_batch import MOST_NUMBERS
-from descend.engines.gap_bound import Place, settle, settle_quickly
+from descend.engines.gap_bound import Place, bound_beside, settle, settle_quickly, tighten_quickly
 from descend.engines.lbfgs import Known, Memory, aim
 from descend.engines.proximal import aim_with_l1, free_numbers, least_slope
+from descend.engines.sampled import SampledCurvature
 from descend.objectives.losses import SQUARED_ERROR
 from descend.types import FloatArray
 from descend.updates import NEWTON
@@ -110,6 +111,7 @@ class Certified(CurvedSteps):
             "in_float64": self.in_float64,
             "lowest": self.lowest,
             "by_class_at": self.by_class_at,
+            "by_sample_at": None if self.by_sample is None else self.by_sample.at,
         }
 
     def recall(self, kept: dict[str, Any]) -> None:
@@ -117,6 +119,11 @@ class Certified(CurvedSteps):
         self.in_float64, self.lowest = kept["in_float64"], kept["lowest"]
         if kept["by_class_at"] is not None:
             self._look_by_class(kept["by_class_at"])
+        if kept.get("by_sample_at") is not None:
+            self.by_sample = SampledCurvature(
+                self.data, self.penalty.alpha, self.fit_intercept, self.sample()
+            )
+            self.by_sample.look(kept["by_sample_at"])
 
     def _look_by_class(self, at: FloatArray) -> None:
         """Makes the inverses by class, once: of the place where they are first asked for."""
@@ -203,12 +210,22 @@ class Certified(CurvedSteps):
             return Estimate(0.5 * float(np.vdot(place.gradient, step)), step)
 
         quick = not is_newton and self._may_be_quick(known, enough)
+        above = self._bound_on_sight(known, quick)
+        if above is not None and above <= enough:
+            return Closing(min(known.gap, above), above, True, None)
 
         def settled(at: FloatArray, toward: tuple[FloatArray, FloatArray] | None) -> Place:
-            place = self._place_quickly(at, toward, enough) if quick and toward is not None else None
+            place = self._place_quickly(at, toward) if quick and toward is not None else None
             return place or settle(self.data, self.smooth, self.penalty.alpha, at, self.fit_intercept, toward)
 
-        closing = close(settled, known, left, enough, move, QUICK_ROUNDING if quick else ROUNDING_OF_VALUES)
+        def tightened(place: Place) -> Place:
+            p = place.parameters
+            return self._tighten_quickly(place, enough) or settle(
+                self.data, self.smooth, self.penalty.alpha, p, self.fit_intercept
+            )
+
+        rounding = QUICK_ROUNDING if quick else ROUNDING_OF_VALUES
+        closing = close(settled, known, left, enough, move, rounding, tightened if quick else None)
         if closing.place is not None:
             self._go_to(state, closing.place)
         if not closing.certified:
@@ -227,14 +244,37 @@ class Certified(CurvedSteps):
         noise = NOISE * NOISE * known.gradient.size
         return enough > 10.0 * QUICK_ROUNDING * abs(known.value) and noise <= 0.02 * alpha * enough
 
-    def _place_quickly(
-        self, at: FloatArray, toward: tuple[FloatArray, FloatArray], enough: float
-    ) -> Place | None:
-        bend: FloatArray = np.eye(len(at))
-        if self.loss.code != SQUARED_ERROR:
-            bend = intercept_bend(self.data, self.smooth, at - toward[1], self.sample())
-        top = self.mean_curvature if self.preconditioner is None else self.preconditioner.bend
-        return settle_quickly(self.objective, self.penalty.alpha, at, toward, bend, top, enough)
+    def _bound_on_sight(self, known: Known, quick: bool) -> float | None:
+        """The bound where the estimate was made, from its gradient alone: no step need be taken to see.
+
+        Squared error's one step by its own curvature ends so near that rounding is all that another would move.
+        """
+        if self.loss.code != SQUARED_ERROR or self.num_rows < FEWEST_QUICK:
+            return None
+        if not quick:  # in float64, the intercept at its lowest
+            place = settle(self.data, self.smooth, self.penalty.alpha, known.point, self.fit_intercept)
+            return None if place.above is None else place.above + max(0.0, known.value - place.value)
+        return bound_beside(known.gradient, np.eye(len(known.point)), self.penalty.alpha, self._most_bend)
+
+    @property
+    def _most_bend(self) -> float:
+        """What the objective bends at the most."""
+        if self.by_sample is not None:
+            return 2.0 * self.by_sample.most_bend
+        return self.mean_curvature if self.preconditioner is None else self.preconditioner.bend
+
+    def _place_quickly(self, at: FloatArray, toward: tuple[FloatArray, FloatArray]) -> Place | None:
+        bend = self._intercept_bend(at - toward[1])
+        return settle_quickly(self.objective, self.penalty.alpha, at, toward, bend, self._most_bend)
+
+    def _tighten_quickly(self, place: Place, enough: float) -> Place | None:
+        bend = self._intercept_bend(place.parameters)
+        return tighten_quickly(self.objective, self.penalty.alpha, place, bend, self._most_bend, enough)
+
+    def _intercept_bend(self, at: FloatArray) -> FloatArray:
+        if self.loss.code == SQUARED_ERROR:
+            return np.eye(len(at))
+        return intercept_bend(self.data, self.smooth, at, self.sample())
 
     def _go_to(self, state: State, place: Place) -> None:
         state.parameters[:] = place.parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from descend.engines.decoding import blocks
+from descend.engines.decoding import dense_blocks
 from descend.objectives.losses import SOFTMAX, Loss, safe_curvatures, second_derivatives, softmax
 from descend.types import Dataset, FloatArray
 
@@ -63,7 +63,7 @@ def hessian(
     if data.weights is not None:
         weights *= data.weights
     H = np.zeros((k, columns, k, columns))
-    for part, some in blocks(data.X):
+    for part, some in dense_blocks(data.X):
         _add_hessian(H, some, data.y[part], weights[part], loss, parameters, cautious)
     flat = H.reshape(k * columns, k * columns)
     diagonal = np.full((k, columns), alpha)

@@ -31,12 +31,13 @@ NO_SUMS = np.empty((0, 1), dtype=np.float64)
 class SparseEngine(LinearEngine):
     """``LinearEngine`` where ``data.X`` is a CSR array. Nothing is made dense but arrays of k · (d + 1)."""
 
-    rows: tuple[FloatArray, IntArray, IntArray]
+    rows: tuple[Any, Any, Any]
 
     def __init__(self, data: Dataset, *args: Any, **options: Any) -> None:
         super().__init__(data, *args, **options)
         X: Any = data.X
-        self.rows = sparse_kernels.kernel_rows(X)
+        self.rows = self._kernel_rows()
+        self.numbers_of_row = X.size / max(1, data.num_rows)
         self.diagonal: FloatArray | None = None
         # A chunk has a gradient of its own, as wide as the data: rows enough that it is worth it.
         fewest = -(-4 * data.num_columns * data.num_rows // max(1, X.nnz))
@@ -44,12 +45,19 @@ class SparseEngine(LinearEngine):
         self._cut(size)
         self.cut_rows = self._rows_between_cuts()
 
+    def _kernel_rows(self) -> Any:
+        """What kernels take for the rows."""
+        return sparse_kernels.kernel_rows(self.data.X)
+
     def _rows_between_cuts(self) -> int:
         """Weights are written out at the end of a call, with their rounding: seldom enough that it costs little."""
-        data = self.data
-        outputs = int(data.y.max()) + 1 if self.loss.task == "classification" else data.y.shape[1]
-        numbers = max(PIECE, WRITTEN_SHARE * outputs * data.num_columns)
-        return max(1, int(numbers * data.num_rows / max(1, self.rows[0].size)))
+        numbers = max(PIECE, WRITTEN_SHARE * self._num_outputs() * self.data.num_columns)
+        return max(1, int(numbers * self.data.num_rows / max(1, self.data.X.size)))
+
+    def _num_outputs(self) -> int:
+        """Outputs at the most: of two classes there is one, and they are counted as two."""
+        classes = self.loss.task == "classification"
+        return int(self.data.y.max()) + 1 if classes else int(self.data.y.shape[1])
 
     def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
         if isinstance(rows, slice):
@@ -70,13 +78,27 @@ class SparseEngine(LinearEngine):
         rounded: bool = False,
     ) -> tuple[float, float, FloatArray]:
         """Sums of losses and weights, and the gradient (k, d + 1), of a part of the rows."""
-        loss_used = self.smooth if rounded else self.loss
         V = np.ascontiguousarray(parameters.T)
         gradient = np.zeros(V.shape if with_gradient else (0, 1), dtype=V.dtype)
+        loss, weight = self._add_sums(self.weights, order, part, V, with_loss, gradient, rounded)
+        return loss, weight, gradient.T
+
+    def _add_sums(
+        self,
+        weights: FloatArray,
+        order: IntArray,
+        part: slice,
+        V: FloatArray,
+        with_loss: bool,
+        gradient: FloatArray,
+        rounded: bool = False,
+    ) -> tuple[float, float]:
+        """Adds to ``gradient`` (d + 1, k), or to none of size 0; sums of losses and weights."""
+        loss_used = self.smooth if rounded else self.loss
         loss, weight = sparse_kernels.add_sums(
             *self.rows,
             self.data.y,
-            self.weights,
+            weights,
             order,
             part.start,
             part.stop,
@@ -86,7 +108,7 @@ class SparseEngine(LinearEngine):
             with_loss,
             gradient,
         )
-        return loss, weight, gradient.T
+        return loss, weight
 
     def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
         loss, _, gradient = self._sums(parameters, NO_ORDER, chunk, True, True, rounded=True)
@@ -126,7 +148,7 @@ class SparseEngine(LinearEngine):
 
     def _is_narrow(self, batch_size: int) -> bool:
         """Whether the rows between two averages hold more numbers than the data has columns."""
-        numbers = self.data.X.size / max(1, self.num_rows) * batch_size * self.average_every
+        numbers = self.numbers_of_row * batch_size * self.average_every
         return bool(numbers > self.data.num_columns)
 
     def _sums_to_average(self, state: State) -> FloatArray:
@@ -173,7 +195,9 @@ class SparseEngine(LinearEngine):
     def _saga_steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
         self._start_saga(state)
         parameters, mean_gradient = _by_column(state, "parameters"), _by_column(state, "mean_gradient")
-        self._saga_by(run_sparse_saga, state, rule, (order, batch_size), parameters, mean_gradient)
+        self._saga_by(
+            run_sparse_saga, state, rule, (order, batch_size, self.all_rows), parameters, mean_gradient
+        )
 
     def _newton_direction(self, memory: Any, gradient: FloatArray) -> FloatArray:
         if not is_small(self.num_rows, self.data.num_columns, len(gradient)):
@@ -203,13 +227,13 @@ class SparseEngine(LinearEngine):
 
     def _inverse_diagonal(self) -> FloatArray:
         """1 / (curvature · mean(weight · x²) + alpha) of every column, and of the intercept; (d + 1,)."""
-        X: Any = self.data.X
-        squares = np.square(X.data.astype(np.float64))
-        total = float(self.num_rows)
-        if self.weights.size:
-            squares *= np.repeat(self.weights, np.diff(X.indptr))
-            total = float(self.weights.sum())
-        bends = np.append(np.bincount(X.indices, squares, minlength=self.data.num_columns), total)
+        bends = np.zeros(self.data.num_columns + 1)
+        bends[-1] = float(self.weights.sum()) if self.weights.size else float(self.num_rows)
+        for rows, X in self._pieces(slice(0, self.num_rows)):
+            squares = np.square(X.data.astype(np.float64))
+            if self.weights.size:
+                squares *= np.repeat(self.weights[rows], np.diff(X.indptr))
+            bends[:-1] += np.bincount(X.indices, squares, minlength=self.data.num_columns)
         bends *= self.loss.curvature / self.num_rows
         bends[:-1] += self.penalty.alpha
         return np.asarray(1.0 / np.maximum(bends, 1e-6 * bends.max()))

@@ -124,6 +124,7 @@ def run_sparse_saga(
     visit_weights: FloatArray,
     order: IntArray,
     batch_size: int,
+    num_rows: int,
     V: FloatArray,
     table: FloatArray,
     mean_gradient: FloatArray,
@@ -139,9 +140,12 @@ def run_sparse_saga(
     single_term: float,
     fit_intercept: bool,
 ) -> tuple[int, float]:
-    """Walks ``order`` in batches; ``mean_gradient`` (d + 1, k). Returns what ``saga_kernels.run_saga`` does."""
+    """Walks ``order`` in batches; ``mean_gradient`` (d + 1, k) is that of ``num_rows``.
+
+    Returns what ``saga_kernels.run_saga`` does.
+    """
     d, k = V.shape[0] - 1, V.shape[1]
-    n = table.shape[0]
+    n = num_rows
     number = values.dtype.type
     room = np.empty((min(batch_size, max(1, order.size)), k), dtype=values.dtype)
     paid, every = np.zeros(d), np.arange(d).astype(indices.dtype)

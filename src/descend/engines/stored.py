@@ -55,7 +55,7 @@ class StoredEngine(CodedEngine):
     def _step_through(self, state: State, rule: Rule, window: Window, batch_size: int) -> None:
         near, table = self.near, state.table
         near.data, near.rows = Dataset(window.X, window.y), (window.X,)
-        if rule.optimizer.code != SAGA or table is None:
+        if rule.optimizer.code != SAGA or table is None or window.spans is None:
             near.run(state, rule, window.places, batch_size)
             return
         state.table = own = gather(table, window.spans, len(window.X))

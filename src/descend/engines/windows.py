@@ -13,11 +13,12 @@ from descend.batches import GROUP, STRIP
 from descend.engines.decoding import blocks
 from descend.engines.strips import find_places, find_strips
 from descend.store.read_ahead import read_ahead
-from descend.store.rows import Room, Rooms, StoredRows, runs_of
+from descend.store.rows import IN_PLACE_BYTES, Room, Rooms, StoredRows, runs_of
 from descend.types import FloatArray, IntArray, is_coded
 
 BATCH_BYTES = 8 * 2**20
 """A batch of more than this is added up from parts."""
+NONE = np.empty(0, dtype=np.int32)
 SPARE = 4
 """How many times the strips are read that the rows of a window would fill: others hold one heavy row each."""
 
@@ -30,8 +31,8 @@ class Window(NamedTuple):
     beside: tuple[FloatArray, ...]
     """What else is in memory for each row, such as weights."""
     places: IntArray
-    spans: list[tuple[slice, slice]]
-    """Which rows of all stand where, a run of neighbours at a time."""
+    spans: list[tuple[slice, slice]] | None
+    """Which rows of all stand where, a run of neighbours at a time; None: all are there, each in its own place."""
 
 
 class Windows:
@@ -50,8 +51,26 @@ class Windows:
 
         ``y`` and ``beside`` are arrays (n, …) whose rows are brought, too.
         """
+        if self.X.in_place is not None:
+            yield from self.X.in_place.walk(self._in_place(order, batch_size, y, beside))
+            return
         with Rooms(self.X) as rooms:
             yield from read_ahead(self._of(order, batch_size, y, beside, rooms))
+
+    def _in_place(
+        self, order: IntArray, batch_size: int, y: NDArray[np.float64], beside: tuple[FloatArray, ...]
+    ) -> Iterator[tuple[IntArray, Window]]:
+        assert self.X.in_place is not None
+        X = self.X.in_place.X[self.X.start : self.X.stop]
+        if self.X.in_place.holds(self.X.start, self.X.stop):
+            strips = np.arange(self.X.start // STRIP, -(-self.X.stop // STRIP))
+            yield strips, Window(X, y, beside, order, None)
+            return
+        for start, stop, found in self._cut(order, batch_size, IN_PLACE_BYTES // max(1, X[:1].nbytes)):
+            if found is not None:
+                yield found, Window(X, y, beside, order[start:stop], None)
+            else:
+                yield NONE, self._gathered(order[start:stop], y, beside)
 
     def _of(
         self,
@@ -61,20 +80,30 @@ class Windows:
         beside: tuple[FloatArray, ...],
         rooms: Rooms,
     ) -> Iterator[Callable[[], Window]]:
+        for start, stop, found in self._cut(order, batch_size, self.X.window_rows):
+            if found is not None:
+                places = np.empty(stop - start, dtype=np.int32)
+                find_places(order, start, stop, self.X.start, found, self.marks, places)
+                yield partial(self._read, found, places, y, beside, rooms.next(len(found) * STRIP))
+            else:
+                yield partial(self._gathered, order[start:stop], y, beside)
+
+    def _cut(self, order: IntArray, batch_size: int, most: int) -> Iterator[tuple[int, int, IntArray | None]]:
+        """Where windows of about ``most`` rows begin and end, and their strips in ascending order.
+
+        None where the rows of one batch lie in too many strips to read these whole.
+        """
         unit = GROUP if batch_size == 1 else batch_size
-        rows = min(max(self.X.window_rows, unit) // unit * unit, len(order))
+        rows = min(max(most, unit) // unit * unit, len(order))
         strips = np.empty(max(2, SPARE * -(-rows // STRIP)), dtype=np.int32)
         start = 0
         while start < len(order):
             stop, count = find_strips(order, start, rows, unit, self.X.start, self.marks, strips)
             if stop > start:
-                found = np.sort(strips[:count])
-                places = np.empty(stop - start, dtype=np.int32)
-                find_places(order, start, stop, self.X.start, found, self.marks, places)
-                yield partial(self._read, found, places, y, beside, rooms.next(count * STRIP))
-            else:  # rows of one batch lie in too many strips to read these whole
+                yield start, stop, np.sort(strips[:count])
+            else:
                 stop = min(start + unit, len(order))
-                yield partial(self._gathered, order[start:stop], y, beside)
+                yield start, stop, None
             start = stop
 
     def _read(

@@ -16,6 +16,7 @@ from descend.features.features import Features
 from descend.features.heavy_rows import Heaviness, weighted_norms
 from descend.features.split import Chosen, Rows, num_chosen, split_rows
 from descend.features.target import Target
+from descend.sources.stamps import Stamps
 from descend.types import Block, Chunks, Dataset
 
 ENCODED_VALUES = 2**20
@@ -59,6 +60,8 @@ class SourceRows:
         self.sample: Dataset
         self.window_rows = 1
         """Rows that are read before they are mixed and trained on; two such windows live at a time."""
+        self.stamps: Stamps | None = None
+        """What the files were when their rows were first read."""
         self.warning: str | None = None
         """What to tell of the order of the rows, where it is bad for training."""
         self.clustered = 0.0
@@ -103,6 +106,7 @@ class SourceRows:
         """All training rows as they lie, encoded, some thousand at a time."""
         for chunk, read in self._chunks(range(self.num_chunks), threads):
             yield from map(self.normalised, self._raw_pieces(chunk, read))
+        self._check_files()
 
     def visits(
         self, epoch: int, threads: int = 1, in_order: bool = False, seed: int = 0
@@ -122,6 +126,7 @@ class SourceRows:
             drawn = (random, readings, int(turn)) if readings > 1 else None
             for piece in self._raw_pieces(chunk, read, drawn):
                 yield self.normalised(piece), self.heaviness.copies(weighted_norms(piece))
+        self._check_files()
 
     def normalised(self, data: Dataset) -> Dataset:
         """Weights such that their mean over all training rows is 1."""
@@ -171,6 +176,11 @@ class SourceRows:
 
     def changed(self) -> SourceError:
         return SourceError(f"{self.name} changed while it was read; leave its files alone and try again")
+
+    def _check_files(self) -> None:
+        """Numbers of rows are counted as they are read; other numbers in them are told by the files themselves."""
+        if self.stamps is not None:
+            self.stamps.check()
 
     def _chunks(self, numbers: Iterable[int], threads: int) -> Iterator[tuple[int, Iterable[Rows]]]:
         """These chunks, in this order, which is the source's own where that is read from first to last."""

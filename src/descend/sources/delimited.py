@@ -162,8 +162,15 @@ class DelimitedReader:
 
         types: dict[str, pa.DataType] = {}
         codes: list[str] = []
+        empty: dict[int, NoRowsError] = {}
         for i, path in enumerate(self._paths):
-            dialect, table = self._dialects[i], _parse_head(path, self._dialects[i], {})
+            try:
+                dialect, table = self._dialects[i], _parse_head(path, self._dialects[i], {})
+            except (
+                NoRowsError
+            ) as error:  # where others have some, nothing is wrong: a day on which nothing happened
+                empty[i] = error
+                continue
             if _has_decimal_commas(table, dialect):
                 dialect = self._dialects[i] = replace(dialect, decimal_point=",")
                 table = _parse_head(path, dialect, {})
@@ -172,8 +179,12 @@ class DelimitedReader:
             codes += [n for n in digits if n not in codes and _has_leading_zeros(texts.column(n))]
             for name in dialect.names:
                 types[name] = _join(types.get(name), table.schema.field(name).type, pa)
+        if len(empty) == len(self._paths):
+            raise empty[0]
+        filled = [i for i in range(len(self._paths)) if i not in empty]
         self._codes = tuple(codes)
-        self._dialects = [replace(dialect, head=b"") for dialect in self._dialects]
+        self._paths = [self._paths[i] for i in filled]
+        self._dialects = [replace(self._dialects[i], head=b"") for i in filled]
         return {name: pa.string() if name in codes else kind for name, kind in types.items()}
 
 
@@ -215,9 +226,11 @@ def _parse_head(path: Path, dialect: Dialect, types: dict[str, Any]) -> pa.Table
 
     cut = len(dialect.head) if dialect.is_whole else _line_end(dialect.head, len(dialect.head))
     problem = "its first rows are longer than 64 MB"
+    options = _options(dialect, None, types)
+    options["read_options"].use_threads = False  # then PyArrow knows the row of a mistake
     for _ in range(1 if dialect.is_whole else 20):
         try:
-            table = pyarrow.csv.read_csv(io.BytesIO(dialect.head[:cut]), **_options(dialect, None, types))
+            table = pyarrow.csv.read_csv(io.BytesIO(dialect.head[:cut]), **options)
         except pa.ArrowInvalid as error:
             problem = str(error)
             # The last line end may lie inside quotes: try the one before.
@@ -238,8 +251,12 @@ def _line_end(head: bytes, before: int) -> int:
     return head.rfind(b"\n", 0, max(before, 0)) + 1
 
 
-def _no_rows(path: Path) -> SourceError:
-    return SourceError(f"{shorten(path.name)} has a header but no rows; at least 2 are needed")
+class NoRowsError(SourceError):
+    """A file that has a header and no rows."""
+
+
+def _no_rows(path: Path) -> NoRowsError:
+    return NoRowsError(f"{shorten(path.name)} has a header but no rows; at least 2 are needed")
 
 
 def _wider(kind: pa.DataType, message: str, pa: Any) -> pa.DataType:
@@ -299,5 +316,14 @@ def _has_leading_zeros(column: pa.ChunkedArray) -> bool:
 
 
 def _plain(message: str) -> str:
-    """PyArrow's message without its prefix and its advice to programmers."""
+    """PyArrow's message without its prefix and its advice to programmers.
+
+    >>> _plain("CSV parse error: Row #52: Expected 3 columns, got 2: 1,2")
+    "row 52 of the file has 2 values and the header 3: '1,2'; correct it, or leave it out"
+    """
+    ragged = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+): (.*)", message, re.DOTALL)
+    if ragged is not None:
+        row, wanted, found, text = ragged.groups()
+        where = "a row" if row is None else f"row {int(row):,} of the file"
+        return f"{where} has {found} values and the header {wanted}: {shorten(text)!r}; correct it, or leave it out"
     return message.removeprefix("CSV parse error: ").split(" (try to increase")[0]

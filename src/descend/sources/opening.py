@@ -57,7 +57,12 @@ def open_source(
 
         return open_set(addresses[0], **choice)
     paths, name = _all_files(addresses)
-    kind = _common_ending(paths, " ".join(addresses))
+    source = _open_files(paths, name, _common_ending(paths, " ".join(addresses)), choice)
+    source.files = tuple(paths)
+    return source  # type: ignore[no-any-return]
+
+
+def _open_files(paths: Sequence[Path], name: str, kind: str, choice: dict[str, Any]) -> Any:
     if kind in TEXT:
         from descend.sources.delimited import open_delimited
 
@@ -72,8 +77,7 @@ def open_source(
         return open_arrow_files(paths, name, kind, **choice)
     from descend.sources import numpy_files
 
-    source: Source = (numpy_files.open_npz if kind == ".npz" else numpy_files.open_npy)(paths, name, **choice)
-    return source
+    return (numpy_files.open_npz if kind == ".npz" else numpy_files.open_npy)(paths, name, **choice)
 
 
 def files_of(data: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
@@ -190,6 +194,8 @@ def _plain_name(path: Path) -> str:
 
 
 def _not_found(path: Path, address: str) -> str:
+    if path.is_symlink():
+        return f"{shorten(address, 200)!r} is a link to a file that is not there; check where it leads"
     hint = ""
     try:
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -15,6 +15,10 @@ Find = Callable[[str], str | None]
 """From what a person typed to the name of a column, or None."""
 
 
+class NoTargetError(ColumnError):
+    """No column was named to be predicted; how one is named, whoever asked says behind it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Names of columns by the part they play."""
@@ -65,9 +69,8 @@ def select(
         return found
 
     if target is None and require_target:
-        raise ColumnError(
-            f"{where} needs a target: which column is to be predicted? "
-            f"Give --target COLUMN; its columns are {listing(names)}"
+        raise NoTargetError(
+            f"{where} needs a target: which column is to be predicted? Its columns are {listing(names)}"
         )
     goal = None
     if target is not None:

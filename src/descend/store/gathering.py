@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.errors import ColumnError, InputError, SourceError
-from descend.features.prepare import ALL_THE_WEIGHT, with_row_of_file
+from descend.features.first_pass import ALL_THE_WEIGHT, with_row_of_file
 from descend.features.split import Rows, split_rows
 from descend.features.statistics import InfiniteValueError, Statistics
 from descend.features.target import Target

@@ -21,6 +21,7 @@ from descend.features.features import Features
 from descend.features.prepare import FEWEST_CODED
 from descend.features.statistics_json import dump_statistics, dump_target_statistics
 from descend.features.target import Target
+from descend.files import flush_folder
 from descend.store import appending
 from descend.store import manifest as manifests
 from descend.store import plan as plans
@@ -287,6 +288,7 @@ def _publish(job: Job, finished: Manifest, before: Manifest | None) -> None:
 
     Runs of many gigabytes take a while to go: who ends the ingest meanwhile has a whole store, and none of them.
     """
+    flush_folder(job.folder)  # the blocks' names are on the disk before anything names them
     try:
         manifests.write_manifest(job.folder, finished)
     except OutputError:

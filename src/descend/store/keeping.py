@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from descend.errors import InputError, shorten
-from descend.machine import find_room, status_bytes
+from descend.machine import Room, find_room, status_bytes
 from descend.store.opening import Store
+from descend.store.read_ahead import ROOMS
+from descend.store.sparse_rows import BYTES, GROWTH, window_rows
 
 SHARE = 0.5
 """Rows that take no more than this share of what is free are loaded: training needs room beside them."""
@@ -15,6 +17,10 @@ ROW_BYTES = 16
 OUTPUT_BYTES = 8
 """The same for each output: SAGA's table, the certificate's scores."""
 
+PARAMETER_BYTES = 400
+"""For each parameter: itself, averages, gradients of two threads, and above all the 20 steps and gradients that
+L-BFGS remembers. Of a million columns that counts."""
+
 
 def where_to_keep(
     store: Store, num_outputs: int, limit: int | None, stream: bool | None = None
@@ -24,17 +30,17 @@ def where_to_keep(
     ``stream`` settles it. Raises ``InputError`` where there is not even room for what is kept of streamed rows.
     """
     room = find_room(limit)
-    still = max(0, PROGRAM_BYTES - status_bytes("VmRSS"))
-    free = max(0, room.bytes - still)
+    free = _free(room)
     rows, kept = loaded_bytes(store), kept_bytes(store, num_outputs)
     said = f"the limit of {_size(limit)}" if limit is not None else room.bound
     fits = rows <= SHARE * free
-    if stream is None and not fits and (store.layout.sparse or kept > free):
-        what = "sparse rows are loaded, and take" if store.layout.sparse else "of every row training keeps"
-        needed = int((rows / SHARE if store.layout.sparse else kept) + PROGRAM_BYTES)
+    if stream is None and not fits and kept > free:
+        what = "of every row training keeps"
+        if store.layout.sparse:
+            what = "of every row and column, and of the rows that are read at a time, training keeps"
         raise InputError(
-            f"store {shorten(store.name)!r} needs more memory than {said} leaves: {what} "
-            f"{_size(rows if store.layout.sparse else kept)} beside the program; about {_size(needed)} are needed"
+            f"store {shorten(store.name)!r} needs more memory than {said} leaves: {what} {_size(kept)} beside the "
+            f"program; about {_size(kept + PROGRAM_BYTES)} are needed"
         )
     if fits if stream is None else not stream:
         return False, f"{_size(rows)} fit into memory: the rows are loaded"
@@ -44,17 +50,46 @@ def where_to_keep(
     )
 
 
+def spare_bytes(store: Store, num_outputs: int, limit: int | None) -> int:
+    """Bytes of rows that may stay in memory though all stay in the store: half of what is free beside what is kept.
+
+    Of sparse ones those that are visited again and again; others stay mapped.
+    """
+    return int(SHARE * max(0, _free(find_room(limit)) - kept_bytes(store, num_outputs)))
+
+
+def _free(room: Room) -> int:
+    return max(0, room.bytes - max(0, PROGRAM_BYTES - status_bytes("VmRSS")))
+
+
 def loaded_bytes(store: Store) -> int:
     """Bytes of all rows, targets and weights in memory."""
     layout = store.layout
-    numbers = sum(record.numbers for record in store.manifest.blocks)
-    X = numbers * (layout.dtype.itemsize + 4) if layout.sparse else layout.num_rows * layout.row_bytes
+    X = (
+        num_numbers(store) * (layout.dtype.itemsize + 4)
+        if layout.sparse
+        else layout.num_rows * layout.row_bytes
+    )
     return X + layout.num_rows * _target_bytes(store)
 
 
 def kept_bytes(store: Store, num_outputs: int) -> int:
     """Bytes that training takes of memory when the rows stay in the store."""
-    return store.num_rows * (_target_bytes(store) + ROW_BYTES + OUTPUT_BYTES * (num_outputs - 1))
+    kept = store.num_rows * (_target_bytes(store) + ROW_BYTES + OUTPUT_BYTES * (num_outputs - 1))
+    return kept + _sparse_bytes(store, num_outputs) if store.layout.sparse else kept
+
+
+def _sparse_bytes(store: Store, num_outputs: int) -> int:
+    """The same for sparse rows besides: where each begins, windows as large as they come, and wide parameters."""
+    n, d = store.num_rows, store.layout.num_columns
+    numbers = num_numbers(store)
+    window = window_rows(n, numbers, d, num_outputs) * numbers * BYTES // max(1, n)
+    return 8 * n + int(GROWTH * ROOMS * window) + PARAMETER_BYTES * num_outputs * (d + 1)
+
+
+def num_numbers(store: Store) -> int:
+    """Numbers that sparse rows store."""
+    return sum(record.numbers for record in store.manifest.blocks)
 
 
 def _target_bytes(store: Store) -> int:

@@ -83,8 +83,14 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def is_damaged(folder: Path) -> bool:
-    """Whether ``store.json`` is there and no longer what was written, in this layout or a newer one."""
-    return not _is_intact((folder / NAME).read_bytes())
+    """Whether ``store.json`` is there and no longer what was written, in this layout or a newer one.
+
+    One that cannot be read is not known to be: opening it says why.
+    """
+    try:
+        return not _is_intact((folder / NAME).read_bytes())
+    except OSError:
+        return False
 
 
 def pack(manifest: Manifest) -> bytes:

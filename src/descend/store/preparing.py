@@ -11,16 +11,19 @@ from numpy.typing import NDArray
 from descend.coded_rows import CodedRows
 from descend.errors import InputError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
-from descend.features.prepare import Learned, Prepared, normalised, read_validation
+from descend.features.first_pass import Learned
+from descend.features.prepare import Prepared, normalised, read_validation
 from descend.features.target import Target
 from descend.machine import return_freed_memory, spare_addresses
-from descend.store.keeping import where_to_keep
+from descend.store.keeping import spare_bytes, where_to_keep
 from descend.store.layout import bytes_of
 from descend.store.opening import Store
 from descend.store.reading import BlockReader
 from descend.store.rows import StoredRows
 from descend.store.source import StoredSource
-from descend.types import Dataset, Source, Task, is_sparse
+from descend.store.sparse_reading import SparseBlockReader
+from descend.store.sparse_rows import StoredSparseRows
+from descend.types import Dataset, Source, Task
 
 OnProgress: TypeAlias = Callable[[int], None]
 
@@ -62,15 +65,16 @@ def prepare_store(
     if streamed:
         spare_addresses()
         return_freed_memory()
-    X, y, weights = _read(store, target, streamed, on_progress)
+    spare = spare_bytes(store, target.num_outputs, memory_limit) if streamed else 0
+    X, y, weights = _read(store, target, streamed, spare, on_progress)
     n = store.num_rows
     aside = 0 if validation_source is not None else round(n * validation)
     notes = [*store.notes, reason]
     if validation and validation_source is None and (aside == 0 or n - aside < 2):
         aside = 0
         notes.append(f"too few rows ({n}) to set some aside for validation: all are used for training")
-    train = weighting(_part(X, y, weights, slice(0, n - aside)))
-    held_out = weighting(_part(X, y, weights, slice(n - aside, n))) if aside else None
+    train = weighting(_part(X, y, weights, slice(0, n - aside), streamed))
+    held_out = weighting(_part(X, y, weights, slice(n - aside, n), streamed)) if aside else None
     if validation_source is not None:
         held_out, told = _held_out(validation_source, store, target, train)
         held_out = weighting(held_out)
@@ -101,43 +105,38 @@ class _Encoded:
 
 
 def _read(
-    store: Store, target: Target, streamed: bool, on_progress: OnProgress | None
+    store: Store, target: Target, streamed: bool, spare: int, on_progress: OnProgress | None
 ) -> tuple[Any, NDArray[np.float64], NDArray[np.float64] | None]:
-    """X of all rows, loaded or stored; targets as they are trained on; weights."""
+    """X of all rows, loaded or stored, sparse ones stored still; targets as they are trained on; weights."""
     layout = store.layout
-    blocks = BlockReader(store.folder, layout, store.manifest.blocks)
     n, d = layout.num_rows, layout.num_columns
     y = np.empty((n, layout.num_outputs))
     weights = np.empty(n) if layout.has_weights else None
-    loaded = not streamed and not layout.sparse
-    X: Any = np.empty((n, d), dtype=layout.dtype) if loaded else StoredRows(blocks, 0, n, _code(store))
-    parts: list[Any] = []
+    blocks: BlockReader
+    X: Any
+    if layout.sparse:
+        blocks = SparseBlockReader(store.folder, layout, store.manifest.blocks)
+        X = StoredSparseRows(blocks, 0, n, spare)
+    else:
+        blocks = BlockReader(store.folder, layout, store.manifest.blocks, spare)
+        X = StoredRows(blocks, 0, n, _code(store)) if streamed else np.empty((n, d), dtype=layout.dtype)
     start = 0
     for block, record in enumerate(store.manifest.blocks):
         rows = slice(start, start + record.rows)
-        if layout.sparse:
-            part, y[rows], own = store.read(block)
-            parts.append(part)
-            if weights is not None:
-                weights[rows] = own
-        else:
-            blocks.read_targets(block, y[rows], None if weights is None else weights[rows])
+        blocks.read_targets(block, y[rows], None if weights is None else weights[rows])
         if target.task == "regression":
             y[rows] -= target.mean
             y[rows] /= target.scale
-        if loaded:
+        if isinstance(blocks, SparseBlockReader):
+            blocks.read_ends(block)
+        elif not streamed:
             blocks.read(start, record.rows, bytes_of(X[rows]))
         start = rows.stop
         if on_progress is not None:
             on_progress(start)
-    if not streamed:
+    if not streamed and not layout.sparse:
+        X = CodedRows(X, store.features.mean, store.features.scale) if store.is_coded else X
         blocks.close()
-    if layout.sparse:
-        from scipy.sparse import vstack
-
-        X = vstack(parts, format="csr")
-    elif loaded and store.is_coded:
-        X = CodedRows(X, store.features.mean, store.features.scale)
     return X, y, weights
 
 
@@ -148,6 +147,8 @@ def _code(store: Store) -> CodedRows | None:
     return CodedRows(none, store.features.mean, store.features.scale)
 
 
-def _part(X: Any, y: NDArray[np.float64], weights: NDArray[np.float64] | None, rows: slice) -> Dataset:
-    part = X[rows] if isinstance(X, np.ndarray) or is_sparse(X) else X.part(rows)
+def _part(
+    X: Any, y: NDArray[np.float64], weights: NDArray[np.float64] | None, rows: slice, streamed: bool
+) -> Dataset:
+    part = X.part(rows) if streamed or isinstance(X, CodedRows) else X[rows]  # sparse ones are loaded here
     return Dataset(part, y[rows], None if weights is None else weights[rows])

@@ -1,7 +1,6 @@
 """Strips of rows out of the blocks of a store, verified when they are first read.
 
-Files are read and not mapped: a mapped file that is cut while it is used ends the process, and what has been touched
-of it counts as memory of the process.
+``BlockReader`` copies them; ``in_place.py`` has the same strips used where the system keeps them.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from descend.batches import STRIP
 from descend.store.block_files import BlockRecord, damaged, unreadable
 from descend.store.layout import Layout, Parts, bytes_of, num_strips, target_check
+
+if TYPE_CHECKING:
+    from descend.store.in_place import RowsInPlace
 
 MOST_FILES = 512
 """Kept open at the most; no more than a quarter of what the process may open."""
@@ -40,7 +43,11 @@ class BlockReader:
     was written, is a ``SourceError`` that names the file.
     """
 
-    def __init__(self, folder: Path, layout: Layout, records: Sequence[BlockRecord]) -> None:
+    def __init__(
+        self, folder: Path, layout: Layout, records: Sequence[BlockRecord], mapped_bytes: int = 0
+    ) -> None:
+        self.mapped_bytes = mapped_bytes
+        """What may stay mapped of rows that are used in place."""
         self.folder, self.layout, self.records = folder, layout, tuple(records)
         self._checks: list[NDArray[np.uint32] | None] = [None] * len(self.records)
         self._verified = [np.zeros(num_strips(record.rows), dtype=np.bool_) for record in self.records]
@@ -50,6 +57,16 @@ class BlockReader:
         self._stamps: list[tuple[int, int] | None] = [None] * len(self.records)
         self._files: dict[int, _File] = {}
         self._most_files = _most_files()
+        self._in_place: RowsInPlace | None = None
+        self._looked = False
+
+    def in_place(self) -> RowsInPlace | None:
+        """The rows where the system keeps them; None where they have to be read."""
+        if not self._looked:
+            from descend.store.in_place import rows_in_place
+
+            self._in_place, self._looked = rows_in_place(self, self.mapped_bytes), True
+        return self._in_place
 
     def read(self, first: int, count: int, data: memoryview) -> None:
         """Overwrites the first bytes of ``data`` with rows from ``first`` on, as stored; whole strips."""
@@ -74,8 +91,7 @@ class BlockReader:
             self._fill(block, files[failed], bytes_of(data)[start : start + size], int(pieces[failed, 1]))
             failed = _read_pieces(pieces, failed + 1, data)
         for block, place, size, start in parts:
-            if not self._known[block]:
-                self._verify(block, place, bytes_of(data)[start : start + size])
+            self.verify(block, place, bytes_of(data)[start : start + size])
 
     def _parts(self, runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, int, int]]:
         """The runs cut where blocks end: block, row in it, bytes, and where in the whole."""
@@ -108,11 +124,21 @@ class BlockReader:
     def _read(self, block: int, place: int, data: memoryview) -> None:
         file = self._file(block)
         self._fill(block, file, data, file.start + place * self._row_bytes)
-        if not self._known[block]:
-            self._verify(block, place, data)
+        self.verify(block, place, data)
 
-    def _verify(self, block: int, place: int, data: memoryview) -> None:
+    def open(self, block: int) -> tuple[int, tuple[int, int]]:
+        """The descriptor of a block that is all there, and what changes when its file is written to.
+
+        Raises ``SourceError`` where it is gone, or of another size.
+        """
+        file, stamp = self._file(block), self._stamps[block]
+        assert stamp is not None
+        return file.descriptor, stamp
+
+    def verify(self, block: int, place: int, data: memoryview) -> None:
         """Compares strips that are not known yet with their checksums; rows from ``place`` on are in ``data``."""
+        if self._known[block]:
+            return
         checks, verified = self._checks[block], self._verified[block]
         assert checks is not None
         size, first = STRIP * self._row_bytes, place // STRIP

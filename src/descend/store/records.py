@@ -127,7 +127,7 @@ def parse(data: NDArray[np.uint8], form: RecordFormat) -> Records:
     if not form.sparse:
         return DenseRecords(data.view(form.dtype))
     found: list[Records] = []
-    raw, at = data.tobytes(), 0
+    raw, at = memoryview(data), 0  # type: ignore[arg-type]
     head, number = form.dtype, np.dtype(form.number)
     while at < len(raw):
         rows, numbers = (int(n) for n in np.frombuffer(raw, "<i8", 2, at))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from descend.batches import STRIP, WINDOW
 from descend.coded_rows import CodedRows
+from descend.store.in_place import RowsInPlace
 from descend.store.layout import bytes_of
 from descend.store.read_ahead import ROOMS, read_ahead
 from descend.store.reading import BlockReader
@@ -21,6 +22,8 @@ from descend.types import IntArray
 
 WINDOW_BYTES = 3 * 2**20
 """Read at a time, as it is trained on: two of them are near the processors of most machines."""
+IN_PLACE_BYTES = 8 * 2**20
+"""Mapped at a time. Nothing is copied, so that more of them cost no cache, and there are fewer windows to prepare."""
 LARGER, MOST_SPARE = 2, 2 * ROOMS
 """How many times too large a spare piece of memory may be, and how many pieces are kept."""
 
@@ -63,6 +66,13 @@ class StoredRows:
         rows = WINDOW_BYTES // max(1, self.blocks.layout.num_columns * self.dtype.itemsize)
         whole = WINDOW if rows >= WINDOW else STRIP
         return max(STRIP, rows // whole * whole)
+
+    @cached_property
+    def in_place(self) -> RowsInPlace | None:
+        """The rows of the whole store where the system keeps them; None where they have to be read, or decoded."""
+        if self.code is not None or self.columns is not None:
+            return None
+        return self.blocks.in_place()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -109,9 +119,37 @@ class StoredRows:
         after ``start``.
         """
         stop = len(self) if stop is None else stop
+        if start >= stop:
+            return
+        if self.in_place is not None:
+            yield from self.in_place.walk(self._windows_in_place(start, stop, step))
+            return
         size = self.window_rows if step is None else step
         with Rooms(self) as rooms:
             yield from read_ahead(self._windows(start, stop, size, rooms))
+
+    def pieces(self, start: int, stop: int, size: int) -> Iterator[NDArray[Any]]:
+        """Rows start … stop − 1, ``size`` at a time, as ``self[…]`` has them; each lives until the next one."""
+        if self.code is not None:  # a kernel rounds what it decodes in its own way
+            yield from (self[low : min(low + size, stop)] for low in range(start, stop, size))
+            return
+        most = self.window_rows if self.in_place is None else IN_PLACE_BYTES // self.blocks.layout.row_bytes
+        for _, rows in self.windows(start, stop, max(1, most // size) * size):
+            yield from (rows[low : low + size] for low in range(0, len(rows), size))
+
+    def _windows_in_place(
+        self, start: int, stop: int, step: int | None
+    ) -> Iterator[tuple[IntArray, tuple[slice, NDArray[Any]]]]:
+        assert self.in_place is not None
+        X = self.in_place.X[self.start : self.stop]
+        if step is None and self.in_place.holds(self.start + start, self.start + stop):
+            step = stop - start
+        size = max(STRIP, IN_PLACE_BYTES // self.blocks.layout.row_bytes // STRIP * STRIP)
+        size = size if step is None else step
+        for low in range(start, stop, size):
+            high = min(low + size, stop)
+            strips = np.arange((self.start + low) // STRIP, -(-(self.start + high) // STRIP))
+            yield strips, (slice(low, high), X[low:high])
 
     def _windows(
         self, start: int, stop: int, size: int, rooms: Rooms

@@ -15,7 +15,9 @@ import torch
 
 from descend.batches import WINDOW, Visits, check_batch_size, shuffle
 from descend.errors import InputError
-from descend.torch.rows import DatasetRows, TensorRows, as_rows, mapped, tensors_of
+from descend.torch.given import as_rows
+from descend.torch.nested import mapped, moved_to, tensors_of
+from descend.torch.rows import DatasetRows, TensorRows
 
 BLOCK_BYTES = 2**19
 """784 float32 columns at B = 32: 16 µs a batch gathered one by one, 11 at 128 to 512 rows, 16 at 8,192: what is too
@@ -56,8 +58,12 @@ class Batches:
         if y is not None:
             data: Any = (X, y)
         else:
-            data = (X,) if isinstance(X, (torch.Tensor, np.ndarray)) else X
-        self.source = as_rows(data, weights)
+            data = (X,) if isinstance(X, (torch.Tensor, np.ndarray, dict)) else X
+        self.source = as_rows(data, weights, alone=True)
+        if rows is not None and len(rows) and not 0 <= min(rows) <= max(rows) < self.source.num_rows:
+            raise InputError(
+                f"rows go from {min(rows)} to {max(rows)}; there are 0 to {self.source.num_rows - 1}"
+            )
         self.num_rows = self.source.num_rows if rows is None else len(rows)
         size = check_batch_size(batch_size, self.num_rows)
         if size == "auto":
@@ -77,7 +83,8 @@ class Batches:
         self.position = 0
         """Batches handed out of it."""
         self._goes_on = True
-        self._places: torch.Tensor | None = None
+        self.keeps_rows = False
+        """Whether rows that are handed out as they lie are copies too: a module may write into what it is given."""
 
     def __len__(self) -> int:
         whole, rest = divmod(self.num_rows, self.batch_size)
@@ -113,6 +120,11 @@ class Batches:
         self._goes_on = False
         return self._handed_out()
 
+    def make_ready(self) -> None:
+        """Loads the kernel that orders rows, which takes up to a second once, before a clock runs."""
+        if self.shuffle:
+            shuffle(Visits(1), self.seed, 0)
+
     def rows_of(self, position: int) -> list[int]:
         """Row numbers, in the caller's data, of batch number ``position`` (from 0) of this epoch."""
         places = self._order(self.epoch)
@@ -128,7 +140,7 @@ class Batches:
         # Blocks begin where they would without a resumption: rows then lie alike in memory, and products round alike.
         first, skipped = divmod(self.position, per_block)
         for block in self._on_device(self._blocks(first * per_block * size, per_block * size)):
-            batches: Iterable[tuple[Any, ...]] = zip(*[_cut(part, size) for part in block], strict=True)
+            batches = self._cut(block)
             if skipped:
                 batches, skipped = islice(batches, skipped, None), 0
             del block  # its memory is written again by the next, if nobody keeps a batch
@@ -138,11 +150,17 @@ class Batches:
             del batches, batch
         self.epoch, self.position = self.epoch + 1, 0
 
+    def _cut(self, block: tuple[Any, ...]) -> Iterable[tuple[Any, ...]]:
+        if isinstance(self.source, DatasetRows):
+            return iter((block,))  # it is a batch, of whatever the caller's collate makes
+        return zip(*[_cut(part, self.batch_size) for part in block], strict=True)
+
     def _blocks(self, start: int, step: int) -> Iterator[tuple[Any, ...]]:
         stop = min(self.num_rows, len(self) * self.batch_size)
         if self._lies_in_order():
             for first in range(start, stop, step):
-                yield self.source.lying(first, min(first + step, stop))
+                lying = self.source.lying(first, min(first + step, stop))
+                yield tuple(mapped(torch.Tensor.clone, part) for part in lying) if self.keeps_rows else lying
             return
         places = self._order(self.epoch)[:stop]
         if isinstance(self.source, TensorRows):
@@ -167,7 +185,7 @@ class Batches:
             return iter(blocks)
         if self.device.type == "cuda":
             return _a_block_ahead(blocks, self.device)
-        return (mapped(lambda part: part.to(self.device), block) for block in blocks)
+        return (tuple(moved_to(part, self.device) for part in block) for block in blocks)
 
     def _fits_device(self) -> bool:
         assert self.device is not None
@@ -211,13 +229,21 @@ def _a_block_ahead(blocks: Iterable[tuple[Any, ...]], device: torch.device) -> I
     waiting: tuple[Any, Any] | None = None
     for block in blocks:
         with torch.cuda.stream(aside):
-            moved = mapped(lambda part: part.pin_memory().to(device, non_blocking=True), block)
+            moved = _on_the_way(block, device)
             copied = aside.record_event()
         if waiting is not None:
             yield _arrived(*waiting, device)
         waiting = moved, copied
     if waiting is not None:
         yield _arrived(*waiting, device)
+
+
+def _on_the_way(block: tuple[Any, ...], device: torch.device) -> tuple[Any, ...]:
+    def move(thing: Any) -> Any:
+        pinned = thing.pin_memory() if hasattr(thing, "pin_memory") else thing
+        return pinned.to(device, non_blocking=True) if hasattr(pinned, "to") else pinned
+
+    return tuple(mapped(move, part, move) for part in block)
 
 
 def _arrived(block: tuple[Any, ...], copied: Any, device: torch.device) -> tuple[Any, ...]:

@@ -20,8 +20,10 @@ import torch
 from descend.errors import InputError, ModelFileError, shorten
 from descend.history import History
 from descend.torch.batches import Batches
+from descend.torch.modes import device_of, random_state, set_random_state
+from descend.torch.nested import tensors_of
 from descend.torch.optimizers import Schedule
-from descend.torch.rows import tensors_of
+from descend.torch.rows import named
 from descend.torch.steps import CHECKPOINT, DATA
 from descend.torch.watching import Snapshot, Watch, copied, restore
 from descend.turns import Turns, held
@@ -62,6 +64,7 @@ class Checkpoint:
         self.scaler, self.batches, self.settings = scaler, batches, settings
         self._found, self._serial, self._damaged = _newest(folder)
         newest = None if self._found is None else self._found[0].name
+        self._is_readable = False
         self.turns = Turns(folder, NAMES, newest, seconds)
         self.turns.expect(2 * sum(value.nbytes for value in copied(module).values()))
 
@@ -69,10 +72,12 @@ class Checkpoint:
         """Writes where the run is."""
         watch.place.doing = CHECKPOINT
         self._serial += 1
+        packed = _packed(self._state(watch))
+        if not self._is_readable:
+            _check_readable(packed)
+            self._is_readable = True
         left = "what was saved before is whole, and resume=True goes on from it"
-        self.turns.write(
-            lambda: _packed(self._state(watch)), left if self._serial > 1 else "nothing was saved yet"
-        )
+        self.turns.write(lambda: packed, left if self._serial > 1 else "nothing was saved yet")
         watch.place.doing = DATA
 
     def load(self, watch: Watch) -> bool:
@@ -99,7 +104,7 @@ class Checkpoint:
         self.schedule.load_state_dict(state["schedule"])
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
-        _set_random_states(state["random"])
+        _set_random_states(state["random"], device_of(self.module))
         _put_back(watch, state["watch"])
         watch.history.notes += self._damaged
         return True
@@ -126,7 +131,7 @@ class Checkpoint:
             "optimizer_class": type(self.optimizer).__qualname__,
             "schedule": self.schedule.state_dict(),
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
-            "random": _random_states(),
+            "random": _random_states(device_of(self.module)),
             "batches": self.batches.state_dict(),
             "watch": {
                 "place": (watch.place.step, watch.place.epoch, watch.place.batch),
@@ -155,9 +160,29 @@ def told(source: Any) -> str | None:
 
 def _packed(state: dict[str, Any]) -> bytes:
     content = io.BytesIO()
-    torch.save(state, content)
+    torch.save(_plain(state), content)
     body = content.getvalue()
     return _first_line(body) + body
+
+
+def _check_readable(packed: bytes) -> None:
+    """Raises ``InputError`` where a run could not go on from what is written."""
+    try:
+        torch.load(io.BytesIO(packed.split(b"\n", 1)[1]), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"checkpoint: what is kept of optimizer or schedule could not be read again ({named(error)}); their "
+            "state_dict() has to be of tensors, numbers and texts"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's: ``weights_only`` does not read them, and ``logspace`` makes rates of them."""
+    if type(value) is dict:
+        return {name: _plain(one) for name, one in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_plain(one) for one in value)
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _first_line(body: bytes) -> bytes:
@@ -229,7 +254,7 @@ def _put_back(watch: Watch, state: dict[str, Any]) -> None:
     watch.stopped = "early_stopping" if state["stopped"] == "early_stopping" else ""
 
 
-def _random_states() -> dict[str, Any]:
+def _random_states(device: torch.device) -> dict[str, Any]:
     legacy: Any = np.random.get_state(legacy=True)
     kind, keys, position, has_gauss, gauss = legacy
     version, numbers, spare = random.getstate()
@@ -238,16 +263,16 @@ def _random_states() -> dict[str, Any]:
         "numpy": (kind, keys.tolist(), position, has_gauss, gauss),
         "python": (version, list(numbers), spare),
     }
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
+    if device.type in ("cuda", "mps"):
+        states[device.type] = random_state(device)[1]
     return states
 
 
-def _set_random_states(states: dict[str, Any]) -> None:
-    torch.set_rng_state(states["torch"])
+def _set_random_states(states: dict[str, Any], device: torch.device) -> None:
+    set_random_state((states["torch"],), torch.device("cpu"))
     kind, keys, position, has_gauss, gauss = states["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
     version, numbers, spare = states["python"]
     random.setstate((version, tuple(numbers), spare))
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
+    if device.type in states:
+        set_random_state((states["torch"], states[device.type]), device)

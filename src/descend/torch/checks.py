@@ -16,10 +16,17 @@ WHOLE = ("epochs", "n_iter_no_change", "microbatch", "evaluation_batch_size")
 
 
 def check_module(module: Any) -> None:
-    """Raises ``InputError`` for what is no module."""
+    """Raises ``InputError`` for what is no module, or none that can be trained."""
     if not isinstance(module, torch.nn.Module):
         hint = f"; make one of it: {module.__name__}(…)" if isinstance(module, type) else ""
         raise InputError(f"module is {module!r}; a torch.nn.Module is needed{hint}")
+    made = [(name, p) for name, p in module.named_parameters() if not torch.nn.parameter.is_lazy(p)]
+    made_there = next((name for name, p in made if p.is_inference()), None)
+    if made_there is not None:
+        raise InputError(
+            f"parameter {made_there!r} was made in torch.inference_mode(), where nothing can be trained; make the "
+            "module outside of it"
+        )
 
 
 def check_numbers(**values: Any) -> None:
@@ -31,6 +38,12 @@ def check_numbers(**values: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
             wanted = "a whole number from 1 on" if name in WHOLE else "a number above 0"
             raise InputError(f"{name} is {value!r}; {wanted} is needed")
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Raises ``InputError`` for what is no list of callables."""
+    if not isinstance(callbacks, (list, tuple)) or not all(callable(one) for one in callbacks):
+        raise InputError(f"callbacks is {callbacks!r}; a list of callables of an observation is needed")
 
 
 def asks_early_stopping(early_stopping: Any, endless: bool) -> bool:

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from descend.claims import Question
-from descend.compared import MOST_EPOCHS, Measured
-from descend.comparison import Comparison, Progress, compare_prepared
-from descend.ends import measure_ends
+from descend.comparing.claims import Question
+from descend.comparing.compared import MOST_EPOCHS, Measured
+from descend.comparing.comparison import Comparison, Progress, compare_prepared
+from descend.comparing.ends import measure_ends
+from descend.comparing.valley_claims import network_claims
 from descend.settings import Settings, whole_number
 from descend.torch.devices import faster_threads
-from descend.torch.modes import numbers_kept
+from descend.torch.modes import autograd_on, numbers_kept
 from descend.torch.module_data import ModuleData
 from descend.torch.module_engine import ModuleEngine
 from descend.torch.module_runs import run_module
 from descend.torch.module_terrain import ModuleTerrain
 from descend.torch.stepper import LOWEST_RATE
 from descend.types import FloatArray
-from descend.valley_claims import network_claims
 from descend.watching import Callback
 
 PASSES, LEAST_SECONDS, MOST_SECONDS = 1000, 2.0, 20.0
@@ -31,6 +31,7 @@ LOWEST_SHARE = 1 / 256
 TIMED_ROWS, THREAD_SIZE = 256, 64
 
 
+@autograd_on()
 @numbers_kept()
 def compare(
     module: Any,

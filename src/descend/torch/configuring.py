@@ -16,7 +16,7 @@ from descend.batch_size.trainer import Look
 from descend.configuring import BUDGET_SECONDS, PILOT_SHARES, affordable_target, plan_record
 from descend.errors import InputError
 from descend.torch.checks import check_numbers
-from descend.torch.modes import numbers_kept
+from descend.torch.modes import autograd_on, numbers_kept
 from descend.torch.module_trainer import ModuleTrainer
 from descend.torch.step_memory import measure_memory, set_evaluation, set_parts, with_memory
 
@@ -27,6 +27,7 @@ ROUNDING = 1e-5
 """A gain below this share of the loss is none: looks at other numbers of rows at once round differently."""
 
 
+@autograd_on()
 @numbers_kept()
 def configure_batch_size(
     module: Any,

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from descend.errors import InputError
+from descend.torch.nested import count_rows
 
 REDUCTIONS = ("mean", "sum", "none")
 ELEMENTWISE = (
@@ -82,7 +83,7 @@ class Criterion:
     def __call__(self, output: Any, y: Any, weights: Any = None) -> torch.Tensor:
         """The loss of a batch as training minimises it, one number."""
         if weights is not None:
-            return self.part(output, y, weights, self.divisor(y, weights))
+            return self.part(output, y, weights, self.divisor_of_batch(y, weights))
         value = self.call(output, y)
         if not isinstance(value, torch.Tensor):
             raise InputError(
@@ -94,7 +95,7 @@ class Criterion:
         """The share of these rows in the loss of a batch whose divisor is ``divisor``: shares add up to that loss."""
         if self.of_rows is None and weights is None:
             value = self(output, y)
-            return value if self.reduction == "sum" else value * (len(y) / divisor)
+            return value if self.reduction == "sum" else value * (count_rows(y) / divisor)
         losses = (self.of_rows or self.call)(output, y)
         if not isinstance(losses, torch.Tensor) or losses.dim() == 0 or len(losses) != len(y):
             raise InputError(
@@ -113,7 +114,12 @@ class Criterion:
         if self._counts_targets(y):
             counts = self._counts(y)
             return (counts if weights is None else _beside(weights, counts) * counts).sum()
-        return float(len(y)) if weights is None else weights.sum()
+        return float(count_rows(y)) if weights is None else weights.sum()
+
+    def divisor_of_batch(self, y: Any, weights: Any = None) -> Any:
+        """The same where it is divided by: rows whose weights are all 0 have the loss 0, and not 0 / 0."""
+        found = self.divisor(y, weights)
+        return found if weights is None or self.reduction == "sum" else torch.where(found > 0, found, 1.0)
 
     def _counts_targets(self, y: Any) -> bool:
         return self.reduction == "mean" and self.kind in BY_CLASS and not y.is_floating_point()
@@ -125,7 +131,7 @@ class Criterion:
             return kept.to(torch.get_default_dtype())
         table = self.class_weights.to(y.device)
         return torch.where(
-            kept, table[torch.where(kept, y, 0)], torch.zeros((), dtype=table.dtype, device=y.device)
+            kept, table[torch.where(kept, y, 0).long()], torch.zeros((), dtype=table.dtype, device=y.device)
         )
 
 

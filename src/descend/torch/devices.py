@@ -13,6 +13,8 @@ import torch
 
 from descend.errors import InputError, one_of
 from descend.torch.coupling import Trial
+from descend.torch.modes import device_of
+from descend.torch.nested import moved_to
 from descend.torch.rows import named
 
 THREAD_ROUNDS = 5
@@ -81,34 +83,45 @@ def faster_threads(seconds: Callable[[], float], allowed: float = inf, at_most: 
     return best
 
 
-def device_of(module: Any) -> torch.device:
-    """Where the module's first parameter is; the CPU where it has none."""
-    first = next(iter(module.parameters()), None)
-    return torch.device("cpu") if first is None else first.device
-
-
 @contextmanager
 def moved(module: Any, loss: Any, device: torch.device) -> Iterator[None]:
-    """Module and loss on ``device``, and back again at the end."""
+    """Module and loss on ``device``, and back again at the end, or where there is no room for them."""
     home = device_of(module)
     things = [module, loss] if isinstance(loss, torch.nn.Module) else [module]
     if home == device:
         things = things[1:]
-    for thing in things:
-        thing.to(device)
     try:
+        for thing in things:
+            thing.to(device)
         yield
     finally:
         for thing in things:
             thing.to(home)
 
 
+@contextmanager
+def state_moved(optimizer: Any, device: torch.device, home: torch.device) -> Iterator[None]:
+    """What an optimizer keeps of each parameter on ``device``, and at ``home`` again at the end.
+
+    An instance is the caller's, who goes on with it.
+    """
+    move_state(optimizer, device)
+    try:
+        yield
+    finally:
+        move_state(optimizer, home)
+
+
 def move_state(optimizer: Any, device: torch.device) -> None:
-    """What an optimizer keeps of each parameter, moved to ``device``; step counts stay where they are."""
-    for state in optimizer.state.values():
-        for name, value in state.items():
-            if isinstance(value, torch.Tensor) and name != "step":
-                state[name] = value.to(device)
+    """What an optimizer keeps of each parameter, moved; step counts stay on the CPU where its kernels want that."""
+    kept = getattr(optimizer, "state", {})
+    for group in optimizer.param_groups:
+        on_device = group.get("capturable") or group.get("fused")
+        for p in group["params"]:
+            state = kept.get(p, {})
+            for name, value in state.items():
+                if name != "step" or on_device:
+                    state[name] = moved_to(value, device)
 
 
 def choose_precision(precision: str, device: torch.device, notes: list[str]) -> torch.dtype | None:
@@ -131,9 +144,17 @@ def in_precision(function: Callable[..., Any], device: torch.device, dtype: torc
 
 
 def choose_call(
-    module: Any, compile: bool | str, device: torch.device, tried: Iterable[Any], notes: list[str]
+    module: Any,
+    compile: bool | str,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    tried: Iterable[Any],
+    notes: list[str],
 ) -> Any:
-    """How the module is called: itself, or compiled where that works on ``tried``, an X of each size that comes."""
+    """How the module is called: itself, or compiled where that works on ``tried``, an X of each size that comes.
+
+    ``dtype``: the precision that it will be called in.
+    """
     if compile not in (True, False, "auto"):
         raise InputError(f'compile is {compile!r}; True, False or "auto" is needed')
     if compile == "auto" and device.type != "cuda":
@@ -147,9 +168,11 @@ def choose_call(
     try:
         with Trial(module, without_dropout=False):
             for X in tried:
-                output = spread(compiled)(X)
+                output = in_precision(spread(compiled), device, dtype)(X)
                 if isinstance(output, torch.Tensor):
-                    output.sum().backward()  # the way back is compiled when it is first taken
+                    output.backward(
+                        torch.ones_like(output)
+                    )  # the way back is compiled when it is first taken
     except Exception as error:
         notes.append(f"compile: not compiled, {named(error)}")
         return module
@@ -159,4 +182,4 @@ def choose_call(
 
 def spread(call: Callable[..., Any]) -> Callable[[Any], Any]:
     """``call`` on one X, which may be a tuple of a module's inputs."""
-    return lambda X: call(*X) if isinstance(X, tuple) else call(X)
+    return lambda X: call(*X) if type(X) is tuple else call(X)

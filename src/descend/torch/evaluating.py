@@ -10,6 +10,7 @@ import torch
 from descend.torch.batches import Batches
 from descend.torch.criterion import Criterion
 from descend.torch.modes import modes_kept
+from descend.torch.nested import count_rows
 
 
 def evaluate(module: Any, call: Callable[[Any], Any], criterion: Criterion, batches: Batches) -> float:
@@ -26,14 +27,19 @@ def evaluate(module: Any, call: Callable[[Any], Any], criterion: Criterion, batc
             y, weights = batch[1], batch[2] if len(batch) == 3 else None
             output = call(batch[0])
             if criterion.adds_up:
-                total = total + criterion.part(output, y, weights, 1.0).double()
+                total = total + _wide(criterion.part(output, y, weights, 1.0))
                 sums = criterion.reduction == "sum"
                 count = count + (_rows(y, weights) if sums else criterion.divisor(y, weights))
             else:
-                total = total + criterion(output, y, weights).double() * len(y)
-                count = count + len(y)
-    return float(total / count)
+                total = total + _wide(criterion(output, y, weights)) * count_rows(y)
+                count = count + count_rows(y)
+    return float(total / count) if count else float("nan")
 
 
 def _rows(y: Any, weights: Any) -> Any:
-    return float(len(y)) if weights is None else weights.sum()
+    return float(count_rows(y)) if weights is None else weights.sum()
+
+
+def _wide(value: torch.Tensor) -> torch.Tensor:
+    """In float64, which Apple's GPUs do not have."""
+    return value.float() if value.device.type == "mps" else value.double()

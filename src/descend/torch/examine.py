@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -29,12 +30,23 @@ def examine(criterion: Criterion, output: Any, y: Any, rows: Any) -> None:
 
     ``rows``: all of them, so that a class out of range is found wherever it is.
     """
+    if criterion.kind is not None and not isinstance(output, torch.Tensor):
+        raise InputError(
+            f"the module returns a {type(output).__name__}, and {criterion.kind.__name__} takes a tensor; pass a "
+            f"loss that picks it: lambda output, y: loss({_picked(output)}, y)"
+        )
     if not isinstance(output, torch.Tensor) or not isinstance(y, torch.Tensor):
         return
     if criterion.kind in ELEMENTWISE:
         _same_shape(output, y)
     if criterion.kind in BY_CLASS:
         _classes(criterion, output, y, rows)
+
+
+def _picked(output: Any) -> str:
+    if isinstance(output, Mapping) and output:
+        return f"output[{next(iter(output))!r}]"
+    return "output[0]"
 
 
 def _same_shape(output: torch.Tensor, y: torch.Tensor) -> None:

@@ -8,7 +8,8 @@ from descend.errors import InputError, TrainingError
 from descend.torch.batches import Batches
 from descend.torch.criterion import BY_CLASS, Criterion
 from descend.torch.examine import first_outside, outside
-from descend.torch.rows import named, tensors_of
+from descend.torch.nested import tensors_of
+from descend.torch.rows import named
 from descend.torch.steps import (
     BACKWARD,
     CALLBACK,
@@ -22,6 +23,7 @@ from descend.torch.steps import (
     NotFiniteError,
     Place,
 )
+from descend.torch.trying import advice_on
 from descend.torch.watching import Watch, restore
 
 SHOWN_ROWS = 8
@@ -56,7 +58,7 @@ def fault_of(
         rows = error.rows
         what, advice = str(error), ""
     elif isinstance(error, NotFiniteError):
-        rows, what, advice = _not_finite(error, rows, batches)
+        rows, what, advice = _not_finite(error, rows, batches, criterion)
     else:
         what = f"{WHO[place.doing]} raised {named(error)}"
         rows, advice = _guess(error, place, rows, batches, criterion, output_classes)
@@ -75,12 +77,18 @@ def _shown(rows: tuple[int, ...]) -> str:
 
 
 def _not_finite(
-    error: NotFiniteError, rows: tuple[int, ...], batches: Batches
+    error: NotFiniteError, rows: tuple[int, ...], batches: Batches, criterion: Criterion
 ) -> tuple[tuple[int, ...], str, str]:
-    bad = _rows_not_finite(rows, batches)
+    bad = rows_not_finite(rows, batches)
     what = f"the loss is {error}"
     if bad:
         return bad, f"{what}, and so are numbers of these rows", "Correct these rows, or leave them out."
+    if _all_ignored(rows, batches, criterion):
+        return (
+            rows,
+            f"{what}: every target of the batch is {criterion.ignored}, which the loss ignores (ignore_index)",
+            "Leave these rows out, or take a larger batch_size.",
+        )
     return (
         rows,
         what,
@@ -91,7 +99,15 @@ def _not_finite(
     )
 
 
-def _rows_not_finite(rows: tuple[int, ...], batches: Batches) -> tuple[int, ...]:
+def _all_ignored(rows: tuple[int, ...], batches: Batches, criterion: Criterion) -> bool:
+    if not rows or criterion.kind not in BY_CLASS or criterion.ignored is None:
+        return False
+    y = batches.fetch(rows)[1]
+    return not y.is_floating_point() and bool((y == criterion.ignored).all())
+
+
+def rows_not_finite(rows: tuple[int, ...], batches: Batches) -> tuple[int, ...]:
+    """Those of ``rows`` that hold a nan or something infinite."""
     if not rows:
         return ()
     bad: set[int] = set()
@@ -115,27 +131,15 @@ def _guess(
 ) -> tuple[tuple[int, ...], str]:
     """Rows that are at fault, if that can be told, and what to try."""
     text = str(error)
-    if (
-        isinstance(error, torch.cuda.OutOfMemoryError)
-        or "not enough memory" in text
-        or "out of memory" in text
-    ):
-        return (
-            rows,
-            "Take a smaller microbatch (the gradient stays that of the batch), or a smaller batch_size.",
-        )
     if place.doing == LOSS and criterion.kind in BY_CLASS and classes is not None:
         y = batches.fetch(rows)[1]
         if not y.is_floating_point() and (at := first_outside(y, classes, criterion.ignored)) is not None:
             return (rows[at],), outside(rows[at], y[at], classes) + "."
     if place.doing == BACKWARD and "does not require grad" in text:
         return rows, "The loss has to be computed from the module's output with PyTorch's operations."
-    if (
-        "mat1 and mat2 must have the same dtype" in text
-        or "expected scalar type" in text
-        or "expected m1" in text
-    ):
-        return rows, "Give X the module's type: X.float()."
+    advice = advice_on("out of memory" if isinstance(error, torch.cuda.OutOfMemoryError) else text)
+    if advice:
+        return rows, advice
     if place.doing == MODULE:
         return rows, "Try the module on these rows alone."
     return rows, ""
@@ -160,5 +164,5 @@ def put_back(watch: Watch) -> str:
 
 
 def _is_finite(module: torch.nn.Module) -> bool:
-    tensors = [*module.parameters(), *module.buffers()]
-    return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point())
+    tensors = [t.detach() for t in (*module.parameters(), *module.buffers())]
+    return all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point() or t.is_complex())

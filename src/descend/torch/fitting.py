@@ -2,57 +2,67 @@
 
 from __future__ import annotations
 
-import dataclasses
-import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from descend.batch_size.prior import prior_size
-from descend.batch_size.timing import grid, measure_times
-from descend.errors import InputError, TrainingError
+from descend.errors import InputError
 from descend.history import History
 from descend.settings import most_epochs
+from descend.torch.assembling import (
+    captured,
+    elsewhere,
+    first_rows,
+    in_the_same,
+    may_be_several,
+    with_gradients,
+    with_loss,
+)
 from descend.torch.batches import Batches
 from descend.torch.checkpoint import Checkpoint, opened, told
-from descend.torch.checks import asks_early_stopping, check_module, check_numbers, float_type, split
+from descend.torch.checks import (
+    asks_early_stopping,
+    check_callbacks,
+    check_module,
+    check_numbers,
+    float_type,
+    split,
+)
 from descend.torch.coupling import refuse_coupled
-from descend.torch.criterion import Criterion, as_criterion
+from descend.torch.criterion import as_criterion
 from descend.torch.devices import (
     choose_call,
     choose_device,
     choose_precision,
     in_precision,
-    move_state,
     moved,
     spread,
+    state_moved,
 )
 from descend.torch.evaluating import evaluate
 from descend.torch.examine import Examiner
-from descend.torch.faults import fall_back, fault_of, put_back
-from descend.torch.interrupts import interrupts_wait
-from descend.torch.modes import random_numbers, training_mode
-from descend.torch.optimizers import Schedule, make_optimizer
+from descend.torch.given import as_rows, as_validation
+from descend.torch.modes import autograd_on, device_of, random_numbers, training_mode
+from descend.torch.optimizers import Schedule, listed, make_optimizer, needs_closure
 from descend.torch.progress import Progress
-from descend.torch.rows import TensorRows, as_rows, as_validation, mapped
-from descend.torch.steps import CALLBACK, UPDATE, NotFiniteError, Pieces, Place, make_step, unique
-from descend.torch.training import train
+from descend.torch.rows import TensorRows
+from descend.torch.running import run, validated
+from descend.torch.sizes import at_once, piece_sizes
+from descend.torch.steps import Pieces, Place
+from descend.torch.trying import FEW, materialise, refuse_single, writes_into
 from descend.torch.watching import Watch
 from descend.updates.schedules import ENDING
 from descend.watching import Callback
 
 TRIED_ROWS = 64
-TIMING_SECONDS = 0.5
-"""What timing steps for ``batch_size="auto"`` may take."""
 FOR_EVER = 10**9
 """Epochs, where seconds end the run."""
-EVALUATED_ROWS = (256, 4096)
-"""Rows that are evaluated at once: those of a batch, but no fewer and no more than these."""
 
 
+@autograd_on()
 def fit(
     module: Any,
     loss: Any,
@@ -82,6 +92,7 @@ def fit(
     device: Any = "auto",
     precision: str = "float32",
     compile: bool | str = False,
+    cuda_graphs: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float | None = None,
     resume: bool = False,
@@ -114,8 +125,9 @@ def fit(
     nothing is assumed, at the price of a second pass; ``reduction`` (``mean`` or ``sum`` over rows) saves that.
 
     ``device``: ``auto``, or one of PyTorch's. ``precision``: ``float32`` (as the module is), ``bf16``, ``fp16``.
-    ``compile``: through ``torch.compile``; ``auto`` on GPUs alone. What cannot be had and is not insisted upon
-    becomes a line of ``history.notes``.
+    ``compile``: through ``torch.compile``; ``auto`` on GPUs alone. ``cuda_graphs``: forward and backward of batches
+    that are alike are captured and played again, for a module whose Python does the same in every step. What cannot
+    be had and is not insisted upon becomes a line of ``history.notes``.
 
     ``checkpoint``: a folder, written every ``checkpoint_seconds`` (None: as often as costs less than 2 % of the time)
     and when the run ends; ``resume`` goes on from it, to the batch, and begins where it holds nothing. ``seed``: the
@@ -139,8 +151,12 @@ def fit(
         clip=clip,
         checkpoint_seconds=checkpoint_seconds,
     )
+    check_callbacks(callbacks)
     if resume and checkpoint is None:
         raise InputError("resume=True needs checkpoint, the folder to go on from")
+    if not isinstance(cuda_graphs, bool):
+        raise InputError(f"cuda_graphs is {cuda_graphs!r}; True or False is needed")
+    parameter_groups = listed(parameter_groups)
     notes: list[str] = []
     device = choose_device(device, module, notes)
     dtype = choose_precision(precision, device, notes)
@@ -151,24 +167,42 @@ def fit(
     stops_early = asks_early_stopping(early_stopping, epochs is None and seconds is None)
     trained, held_out = split(rows.num_rows, held, validation_fraction, stops_early, seed)
     if batch_size == "auto":
+        from descend.torch.suggesting import measured_size  # which trains by fit itself
+
         batch_size = measured_size(
             module, loss, rows, optimizer, optimizer_options, parameter_groups, reduction, device, seed, notes
         )
     batches = Batches(rows, None, batch_size, seed, shuffle=shuffle, device=elsewhere(device), rows=trained)
-    with random_numbers(seed, device), training_mode(module), moved(module, loss, device):
-        made = make_optimizer(module, optimizer, learning_rate, optimizer_options, parameter_groups)
-        move_state(made, device)
+    home = device_of(module)
+    with ExitStack() as stack:
+        for context in (random_numbers(seed, device), training_mode(module), moved(module, loss, device)):
+            stack.enter_context(context)
+        materialise(module, lambda: first_rows(batches, trained, FEW, device))
+        full = batches.batch_size >= batches.num_rows
+        made = make_optimizer(module, optimizer, learning_rate, optimizer_options, parameter_groups, full)
+        stack.enter_context(state_moved(made, device, home))
+        refuse_single(
+            module, batches.num_rows, batches.batch_size, lambda: first_rows(batches, trained, 1, device)
+        )
+        if isinstance(rows, TensorRows):  # of every row a copy takes as much memory again
+            batches.keeps_rows = not full or writes_into(module, first_rows(batches, trained, FEW, device))
+        if dtype is torch.float16 and needs_closure(made):
+            raise InputError(
+                f"precision fp16 scales gradients, and optimizer {type(made).__name__} takes its own in a closure; "
+                'pass precision="bf16" or "float32"'
+            )
+        whole = with_loss(module, loss, made, notes)
         schedules = Schedule(made, schedule, schedule_every, epochs and epochs * len(batches))
         if microbatch is not None and microbatch < batches.batch_size:
             few = first_rows(batches, trained, min(microbatch, TRIED_ROWS), device)
             refuse_coupled(module, few, lambda layers, X: spread(layers)(X))
         sizes = piece_sizes(batches.num_rows, batches.batch_size, microbatch)
         tried = (first_rows(batches, trained, size, device) for size in sizes)
-        called = choose_call(module, compile, device, tried, notes)
+        called = choose_call(module, compile, device, dtype, tried, notes)
         call = in_precision(spread(called) if may_be_several(rows) else called, device, dtype)
         judge = in_the_same(criterion, device, dtype)
         watch = Watch(
-            module,
+            whole,
             made,
             Place(),
             batches.num_rows,
@@ -184,7 +218,8 @@ def fit(
         if held is not None or held_out is not None:
             size = evaluation_batch_size or at_once(microbatch or batches.batch_size)
             ahead = Batches(held or rows, None, size, shuffle=False, device=elsewhere(device), rows=held_out)
-            watch.evaluate = lambda: evaluate(module, call, judge, ahead)
+            ahead.keeps_rows = True
+            watch.evaluate = lambda: validated(evaluate(module, call, judge, ahead), watch.place, ahead)
         pieces = Pieces(
             call,
             judge,
@@ -194,9 +229,11 @@ def fit(
             Examiner(judge, rows),
             clip=clip,
             scaler=torch.amp.GradScaler(device.type) if dtype is torch.float16 else None,
-            on_cpu=device.type == "cpu",
+            device=device,
             microbatch=microbatch,
         )
+        if cuda_graphs:
+            pieces = captured(pieces, module, rows, notes)
         settings = {
             "learning_rate": learning_rate,
             "clip": clip,
@@ -211,125 +248,13 @@ def fit(
             "data": told(rows),
             "validation": told(held),
         }
+        batches.make_ready()
         with opened(checkpoint, resume) as folder:
             if folder is not None:
                 saved = Checkpoint(
-                    folder, module, made, schedules, pieces.scaler, batches, settings, checkpoint_seconds
+                    folder, whole, made, schedules, pieces.scaler, batches, settings, checkpoint_seconds
                 )
                 saved.load(watch)
                 watch.save, watch.save_is_due = saved.save, saved.turns.is_due
             run(pieces, batches, schedules, watch)
     return watch.history
-
-
-def measured_size(
-    module: Any,
-    loss: Any,
-    rows: Any,
-    optimizer: Any,
-    options: Mapping[str, Any] | None,
-    groups: Any,
-    reduction: str | None,
-    device: torch.device,
-    seed: int,
-    notes: list[str],
-) -> int:
-    """The size that this machine's step times suggest, with a note of it; no run is tried."""
-    from descend.torch.module_trainer import ModuleTrainer
-
-    kind = type(optimizer) if hasattr(optimizer, "param_groups") else optimizer
-    trainer = ModuleTrainer(module, loss, rows, kind, options, groups, None, None, reduction, device, seed)
-    began = time.perf_counter()
-    times = measure_times(trainer, timed_sizes(trainer), TIMING_SECONDS)
-    size = prior_size(times, trainer.num_rows)
-    notes.append(
-        f"batch size {size}: from step times alone, measured in {time.perf_counter() - began:.2g} s (knee "
-        f"{times.knee:.3g} rows); configure_batch_size measures what it does to the loss"
-    )
-    return size
-
-
-def timed_sizes(trainer: Any) -> list[int]:
-    """Few sizes that tell the knee."""
-    return [size for size in grid(trainer.num_rows, ceiling=512)[::3] if trainer.possible(size)]
-
-
-def run(pieces: Pieces, batches: Batches, schedules: Schedule, watch: Watch) -> None:
-    """Trains; whatever goes wrong leaves a whole module behind, and is told with step, batch and rows."""
-    place = watch.place
-    try:
-        with interrupts_wait(watch):
-            watch.start()
-            train(make_step(pieces), batches, schedules, watch)
-        watch.finish()
-    except Exception as error:
-        kept = fall_back(error, watch, pieces.on_cpu)
-        fault = fault_of(error, place, batches, pieces.criterion, pieces.examine.classes, kept)
-        watch.history.stopped = "diverged" if isinstance(error, NotFiniteError) else "fault"
-        if fault is error:
-            raise
-        if isinstance(fault, TrainingError):
-            fault.history = watch.history
-        raise fault from error
-    except KeyboardInterrupt:
-        if place.doing == UPDATE:
-            put_back(watch)
-        if place.doing == CALLBACK and watch.save is not None and place.batch < len(batches):
-            watch.save(watch)
-        watch.history.stopped = "interrupted"
-        raise
-    if watch.interrupt:
-        raise SystemExit(143) if watch.interrupt == signal.SIGTERM else KeyboardInterrupt
-
-
-def at_once(rows: int) -> int:
-    """Rows that are evaluated together: those that are trained on together, within bounds."""
-    least, most = EVALUATED_ROWS
-    return min(max(rows, least), most)
-
-
-def with_gradients(module: Any, optimizer: Any) -> tuple[Any, ...]:
-    """Every parameter whose gradient a step starts from nothing: the optimizer's, and the module's others."""
-    held = [p for group in optimizer.param_groups for p in group["params"]]
-    return unique((*held, *(p for p in module.parameters() if p.requires_grad)))
-
-
-def first_rows(batches: Batches, rows: Any, count: int, device: torch.device) -> Any:
-    """X of the first ``count`` rows that train, on the device: to try the module on."""
-    few = range(batches.source.num_rows) if rows is None else rows
-    X = batches.fetch(few[:count])[0]
-    return mapped(lambda part: part.to(device), X)
-
-
-def piece_sizes(num_rows: int, batch_size: int, microbatch: int | None) -> list[int]:
-    """How many rows go through the module together, every number that an epoch has, the largest first.
-
-    >>> piece_sizes(1000, 64, None), piece_sizes(1000, 64, 48)
-    ([64, 40], [48, 40, 16])
-    """
-    limit = min(microbatch or batch_size, batch_size)
-    last = num_rows % batch_size
-    sizes = {limit, batch_size % limit, min(limit, last), last % limit}
-    return sorted(sizes - {0}, reverse=True)
-
-
-def may_be_several(rows: Any) -> bool:
-    """Whether X can be a tuple of inputs; what a dataset's items are is not known yet."""
-    return not isinstance(rows, TensorRows) or isinstance(rows.parts[0], tuple)
-
-
-def elsewhere(device: torch.device) -> torch.device | None:
-    """Where batches are handed out: on the CPU they stay where they are."""
-    return None if device.type == "cpu" else device
-
-
-def in_the_same(criterion: Criterion, device: torch.device, dtype: torch.dtype | None) -> Criterion:
-    """The loss under autocast, as the module is."""
-    if dtype is None:
-        return criterion
-    of_rows = criterion.of_rows
-    return dataclasses.replace(
-        criterion,
-        call=in_precision(criterion.call, device, dtype),
-        of_rows=None if of_rows is None else in_precision(of_rows, device, dtype),
-    )

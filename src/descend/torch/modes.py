@@ -23,20 +23,73 @@ def modes_kept(module: Any) -> Iterator[None]:
 
 
 @contextmanager
+def autograd_on() -> Iterator[None]:
+    """Gradients can be taken, though the caller is in ``no_grad`` or ``inference_mode``."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextmanager
 def training_mode(module: Any) -> Iterator[None]:
     """Training mode; in a module that is in it already, layers that are not are left so: somebody froze them."""
-    with modes_kept(module), torch.enable_grad():
+    with modes_kept(module), autograd_on():
         if not module.training:
             module.train()
         yield
 
 
+def device_of(module: Any) -> torch.device:
+    """Where the module's first parameter is; the CPU where it has none."""
+    first = next(iter(module.parameters()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def random_state(device: torch.device) -> Any:
+    """Where PyTorch's random numbers are: the CPU's, and the device's own."""
+    if device.type == "cuda":
+        return torch.get_rng_state(), torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        return torch.get_rng_state(), torch.mps.get_rng_state()
+    return (torch.get_rng_state(),)
+
+
+def set_random_state(state: Any, device: torch.device) -> None:
+    """Goes on from there."""
+    torch.set_rng_state(state[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[1], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state[1])
+
+
 @contextmanager
 def random_numbers(seed: int, device: torch.device) -> Iterator[None]:
-    """PyTorch's random numbers from ``seed`` on; the caller's own go on afterwards as if nothing had been drawn."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    """PyTorch's random numbers from ``seed`` on; the caller's own go on afterwards as if nothing had been drawn.
+
+    Those of every GPU are kept where there are any: a seed sets them all.
+    """
+    state = random_state(device)
+    others = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
         torch.manual_seed(seed)
         yield
+    finally:
+        if others is not None:
+            torch.cuda.set_rng_state_all(others)
+        set_random_state(state, device)
+
+
+def put_buffers(module: Any, kept: dict[str, Any]) -> None:
+    """The module's buffers as they were, in place but where their shape has changed; new ones are left."""
+    with torch.no_grad():
+        for name, buffer in list(module.named_buffers()):
+            if name not in kept:
+                continue
+            if buffer.shape == kept[name].shape and buffer.dtype == kept[name].dtype:
+                buffer.copy_(kept[name])
+            else:
+                owner, _, own = name.rpartition(".")
+                setattr(module.get_submodule(owner), own, kept[name].to(buffer.device, copy=True))
 
 
 @contextmanager

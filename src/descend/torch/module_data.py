@@ -16,14 +16,19 @@ from descend.torch.checks import check_module, copied, float_type, split
 from descend.torch.coupling import refuse_coupled
 from descend.torch.criterion import as_criterion
 from descend.torch.devices import choose_device, spread
-from descend.torch.examine import examine
-from descend.torch.modes import modes_kept, random_numbers
+from descend.torch.given import as_rows
+from descend.torch.modes import random_numbers
 from descend.torch.module_trainer import RULE_OPTIMIZERS
-from descend.torch.optimizers import make_optimizer
-from descend.torch.rows import DatasetRows, TensorRows, as_rows, mapped
+from descend.torch.nested import UncutError, moved_to
+from descend.torch.optimizers import make_optimizer, of_copy
+from descend.torch.rows import DatasetRows, TensorRows
 from descend.torch.stepper import LOWEST_RATE
 from descend.torch.steps import unique
+from descend.torch.trying import FEW, materialise, try_first, writes_into
 from descend.types import FloatArray
+
+SHORT = (torch.bfloat16, torch.float16)
+"""NumPy has no such numbers, or does not add them up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +102,14 @@ class ModuleData:
         if not self.module.training:
             self.module.train()
         self.loss, self.criterion = loss, as_criterion(loss, reduction)
-        self.optimizer, self.groups = optimizer, groups
+        rows = as_rows(data, weights, float_type(module))
+        materialise(self.module, lambda: self._moved(rows.lying(0, min(FEW, rows.num_rows)))[0])
+        self.optimizer, self.groups = optimizer, of_copy(groups, module, self.module)
         self.options = dict(options or {})
         self.own_rate = self.options.pop("lr", None)
         self.make(1.0)  # what is wrong with it is said before anything else
         self.parameters = unique(p for p in self.module.parameters() if p.requires_grad)
-        rows = as_rows(data, weights, float_type(module))
+        self._refuse_complex()
         held = None if validation is None else as_rows(validation, None, float_type(module), "validation")
         trained, held_out = split(rows.num_rows, held, validation_fraction or None, False, seed)
         order = np.random.Generator(np.random.PCG64([seed, 1])).permutation
@@ -164,6 +171,17 @@ class ModuleData:
                 value.copy_(buffers[name])
         return vector_of(self.parameters)
 
+    def _moved(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(moved_to(part, self.device) for part in batch)
+
+    def _refuse_complex(self) -> None:
+        for name, p in self.module.named_parameters():
+            if p.requires_grad and not p.is_floating_point():
+                raise InputError(
+                    f"parameter {name!r} is of {str(p.dtype).removeprefix('torch.')}; what is compared and measured "
+                    "are real numbers: keep real and imaginary parts as two parameters"
+                )
+
     def _see_what_moves(self) -> None:
         """Notes the parameters that every seed starts with."""
         moved = self.start(self.first_seed + 1) != self.own_start
@@ -182,13 +200,18 @@ class ModuleData:
 
     def _refuse_coupled(self) -> None:
         """Kinds can be compared where a batch's gradient is the mean of its rows'. Looks at a first output too."""
-        batch = self.train.fetch(slice(8))
-        few, y = (mapped(lambda part: part.to(self.device), part) for part in batch[:2])
-        with modes_kept(self.module), torch.no_grad():
-            self.module.eval()
-            examine(self.criterion, self.call(few), y, self.train.rows)
+        batch = self._moved(self.train.fetch(slice(8)))
+        try_first(self.module, self.criterion, batch, self.train.rows)
+        if writes_into(self.module, batch[0]):
+            raise InputError(
+                "the module writes into the rows that it is given, which are used again and again here; have it make "
+                "new ones (X = X - mean, and no X -= mean)"
+            )
         try:
-            refuse_coupled(self.module, few, lambda layers, X: spread(layers)(X))
+            refuse_coupled(self.module, batch[0], lambda layers, X: spread(layers)(X))
+        except UncutError as error:
+            what = str(error).removeprefix("microbatch: ").split("; ")[0]
+            raise InputError(f"{what}; have X and y made of tensors with a row each") from None
         except InputError as error:
             what = str(error).removeprefix("microbatch: ").split(", so the gradient")[0]
             raise InputError(
@@ -209,7 +232,12 @@ def placed(rows: TensorRows | DatasetRows, places: Any) -> PlacedRows:
 
 def vector_of(parameters: Any) -> FloatArray:
     """The parameters in one vector (P,), a copy."""
-    return torch.cat([p.detach().flatten() for p in parameters]).cpu().numpy().copy()  # type: ignore[no-any-return, unused-ignore]
+    flat = torch.cat([_dense(p.detach()).flatten() for p in parameters]).cpu()
+    return (flat.float() if flat.dtype in SHORT else flat).numpy().copy()  # type: ignore[no-any-return, unused-ignore]
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to_dense() if tensor.is_sparse else tensor
 
 
 def fill(parameters: Any, vector: FloatArray) -> None:

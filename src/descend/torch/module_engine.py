@@ -17,8 +17,8 @@ from descend.torch.evaluating import evaluate
 from descend.torch.examine import Examiner
 from descend.torch.modes import modes_kept
 from descend.torch.module_data import ModuleData, PlacedRows, fill, vector_of
+from descend.torch.nested import count_rows, moved_to
 from descend.torch.optimizers import with_rates
-from descend.torch.rows import mapped
 from descend.torch.steps import NotFiniteError, Pieces, Place, make_step, parts
 from descend.types import FloatArray, IntArray
 from descend.updates import SGD
@@ -55,7 +55,7 @@ class ModuleEngine:
         """Sums over the rows, dropout off."""
         fill(self.data.parameters, parameters)
         batch = self._moved(self.rows.fetch(rows))
-        count = len(batch[1])
+        count = count_rows(batch[1])
         criterion: Criterion = self.data.criterion
         for p in self.data.parameters:
             p.grad = None
@@ -64,17 +64,14 @@ class ModuleEngine:
             self.data.module.eval()
             if criterion.adds_up:
                 weights = batch[2] if len(batch) == 3 else None
-                divisor = criterion.divisor(batch[1], weights)
+                divisor = criterion.divisor_of_batch(batch[1], weights)
                 for part in parts(batch, AT_ONCE):
                     w = part[2] if len(part) == 3 else None
                     total += self._back(criterion.part(self.data.call(part[0]), part[1], w, divisor))
             else:
                 total = self._back(criterion(self.data.call(batch[0]), *batch[1:]))
-        flat = [
-            torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
-            for p in self.data.parameters
-        ]
-        return Sums(total * count, torch.cat(flat).cpu().numpy() * count, float(count))
+        flat = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.data.parameters]
+        return Sums(total * count, vector_of(flat) * count, float(count))
 
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
         """Walks ``order`` in batches; where the loss is no number, ``state`` has no numbers either."""
@@ -122,7 +119,7 @@ class ModuleEngine:
                 Place(),
                 Examiner(self.data.criterion, self.rows.rows),
                 clip=self.clip,
-                on_cpu=self.device is None,
+                device=self.data.device,
                 microbatch=AT_ONCE if self.num_rows > AT_ONCE else None,
             )
         )
@@ -137,7 +134,7 @@ class ModuleEngine:
     def _moved(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
         if self.device is None:
             return batch
-        return tuple(mapped(lambda part: part.to(self.device), part) for part in batch)
+        return tuple(moved_to(part, self.device) for part in batch)
 
     def _back(self, value: torch.Tensor) -> float:
         value.backward()

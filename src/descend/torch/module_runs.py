@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import inf, sqrt
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,12 +14,12 @@ from descend.batch_size.controller import Controller
 from descend.batch_size.ladder import Ladder, climb_from
 from descend.batches import Visits, check_batch_size
 from descend.engines.base import Rule, State
-from descend.fitting import AVERAGE_ROWS
-from descend.history import History
 from descend.learning_rate import Rate
-from descend.network_fitting import StepsPlan, controller_of, up_the_ladder
-from descend.network_recipe import BASE_SIZE, LARGEST_SIZE, falling_phases
+from descend.networks.fitting import controller_of, up_the_ladder
+from descend.networks.planning import StepsPlan
+from descend.networks.recipe import BASE_SIZE, LARGEST_SIZE, falling_phases
 from descend.recipe import Phase
+from descend.runs import AVERAGE_ROWS, Run, limits_of
 from descend.settings import Settings
 from descend.torch.modes import random_numbers
 from descend.torch.module_data import ModuleData
@@ -31,7 +31,7 @@ from descend.training import train
 from descend.types import FloatArray
 from descend.updates import OPTIMIZERS, Optimizer
 from descend.updates.schedules import find_schedule
-from descend.watching import Callback, Limits, Watch
+from descend.watching import Callback, Watch
 
 OWN = -1
 """The code of an optimizer that is the caller's."""
@@ -45,20 +45,7 @@ class ModuleEnd:
     loss: str
 
 
-@dataclass(slots=True)
-class ModuleRun:
-    """A finished run."""
-
-    model: ModuleEnd
-    optimizer: str
-    rate: Rate
-    history: History
-    path: list[FloatArray] = field(default_factory=list)
-    """Some of the parameters on the way, where asked for."""
-
-    @property
-    def stopped(self) -> str:
-        return self.history.stopped
+ModuleRun: TypeAlias = Run[ModuleEnd]
 
 
 def run_module(
@@ -87,15 +74,7 @@ def run_module(
     watch = Watch(
         engine,
         data.train.num_rows,
-        Limits(
-            epochs=epochs,
-            seconds=settings.seconds,
-            tol=None if settings.epochs is not None else settings.tol,
-            patience=settings.n_iter_no_change,
-            exact=settings.epochs is not None,
-            dense=settings.dense,
-            growth=settings.growth,
-        ),
+        limits_of(settings, epochs, held_out=False),
         validation=held_out,
         tail=TailAverage() if plan.average else None,
         callbacks=callbacks,
@@ -126,7 +105,15 @@ def run_module(
     if isinstance(watch.tuner, Controller) and watch.tuner.reason:
         reason = f"{reason}; {watch.tuner.reason}"
     rate = Rate(plan.rate.value, plan.rate.bound, reason)
-    return ModuleRun(ModuleEnd(parameters, loss_name(data.loss)), plan.optimizer, rate, history, trail.path)
+    return Run(
+        model=ModuleEnd(parameters, loss_name(data.loss)),
+        batch_size=plan.batch_size,
+        batch_size_reason=plan.batch_size_reason,
+        optimizer=plan.optimizer,
+        rate=rate,
+        history=history,
+        path=trail.path,
+    )
 
 
 def resolve_module(data: ModuleData, settings: Settings, epochs: int, plain: bool = False) -> StepsPlan:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from descend.ends import sample_rows
+from descend.comparing.ends import sample_rows
+from descend.comparing.sharpness import Map, Sharpness, product_by_differences, sharpness
 from descend.settings import Settings
-from descend.sharpness import Map, Sharpness, product_by_differences, sharpness
 from descend.torch.criterion import as_criterion
 from descend.torch.devices import spread
 from descend.torch.module_data import ModuleData, fill, vector_of
 from descend.torch.module_runs import ModuleRun, run_module
-from descend.torch.rows import mapped
+from descend.torch.nested import count_rows, mapped, moved_to
 from descend.torch.steps import unique
 from descend.types import FloatArray
 
@@ -31,7 +31,7 @@ class ModuleTerrain:
         self.all_rows = data.train.num_rows
         self.num_rows = sample_rows(self.all_rows, len(data.own_start))
         batch = data.train.fetch(slice(self.num_rows))
-        self.batch = tuple(mapped(lambda part: part.to(data.device), part) for part in batch)
+        self.batch = tuple(moved_to(part, data.device) for part in batch)
         self._measured = self._made(True)
         try:
             self.height(data.own_start)
@@ -84,7 +84,7 @@ class ModuleTerrain:
         module, parameters, criterion, batch = self._measured
         fill(parameters, at)
         value: torch.Tensor = criterion(spread(module)(batch[0]), *batch[1:])
-        return value / len(batch[1]) if criterion.reduction == "sum" else value
+        return value / count_rows(batch[1]) if criterion.reduction == "sum" else value
 
     def _gradient(self, at: FloatArray) -> FloatArray:
         parameters = self._measured[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from math import inf, isfinite, sqrt
 from typing import Any
 
@@ -14,18 +13,23 @@ import torch
 from descend.batch_size.trainer import Look
 from descend.batches import Visits, order, shuffle
 from descend.errors import InputError, TrainingError
+from descend.torch.assembling import elsewhere
 from descend.torch.batches import Batches
 from descend.torch.checks import MOST_LOOKED_AT, check_module, copied, float_type, held_out_share, split
 from descend.torch.coupling import refuse_coupled
 from descend.torch.criterion import as_criterion
 from descend.torch.devices import choose_device, faster_threads, spread
 from descend.torch.evaluating import evaluate
-from descend.torch.fitting import FOR_EVER, elsewhere, fit
+from descend.torch.fitting import FOR_EVER, fit
+from descend.torch.given import as_rows, as_validation
 from descend.torch.lengths import longest_first
 from descend.torch.modes import random_numbers, training_mode
-from descend.torch.optimizers import make_optimizer
-from descend.torch.rows import as_rows, as_validation, mapped, tensors_of
+from descend.torch.nested import count_rows, moved_to
+from descend.torch.optimizers import make_optimizer, of_copy
 from descend.torch.stepper import Stepper, rate_of_ladder
+from descend.torch.trying import FEW, materialise, try_first
+from descend.torch.watching import copied as snapshot
+from descend.torch.watching import restore
 from descend.watching import Observation
 
 RULE_OPTIMIZERS = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Lion")
@@ -76,17 +80,19 @@ class ModuleTrainer:
         self.notes: list[str] = []
         self.device = choose_device(device, module, self.notes)
         self.module = copied(module).to(self.device)
-        self.loss, self.optimizer, self.groups, self.seed = loss, optimizer, groups, seed
+        self.loss, self.optimizer, self.seed = loss, optimizer, seed
         self.options = dict(options or {})
         self.own_rate = self.options.pop("lr", None)
         self.criterion = as_criterion(loss, reduction)
         self.reduction = reduction
         self.rows = as_rows(data, weights, float_type(module), collate=collate)
+        materialise(self.module, lambda: self.few(FEW)[0])
+        self.groups = of_copy(groups, module, self.module)
         held = None if validation is None else as_validation(validation, float_type(module), collate)
         fraction = None if held is not None else held_out_share(self.rows.num_rows)
         self.trained, held_out = split(self.rows.num_rows, held, fraction, False, seed)
         self.num_rows = self.rows.num_rows if self.trained is None else len(self.trained)
-        # What orders rows is loaded or compiled once, and not in each process that measures memory.
+        # What orders rows is loaded once, and not in each process that measures memory.
         order(seed, 0, self.num_rows)
         shuffle(Visits(1), seed, 0)
         self._end = time.perf_counter() + budget
@@ -95,13 +101,13 @@ class ModuleTrainer:
         mixed = np.random.default_rng([seed, 4]).permutation(count)[:MOST_LOOKED_AT]
         self._look_places = mixed if held_out is None else held_out[mixed]
         self.look_at(len(mixed), FEW_AT_ONCE)
+        try_first(self.module, self.criterion, self.few(min(8, self.num_rows)), self.rows)
         self.start = self.state()
         self.microbatch: int | None = None
         self.rates: dict[int, float] = {}
         self._steppers: dict[int, Stepper] = {}
         # What is wrong with it is said before any step.
-        make_optimizer(self.module, optimizer, self.own_rate or RULE_RATE, self.options, groups)
-        order(seed, 0, self.num_rows)
+        make_optimizer(self.module, optimizer, self.own_rate or RULE_RATE, self.options, self.groups)
         self._end = time.perf_counter() + budget  # what was loaded or compiled until here is so once
         self.longest, weighed = longest_first(self.rows, self.trained, seed, LONGEST_SHARE * budget)
         """Rows that memory is told by, the largest first; None: all are alike."""
@@ -133,13 +139,12 @@ class ModuleTrainer:
         return self.coupled is None or (batch_size > 1 and self.num_rows % batch_size != 1)
 
     def _coupling(self) -> str | None:
-        few = Batches(self.rows, None, min(8, self.num_rows), shuffle=False, device=elsewhere(self.device))
-        X = mapped(lambda part: part.to(self.device), next(iter(few))[0])
+        X = self.few(min(8, self.num_rows))[0]
 
         def call(layers: Any, x: Any) -> Any:
             started = time.perf_counter()
             output = spread(layers)(x)
-            self.check_time(f"to send {len(tensors_of(x)[0])} rows through the module", started)
+            self.check_time(f"to send {count_rows(x)} rows through the module", started)
             return output
 
         try:
@@ -150,6 +155,11 @@ class ModuleTrainer:
         except InputError as error:
             return str(error).removeprefix("microbatch: ").split("; ")[0]
         return None
+
+    def few(self, count: int) -> tuple[Any, ...]:
+        """The first rows, on the device."""
+        batches = Batches(self.rows, None, min(count, self.rows.num_rows), shuffle=False)
+        return tuple(moved_to(part, self.device) for part in next(iter(batches)))
 
     @property
     def seconds_left(self) -> float:
@@ -180,7 +190,7 @@ class ModuleTrainer:
     def step(self, batch_size: int) -> None:
         """A step as a run has it, on the longest rows, for the memory that it takes."""
         longest = None if self.longest is None else np.resize(self.longest, batch_size)
-        with random_numbers(self.seed, self.device), training_mode(self.module), suppress(ArithmeticError):
+        with random_numbers(self.seed, self.device), training_mode(self.module):
             Stepper(self, batch_size, 0.0, longest).run(1)
 
     def first_rate(self, batch_size: int) -> float:
@@ -273,11 +283,11 @@ class ModuleTrainer:
 
     def put_back(self, state: dict[str, Any]) -> None:
         """Parameters and buffers as they were."""
-        self.module.load_state_dict(state)
+        restore(self.module, state)
 
     def state(self) -> dict[str, Any]:
         """A copy of parameters and buffers."""
-        return {name: value.clone() for name, value in self.module.state_dict().items()}
+        return snapshot(self.module)
 
     def parts_of(self, batch_size: int) -> int | None:
         """Rows that go through the module at once, where a batch is too large to go whole."""

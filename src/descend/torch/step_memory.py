@@ -24,8 +24,8 @@ from descend.batch_size.memory import (
 )
 from descend.errors import InputError
 from descend.machine import Room, find_room, status_bytes
-from descend.torch.fitting import at_once
 from descend.torch.module_trainer import ModuleTrainer
+from descend.torch.sizes import at_once
 
 
 def measure_memory(trainer: ModuleTrainer, limit: int | None, seconds: float) -> Ceiling:

@@ -10,9 +10,8 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
@@ -21,7 +20,9 @@ import torch
 from descend.errors import InputError
 from descend.torch.criterion import Criterion
 from descend.torch.examine import Examiner
-from descend.torch.rows import mapped
+from descend.torch.modes import random_state, set_random_state
+from descend.torch.nested import count_rows, cut_rows
+from descend.torch.optimizers import needs_closure
 
 DATA, MODULE, LOSS, BACKWARD, UPDATE = "data", "module", "loss", "backward", "update"
 SCHEDULE, VALIDATION, CALLBACK, CHECKPOINT = "schedule", "validation", "callback", "checkpoint"
@@ -58,30 +59,82 @@ class Pieces:
     """Looks at the first output and its y before the first loss."""
     clip: float | None = None
     scaler: Any = None
-    on_cpu: bool = True
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     microbatch: int | None = None
+    wrap: Callable[[Step], Step] = lambda passes: passes
+    """What a step without its update is made into, such as a captured graph."""
+
+    @property
+    def on_cpu(self) -> bool:
+        return bool(self.device.type == "cpu")
 
 
 def make_step(pieces: Pieces) -> Step:
     """The step that these pieces make: batches of more rows than ``microbatch`` go in parts."""
-    whole = _whole_step(pieces)
+    place, update = pieces.place, _update(pieces)
+    passes = pieces.wrap(make_pass(pieces))
+    if needs_closure(pieces.optimizer):
+        return _searching_step(pieces, passes)
+
+    def step(batch: tuple[Any, ...]) -> Any:
+        number = passes(batch)
+        place.doing = UPDATE
+        update()
+        place.doing = DATA
+        return number
+
+    return step
+
+
+def make_pass(pieces: Pieces) -> Step:
+    """A step without its update: the batch's gradient is in the parameters, the loss is returned."""
+    whole = _whole_pass(pieces)
     limit = pieces.microbatch
     if limit is None:
         return whole
-    in_parts = _added_step(pieces, limit) if pieces.criterion.adds_up else _twofold_step(pieces, limit)
-    return lambda batch: in_parts(batch) if len(batch[1]) > limit else whole(batch)
+    in_parts = _added_pass(pieces, limit) if pieces.criterion.adds_up else _twofold_pass(pieces, limit)
+    return lambda batch: in_parts(batch) if count_rows(batch[1]) > limit else whole(batch)
 
 
-def _whole_step(pieces: Pieces) -> Step:
+def _searching_step(pieces: Pieces, passes: Step) -> Step:
+    """For optimizers that evaluate the loss themselves, such as LBFGS: as often as they like in a step."""
+    place, optimizer = pieces.place, pieces.optimizer
+
+    def step(batch: tuple[Any, ...]) -> Any:
+        first: Any = None
+
+        def closure() -> torch.Tensor:
+            nonlocal first
+            try:
+                with torch.enable_grad():
+                    number = passes(batch)
+            except Exception:
+                if first is not None:
+                    place.doing = UPDATE  # the parameters are somewhere on the way
+                raise
+            place.doing = UPDATE
+            if pieces.clip is not None:
+                torch.nn.utils.clip_grad_norm_(_of_optimizer(optimizer), pieces.clip)
+            first = number if first is None else first
+            return torch.as_tensor(number)
+
+        optimizer.step(closure)
+        place.doing = DATA
+        return first
+
+    return step
+
+
+def _whole_pass(pieces: Pieces) -> Step:
     # Names are local here: a step of a small network takes 0.3 ms, of which this may cost no share.
     call, parameters, place, on_cpu = pieces.call, pieces.parameters, pieces.place, pieces.on_cpu
     loss: Callable[..., Any] = pieces.criterion
     if pieces.criterion.kind is not None and pieces.criterion.reduction != "none":
         loss = _plain(pieces.criterion)
-    backward, update = _backward(pieces), _update(pieces)
+    backward = _backward(pieces)
     fresh = True
 
-    def step(batch: tuple[Any, ...]) -> Any:
+    def passes(batch: tuple[Any, ...]) -> Any:
         nonlocal fresh
         for parameter in parameters:
             parameter.grad = None
@@ -97,26 +150,23 @@ def _whole_step(pieces: Pieces) -> Step:
             raise NotFiniteError(str(number))
         place.doing = BACKWARD
         backward(value)
-        place.doing = UPDATE
-        update()
-        place.doing = DATA
         return number
 
-    return step
+    return passes
 
 
-def _added_step(pieces: Pieces, limit: int) -> Step:
+def _added_pass(pieces: Pieces, limit: int) -> Step:
     """Parts whose losses, each over the whole batch's divisor, add up to the batch's."""
     criterion, place = pieces.criterion, pieces.place
-    backward, update = _backward(pieces), _update(pieces)
+    backward = _backward(pieces)
     fresh = True
 
-    def step(batch: tuple[Any, ...]) -> Any:
+    def passes(batch: tuple[Any, ...]) -> Any:
         nonlocal fresh
         for parameter in pieces.parameters:
             parameter.grad = None
         y, weights = batch[1], batch[2] if len(batch) == 3 else None
-        divisor = criterion.divisor(y, weights)
+        divisor = criterion.divisor_of_batch(y, weights)
         total: Any = 0.0
         for part in parts(batch, limit):
             place.doing = MODULE
@@ -132,25 +182,22 @@ def _added_step(pieces: Pieces, limit: int) -> Step:
             total = total + number
             place.doing = BACKWARD
             backward(value)
-        place.doing = UPDATE
-        update()
-        place.doing = DATA
         return total
 
-    return step
+    return passes
 
 
-def _twofold_step(pieces: Pieces, limit: int) -> Step:
+def _twofold_pass(pieces: Pieces, limit: int) -> Step:
     """For a loss of which nothing is known: outputs of all rows first, without a graph, then its gradient in them.
 
     The loss sees the whole batch's outputs, so any loss is exact; a second pass through the module carries the
     gradient on, part by part, with the random numbers of the first (Gao et al. 2021, https://arxiv.org/abs/2101.06983).
     """
     criterion, place = pieces.criterion, pieces.place
-    backward, update = _backward(pieces), _update(pieces)
+    backward = _backward(pieces)
     fresh = True
 
-    def step(batch: tuple[Any, ...]) -> Any:
+    def passes(batch: tuple[Any, ...]) -> Any:
         nonlocal fresh
         for parameter in pieces.parameters:
             parameter.grad = None
@@ -159,7 +206,7 @@ def _twofold_step(pieces: Pieces, limit: int) -> Step:
         states, outputs = [], []
         with torch.no_grad():
             for X in xs:
-                states.append(_random_state(pieces.on_cpu))
+                states.append(random_state(pieces.device))
                 outputs.append(pieces.call(X))
         if not isinstance(outputs[0], torch.Tensor):
             raise InputError(
@@ -177,24 +224,22 @@ def _twofold_step(pieces: Pieces, limit: int) -> Step:
             raise NotFiniteError(str(number))
         place.doing = BACKWARD
         backward(value)
-        after = _random_state(pieces.on_cpu)
-        for X, state, gradient in zip(xs, states, whole.grad.split(limit), strict=True):
-            _set_random_state(state, pieces.on_cpu)
+        after = random_state(pieces.device)
+        gradients = whole.grad.split([len(output) for output in outputs])
+        for X, state, gradient in zip(xs, states, gradients, strict=True):
+            set_random_state(state, pieces.device)
             pieces.call(X).backward(gradient)
-        _set_random_state(after, pieces.on_cpu)
-        place.doing = UPDATE
-        update()
-        place.doing = DATA
+        set_random_state(after, pieces.device)
         return number
 
-    return step
+    return passes
 
 
 def parts(batch: tuple[Any, ...], limit: int) -> Iterator[tuple[Any, ...]]:
     """The batch's rows in order, ``limit`` at a time; the last part has what is left."""
-    for start in range(0, len(batch[1]), limit):
-        cut = operator.itemgetter(slice(start, start + limit))
-        yield tuple(mapped(cut, part) for part in batch)
+    num_rows = count_rows(batch[1])
+    for start in range(0, num_rows, limit):
+        yield tuple(cut_rows(part, slice(start, start + limit), num_rows) for part in batch)
 
 
 def _plain(criterion: Criterion) -> Callable[..., Any]:
@@ -222,7 +267,7 @@ def _update(pieces: Pieces) -> Callable[[], Any]:
         if scaler is not None and clip is not None:
             scaler.unscale_(optimizer)
         if clip is not None:
-            torch.nn.utils.clip_grad_norm_(pieces.parameters, clip)
+            torch.nn.utils.clip_grad_norm_(_of_optimizer(optimizer), clip)
         if scaler is None:
             optimizer.step()
         else:
@@ -232,16 +277,9 @@ def _update(pieces: Pieces) -> Callable[[], Any]:
     return update
 
 
-def _random_state(on_cpu: bool) -> Any:
-    return torch.get_rng_state() if on_cpu else (torch.get_rng_state(), torch.cuda.get_rng_state())
-
-
-def _set_random_state(state: Any, on_cpu: bool) -> None:
-    if on_cpu:
-        torch.set_rng_state(state)
-    else:
-        torch.set_rng_state(state[0])
-        torch.cuda.set_rng_state(state[1])
+def _of_optimizer(optimizer: Any) -> list[Any]:
+    """What is updated: gradients of anything else have no part in the norm, and a scaler leaves them scaled."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def unique(parameters: Iterable[Any]) -> tuple[Any, ...]:

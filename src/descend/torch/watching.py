@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from descend.history import History
+from descend.torch.modes import put_buffers
 from descend.torch.optimizers import rate_of
 from descend.torch.steps import CALLBACK, DATA, VALIDATION, NotFiniteError, Place
 from descend.watching import FEWEST_UPDATES, LOOK_SECONDS, Callback, Observation
@@ -309,5 +310,4 @@ def restore(module: Any, kept: dict[str, Any]) -> None:
         for name, p in module.named_parameters():
             p.copy_(kept[f"p:{name}"])
             p.grad = None
-        for name, b in module.named_buffers():
-            b.copy_(kept[f"b:{name}"])
+    put_buffers(module, {name[2:]: value for name, value in kept.items() if name.startswith("b:")})

@@ -30,7 +30,7 @@ PLATEAU_EPOCHS = 5
 PLATEAU_FACTOR = 0.1
 PLATEAU_GAIN = 1e-4
 """After so many epochs in which the loss fell by no more than this share of it, the rate is multiplied by the factor:
-``watching.py`` looks, at ends of epochs, and the formula here leaves the rate as it is."""
+``watching/flatness.py`` looks, at ends of epochs, and the formula here leaves the rate as it is."""
 
 
 def find_schedule(name: str) -> int:

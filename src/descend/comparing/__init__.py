@@ -1,0 +1,1 @@
+"""The kinds of gradient descent side by side: their runs, what is claimed of them, and where they end."""

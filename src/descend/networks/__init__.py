@@ -1,0 +1,1 @@
+"""Networks trained on a table: their rates and phases, every setting settled, one run, blocks one after another."""

@@ -1,0 +1,83 @@
+"""What to say of a linear model's run that is over: what is left to gain, and what held it up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from descend.history import History
+from descend.learning_rate import batch_curvature
+from descend.planning import Plan
+from descend.settings import Settings
+from descend.troubles import column_scales
+from descend.types import FloatArray
+from descend.watching import Watch
+
+if TYPE_CHECKING:
+    from descend.features import Prepared
+
+
+def say_what_is_left(history: History, watch: Watch, plan: Plan, parameters: FloatArray) -> None:
+    """Which rule ended the run; the estimate of what is left to gain, and the bound beside it."""
+    history.rule = history.stopped.replace("_", " ")
+    if history.stopped == "converged":
+        history.rule = "certified" if watch.certificate.certified else "nothing gained"
+    if not plan.untuned or history.stopped == "diverged":
+        return
+    certificate = watch.certificate
+    bound = certificate.bound if certificate.bound is not None else _bound(watch, parameters)
+    history.gap_bound = None if bound is None else bound * watch.unit
+    gap = certificate.gap if certificate.gap is None or bound is None else min(certificate.gap, bound)
+    history.gap_estimate = None if gap is None else gap * watch.unit
+
+
+def _bound(watch: Watch, parameters: FloatArray) -> float | None:
+    """The least that bounds what is left to gain, told of the parameters themselves or of the last ones below."""
+    bounds = [watch.engine.gap_bound(parameters)]
+    if watch.kept_above > 0.0:
+        last = watch.engine.gap_bound(watch.latest.parameters)
+        bounds.append(None if last is None else last + watch.kept_above)
+    return min((bound for bound in bounds if bound is not None), default=None)
+
+
+def certificate_notes(watch: Watch) -> list[str]:
+    """What to tell where a limit ended a run before its certificate did."""
+    if watch.stopped not in ("epochs", "time"):
+        return []
+    gap = watch.certificate.gap
+    left = "it is not known" if gap is None else f"{gap * watch.unit:.2g} of the loss is estimated to be"
+    return [f"not certified: {left} what is left to gain; give it more time"]
+
+
+def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped: str) -> list[str]:
+    """What to tell about a run that failed, or that an unscaled column slowed down: with the column's name."""
+    column, share = plan.curvature.steepest_column
+    names = prepared.features.names
+    blamed = f"column {names[column]!r}" if column < len(names) else "the intercept"
+    sharpness = plan.curvature.mean + plan.penalty.alpha
+    if stopped == "diverged":
+        full, single = batch_curvature(
+            plan.batch_size, plan.visits.num_visits, sharpness, plan.curvature.row + plan.penalty.alpha
+        )
+        bound = 2.0 / (full + single) if np.isfinite(single) else 2.0 / sharpness
+        cause = f"{blamed} has {100 * share:.0f} % of the curvature L = {sharpness:.3g}"
+        remedy = "" if settings.standardize else "standardise the columns, or "
+        if plan.phases[0].rule.optimizer.scale_free:  # 2/L bounds plain steps, and these are none
+            return [
+                f"diverged: learning rate {plan.rate.value:.3g}, and a step of {plan.optimizer} moves every weight "
+                f'by about that; {cause}; {remedy}take a lower rate or learning_rate="auto"'
+            ]
+        return [
+            f"diverged: learning rate {plan.rate.value:.3g} against the bound 2/L = {bound:.3g}; {cause}; "
+            f'{remedy}take learning_rate="auto"'
+        ]
+    flattest = column_scales(prepared.train)
+    spread = float(flattest.max() / max(flattest[flattest > 0].min(), 1e-300)) if flattest.any() else 1.0
+    if spread > 1e4:
+        steepest = names[int(np.argmax(flattest))]
+        return [
+            f"slow: the columns' scales differ by a factor of {spread:.1g}, and the learning rate "
+            f"{plan.rate.value:.3g} is held down by column {steepest!r}; standardise the columns"
+        ]
+    return []

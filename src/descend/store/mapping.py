@@ -1,0 +1,202 @@
+"""Pages of block files at addresses that follow one another: the rows of a store as one array, copied nowhere.
+
+Only Linux is served, and files of its own disks; whoever has no mapping reads. What is mapped counts as memory of the
+process as soon as it is touched, so pages are asked for before they are used and let go behind that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from descend.machine import address_room
+from descend.store.layout import Layout
+
+PAGE = mmap.PAGESIZE
+POPULATE_READ, WILL_NEED, DONT_NEED = 22, 3, 4
+MOST_FILES = 20_000
+"""A process may have 65,530 mappings."""
+MOST_BYTES = 2**35
+"""What is larger waits for its disk; and the system keeps a five-hundredth of what was mapped to find pages again."""
+MOST_ROWS = 2**31 - 1
+"""Rows that kernels count in 32 bits."""
+FIXED, NO_RESERVE = 0x10, 0x4000
+LOCAL = {0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0x794C7630, 0xF2F52010, 0x2FC12FC1}
+"""Linux's numbers of ext4, XFS, Btrfs, tmpfs, overlay, F2FS and ZFS: a page of theirs comes at once or not at all."""
+
+
+def can_map(layout: Layout) -> bool:
+    """Whether blocks of this layout may be mapped one behind the other, on this system and within its limits."""
+    size = layout.num_rows * layout.row_bytes
+    whole_pages = layout.num_blocks == 1 or layout.block_rows * layout.row_bytes % PAGE == 0
+    if layout.sparse or not 0 < size <= MOST_BYTES or not whole_pages:
+        return False
+    if layout.num_blocks > MOST_FILES or layout.num_rows > MOST_ROWS:
+        return False
+    room = address_room()
+    return _is_supported() and (room is None or size < room // 4)
+
+
+class Mapping:
+    """Addresses for the rows of all blocks, ``X`` (n, d); ``put`` maps the file of a block there.
+
+    ``X`` keeps the addresses as long as anybody has a part of it.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.size = -(-layout.num_rows * layout.row_bytes // PAGE) * PAGE
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE
+        found = _library().mmap(None, self.size, 0, flags, -1, 0)
+        self.address = 0 if found == _FAILED else int(found or 0)
+        if not self.address:
+            raise OSError(ctypes.get_errno(), "no addresses for a mapping")
+        self.X: NDArray[Any] = np.asarray(_Owner(self.address, self.size, layout))
+
+    def put(self, block: int, descriptor: int) -> None:
+        """Maps the rows of a block's open file in their place. Raises ``OSError`` where that is not to be had."""
+        start = block * self.layout.block_rows * self.layout.row_bytes
+        size = -(-self.layout.rows_of(block) * self.layout.row_bytes // PAGE) * PAGE
+        place, flags = self.address + start, mmap.MAP_SHARED | FIXED
+        if _library().mmap(place, size, mmap.PROT_READ, flags, descriptor, 0) != place:
+            raise OSError(ctypes.get_errno(), "it cannot be mapped")
+
+    def ask(self, pages: NDArray[np.int64]) -> bool:
+        """Has pages (first byte, bytes) of ``X`` read and mapped; False where some cannot be had."""
+        from descend.engines.file_pieces import advise  # compiled
+
+        advise(self.address, pages, WILL_NEED)
+        return advise(self.address, pages, POPULATE_READ) < 0
+
+    def let_go(self, first: int, pages: list[NDArray[np.int64]]) -> None:
+        """All from byte ``first`` on but these pages is this process's no more; to touch it again costs little.
+
+        All, because Linux maps what is near a page along with it, up to two megabytes.
+        """
+        from descend.engines.file_pieces import advise  # compiled
+
+        used = np.concatenate([np.empty((0, 2), dtype=np.int64), *pages])
+        used = used[np.argsort(used[:, 0])]
+        starts = np.append(-(-first // PAGE) * PAGE, np.maximum.accumulate(used.sum(axis=1)))
+        starts = np.maximum(starts, starts[0])
+        sizes = np.append(used[:, 0], self.size) - starts
+        gaps = sizes > 0
+        advise(self.address, np.stack([starts[gaps], sizes[gaps]], axis=1), DONT_NEED)
+
+    def pages_of(self, firsts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The pages (first byte, bytes) that rows lie in: of each run from its first on, so many."""
+        size = self.layout.row_bytes
+        first = firsts * size // PAGE * PAGE
+        last = np.minimum(-(-(firsts + counts) * size // PAGE) * PAGE, self.size)
+        return np.stack([first, last - first], axis=1)
+
+
+class _Owner:
+    """What an array over addresses keeps alive; it gives them back."""
+
+    def __init__(self, address: int, size: int, layout: Layout) -> None:
+        self.__array_interface__ = {
+            "data": (address, False),
+            "shape": (layout.num_rows, layout.num_columns),
+            "typestr": layout.dtype.str,
+            "version": 3,
+        }
+        with _lock:
+            slot = _enter(address, size)
+        weakref.finalize(self, _give_back, address, size, slot).atexit = False
+
+
+def _give_back(address: int, size: int, slot: int) -> None:
+    _ranges()[slot] = 0
+    _library().munmap(address, size)
+
+
+_lock = threading.RLock()
+_guards = 0
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """While it lasts, a mapped page that cannot be had is a page of zeros, and counted by ``replaced_pages``."""
+    from descend.engines import bus_errors
+
+    global _guards
+    with _lock:
+        if _guards == 0:
+            bus_errors.install()
+        _guards += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _guards -= 1
+            if _guards == 0:
+                bus_errors.restore()
+
+
+def replaced_pages() -> int:
+    """How many pages could not be had so far, in all mappings of this process."""
+    from descend.engines import bus_errors
+
+    return int(bus_errors.state[0])
+
+
+def _ranges() -> NDArray[np.int64]:
+    from descend.engines import bus_errors
+
+    return bus_errors.state[1:].reshape(-1, 2)
+
+
+def _enter(address: int, size: int) -> int:
+    """Enters addresses among those that are guarded; where."""
+    ranges = _ranges()
+    free = np.flatnonzero(ranges[:, 1] == 0)
+    if not len(free):
+        _library().munmap(address, size)
+        raise OSError(errno.EMFILE, "too many mappings")
+    ranges[free[0]] = address, address + size
+    return int(free[0])
+
+
+def is_local(descriptor: int) -> bool:
+    """Whether a file lies on one of this machine's own file systems."""
+    found = (ctypes.c_long * 64)()
+    return _library().fstatfs(descriptor, found) == 0 and found[0] & 0xFFFFFFFF in LOCAL
+
+
+@cache
+def _is_supported() -> bool:
+    """Whether the system is a Linux of 64 bits that says of a page that it cannot be had (5.14 and later)."""
+    if sys.platform != "linux" or sys.maxsize < 2**32 or sys.byteorder != "little":
+        return False
+    with mmap.mmap(-1, PAGE) as page:
+        memory = ctypes.c_char.from_buffer(page)
+        found = _library().madvise(ctypes.addressof(memory), PAGE, POPULATE_READ)
+        del memory
+    return bool(found == 0)
+
+
+@cache
+def _library() -> Any:
+    library = ctypes.CDLL(None, use_errno=True)
+    address, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    library.mmap.restype = address
+    library.mmap.argtypes = [address, size, number, number, number, ctypes.c_long]
+    library.munmap.argtypes = [address, size]
+    library.madvise.argtypes = [address, size, number]
+    library.fstatfs.argtypes = [number, address]
+    return library
+
+
+_FAILED = ctypes.c_void_p(-1).value

@@ -1,0 +1,212 @@
+"""What is seen of a run: when somebody looks, the losses there, the history, the best parameters so far.
+
+What decides the result (whole evaluations, windows of the average, the tuner's looks) happens at places that follow
+from the numbers of rows and steps alone, never from the time of day: the same seed gives the same model on a
+busy machine. Only a time budget, which asks for it, depends on the clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import ceil, isfinite
+
+from descend.averaging import TailAverage
+from descend.batches import GROUP
+from descend.engines.base import Engine, State
+from descend.history import History
+from descend.recipe import Phase
+from descend.types import FloatArray
+from descend.updates.schedules import rate_at
+from descend.watching.flatness import Mark
+from descend.watching.keepers import Tuner
+from descend.watching.limits import Limits
+from descend.watching.losses import Kept, Sample, Seen
+from descend.watching.observation import Callback, Observation
+
+LOOK_SECONDS = 0.2
+BLOW_UP = 100.0
+"""A loss this many times the first is taken for divergence."""
+FAR_ABOVE = 2.0
+"""The same where a tuner can take it back."""
+
+
+@dataclass(slots=True)
+class Observer:
+    """Looks at one run. ``unit`` turns the engine's loss into the user's (squared error of a scaled target)."""
+
+    engine: Engine
+    num_visits: int
+    limits: Limits
+    validation: Engine | None = None
+    tail: TailAverage | None = None
+    tuner: Tuner | None = None
+    mend: Callable[[State], object] | None = None
+    """Starts anew what has died on the way, at a tuner's looks and whole ones; on the clock."""
+    unit: float = 1.0
+    callbacks: Sequence[Callback] = ()
+    first_loss: float | None = None
+    """The loss before the first step, where a formula gives it."""
+    snapshot: Callable[[FloatArray], object] | None = None
+    """Called with the last parameters at every observation: the path over the loss surface."""
+    history: History = field(default_factory=History)
+    phase: Phase = field(init=False)
+    best: Kept = field(init=False)
+    latest: Kept = field(init=False)
+    sample: Sample = field(default_factory=Sample)
+    stopped: str = ""
+    asked_to_stop: bool = False
+    """A callback asked for the end: it comes when the look is done with, as if nobody had asked."""
+    seconds: float = 0.0
+    call_seconds: float = 0.0
+    """What it takes to enter the engine and come back. An epoch is entered once; more often only to look."""
+    _started: float = 0.0
+    _last_seconds: float = 0.0
+    _last_look: float = 0.0
+    _rows: int = 0
+    _steps: int = 0
+    _next_dense: int = 1
+    _marks: list[Mark] = field(default_factory=list)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows in a batch of the phase that is going on."""
+        return self.phase.batch_size or self.engine.num_rows
+
+    @property
+    def _first(self) -> float:
+        """The loss before the first step."""
+        return self._marks[0][1]
+
+    def _has_blown_up(self, loss: float) -> bool:
+        first = abs(self._first)
+        if self.tuner is None:
+            return not isfinite(loss) or loss > BLOW_UP * max(first, 1e-300)
+        return not isfinite(loss) or loss > FAR_ABOVE * max(first, abs(self.limits.constant or 0.0))
+
+    # --- the clock -------------------------------------------------------------------------------
+
+    def _resume(self) -> None:
+        self._started = time.perf_counter()
+
+    def _pause(self) -> None:
+        if self._started:
+            self.seconds += time.perf_counter() - self._started
+        self._started = 0.0
+
+    def _visits_until_next_look(self, start: int, num_visits: int) -> int:
+        visits = self._visits_by_count() if self.engine.cut_rows else self._visits_by_clock()
+        visits = min(visits, num_visits - start)
+        if self.tuner is not None and self.phase.tuned:
+            visits = min(visits, max(1, self.tuner.next_visit - self._rows))
+        if self.batch_size == 1:
+            visits += -visits % GROUP  # single rows go in fours: cut apart, they round differently
+        steps = ceil(visits / self.batch_size)
+        if self.tail is not None:  # a window closes at its own step, not where somebody happens to look
+            steps = min(steps, max(1, self.tail.next_close - self._steps))
+        return steps * self.batch_size
+
+    def _visits_by_clock(self) -> int:
+        visits = 4096  # before anything is known about the speed
+        if self.seconds > 0 and self._rows:
+            visits = ceil(LOOK_SECONDS * self._rows / self.seconds)
+        return min(visits, max(1, self._next_dense - self._rows)) if self.limits.dense else visits
+
+    def _visits_by_count(self) -> int:
+        """Where a cut changes how steps round, the clock has no say in it."""
+        more = ceil((self.limits.growth - 1.0) * self._rows)
+        return min(self.engine.cut_rows, max(1, more)) if self.limits.dense else self.engine.cut_rows
+
+    def _look_is_due(self) -> bool:
+        if self.limits.dense and self._rows >= self._next_dense:
+            return True
+        return self.seconds - self._last_look >= LOOK_SECONDS
+
+    def _tuner_is_due(self) -> bool:
+        return self.tuner is not None and self.phase.tuned and self._rows >= self.tuner.next_visit
+
+    # --- observing -------------------------------------------------------------------------------
+
+    def _observe(self, state: State, epoch: int, whole: bool) -> float:
+        """Evaluates, records and tells; returns the loss of what would be returned (in the engine's unit)."""
+        average = self.tail.parameters(state) if self.tail is not None else None
+        known = self.first_loss if epoch == 0 and whole else None
+        seen = self.sample.look(state, average, self.phase, self._loss, self.engine.num_rows, whole, known)
+        validation_loss = self._validation_loss(seen.parameters)
+        if whole:
+            self._keep_if_best(epoch, seen, validation_loss)
+        self._record(state, seen.loss, seen.last_loss, validation_loss)
+        self._tell(seen.loss, validation_loss, state.steps)
+        self._last_look = self.seconds
+        self._next_dense = max(self._rows + 1, ceil(self.limits.growth * self._rows))
+        if self.snapshot is not None:
+            self.snapshot(state.parameters)
+        return seen.loss
+
+    def _loss(self, parameters: FloatArray, num_rows: int | None) -> float:
+        if self.limits.certify and num_rows is None and (self._rows or not self.phase.batch_size):
+            return self.engine.mean_loss(parameters, gradient_follows=True)
+        return self.engine.mean_loss(parameters, num_rows)
+
+    def _validation_loss(self, parameters: FloatArray) -> float | None:
+        return None if self.validation is None else self.validation.mean_loss(parameters)
+
+    def _keep_if_best(self, epoch: int, seen: Seen, validation_loss: float | None) -> None:
+        score = seen.loss if validation_loss is None or not self.limits.early_stopping else validation_loss
+        kept = Kept(epoch, score, seen.loss, seen.last_loss, validation_loss, seen.parameters.copy())
+        self.latest = kept
+        if not self._marks or (score < self.best.score and not self._has_blown_up(seen.loss)):
+            self.best = kept
+
+    def _record(self, state: State, loss: float, last_loss: float, validation_loss: float | None) -> None:
+        rule = self.phase.rule
+        self.history.append(
+            {
+                "seconds": self.seconds,
+                "epoch": self._rows / self.num_visits,
+                "rows": self._rows,
+                "updates": state.steps,
+                "loss": _number(loss * self.unit),
+                "last_loss": _number(last_loss * self.unit),
+                "validation_loss": None if validation_loss is None else _number(validation_loss * self.unit),
+                "batch_size": self.batch_size,
+                "learning_rate": state.pace
+                * rate_at(rule.schedule, rule.rate, max(1, state.steps), rule.num_steps),
+            }
+        )
+
+    def tell_beginning(self, loss: float) -> None:
+        """Tells callbacks of the loss before the first step, where steps are taken before ``start``."""
+        self._tell(loss, None, 0)
+
+    def _tell(self, loss: float, validation_loss: float | None, steps: int) -> None:
+        if self.stopped or self.asked_to_stop:  # who ended the run is not asked again
+            return
+        speed = self._rows / self.seconds if self.seconds > 0 else 0.0
+        observation = Observation(
+            seconds=self.seconds,
+            epoch=self._rows / self.num_visits,
+            rows=self._rows,
+            updates=steps,
+            loss=loss * self.unit,
+            validation_loss=None if validation_loss is None else validation_loss * self.unit,
+            rows_per_second=speed,
+            seconds_left=self._seconds_left(speed),
+        )
+        for callback in self.callbacks:
+            if callback(observation) is True and not self.stopped:
+                self.asked_to_stop = True
+                self.history.stopped_by_callback = True
+
+    def _seconds_left(self, speed: float) -> float | None:
+        left = []
+        if self.limits.seconds is not None:
+            left.append(self.limits.seconds - self.seconds)
+        if speed > 0 and not self.limits.certify:  # a certificate comes long before the last allowed epoch
+            left.append((self.limits.epochs * self.num_visits - self._rows) / speed)
+        return max(0.0, min(left)) if left else None
+
+
+def _number(value: float) -> float | None:
+    return float(value) if isfinite(value) else None

@@ -1,0 +1,242 @@
+"""Rows used where the system keeps them: what is mapped, what is let go, and files that fail under it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from descend.batches import STRIP
+from descend.errors import SourceError
+from descend.store import Store, mapping
+from descend.store import rows as stored
+from descend.store.in_place import RowsInPlace
+from descend.store.mapping import can_map, guarded, is_local
+from descend.store.preparing import prepare_store
+from descend.store.read_ahead import ROOMS
+from tests.store.stores import make_store
+
+FEW = 5 * STRIP * 28
+"""Bytes of a window: five strips of seven float32."""
+FOLIO = 2**18
+"""What a page may bring with it where files of some hundred kilobytes were written at once."""
+
+
+def is_possible() -> bool:
+    """Whether this system maps a store, and the folder of temporary files lies on a disk of its own."""
+    if not mapping._is_supported():
+        return False
+    descriptor = os.open(Path(__file__).parent, os.O_RDONLY)
+    try:
+        return is_local(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+pytestmark = pytest.mark.skipif(not is_possible(), reason="rows are read here, never mapped")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr(stored, "IN_PLACE_BYTES", FEW)
+    return make_store(tmp_path / "s", num_rows=20_000)
+
+
+def rows_of(store: Store, monkeypatch: pytest.MonkeyPatch, staying: int = 0) -> Any:
+    """The store's rows, of which so many bytes may stay mapped."""
+    monkeypatch.setattr("descend.store.preparing.may_stay_mapped", lambda *_: staying)
+    X: Any = prepare_store(store, validation=0.0, stream=True).train.X
+    assert isinstance(X.in_place, RowsInPlace)
+    return X
+
+
+def mapped_bytes(X: Any) -> int:
+    """How much of the rows counts as memory of this process."""
+    first, last = X.in_place.mapping.address, X.in_place.mapping.address + X.in_place.mapping.size
+    total, counts = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        place = line.split(" ", 1)[0]
+        if "-" in place and not place.endswith(":"):
+            low = int(place.split("-")[0], 16)
+            counts = first <= low < last
+        elif counts and line.startswith("Rss:"):
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+@pytest.mark.parametrize("staying", [0, 200_000, 10**9])
+def test_every_row_is_where_it_was_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch, staying: int
+) -> None:
+    """Windows in place hold the loaded rows to the last bit, walked twice, whatever stays mapped between."""
+    X = rows_of(store, monkeypatch, staying)
+    expected = prepare_store(store, validation=0.0, stream=False).train.X
+    for _ in range(2):
+        for part, rows in X.windows(37, 19_000):
+            assert np.shares_memory(rows, X.in_place.X)
+            assert np.array_equal(rows, expected[part])
+    assert np.array_equal(np.concatenate([some.copy() for some in X.pieces(5, 5000, 111)]), expected[5:5000])
+
+
+def test_what_is_behind_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no room to stay, hardly more than the windows at hand counts as memory at any time, and nothing behind."""
+    size = 5 * STRIP * 256
+    monkeypatch.setattr(stored, "IN_PLACE_BYTES", size)
+    X = rows_of(make_store(tmp_path / "wide", num_rows=40_000, num_columns=64), monkeypatch)
+    most = 0
+    for part, rows in X.windows():
+        rows.sum()
+        if part.start % 4096 == 0:  # asking takes as long as ten windows
+            most = max(most, mapped_bytes(X))
+    assert most <= (ROOMS + 1) * (size + 2 * FOLIO) < X.nbytes // 2
+    assert mapped_bytes(X) == 0
+
+
+def test_what_may_stay_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows stay mapped where there is room for them, and the next walk is a single window."""
+    X = rows_of(store, monkeypatch, 10**9)
+    assert len(list(X.windows())) > 10
+    assert mapped_bytes(X) >= X.nbytes
+    assert len(list(X.windows())) == 1
+    half = rows_of(store, monkeypatch, X.nbytes // 2)
+    assert len(list(half.windows())) > 10
+    assert X.nbytes // 4 < mapped_bytes(half) < 3 * X.nbytes // 4
+
+
+@pytest.mark.parametrize("staying", [0, 10**9])
+def test_a_file_that_is_cut_under_its_map_is_an_error_with_its_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch, staying: int
+) -> None:
+    """Rows in use when their file is cut read as zeros, no signal ends the process, and the block is named."""
+    X = rows_of(store, monkeypatch, staying)
+    list(X.windows())
+
+    def walk() -> Iterator[None]:
+        for part, rows in X.windows():
+            if part.stop > 1024 + 5 * STRIP:
+                with store.path(1).open("r+b") as file:
+                    file.truncate(5000)
+                yield
+                assert rows[-1].size == 7
+                rows.sum()
+            yield
+
+    with pytest.raises(SourceError, match=r"block-00001\.bin.*it has 5,000 bytes instead of"):
+        list(walk())
+    with pytest.raises(SourceError, match=r"block-00001\.bin.*it has 5,000 bytes instead of"):
+        list(X.windows())
+
+
+def test_a_cut_file_is_noticed_by_whoever_only_walks_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A walk that never touches the missing pages itself is told of them when it asks for them."""
+    X = rows_of(store, monkeypatch)
+    windows = X.windows()
+    next(windows)
+    os.truncate(store.path(15), 100)
+    with pytest.raises(SourceError, match=r"block-00015\.bin"):
+        list(windows)
+
+
+def test_a_bit_that_flips_while_rows_are_in_use_is_told_at_the_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file written to behind the window that used it ends the walk with its rows, mapped to stay or not."""
+    for staying in (0, 10**9):
+        X = rows_of(store, monkeypatch, staying)
+        windows = X.windows()
+        for part, _ in windows:
+            if part.start > 3000:
+                break
+        before = store.path(0).read_bytes()
+        with store.path(0).open("r+b") as file:
+            file.seek(70 * 28)
+            file.write(bytes([before[70 * 28] ^ 1]))
+        os.utime(store.path(0), ns=(time.time_ns(), time.time_ns()))
+        with pytest.raises(SourceError, match=r"block-00000\.bin.*rows 64 to 127 do not match"):
+            list(windows)
+        store.path(0).write_bytes(before)
+
+
+def test_a_file_that_is_replaced_is_mapped_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy in the place of a block is verified and used; the file that was there before is used no more."""
+    X = rows_of(store, monkeypatch, 10**9)
+    first = np.concatenate([rows.copy() for _, rows in X.windows()])
+    whole = store.path(2).read_bytes()
+    other = store.folder / "other"
+    other.write_bytes(whole)
+    with store.path(2).open("r+b") as file:  # the old file, still mapped, becomes nonsense
+        file.write(bytes(20_000))
+    other.replace(store.path(2))
+    X.blocks.close()  # else the block that was open is gone, and told so
+    assert np.array_equal(np.concatenate([rows.copy() for _, rows in X.windows()]), first)
+
+
+def test_a_store_that_cannot_be_mapped_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where addresses are few, or blocks do not end with a page, rows are read and the same."""
+    assert can_map(store.layout)
+    monkeypatch.setattr(mapping, "address_room", lambda: 10**6)
+    assert not can_map(store.layout)
+    X: Any = prepare_store(store, validation=0.0, stream=True).train.X
+    assert X.in_place is None
+    expected = prepare_store(store, validation=0.0, stream=False).train.X
+    assert np.array_equal(np.concatenate([rows.copy() for _, rows in X.windows()]), expected)
+    assert np.array_equal(np.concatenate([some.copy() for some in X.pieces(5, 5000, 111)]), expected[5:5000])
+    monkeypatch.undo()
+    uneven = make_store(store.folder.parent / "uneven", num_columns=3, block_rows=64)
+    assert not can_map(uneven.layout)
+
+
+def handler() -> bytes:
+    """What the system does on a bus error, as the C library tells."""
+    action = ctypes.create_string_buffer(256)
+    ctypes.CDLL(None).sigaction(signal.SIGBUS, None, action)
+    return action.raw[:8]
+
+
+def test_the_former_handler_is_back_behind_a_walk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bus errors are descend's as long as somebody walks, and no longer; a handler set meanwhile is left there."""
+    before = handler()
+    X = rows_of(store, monkeypatch)
+    one, other = X.windows(), X.windows()
+    next(one)
+    next(other)
+    assert handler() != before
+    one.close()
+    assert handler() != before
+    other.close()
+    assert handler() == before
+    with guarded():
+        signal.signal(signal.SIGBUS, signal.SIG_IGN)
+    assert handler() == (1).to_bytes(8, sys.byteorder)
+    signal.signal(signal.SIGBUS, signal.SIG_DFL)
+
+
+OTHERS = """
+import faulthandler, mmap, tempfile
+from descend.store.mapping import guarded
+faulthandler.enable()
+with tempfile.TemporaryFile() as file:
+    file.truncate(8192)
+    page = mmap.mmap(file.fileno(), 8192, prot=mmap.PROT_READ)
+    with guarded():
+        file.truncate(0)
+        page[5000]
+"""
+
+
+def test_bus_errors_of_others_stay_theirs() -> None:
+    """A bus error outside the store's rows goes to the handler that was there before."""
+    done = subprocess.run([sys.executable, "-c", OTHERS], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGBUS
+    assert "Bus error" in done.stderr
