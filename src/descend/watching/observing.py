@@ -43,8 +43,7 @@ class Observer:
     tail: TailAverage | None = None
     tuner: Tuner | None = None
     mend: Callable[[State], object] | None = None
-    """Starts anew what has died on the way (``networks/dead_units.py``), at a tuner's looks and whole ones; on the
-    clock."""
+    """Starts anew what has died on the way, at a tuner's looks and whole ones; on the clock."""
     unit: float = 1.0
     callbacks: Sequence[Callback] = ()
     first_loss: float | None = None
