@@ -14,6 +14,7 @@ from descend.engines.base import State
 from descend.features import prepare
 from descend.networks import fitting as network_fitting
 from descend.networks.fitting import fit_network
+from descend.networks.planning import resolve_network
 from descend.settings import Settings
 from descend.sources import array_source
 
@@ -219,8 +220,10 @@ def test_digits_are_learnt_with_nothing_set_but_the_optimizer(optimizer):
 def test_a_rule_begins_with_as_much_as_every_unit_can_bear(hidden, times):
     """Adam begins at four times the rule's rate, or where a unit's score may move by 1, and never below the rule."""
     prepared = prepared_waves()
-    run = fit_network(prepared, Settings(hidden=hidden, epochs=1))
-    assert run.history.columns["learning_rate"][0] == pytest.approx(times * run.rate.value)
+    settings = Settings(hidden=hidden, epochs=1)
+    rule = resolve_network(prepared.train, prepared.target, settings, 1).rate.value
+    run = fit_network(prepared, settings)
+    assert run.history.columns["learning_rate"][0] == run.rate.value == pytest.approx(times * rule)
 
 
 def heavy_tailed(num_rows=4000):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from descend.cli.interrupts import SIGNALS, Interrupts, hear_interrupts
 from descend.models.loading import load_model
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -143,3 +145,28 @@ def test_help_is_quick() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stderr.strip("[]\n").replace("'", "").split(", ")}
     assert not loaded & {"numpy", "numba", "sklearn", "pyarrow", "rich", "scipy", "jinja2", "psutil"}
+
+
+def test_an_interrupt_that_gets_lost_is_heard_all_the_same() -> None:
+    """What Ctrl-C raises in a destructor is told to nobody: it ends the command before anything is made."""
+    before = {one: signal.getsignal(one) for one in SIGNALS}
+    hear_interrupts()
+    try:
+        with Interrupts() as interrupts:
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                interrupts.gentle = True
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), Interrupts():
+            pass
+        hear_interrupts()
+        with Interrupts() as interrupts:
+            interrupts.gentle = True
+            signal.raise_signal(signal.SIGINT)
+            assert interrupts.asked
+    finally:
+        hear_interrupts()
+        for one, handler in before.items():
+            signal.signal(one, handler)

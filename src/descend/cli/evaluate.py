@@ -19,8 +19,7 @@ APART = ("labels", "rows")
 
 @verb(
     "descend evaluate adult.descend test.parquet",
-    "descend evaluate usps.descend usps.npz --target y_test --json",
-    "descend evaluate films.descend films.parquet --target drama,comedy,crime",
+    "descend evaluate films.descend films.parquet --target drama,comedy,crime --json",
 )
 @options.model_argument
 @options.data_argument

@@ -8,6 +8,23 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_heard = False
+"""Whether a signal came before anything was made. What it raises gets lost where Python has no one to tell, as in
+what an import leaves to be cleaned up; then it is raised once more, before anything is made."""
+
+
+def hear_interrupts() -> None:
+    """From now on a polite request to end is heard as Ctrl-C, and neither is lost."""
+    global _heard
+    _heard = False
+    for one in SIGNALS:
+        signal.signal(one, _interrupt)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    global _heard
+    _heard = True
+    raise KeyboardInterrupt
 
 
 class Interrupts:
@@ -20,11 +37,24 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.asked = False
-        self.gentle = False
+        self._gentle = self._raised = False
         self.error: type[BaseException] = KeyboardInterrupt
         self._before: dict[signal.Signals, Any] = {}
 
+    @property
+    def gentle(self) -> bool:
+        """Whether the first signal waits."""
+        return self._gentle
+
+    @gentle.setter
+    def gentle(self, gentle: bool) -> None:
+        if gentle and self._raised:  # and it got lost
+            raise self.error
+        self._gentle = gentle
+
     def __enter__(self) -> Interrupts:
+        if _heard:
+            raise KeyboardInterrupt
         if threading.current_thread() is threading.main_thread():
             for one in SIGNALS:
                 self._before[one] = signal.signal(one, self._hear)
@@ -38,7 +68,7 @@ class Interrupts:
         if self.gentle and not self.asked:
             self.asked = True
             return
-        self.asked = True
+        self.asked = self._raised = True
         raise self.error
 
 

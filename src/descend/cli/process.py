@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import warnings
-from types import FrameType
 from typing import Any
 
 from descend.cli.failures import one_line
+from descend.cli.interrupts import hear_interrupts
 from descend.machine import spare_addresses
 
 
@@ -24,9 +23,5 @@ def prepare_process(verbose: bool) -> None:
             print(f"descend: {category.__name__}: {one_line(str(message))}", file=sys.stderr)
 
     warnings.showwarning = show
-    signal.signal(signal.SIGTERM, _interrupt)
+    hear_interrupts()
     spare_addresses()
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -133,8 +133,8 @@ def fit_network(
             checkpoint,
         )
     if isinstance(watch.tuner, Controller) and watch.tuner.reason:
-        reason = f"{plan.rate.reason}; {watch.tuner.reason}"
-        plan = replace(plan, rate=replace(plan.rate, reason=reason))
+        value, reason = plan.rate.value * watch.tuner.paces[0], f"{plan.rate.reason}; {watch.tuner.reason}"
+        plan = replace(plan, rate=replace(plan.rate, value=value, reason=reason))
     history = watch.history
     history.rule = history.stopped.replace("_", " ")
     if history.stopped == "converged":
