@@ -133,10 +133,10 @@ class RowsInPlace:
 
     def _map(self, block: int) -> None:
         with self._opening:
-            descriptor, stamp = self.blocks.open(block)
+            file, stamp = self.blocks.open(block)  # held: another thread may put it out of those kept open
             if self._stamps[block] != stamp:
                 try:
-                    self.mapping.put(block, descriptor)
+                    self.mapping.put(block, file.descriptor)
                 except OSError as error:
                     raise unreadable(self.blocks.path(block), error) from None
                 self._held[block * self._per_block : (block + 1) * self._per_block] = False
@@ -175,7 +175,7 @@ class RowsInPlace:
 
 def rows_in_place(blocks: BlockReader, most_bytes: int) -> RowsInPlace | None:
     """The rows of these blocks in place, ``most_bytes`` of them to stay; None where they have to be read."""
-    if not can_map(blocks.layout) or not is_local(blocks.open(0)[0]):
+    if not can_map(blocks.layout) or not is_local(blocks.open(0)[0].descriptor):
         return None
     try:
         return RowsInPlace(blocks, Mapping(blocks.layout), most_bytes)
