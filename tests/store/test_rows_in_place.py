@@ -263,3 +263,24 @@ def test_bus_errors_of_others_stay_theirs() -> None:
     done = subprocess.run([sys.executable, "-c", OTHERS], capture_output=True, text=True)
     assert done.returncode == -signal.SIGBUS
     assert "Bus error" in done.stderr
+
+
+LEFT_BEHIND = """
+import faulthandler, mmap, tempfile
+from descend.store.mapping import guarded
+with guarded():
+    faulthandler.enable()
+faulthandler.disable()
+with tempfile.TemporaryFile() as file:
+    file.truncate(8192)
+    page = mmap.mmap(file.fileno(), 8192, prot=mmap.PROT_READ)
+    with guarded():
+        file.truncate(0)
+        page[5000]
+"""
+
+
+def test_a_handler_that_somebody_put_back_is_no_former_one() -> None:
+    """A bus error of others ends the process, where somebody has left descend's handler behind, too."""
+    done = subprocess.run([sys.executable, "-c", LEFT_BEHIND], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGBUS

@@ -34,16 +34,27 @@ _former = ctypes.create_string_buffer(ACTION_BYTES)
 
 
 def install() -> None:
-    """Puts the handler in the place of the former one."""
-    _sigaction()(signal.SIGBUS, _action(), _former)
+    """Puts the handler in the place of the former one.
+
+    Whoever put one over ours, and takes it away after ``restore``, leaves ours behind: that is no former one, or a
+    bus error of others would be handed to and fro for ever.
+    """
+    there = ctypes.create_string_buffer(ACTION_BYTES)
+    _sigaction()(signal.SIGBUS, _action(), there)
+    if not _is_ours(there):
+        _former.raw = there.raw
 
 
 def restore() -> None:
     """Puts the former handler back, unless somebody else has put one there."""
     now = ctypes.create_string_buffer(ACTION_BYTES)
     _sigaction()(signal.SIGBUS, None, now)
-    if int.from_bytes(now.raw[:8], sys.byteorder) == _handler()[0]:
+    if _is_ours(now):
         _sigaction()(signal.SIGBUS, _former, None)
+
+
+def _is_ours(action: Any) -> bool:
+    return int.from_bytes(action.raw[:8], sys.byteorder) == _handler()[0]
 
 
 @cache

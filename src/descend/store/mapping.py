@@ -118,7 +118,7 @@ class _Owner:
 
 
 def _give_back(address: int, size: int, slot: int) -> None:
-    _ranges()[slot] = 0
+    _ranges()[slot, 1] = 0  # an end that nothing lies before: at no moment is the range a larger one
     _library().munmap(address, size)
 
 

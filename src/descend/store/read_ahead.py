@@ -53,7 +53,10 @@ def read_ahead(parts: Iterator[Callable[[], T]]) -> Iterator[T]:
         result: Future[T] = Future()
         promised.append(result)
         waiting.append(result)
-        threads.submit(work)
+        try:
+            threads.submit(work)
+        except RuntimeError:  # no thread is to be had, as where addresses are limited: then without one
+            work()
 
     try:
         for _ in range(AHEAD):
