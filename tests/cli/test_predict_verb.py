@@ -90,7 +90,7 @@ def test_blocks_do_not_show(
 ) -> None:
     """Predictions are the same however few rows are scored at a time."""
     whole = descend("predict", model, table, "--probabilities", "--json").json
-    monkeypatch.setattr("descend.cli.scoring.ENCODED_VALUES", 21)
+    monkeypatch.setattr("descend.estimators.sources.ENCODED_VALUES", 21)
     parts = descend("predict", model, table, "--probabilities", "--json").json
     assert parts["predictions"] == whole["predictions"]
     # Sums in float32 depend on how many rows BLAS is given.
@@ -101,7 +101,7 @@ def test_a_row_that_cannot_be_scored_leaves_no_output(
     descend: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An infinite value in a late row is told with its row of the data, and no file is left."""
-    monkeypatch.setattr("descend.cli.scoring.ENCODED_VALUES", 21)
+    monkeypatch.setattr("descend.estimators.sources.ENCODED_VALUES", 21)
     rows = [f"{i}.5,red" for i in range(40)]
     rows[30] = "inf,red"
     (tmp_path / "new.csv").write_text("\n".join(["size,colour", *rows]) + "\n")
