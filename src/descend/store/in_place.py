@@ -104,7 +104,7 @@ class RowsInPlace:
         few[strips // self._per_block] = True
         for block in np.flatnonzero(few & ~opened).tolist():
             self._map(block)
-        opened |= few
+        opened[few] = True  # by |= a thread may write back what it read of others' blocks
         needed = strips[~self._held[strips]]
         cut = int(np.searchsorted(needed, self._staying))
         if cut:

@@ -198,8 +198,9 @@ class BlockReader:
 
     def _keep(self, block: int, file: OpenFile) -> None:
         """Keeps it open in the place of the one that has been open longest."""
-        while len(self._files) >= self._most_files:
-            self._files.pop(next(iter(self._files), -1), None)
+        over = len(self._files) + 1 - self._most_files
+        for oldest in list(self._files)[: max(0, over)]:  # a copy: other threads add meanwhile
+            self._files.pop(oldest, None)
         self._files[block] = file
 
 
