@@ -284,3 +284,29 @@ def test_a_handler_that_somebody_put_back_is_no_former_one() -> None:
     """A bus error of others ends the process, where somebody has left descend's handler behind, too."""
     done = subprocess.run([sys.executable, "-c", LEFT_BEHIND], capture_output=True, text=True, timeout=60)
     assert done.returncode == -signal.SIGBUS
+
+
+FORKED = """
+import os, signal, sys
+from descend.store import mapping, open_store, rows
+from descend.store.preparing import prepare_store
+X = prepare_store(open_store(sys.argv[1]), validation=0.0, stream=True).train.X
+for _ in X.windows():
+    break
+place = X.in_place
+locks = place._changing, place._opening, rows._spare.lock
+for lock in locks:
+    lock.acquire()
+if not os.fork():
+    signal.alarm(30)
+    os._exit(0 if sum(len(some) for _, some in X.windows()) == len(X) and len(X[3:9]) == 6 else 1)
+print(os.wait()[1])
+"""
+
+
+def test_a_fork_reads_whatever_threads_of_its_parent_were_doing(store: Store) -> None:
+    """Locks that somebody held when the process was forked are free in the fork."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, str(store.folder)], capture_output=True, text=True
+    )
+    assert done.stdout == "0\n", done.stderr

@@ -8,6 +8,7 @@ are used; what still goes wrong behind that (the file is cut in these millisecon
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -21,7 +22,7 @@ from descend.errors import SourceError
 from descend.store.block_files import damaged, unreadable
 from descend.store.layout import bytes_of, num_strips
 from descend.store.mapping import Mapping, can_map, guarded, is_local, replaced_pages
-from descend.store.read_ahead import ROOMS, read_ahead
+from descend.store.read_ahead import ROOMS, read_ahead, renewed_in_forks
 from descend.store.reading import BlockReader
 from descend.types import IntArray
 
@@ -50,6 +51,11 @@ class RowsInPlace:
         """Which strips have been verified and are mapped to stay."""
         self._stamps: list[Any] = [None] * len(blocks.records)
         """Of each block what was known of its file when it was mapped."""
+        self.renew()
+        _all.add(self)
+
+    def renew(self) -> None:
+        """Nobody walks yet, or any more: the walks of a fork's parent are not its own."""
         self._alive: list[_Part] = []
         """What is in use or on its way, in all walks, of rows that do not stay."""
         self._changing = threading.Lock()
@@ -171,6 +177,17 @@ class RowsInPlace:
                 count = min(step, rows - place)
                 self.blocks.read(first, count, room)
         return damaged(self.blocks.path(int(blocks[0])), "it, or one beside it, changed while it was read")
+
+
+_all: weakref.WeakSet[RowsInPlace] = weakref.WeakSet()
+
+
+def _renew() -> None:
+    for rows in list(_all):
+        rows.renew()
+
+
+renewed_in_forks(_renew)
 
 
 def rows_in_place(blocks: BlockReader, most_bytes: int) -> RowsInPlace | None:

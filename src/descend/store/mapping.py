@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from descend.machine import address_room
 from descend.store.layout import Layout
+from descend.store.read_ahead import renewed_in_forks
 
 PAGE = mmap.PAGESIZE
 POPULATE_READ, WILL_NEED, DONT_NEED = 22, 3, 4
@@ -124,6 +125,14 @@ def _give_back(address: int, size: int, slot: int) -> None:
 
 _lock = threading.RLock()
 _guards = 0
+
+
+def _renew() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+renewed_in_forks(_renew)
 
 
 @contextmanager

@@ -70,6 +70,12 @@ def read_ahead(parts: Iterator[Callable[[], T]]) -> Iterator[T]:
         wait(waiting)  # nobody goes on with ``parts`` or fills a room any more
 
 
+def renewed_in_forks(renew: Callable[[], None]) -> None:
+    """Has ``renew`` called in every fork: a lock that a reading thread held at that moment is never free there."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=renew)
+
+
 @cache
 def _readers(process: int) -> ThreadPoolExecutor:
     """The threads of this process: those of its parent are not in a fork."""
