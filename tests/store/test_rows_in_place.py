@@ -187,6 +187,22 @@ def test_a_file_that_is_replaced_is_mapped_anew(store: Store, monkeypatch: pytes
         list(X.windows())
 
 
+def test_pages_that_one_store_lost_are_not_blamed_on_another(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is cut under one store ends the walks over that one alone."""
+    X = rows_of(store, monkeypatch, 10**9)
+    other = rows_of(make_store(tmp_path / "other", num_rows=2000), monkeypatch)
+    list(X.windows())
+    windows, walk = X.windows(), other.windows()
+    (_, rows), _ = next(windows), next(walk)
+    os.truncate(store.path(1), 0)
+    assert not rows[1024 + 500].any()
+    assert sum(len(some) for _, some in walk) > 1000
+    with pytest.raises(SourceError, match=r"block-00001\.bin"):
+        list(windows)
+
+
 def test_zeros_in_the_place_of_pages_are_told_though_the_file_is_whole_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,8 +28,8 @@ FLAGS = 4 | 0x08000000
 _ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x10
 """0x10 is MAP_FIXED, which Python does not name."""
 
-state = np.zeros(1 + 2 * MOST_RANGES, dtype=np.int64)
-"""How many pages were replaced, then the first address and the end of each range; read by the handler."""
+ranges = np.zeros((MOST_RANGES, 3), dtype=np.int64)
+"""Of each range the first address, the end, and how many of its pages were replaced; the handler reads and counts."""
 _former = ctypes.create_string_buffer(ACTION_BYTES)
 
 
@@ -102,7 +102,7 @@ def _code(map_address: int, sigaction_address: int) -> ir.Module:
     done = ir.IRBuilder(function.append_basic_block("done"))
     others = ir.IRBuilder(function.append_basic_block("others"))
     _, information, _ = function.args
-    base = int(state.ctypes.data)
+    base = int(ranges.ctypes.data)
 
     def word(builder: ir.IRBuilder, address: Any) -> Any:
         return builder.inttoptr(address, words)
@@ -113,7 +113,7 @@ def _code(map_address: int, sigaction_address: int) -> ir.Module:
 
     number = loop.phi(i64)
     number.add_incoming(i64(0), start.block)
-    low = loop.add(loop.mul(number, i64(16)), i64(base + 8))
+    low = loop.add(loop.mul(number, i64(24)), i64(base))
     is_behind = loop.icmp_unsigned(">=", address, loop.load(word(loop, low)))
     is_before = loop.icmp_unsigned("<", address, loop.load(word(loop, loop.add(low, i64(8)))))
     loop.cbranch(loop.and_(is_behind, is_before), ours.block, following.block)
@@ -130,7 +130,7 @@ def _code(map_address: int, sigaction_address: int) -> ir.Module:
     )
     ours.cbranch(ours.icmp_unsigned("==", given, page), done.block, others.block)
 
-    done.atomic_rmw("add", word(done, i64(base)), i64(1), "seq_cst")
+    done.atomic_rmw("add", word(done, done.add(low, i64(16))), i64(1), "seq_cst")
     done.ret_void()
 
     signature = ir.FunctionType(i32, [i32, i64, i64]).as_pointer()

@@ -21,7 +21,7 @@ from descend.batches import STRIP
 from descend.errors import SourceError
 from descend.store.block_files import damaged, unreadable
 from descend.store.layout import bytes_of, num_strips
-from descend.store.mapping import Mapping, can_map, guarded, is_local, replaced_pages
+from descend.store.mapping import Mapping, can_map, guarded, is_local
 from descend.store.read_ahead import ROOMS, read_ahead, renewed_in_forks
 from descend.store.reading import BlockReader
 from descend.types import IntArray
@@ -81,11 +81,11 @@ class RowsInPlace:
                 yield partial(self._bring, strips, what, opened, mine[-1], over)
 
         with guarded():
-            before = replaced_pages()
+            before = self.mapping.replaced_pages
             try:
                 for what in read_ahead(begun()):
                     yield what
-                    if replaced_pages() != before:
+                    if self.mapping.replaced_pages != before:
                         raise self._failure(np.flatnonzero(opened))
                 self._look_again(np.flatnonzero(opened))
             finally:
