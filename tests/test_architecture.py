@@ -30,6 +30,7 @@ ORDER: list[set[str]] = [
     {"objectives"},
     {"updates"},
     {"models"},
+    {"model_metrics"},
     {"engines"},
     {"settings", "averaging", "learning_rate", "recipe", "advice", "troubles"},
     {"target_objective", "growing"},

@@ -54,6 +54,7 @@ RUNS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]] = {
     "early stopping": (fit, {}, {"optimizer": "sgd", "batch_size": 16, "early_stopping": True}),
     "l1": (fit, {"classes": 3}, {"penalty": "l1", "alpha": 1e-2, "batch_size": 32}),
     "hinge": (fit, {}, {"loss": "hinge", "alpha": 1e-3}),
+    "sampled": (fit, {"dtype": np.float64}, {"tol": 1e-15}),
     "lbfgs": (fit, {"classes": 3}, {"optimizer": "lbfgs", "tol": 1e-10}),
     "sparse sgd": (fit, {"kind": "sparse"}, {"optimizer": "sgd", "batch_size": 1, "epochs": 3, "dense": True}),
     "sparse, averaged": (fit, {"kind": "sparse"}, {"optimizer": "sgd", "batch_size": 8, "epochs": 4, "dense": True}),
@@ -375,6 +376,21 @@ def test_other_versions_are_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with opened(tmp_path, resume=True) as kept:
         notes = fit(prepared, Settings(), checkpoint=kept).history.notes
     assert any(f"begun with numpy {np.__version__}, now 9.0" in note for note in notes)
+
+
+def test_a_run_that_remembers_other_things_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint of a descend whose runs had other fields is told by its name, before anything is put back."""
+    monkeypatch.setattr("descend.checkpoint.OF_THE_WATCH", ("seconds", "best"))
+    with opened(tmp_path, resume=False) as kept:
+        fit(rows(), Settings(), checkpoint=kept)
+    monkeypatch.undo()
+    with (
+        pytest.raises(ModelFileError, match="is not of this version of descend"),
+        opened(tmp_path, resume=True),
+    ):
+        pass
 
 
 # --- the folder -------------------------------------------------------------------------------------

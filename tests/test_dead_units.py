@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
+from descend.coded_rows import CodedRows
 from descend.engines.base import State
 from descend.features import prepare
 from descend.models.network import Network, initialise
@@ -50,6 +52,25 @@ def test_dead_units_wake_and_predictions_stay() -> None:
     np.testing.assert_array_equal(network.scores(state.parameters, X), before)
     assert silent(network, state, X) == [0, 0]
     assert revive(network, state, X, seed=0) == 0
+
+
+@pytest.mark.parametrize("kind", ["array", "sparse", "coded"])
+def test_rows_in_order_are_looked_at_from_end_to_end(kind: str) -> None:
+    """A unit that only the last of many sorted rows wake is left as it is, however the rows are kept."""
+    network, state, _ = state_with_dead_units()
+    X = np.zeros((4 * LOOKED_AT, SIZES[0]), dtype=np.float32)
+    X[-LOOKED_AT // 2 :] = 1.0
+    parts = network.parts(state.parameters)
+    for weights, bias in parts[:-1]:
+        weights[:], bias[:] = 1.0, -0.5
+    before = state.parameters.copy()
+    rows: Any = {
+        "array": X,
+        "sparse": csr_array(X),
+        "coded": CodedRows(X.astype(np.uint8), np.zeros(SIZES[0]), np.ones(SIZES[0])),
+    }[kind]
+    assert revive(network, state, rows, seed=0, in_order=True) == 0
+    np.testing.assert_array_equal(state.parameters, before)
 
 
 def test_the_optimizer_forgets_which_way_dead_units_went() -> None:

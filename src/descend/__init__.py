@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from descend.errors import DescendError, DivergenceError, InputError
     from descend.estimators.linear import LinearClassifier, LinearRegressor
     from descend.estimators.networks import MLPClassifier, MLPRegressor
+    from descend.evaluation import evaluate
     from descend.history import History
     from descend.store.face import ingest
     from descend.store.opening import Store, open_store

@@ -42,6 +42,8 @@ NOT_OF_THE_RUN = frozenset(
     "asked_to_stop saver place call_seconds _started".split()
 )
 """Fields of a watch that are settings, or have a place of their own in the file."""
+OF_THE_STATE = tuple(f.name for f in fields(State) if f.name != "most_visits")
+OF_THE_WATCH = tuple(f.name for f in fields(Watch) if f.name not in NOT_OF_THE_RUN)
 PACKER = Packer((Kept, Memory, Known, Place, Sample, Certificate, Plateau, Flatness))
 
 
@@ -183,6 +185,9 @@ def _read(path: Path) -> Found:
     arrays, header = read_model(path, LAYOUT)
     try:
         own: Arrays = {name: array.copy(order="K") for name, array in arrays.items()}
+        run = PACKER.unpack(header["run"], own)
+        if (run["state"].keys(), run["watch"].keys()) != (set(OF_THE_STATE), set(OF_THE_WATCH)):
+            raise ValueError("a run that remembers other things")
         return Found(
             path.name,
             header["serial"],
@@ -192,7 +197,7 @@ def _read(path: Path) -> Found:
             header["epochs"],
             header["identity"],
             header["measured"],
-            PACKER.unpack(header["run"], own),
+            run,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(
@@ -203,8 +208,8 @@ def _read(path: Path) -> Found:
 def _run_of(state: State, watch: Watch) -> dict[str, Any]:
     """All that decides how the run goes on."""
     return {
-        "state": {f.name: getattr(state, f.name) for f in fields(state) if f.name != "most_visits"},
-        "watch": {f.name: getattr(watch, f.name) for f in fields(watch) if f.name not in NOT_OF_THE_RUN},
+        "state": {name: getattr(state, name) for name in OF_THE_STATE},
+        "watch": {name: getattr(watch, name) for name in OF_THE_WATCH},
         "history": watch.history.to_json(),
         "engine": watch.engine.kept(),
         "tail": None if watch.tail is None else vars(watch.tail),

@@ -187,6 +187,22 @@ def test_a_file_that_is_replaced_is_mapped_anew(store: Store, monkeypatch: pytes
         list(X.windows())
 
 
+def test_pages_that_one_store_lost_are_not_blamed_on_another(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is cut under one store ends the walks over that one alone."""
+    X = rows_of(store, monkeypatch, 10**9)
+    other = rows_of(make_store(tmp_path / "other", num_rows=2000), monkeypatch)
+    list(X.windows())
+    windows, walk = X.windows(), other.windows()
+    (_, rows), _ = next(windows), next(walk)
+    os.truncate(store.path(1), 0)
+    assert not rows[1024 + 500].any()
+    assert sum(len(some) for _, some in walk) > 1000
+    with pytest.raises(SourceError, match=r"block-00001\.bin"):
+        list(windows)
+
+
 def test_zeros_in_the_place_of_pages_are_told_though_the_file_is_whole_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,3 +279,50 @@ def test_bus_errors_of_others_stay_theirs() -> None:
     done = subprocess.run([sys.executable, "-c", OTHERS], capture_output=True, text=True)
     assert done.returncode == -signal.SIGBUS
     assert "Bus error" in done.stderr
+
+
+LEFT_BEHIND = """
+import faulthandler, mmap, tempfile
+from descend.store.mapping import guarded
+with guarded():
+    faulthandler.enable()
+faulthandler.disable()
+with tempfile.TemporaryFile() as file:
+    file.truncate(8192)
+    page = mmap.mmap(file.fileno(), 8192, prot=mmap.PROT_READ)
+    with guarded():
+        file.truncate(0)
+        page[5000]
+"""
+
+
+def test_a_handler_that_somebody_put_back_is_no_former_one() -> None:
+    """A bus error of others ends the process, where somebody has left descend's handler behind, too."""
+    done = subprocess.run([sys.executable, "-c", LEFT_BEHIND], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGBUS
+
+
+FORKED = """
+import os, signal, sys
+from descend.store import mapping, open_store, rows
+from descend.store.preparing import prepare_store
+X = prepare_store(open_store(sys.argv[1]), validation=0.0, stream=True).train.X
+for _ in X.windows():
+    break
+place = X.in_place
+locks = place._changing, place._opening, rows._spare.lock
+for lock in locks:
+    lock.acquire()
+if not os.fork():
+    signal.alarm(30)
+    os._exit(0 if sum(len(some) for _, some in X.windows()) == len(X) and len(X[3:9]) == 6 else 1)
+print(os.wait()[1])
+"""
+
+
+def test_a_fork_reads_whatever_threads_of_its_parent_were_doing(store: Store) -> None:
+    """Locks that somebody held when the process was forked are free in the fork."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, str(store.folder)], capture_output=True, text=True
+    )
+    assert done.stdout == "0\n", done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,17 @@ def test_what_is_read_ahead_comes_in_order_and_few_at_a_time() -> None:
             alive -= 1
     assert seen == list(range(40))
     assert most <= ROOMS
+
+
+def test_what_no_thread_reads_ahead_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system gives no thread, the parts come in their order, and nobody waits for ever."""
+
+    class NoThreads(ThreadPoolExecutor):
+        def submit(self, *args: Any, **options: Any) -> Any:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("descend.store.read_ahead._readers", lambda _: NoThreads(1))
+    assert list(read_ahead(iter([lambda n=n: n for n in range(5)]))) == [0, 1, 2, 3, 4]  # type: ignore[misc]
 
 
 def test_what_fails_ahead_fails_in_its_turn() -> None:

@@ -47,6 +47,7 @@ def runs(folder: Path, train: Any, options: dict[str, Any], **settings: Any) -> 
 
 LINEAR: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "auto": ({"heavy": True}, {}),
+    "auto, in order": ({"heavy": True, "num_rows": 13_000}, {"shuffle": False}),
     "one row at a time": ({}, {"optimizer": "sgd", "batch_size": 1, "epochs": 2}),
     "heavy rows come again": ({"heavy": True}, {"optimizer": "sgd", "batch_size": 32, "epochs": 2}),
     "weights": ({"weighted": True, "heavy": True}, {"optimizer": "adam", "batch_size": 50, "epochs": 2}),

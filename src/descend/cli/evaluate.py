@@ -9,7 +9,7 @@ from descend.cli.command import option, verb
 from descend.cli.talk import Talk
 
 if TYPE_CHECKING:
-    from descend.evaluation import Sums
+    from descend.model_metrics import Sums
     from descend.models.model import Model
     from descend.types import Source
 
@@ -43,7 +43,7 @@ def command(model: str, data: str, **given: Any) -> int:
     talk = Talk(given["as_json"], given["quiet"], given["verbose"])
 
     from descend.cli.scoring import open_labelled
-    from descend.evaluation import figures
+    from descend.model_metrics import figures
     from descend.models.loading import load_model
 
     loaded = load_model(model)
@@ -65,8 +65,8 @@ def command(model: str, data: str, **given: Any) -> int:
 def _add_up(model: Model, source: Source) -> Sums:
     from descend.cli.scoring import scores
     from descend.errors import ColumnError, SourceError, shorten
-    from descend.evaluation import add_rows, make_sums
     from descend.metrics import ClassificationMetrics
+    from descend.model_metrics import add_rows, make_sums
     from descend.sources.selection import listing
 
     sums = make_sums(model)

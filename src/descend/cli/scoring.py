@@ -12,7 +12,7 @@ import numpy as np
 
 from descend.cli.arguments import names, with_options
 from descend.errors import ColumnError, InputError, shorten
-from descend.estimators.sources import rows_at_a_time
+from descend.estimators.sources import scored
 from descend.features.target_values import as_values
 from descend.models.model import Model
 from descend.sources import open_source
@@ -115,16 +115,12 @@ def scores(model: Model, source: Source) -> Iterator[tuple[FloatArray, Block]]:
     """Scores (r, k) and the rows they belong to, few enough at a time to be encoded in bounded memory."""
     score = model.scores_of_encoded if isinstance(source, StoredSource) else model.scores
     done = 0
-    for block in source.blocks():
-        step = rows_at_a_time(block, model)
-        for start in range(0, block.num_rows, step):
-            part = _part(block, start, step)
-            try:
-                scored = score(part.columns)
-            except ColumnError as error:
-                raise _with_row(error, done + start) from None
-            yield scored, part
-        done += block.num_rows
+    try:
+        for found, part in scored(score, source.blocks(), model):
+            yield found, part
+            done += part.num_rows
+    except ColumnError as error:
+        raise _with_row(error, done) from None
 
 
 def _stored(model: Model, data: str, target: str | None, weights: str | None = None) -> Source:
@@ -132,15 +128,6 @@ def _stored(model: Model, data: str, target: str | None, weights: str | None = N
     store = open_store(data)
     with_options(check_choice, store, target=target, weights=weights)
     return StoredSource(store, model.features)
-
-
-def _part(block: Block, start: int, step: int) -> Block:
-    def cut(values: Any) -> Any:
-        if values is None:
-            return None
-        return values.slice(start, step) if hasattr(values, "slice") else values[start : start + step]
-
-    return Block(cut(block.columns), cut(block.target), cut(block.weights))
 
 
 def _with_row(error: ColumnError, start: int) -> ColumnError:

@@ -28,22 +28,33 @@ FLAGS = 4 | 0x08000000
 _ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x10
 """0x10 is MAP_FIXED, which Python does not name."""
 
-state = np.zeros(1 + 2 * MOST_RANGES, dtype=np.int64)
-"""How many pages were replaced, then the first address and the end of each range; read by the handler."""
+ranges = np.zeros((MOST_RANGES, 3), dtype=np.int64)
+"""Of each range the first address, the end, and how many of its pages were replaced; the handler reads and counts."""
 _former = ctypes.create_string_buffer(ACTION_BYTES)
 
 
 def install() -> None:
-    """Puts the handler in the place of the former one."""
-    _sigaction()(signal.SIGBUS, _action(), _former)
+    """Puts the handler in the place of the former one.
+
+    Whoever put one over ours, and takes it away after ``restore``, leaves ours behind: that is no former one, or a
+    bus error of others would be handed to and fro for ever.
+    """
+    there = ctypes.create_string_buffer(ACTION_BYTES)
+    _sigaction()(signal.SIGBUS, _action(), there)
+    if not _is_ours(there):
+        _former.raw = there.raw
 
 
 def restore() -> None:
     """Puts the former handler back, unless somebody else has put one there."""
     now = ctypes.create_string_buffer(ACTION_BYTES)
     _sigaction()(signal.SIGBUS, None, now)
-    if int.from_bytes(now.raw[:8], sys.byteorder) == _handler()[0]:
+    if _is_ours(now):
         _sigaction()(signal.SIGBUS, _former, None)
+
+
+def _is_ours(action: Any) -> bool:
+    return int.from_bytes(action.raw[:8], sys.byteorder) == _handler()[0]
 
 
 @cache
@@ -91,7 +102,7 @@ def _code(map_address: int, sigaction_address: int) -> ir.Module:
     done = ir.IRBuilder(function.append_basic_block("done"))
     others = ir.IRBuilder(function.append_basic_block("others"))
     _, information, _ = function.args
-    base = int(state.ctypes.data)
+    base = int(ranges.ctypes.data)
 
     def word(builder: ir.IRBuilder, address: Any) -> Any:
         return builder.inttoptr(address, words)
@@ -102,7 +113,7 @@ def _code(map_address: int, sigaction_address: int) -> ir.Module:
 
     number = loop.phi(i64)
     number.add_incoming(i64(0), start.block)
-    low = loop.add(loop.mul(number, i64(16)), i64(base + 8))
+    low = loop.add(loop.mul(number, i64(24)), i64(base))
     is_behind = loop.icmp_unsigned(">=", address, loop.load(word(loop, low)))
     is_before = loop.icmp_unsigned("<", address, loop.load(word(loop, loop.add(low, i64(8)))))
     loop.cbranch(loop.and_(is_behind, is_before), ours.block, following.block)
@@ -119,7 +130,7 @@ def _code(map_address: int, sigaction_address: int) -> ir.Module:
     )
     ours.cbranch(ours.icmp_unsigned("==", given, page), done.block, others.block)
 
-    done.atomic_rmw("add", word(done, i64(base)), i64(1), "seq_cst")
+    done.atomic_rmw("add", word(done, done.add(low, i64(16))), i64(1), "seq_cst")
     done.ret_void()
 
     signature = ir.FunctionType(i32, [i32, i64, i64]).as_pointer()

@@ -76,7 +76,7 @@ class FullBatch:
         self.only_visits = ALL_ONE if weights is None else weights
         self.preconditioner, self.mean_curvature = preconditioner, mean_curvature
         self.fit_intercept = fit_intercept
-        self.in_order = in_order and not data.comes_in_parts
+        self.in_order = in_order
         """Whether rows lie as they came, so that the first do not stand for all."""
         self.inverse = np.empty((0, 0), dtype=data.X.dtype)
         if preconditioner is not None and precondition_steps:

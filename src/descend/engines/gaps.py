@@ -119,7 +119,7 @@ class Certified(CurvedSteps):
         self.in_float64, self.lowest = kept["in_float64"], kept["lowest"]
         if kept["by_class_at"] is not None:
             self._look_by_class(kept["by_class_at"])
-        if kept.get("by_sample_at") is not None:
+        if kept["by_sample_at"] is not None:
             self.by_sample = SampledCurvature(
                 self.data, self.penalty.alpha, self.fit_intercept, self.sample()
             )

@@ -8,8 +8,7 @@ from typing import Any
 
 from descend.errors import InputError, SourceError
 from descend.estimators.sources import gives_batches, is_readable, readable_source, scored, tables_of
-from descend.features.target_values import as_values
-from descend.metrics import ClassificationMetrics, RegressionMetrics
+from descend.model_metrics import add_rows, make_sums
 from descend.models.model import Model
 from descend.sources.selection import NoTargetError
 from descend.store import Store
@@ -75,18 +74,12 @@ def _score(model: Model, rows: Iterator[tuple[FloatArray, Block]]) -> float:
         raise InputError(
             "the model tells several labels a row, which no column holds: give X and y as arrays"
         )
-    classes = len(model.target.classes)
-    sums = ClassificationMetrics(classes) if classes else RegressionMetrics(model.target.num_outputs)
+    sums = make_sums(model)
     for scores, part in rows:
-        codes = model.target.encode(part.target, unknown="mark")
-        if isinstance(sums, RegressionMetrics):
-            sums.add(model.expected(scores), model.target.decode(codes), part.weights)
-        else:
-            labels = as_values(part.target, model.target.name) if (codes < 0).any() else None
-            sums.add(scores, codes, part.weights, labels)
+        add_rows(sums, model, scores, part.target, part.weights)
     if not sums.rows:
         raise SourceError("X has no rows with a target; at least 1 is needed")
-    found = sums.result()["accuracy" if classes else "r2"]
+    found = sums.result()["accuracy" if model.target.classes else "r2"]
     return _undefined() if found is None else found
 
 

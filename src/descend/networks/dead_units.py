@@ -30,18 +30,19 @@ BLOCK = 256
 """Rows looked at together: 2,675 rows of 784 pixels, decoded at once, are as much as 11,000 that are not."""
 
 
-def revive(network: Network, state: State, X: Any, seed: int) -> int:
+def revive(network: Network, state: State, X: Any, seed: int, in_order: bool = False) -> int:
     """Starts dead units anew in ``state``, whose optimizer forgets which way they went; returns how many they were.
 
-    ``X`` (n, d) are training rows, the first of which are looked at. The new weights follow from ``seed`` and the
-    number of steps taken.
+    ``X`` (n, d) are training rows, the first of which are looked at; ``in_order``: they lie as they came, by label or
+    time it may be, and are looked at from end to end. The new weights follow from ``seed`` and the number of steps
+    taken.
     """
     if not network.activation.can_die:
         return 0
     layers, first, second = (network.parts(v) for v in (state.parameters, state.first, state.second))
     rng = np.random.Generator(np.random.PCG64([seed, 3, state.steps]))
     found = 0
-    for number, dead in enumerate(_asleep(network, layers, X)):
+    for number, dead in enumerate(_asleep(network, layers, X, in_order)):
         if dead.any():
             layers[number][0][:, dead] = draw_weights(network, number, rng)[:, dead]
             first[number][0][:, dead] = 0.0
@@ -66,17 +67,22 @@ def _take_after_others(
     onwards[dead] = onwards[~dead].mean(axis=0, keepdims=True)
 
 
-def _asleep(network: Network, layers: list[tuple[FloatArray, FloatArray]], X: Any) -> list[NDArray[np.bool_]]:
-    """Which units of each hidden layer the first rows of ``X`` leave asleep; no row is read once all are awake.
+def _asleep(
+    network: Network, layers: list[tuple[FloatArray, FloatArray]], X: Any, in_order: bool
+) -> list[NDArray[np.bool_]]:
+    """Which units of each hidden layer these rows of ``X`` leave asleep; no row is read once all are awake.
 
     Every layer at once: what is started anew in one adds 0 to the scores of the next, as it did when it was dead.
     """
-    count = min(int(X.shape[0]), LOOKED_AT, max(512, LOOKED_AT_NUMBERS // network.sizes[0]))
+    n = int(X.shape[0])
+    count = min(n, LOOKED_AT, max(512, LOOKED_AT_NUMBERS // network.sizes[0]))
+    rows = np.arange(count) * n // count if in_order and count < n else None
     asleep = [np.ones(bias.shape, dtype=bool) for _, bias in layers[:-1]]
     for start in range(0, count, BLOCK):
         if not any(dead.any() for dead in asleep):
             break
-        inner = X[start : min(start + BLOCK, count)]
+        some = slice(start, min(start + BLOCK, count))
+        inner = X[some if rows is None else rows[some]]
         for (weights, bias), dead in zip(layers[:-1], asleep, strict=True):
             scores = np.asarray(inner @ weights + bias)
             dead &= ~(scores > 0.0).any(axis=0)

@@ -8,6 +8,7 @@ are used; what still goes wrong behind that (the file is cut in these millisecon
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -20,8 +21,8 @@ from descend.batches import STRIP
 from descend.errors import SourceError
 from descend.store.block_files import damaged, unreadable
 from descend.store.layout import bytes_of, num_strips
-from descend.store.mapping import Mapping, can_map, guarded, is_local, replaced_pages
-from descend.store.read_ahead import ROOMS, read_ahead
+from descend.store.mapping import Mapping, can_map, guarded, is_local
+from descend.store.read_ahead import ROOMS, read_ahead, renewed_in_forks
 from descend.store.reading import BlockReader
 from descend.types import IntArray
 
@@ -50,6 +51,11 @@ class RowsInPlace:
         """Which strips have been verified and are mapped to stay."""
         self._stamps: list[Any] = [None] * len(blocks.records)
         """Of each block what was known of its file when it was mapped."""
+        self.renew()
+        _all.add(self)
+
+    def renew(self) -> None:
+        """Nobody walks yet, or any more: the walks of a fork's parent are not its own."""
         self._alive: list[_Part] = []
         """What is in use or on its way, in all walks, of rows that do not stay."""
         self._changing = threading.Lock()
@@ -75,11 +81,11 @@ class RowsInPlace:
                 yield partial(self._bring, strips, what, opened, mine[-1], over)
 
         with guarded():
-            before = replaced_pages()
+            before = self.mapping.replaced_pages
             try:
                 for what in read_ahead(begun()):
                     yield what
-                    if replaced_pages() != before:
+                    if self.mapping.replaced_pages != before:
                         raise self._failure(np.flatnonzero(opened))
                 self._look_again(np.flatnonzero(opened))
             finally:
@@ -104,7 +110,7 @@ class RowsInPlace:
         few[strips // self._per_block] = True
         for block in np.flatnonzero(few & ~opened).tolist():
             self._map(block)
-        opened |= few
+        opened[few] = True  # by |= a thread may write back what it read of others' blocks
         needed = strips[~self._held[strips]]
         cut = int(np.searchsorted(needed, self._staying))
         if cut:
@@ -133,10 +139,10 @@ class RowsInPlace:
 
     def _map(self, block: int) -> None:
         with self._opening:
-            descriptor, stamp = self.blocks.open(block)
+            file, stamp = self.blocks.open(block)  # held: another thread may put it out of those kept open
             if self._stamps[block] != stamp:
                 try:
-                    self.mapping.put(block, descriptor)
+                    self.mapping.put(block, file.descriptor)
                 except OSError as error:
                     raise unreadable(self.blocks.path(block), error) from None
                 self._held[block * self._per_block : (block + 1) * self._per_block] = False
@@ -173,9 +179,20 @@ class RowsInPlace:
         return damaged(self.blocks.path(int(blocks[0])), "it, or one beside it, changed while it was read")
 
 
+_all: weakref.WeakSet[RowsInPlace] = weakref.WeakSet()
+
+
+def _renew() -> None:
+    for rows in list(_all):
+        rows.renew()
+
+
+renewed_in_forks(_renew)
+
+
 def rows_in_place(blocks: BlockReader, most_bytes: int) -> RowsInPlace | None:
     """The rows of these blocks in place, ``most_bytes`` of them to stay; None where they have to be read."""
-    if not can_map(blocks.layout) or not is_local(blocks.open(0)[0]):
+    if not can_map(blocks.layout) or not is_local(blocks.open(0)[0].descriptor):
         return None
     try:
         return RowsInPlace(blocks, Mapping(blocks.layout), most_bytes)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from descend.machine import address_room
 from descend.store.layout import Layout
+from descend.store.read_ahead import renewed_in_forks
 
 PAGE = mmap.PAGESIZE
 POPULATE_READ, WILL_NEED, DONT_NEED = 22, 3, 4
@@ -62,7 +63,14 @@ class Mapping:
         self.address = 0 if found == _FAILED else int(found or 0)
         if not self.address:
             raise OSError(ctypes.get_errno(), "no addresses for a mapping")
-        self.X: NDArray[Any] = np.asarray(_Owner(self.address, self.size, layout))
+        owner = _Owner(self.address, self.size, layout)
+        self._slot = owner.slot
+        self.X: NDArray[Any] = np.asarray(owner)
+
+    @property
+    def replaced_pages(self) -> int:
+        """How many of its pages could not be had so far, and are zeros."""
+        return int(_ranges()[self._slot, 2])
 
     def put(self, block: int, descriptor: int) -> None:
         """Maps the rows of a block's open file in their place. Raises ``OSError`` where that is not to be had."""
@@ -113,12 +121,12 @@ class _Owner:
             "version": 3,
         }
         with _lock:
-            slot = _enter(address, size)
-        weakref.finalize(self, _give_back, address, size, slot).atexit = False
+            self.slot = _enter(address, size)
+        weakref.finalize(self, _give_back, address, size, self.slot).atexit = False
 
 
 def _give_back(address: int, size: int, slot: int) -> None:
-    _ranges()[slot] = 0
+    _ranges()[slot, 1] = 0  # an end that nothing lies before: at no moment is the range a larger one
     _library().munmap(address, size)
 
 
@@ -126,9 +134,17 @@ _lock = threading.RLock()
 _guards = 0
 
 
+def _renew() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+renewed_in_forks(_renew)
+
+
 @contextmanager
 def guarded() -> Iterator[None]:
-    """While it lasts, a mapped page that cannot be had is a page of zeros, and counted by ``replaced_pages``."""
+    """While it lasts, a mapped page that cannot be had is a page of zeros, and its mapping counts it."""
     from descend.engines import bus_errors
 
     global _guards
@@ -145,17 +161,10 @@ def guarded() -> Iterator[None]:
                 bus_errors.restore()
 
 
-def replaced_pages() -> int:
-    """How many pages could not be had so far, in all mappings of this process."""
-    from descend.engines import bus_errors
-
-    return int(bus_errors.state[0])
-
-
 def _ranges() -> NDArray[np.int64]:
     from descend.engines import bus_errors
 
-    return bus_errors.state[1:].reshape(-1, 2)
+    return bus_errors.ranges
 
 
 def _enter(address: int, size: int) -> int:
@@ -165,7 +174,8 @@ def _enter(address: int, size: int) -> int:
     if not len(free):
         _library().munmap(address, size)
         raise OSError(errno.EMFILE, "too many mappings")
-    ranges[free[0]] = address, address + size
+    ranges[free[0], [2, 0]] = 0, address
+    ranges[free[0], 1] = address + size  # last: from here on it is one
     return int(free[0])
 
 

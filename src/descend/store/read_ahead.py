@@ -53,7 +53,10 @@ def read_ahead(parts: Iterator[Callable[[], T]]) -> Iterator[T]:
         result: Future[T] = Future()
         promised.append(result)
         waiting.append(result)
-        threads.submit(work)
+        try:
+            threads.submit(work)
+        except RuntimeError:  # no thread is to be had, as where addresses are limited: then without one
+            work()
 
     try:
         for _ in range(AHEAD):
@@ -65,6 +68,12 @@ def read_ahead(parts: Iterator[Callable[[], T]]) -> Iterator[T]:
             promise()
     finally:
         wait(waiting)  # nobody goes on with ``parts`` or fills a room any more
+
+
+def renewed_in_forks(renew: Callable[[], None]) -> None:
+    """Has ``renew`` called in every fork: a lock that a reading thread held at that moment is never free there."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=renew)
 
 
 @cache

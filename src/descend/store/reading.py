@@ -26,7 +26,7 @@ MOST_FILES = 512
 """Kept open at the most; no more than a quarter of what the process may open."""
 
 
-class _File:
+class OpenFile:
     """An open block, and what is known of it; closed when nobody reads from it any more."""
 
     def __init__(self, descriptor: int, parts: Parts) -> None:
@@ -59,7 +59,7 @@ class BlockReader:
         """Whether all strips of a block have been verified."""
         self._row_bytes = layout.row_bytes
         self._stamps: list[tuple[int, int] | None] = [None] * len(self.records)
-        self._files: dict[int, _File] = {}
+        self._files: dict[int, OpenFile] = {}
         self._most_files = _most_files()
         self._in_place: RowsInPlace | None = None
         self._looked = False
@@ -130,14 +130,14 @@ class BlockReader:
         self._fill(block, file, data, file.start + place * self._row_bytes)
         self.verify(block, place, data)
 
-    def open(self, block: int) -> tuple[int, tuple[int, int]]:
-        """The descriptor of a block that is all there, and what changes when its file is written to.
+    def open(self, block: int) -> tuple[OpenFile, tuple[int, int]]:
+        """A block that is all there, open as long as it is held, and what changes when its file is written to.
 
         Raises ``SourceError`` where it is gone, or of another size.
         """
         file, stamp = self._file(block), self._stamps[block]
         assert stamp is not None
-        return file.descriptor, stamp
+        return file, stamp
 
     def verify(self, block: int, place: int, data: memoryview) -> None:
         """Compares strips that are not known yet with their checksums; rows from ``place`` on are in ``data``."""
@@ -157,7 +157,7 @@ class BlockReader:
             verified[first + i] = True
         self._known[block] = bool(verified.all())
 
-    def _fill(self, block: int, file: _File, data: memoryview, offset: int) -> None:
+    def _fill(self, block: int, file: OpenFile, data: memoryview, offset: int) -> None:
         while len(data):
             try:
                 count = _read_at(file.descriptor, data, offset)
@@ -167,14 +167,14 @@ class BlockReader:
                 raise damaged(self.path(block), "it is cut short")
             data, offset = data[count:], offset + count
 
-    def _file(self, block: int) -> _File:
+    def _file(self, block: int) -> OpenFile:
         """The open block; refused where it is gone or of another size, unknown again where it was written to."""
         file = self._files.get(block)
         try:
             if file is None:
                 record = self.records[block]
                 descriptor = os.open(self.path(block), os.O_RDONLY | _BINARY)
-                file = _File(descriptor, self.layout.parts(record.rows, record.numbers))
+                file = OpenFile(descriptor, self.layout.parts(record.rows, record.numbers))
                 self._keep(block, file)
             status = os.fstat(file.descriptor)
         except OSError as error:
@@ -188,7 +188,7 @@ class BlockReader:
             self._stamps[block] = (status.st_mtime_ns, status.st_ino)
         return file
 
-    def _read_checks(self, block: int, file: _File) -> None:
+    def _read_checks(self, block: int, file: OpenFile) -> None:
         trailer = bytearray(file.parts.checks.size)
         self._fill(block, file, memoryview(trailer), file.parts.checks.start)
         if zlib.crc32(trailer) != self.records[block].check:
@@ -196,10 +196,11 @@ class BlockReader:
         self._verified[block][:] = self._known[block] = False
         self._checks[block] = np.frombuffer(trailer, dtype="<u4")
 
-    def _keep(self, block: int, file: _File) -> None:
+    def _keep(self, block: int, file: OpenFile) -> None:
         """Keeps it open in the place of the one that has been open longest."""
-        while len(self._files) >= self._most_files:
-            self._files.pop(next(iter(self._files), -1), None)
+        over = len(self._files) + 1 - self._most_files
+        for oldest in list(self._files)[: max(0, over)]:  # a copy: other threads add meanwhile
+            self._files.pop(oldest, None)
         self._files[block] = file
 
 

@@ -16,7 +16,7 @@ from descend.batches import STRIP, WINDOW
 from descend.coded_rows import CodedRows
 from descend.store.in_place import RowsInPlace
 from descend.store.layout import bytes_of
-from descend.store.read_ahead import ROOMS, read_ahead
+from descend.store.read_ahead import ROOMS, read_ahead, renewed_in_forks
 from descend.store.reading import BlockReader
 from descend.types import IntArray
 
@@ -281,6 +281,9 @@ class _Spare:
 
     def __init__(self) -> None:
         self.pieces: list[NDArray[np.uint8]] = []
+        self.renew()
+
+    def renew(self) -> None:
         self.lock = threading.Lock()
 
     def take(self, size: int) -> NDArray[np.uint8]:
@@ -298,3 +301,4 @@ class _Spare:
 
 
 _spare = _Spare()
+renewed_in_forks(_spare.renew)

@@ -72,12 +72,14 @@ class Checkpoint:
         """Writes where the run is."""
         watch.place.doing = CHECKPOINT
         self._serial += 1
-        packed = _packed(self._state(watch))
         if not self._is_readable:
-            _check_readable(packed)
+            _check_readable(_packed(self._state(watch)))
             self._is_readable = True
         left = "what was saved before is whole, and resume=True goes on from it"
-        self.turns.write(lambda: packed, left if self._serial > 1 else "nothing was saved yet")
+        # Packed again, so that what that costs is counted: it decides how often there is time for it.
+        self.turns.write(
+            lambda: _packed(self._state(watch)), left if self._serial > 1 else "nothing was saved yet"
+        )
         watch.place.doing = DATA
 
     def load(self, watch: Watch) -> bool:
