@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from descend.batches import Visits, check_batch_size
+from descend.batches import Visits
 from descend.engines.base import Rule
 from descend.errors import InputError
 from descend.growing import check_falls, staged
@@ -17,10 +17,10 @@ from descend.recipe import WHOLE, Phase, untuned_phases
 from descend.settings import (
     SMALL_TABLE,
     Settings,
-    default_batch_size,
     default_optimizer,
     first_of_growing,
     is_growing,
+    settle_batch_size,
 )
 from descend.target_objective import class_shares, find_objective
 from descend.types import Dataset, FloatArray
@@ -90,11 +90,7 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
         wanted, reason = first_of_growing(data.num_rows)
     if settings.optimizer in WHOLE:
         wanted, reason = "full", f"{settings.optimizer} works on every row at once"
-    elif wanted == "auto":
-        wanted, reason = default_batch_size(data.num_rows)
-    batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
-    if wanted != "full" and int(wanted) > batch_size:
-        reason = f"{reason}: {int(wanted):,} are more than the training rows"
+    batch_size, reason = settle_batch_size(wanted, reason, data.num_rows)
     if settings.optimizer == "saga":
         _check_saga(loss)
     if is_untuned(settings):

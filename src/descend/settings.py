@@ -201,6 +201,22 @@ def default_batch_size(num_rows: int) -> tuple[int | str, str]:
     return FIRST_SIZE, f"fixed rule: {FIRST_SIZE} above {SMALL_TABLE} rows; not measured"
 
 
+def settle_batch_size(wanted: int | str, reason: str, num_rows: int) -> tuple[int, str]:
+    """Rows in a batch, and why: ``"auto"`` by the rule, and no more than there are.
+
+    >>> settle_batch_size(64, "as asked", 50)
+    (50, 'as asked: 64 are more than the training rows')
+    """
+    if wanted == "auto":
+        wanted, reason = default_batch_size(num_rows)
+    if wanted == "full":
+        return num_rows, reason
+    batch_size = int(check_batch_size(wanted, num_rows))
+    if int(wanted) > batch_size:
+        reason = f"{reason}: {int(wanted):,} are more than the training rows"
+    return batch_size, reason
+
+
 def is_growing(batch_size: object) -> bool:
     """Whether batches are to grow where the rate would fall (``growing.py``)."""
     return isinstance(batch_size, str) and batch_size.strip().lower() == GROWING

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.batches import VisitsAsRead, check_batch_size
+from descend.batches import VisitsAsRead
 from descend.engines.base import Rule, State
 from descend.errors import InputError, shorten
 from descend.identity import Identity, identity_of
@@ -22,7 +22,7 @@ from descend.planning import Plan, choose_rate
 from descend.recipe import Phase
 from descend.run_notes import say_what_is_left, slow_or_diverged
 from descend.runs import AVERAGE_ROWS, Run, average_of, limits_of, summarise
-from descend.settings import Settings, default_batch_size, default_optimizer, most_epochs
+from descend.settings import Settings, default_optimizer, most_epochs, settle_batch_size
 from descend.target_objective import find_objective, first_intercept, loss_unit
 from descend.training import train
 from descend.types import FloatArray
@@ -127,10 +127,7 @@ def _plan(prepared: Prepared, rows: SourceRows, settings: Settings, epochs: int)
 
     loss, penalty = find_objective(rows.sample, prepared.target, settings)
     n = len(rows)
-    wanted, reason = settings.batch_size, "as asked"
-    if wanted == "auto":
-        wanted, reason = default_batch_size(n)
-    batch_size = n if wanted == "full" else int(check_batch_size(wanted, n))
+    batch_size, reason = settle_batch_size(settings.batch_size, "as asked", n)
     full = batch_size >= n
     name = default_optimizer(full) if settings.optimizer == "auto" else settings.optimizer
     if settings.optimizer == "auto" and not OPTIMIZERS[name].elementwise:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from descend.batches import check_batch_size
 from descend.engines.base import Rule
 from descend.errors import InputError
 from descend.growing import check_falls, staged
@@ -16,7 +15,7 @@ from descend.objectives.activations import find_activation
 from descend.objectives.losses import LOSSES, Loss
 from descend.objectives.penalties import Penalty
 from descend.recipe import Phase
-from descend.settings import Settings, default_batch_size, first_of_growing, is_growing
+from descend.settings import Settings, first_of_growing, is_growing, settle_batch_size
 from descend.target_objective import find_objective
 from descend.types import Dataset
 from descend.updates import OPTIMIZERS, find_optimizer
@@ -66,14 +65,10 @@ def resolve_network(
         (data.num_columns, *settings.hidden, target.num_outputs), find_activation(settings.activation)
     )
     wanted, reason = settings.batch_size, "as asked"
-    if wanted == "auto":
-        wanted, reason = default_batch_size(data.num_rows)
     if is_growing(wanted):
         check_falls(settings.schedule, falls_by_itself=settings.learning_rate == "auto")
         wanted, reason = first_of_growing(data.num_rows)
-    batch_size = data.num_rows if wanted == "full" else int(check_batch_size(wanted, data.num_rows))
-    if wanted != "full" and int(wanted) > batch_size:
-        reason = f"{reason}: {int(wanted):,} are more than the training rows"
+    batch_size, reason = settle_batch_size(wanted, reason, data.num_rows)
     full = batch_size >= data.num_rows
     optimizer = find_optimizer("adam" if settings.optimizer == "auto" else settings.optimizer)
     by_itself = settings.learning_rate == "auto"
