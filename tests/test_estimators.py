@@ -402,6 +402,19 @@ def test_raw_columns_at_any_rate_never_predict_nonsense(estimator, rate, batch_s
     assert np.isfinite(model.predict(X)).all()
 
 
+@pytest.mark.parametrize("standardize", [True, False])
+def test_a_fit_that_still_gains_is_advised_what_it_has_not_got(standardize):
+    """Epochs without end are told; columns that are scaled already are not advised to be."""
+    X, y = IRIS
+    model = LinearClassifier(
+        standardize=standardize, optimizer="sgd", learning_rate=1e-5, tol=1e-9, random_state=0
+    )
+    with pytest.warns(ConvergenceWarning) as told:
+        model.fit(X, y)
+    texts = [str(one.message) for one in told if "still gaining" in str(one.message)]
+    assert [text.endswith("to go on longer, or standardize=True") for text in texts] == [not standardize]
+
+
 def test_ctrl_c_leaves_a_fitted_estimator():
     """KeyboardInterrupt goes on to the caller, and the estimator predicts with what was learnt."""
 

@@ -340,8 +340,9 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 continue  # it ended as it should; that there is no estimate is for the reader of the history
             warnings.warn(note, ConvergenceWarning, stacklevel=3)
         if self.epochs is None and self.history_.stopped == "epochs":
+            scaled = "" if self.standardize else ", or standardize=True"
             warnings.warn(
-                f"still gaining after {self.n_iter_} epochs; set epochs to go on longer, or standardize=True",
+                f"still gaining after {self.n_iter_} epochs; set epochs to go on longer{scaled}",
                 ConvergenceWarning,
                 stacklevel=3,
             )
