@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from descend import LinearClassifier, LinearRegressor, load
+from descend import InputError, LinearClassifier, LinearRegressor, MLPClassifier, load
 
 IRIS = load_iris(return_X_y=True)
 CANCER = load_breast_cancer(return_X_y=True)
@@ -381,6 +381,23 @@ def test_n_iter_counts_epochs():
     assert model.n_iter_ == 7
     assert isinstance(model.n_iter_, int)
     assert len(model.history_.to_frame()) == len(model.history_)
+
+
+def test_tables_that_are_none_are_told_what_to_give():
+    """A column of two types, one column alone, a name for y, and no rows: each with what is wrong in X or y."""
+    frame, y = mixed_frame()
+    model = LinearClassifier(random_state=0).fit(frame, y)
+    for make in (LinearClassifier, MLPClassifier):
+        with pytest.raises(
+            InputError, match=r"X cannot be read as a table: .*column size .*; give every column one type"
+        ):
+            make().fit(frame.assign(size=[1, "x"] * (len(frame) // 2)), y)
+        with pytest.raises(InputError, match=r"X is one column \(Series\), .* give X.to_frame\(\)"):
+            make().fit(frame["size"], y)
+        with pytest.raises(InputError, match=r"fit\(X.drop\(columns='old'\), X\['old'\]\)"):
+            make().fit(frame, "old")
+    with pytest.raises(InputError, match=r"X has 0 sample\(s\)"):
+        model.predict(frame.iloc[:0])
 
 
 # --- ends that need a word -------------------------------------------------------------------------
