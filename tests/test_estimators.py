@@ -432,6 +432,19 @@ def test_a_fit_that_still_gains_is_advised_what_it_has_not_got(standardize):
     assert [text.endswith("to go on longer, or standardize=True") for text in texts] == [not standardize]
 
 
+@pytest.mark.parametrize("alpha", [1e-5, 1e-6])
+def test_a_bound_that_is_small_enough_certifies_the_last_epoch(alpha, recwarn):
+    """Modified Huber's steps get no estimate on the way: where the bound says so at the end, it is the optimum."""
+    X, y = CANCER
+    model = LinearClassifier(loss="modified_huber", alpha=alpha, random_state=0).fit(X, y)
+    history = model.history_
+    assert (history.stopped, history.rule) == ("converged", "certified")
+    assert history.gap_bound <= 0.5e-3 * (history["loss"][0] - history.last["loss"])
+    assert not recwarn.list
+    cut = LinearClassifier(loss="modified_huber", alpha=alpha, epochs=20, random_state=0).fit(X, y)
+    assert cut.history_.stopped == "epochs"
+
+
 def test_ctrl_c_leaves_a_fitted_estimator():
     """KeyboardInterrupt goes on to the caller, and the estimator predicts with what was learnt."""
 
