@@ -36,6 +36,16 @@ def test_arrays_tables_and_paths_are_the_same_rows(tmp_path):
         np.testing.assert_allclose(losses(found), expected, rtol=1e-5)
 
 
+def test_the_loss_may_say_the_task():
+    """Whole numbers are counts where the loss is one for numbers; stores have settled it."""
+    counts = np.random.default_rng(0).poisson(np.exp(0.2 * X[:, 0] - 0.5))
+    found = compare(X, counts, loss="poisson", **QUICK)
+    same = compare(X, counts, loss="poisson", task="regression", **QUICK)
+    assert losses(found) == losses(same)
+    with pytest.raises(InputError, match="'poisson' is for regression, and the task is classification"):
+        compare(X, counts, loss="poisson", task="classification", **QUICK)
+
+
 def test_the_task_may_be_said():
     """Whole numbers are classes unless regression is asked for."""
     assert compare(X, Y, **QUICK).record["settings"]["loss"] == "log_loss"
@@ -80,7 +90,6 @@ BAD = [
     ("learning_rate", float("nan")),
     ("learning_rate", -1),
     ("loss", "no_loss"),
-    ("loss", "squared_error"),  # for classes
     ("optimizer", "adamm"),
     ("alpha", -1),
     ("task", "ranking"),

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from descend import LinearClassifier, LinearRegressor, load
+from descend import InputError, LinearClassifier, LinearRegressor, MLPClassifier, load
 
 IRIS = load_iris(return_X_y=True)
 CANCER = load_breast_cancer(return_X_y=True)
@@ -383,6 +383,23 @@ def test_n_iter_counts_epochs():
     assert len(model.history_.to_frame()) == len(model.history_)
 
 
+def test_tables_that_are_none_are_told_what_to_give():
+    """A column of two types, one column alone, a name for y, and no rows: each with what is wrong in X or y."""
+    frame, y = mixed_frame()
+    model = LinearClassifier(random_state=0).fit(frame, y)
+    for make in (LinearClassifier, MLPClassifier):
+        with pytest.raises(
+            InputError, match=r"X cannot be read as a table: .*column size .*; give every column one type"
+        ):
+            make().fit(frame.assign(size=[1, "x"] * (len(frame) // 2)), y)
+        with pytest.raises(InputError, match=r"X is one column \(Series\), .* give X.to_frame\(\)"):
+            make().fit(frame["size"], y)
+        with pytest.raises(InputError, match=r"fit\(X.drop\(columns='old'\), X\['old'\]\)"):
+            make().fit(frame, "old")
+    with pytest.raises(InputError, match=r"X has 0 sample\(s\)"):
+        model.predict(frame.iloc[:0])
+
+
 # --- ends that need a word -------------------------------------------------------------------------
 
 
@@ -400,6 +417,32 @@ def test_raw_columns_at_any_rate_never_predict_nonsense(estimator, rate, batch_s
     assert np.isfinite(model.coef_).all()
     assert np.abs(model.coef_).max() < 1e6
     assert np.isfinite(model.predict(X)).all()
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_a_fit_that_still_gains_is_advised_what_it_has_not_got(standardize):
+    """Epochs without end are told; columns that are scaled already are not advised to be."""
+    X, y = IRIS
+    model = LinearClassifier(
+        standardize=standardize, optimizer="sgd", learning_rate=1e-5, tol=1e-9, random_state=0
+    )
+    with pytest.warns(ConvergenceWarning) as told:
+        model.fit(X, y)
+    texts = [str(one.message) for one in told if "still gaining" in str(one.message)]
+    assert [text.endswith("to go on longer, or standardize=True") for text in texts] == [not standardize]
+
+
+@pytest.mark.parametrize("alpha", [1e-5, 1e-6])
+def test_a_bound_that_is_small_enough_certifies_the_last_epoch(alpha, recwarn):
+    """Modified Huber's steps get no estimate on the way: where the bound says so at the end, it is the optimum."""
+    X, y = CANCER
+    model = LinearClassifier(loss="modified_huber", alpha=alpha, random_state=0).fit(X, y)
+    history = model.history_
+    assert (history.stopped, history.rule) == ("converged", "certified")
+    assert history.gap_bound <= 0.5e-3 * (history["loss"][0] - history.last["loss"])
+    assert not recwarn.list
+    cut = LinearClassifier(loss="modified_huber", alpha=alpha, epochs=20, random_state=0).fit(X, y)
+    assert cut.history_.stopped == "epochs"
 
 
 def test_ctrl_c_leaves_a_fitted_estimator():

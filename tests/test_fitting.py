@@ -236,9 +236,13 @@ def test_the_automatic_batch_size_is_the_fixed_rule():
 
 def test_a_loss_of_the_other_task_is_refused():
     """Squared error for classes, or log loss for numbers, is refused."""
-    with pytest.raises(InputError, match="loss for classification"):
+    with pytest.raises(
+        InputError, match="is for regression, and the task is classification; choose one of: log_loss"
+    ):
         fit(prepared("iris"), Settings(loss="squared_error"))
-    with pytest.raises(InputError, match="loss for regression"):
+    with pytest.raises(
+        InputError, match="is for classification, and the task is regression; choose one of: squared_error"
+    ):
         fit(prepared("diabetes"), Settings(loss="log_loss"))
 
 

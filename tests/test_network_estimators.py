@@ -235,7 +235,7 @@ def test_a_fit_may_be_followed_by_blocks():
         ({"activation": "rleu"}, "did you mean 'relu'"),
         ({"weight_decay": -1}, "weight_decay is -1"),
         ({"optimizer": "lbfgs"}, "which networks do not take"),
-        ({"loss": "squared_error"}, "loss for classification"),
+        ({"loss": "squared_error"}, "is for regression, and the task is classification"),
     ],
 )
 def test_what_cannot_be_used_is_named(parameters, told):

@@ -114,6 +114,7 @@ def compare(
         sample_weight,
         memory_limit,
         task=task,
+        loss_task=settings.loss_task,
         validation=validation_fraction,
         seed=random_state,
         standardize=standardize,
@@ -216,6 +217,7 @@ def configure_batch_size(
         sample_weight,
         memory_limit,
         task=task,
+        loss_task=settings.loss_task,
         validation=0.0,
         seed=random_state,
         standardize=standardize,
@@ -277,7 +279,7 @@ def _prepared(
         return prepare(source, **options), source.name
     refuse_beside(y, sample_weight)
     check_choice(store, target=target, standardize=options.pop("standardize"))
-    del options["seed"]
+    del options["seed"], options["loss_task"]
     return prepare_store(store, memory_limit=memory_limit, **options), store.name
 
 

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
 def say_what_is_left(history: History, watch: Watch, plan: Plan, parameters: FloatArray) -> None:
     """Which rule ended the run; the estimate of what is left to gain, and the bound beside it."""
+    certificate, bound = watch.certificate, None
+    told = plan.untuned and history.stopped != "diverged"
+    if told:
+        bound = certificate.bound if certificate.bound is not None else _bound(watch, parameters)
+        watch.believe(bound)
     history.rule = history.stopped.replace("_", " ")
     if history.stopped == "converged":
-        history.rule = "certified" if watch.certificate.certified else "nothing gained"
-    if not plan.untuned or history.stopped == "diverged":
+        history.rule = "certified" if certificate.certified else "nothing gained"
+    if not told:
         return
-    certificate = watch.certificate
-    bound = certificate.bound if certificate.bound is not None else _bound(watch, parameters)
     history.gap_bound = None if bound is None else bound * watch.unit
     gap = certificate.gap if certificate.gap is None or bound is None else min(certificate.gap, bound)
     history.gap_estimate = None if gap is None else gap * watch.unit

@@ -13,6 +13,7 @@ from descend.models.network import check_hidden
 from descend.objectives.activations import find_activation
 from descend.objectives.losses import LOSSES
 from descend.objectives.penalties import L1_RATIO, find_penalty
+from descend.types import Task
 from descend.updates import find_optimizer
 from descend.updates.schedules import ENDING, find_schedule
 
@@ -64,6 +65,11 @@ class Settings:
     dense: bool = False
     growth: float = 1.1
     """``dense``: look at the loss from the first step on, at row counts that grow by ``growth``."""
+
+    @property
+    def loss_task(self) -> Task | None:
+        """The task of the loss that was asked for; None where none was."""
+        return None if self.loss is None else LOSSES[self.loss].task
 
     def checked(self) -> Settings:
         """The same with numbers as numbers; raises ``InputError`` naming the setting that cannot be used."""

@@ -30,6 +30,29 @@ def test_fit_writes_a_model_and_a_page(descend: Command, table: Path) -> None:
     assert "page            table-fit.html\nmodel           table.descend\n" in result.err
 
 
+@pytest.mark.parametrize("loss", ["poisson", "huber"])
+def test_a_loss_for_numbers_makes_counts_of_a_few_whole_numbers(
+    descend: Command, tmp_path: Path, loss: str
+) -> None:
+    """Small counts with a loss for numbers are a regression, which is said; texts stay classes, and are refused."""
+    random = np.random.default_rng(3)
+    sizes = random.normal(size=300)
+    counts = random.poisson(np.exp(0.5 * sizes))
+    table = tmp_path / "counts.csv"
+    words = [f"{size:.4f},{count},n{count % 2}" for size, count in zip(sizes, counts, strict=True)]
+    table.write_text("\n".join(["size,count,kind", *words]) + "\n", encoding="utf-8")
+    fit = ("fit", table, "--drop", "kind", "--loss", loss, "--no-report", "--force", "--json")
+    result = descend(*fit, "--target", "count")
+    assert result.status == 0, result.err
+    assert "task            count: regression, as the loss is one for numbers\n" in result.err
+    assert result.json["train"]["r2"] > 0.1
+    asked = descend(*fit, "--target", "count", "--task", "classification")
+    texts = descend("fit", table, "--target", "kind", "--loss", loss, "--no-report")
+    for refused in (asked, texts):
+        assert refused.status == 2
+        assert f"--loss '{loss}' is for regression, and the task is classification" in refused.err
+
+
 def test_what_was_chosen_is_said_aloud(descend: Command, table: Path) -> None:
     """How the task was told, the batch size and the learning rate are on stderr, each with its reason."""
     err = descend("fit", table, "--target", "answer", "--no-report").err

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from descend.cli.talk import Talk
+from descend.report.formatting import training_text
+from descend.watching import Observation
 
 
 def test_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,3 +38,12 @@ def test_notes_are_few_unless_verbose(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err.count("number") == 9
     Talk(quiet=True).notes(notes)
     assert capsys.readouterr().err == ""
+
+
+def test_the_first_steps_foretell_no_end() -> None:
+    """Time left is said of a run that is under way; the speed of a start would make hours of a second."""
+    early, late = (
+        Observation(seconds, 0.001, 32, 1, 0.5, None, 700.0, 4e5 * seconds) for seconds in (0.05, 5.0)
+    )
+    assert training_text(early) == "epoch 0.001 · loss 0.5000 · 700 rows/s"
+    assert training_text(late).startswith("epoch 0.001 · loss 0.5000 · 700 rows/s · at most ")

@@ -219,6 +219,23 @@ def test_x_of_another_type_is_told() -> None:
     assert "Give X the module's type: X.float()." in str(fault)
 
 
+@pytest.mark.parametrize(
+    ("cast", "advice"),
+    [
+        (lambda module: module.double(), "X.double()"),
+        (lambda module: module.bfloat16(), "X.bfloat16()"),
+        (
+            lambda module: nn.Sequential(nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 3, 6), nn.Flatten()).double(),
+            "X.double()",
+        ),
+    ],
+)
+def test_a_module_of_another_type_is_told_with_its_own(cast: Any, advice: str) -> None:
+    """A float32 X for a module that is not: the advice is the module's type, which X can be given."""
+    fault = faulty(cast(small()), data=rows())
+    assert f"Give X the module's type: {advice}." in str(fault)
+
+
 def test_a_callback_that_raises_is_told() -> None:
     """A callback that raises is told as a callback, behind the step."""
 

@@ -57,6 +57,7 @@ def prepare_rows(
         prepared = prepare(
             source,
             task=task,
+            loss_task=settings.loss_task,
             validation=share,
             seed=settings.seed,
             standardize=settings.standardize,

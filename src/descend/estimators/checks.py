@@ -12,6 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, _num_samples, check_n
 
 from descend.coded_rows import SMALL
 from descend.errors import InputError
+from descend.sources.tables import arrow_table
 
 FLOATS = (np.float64, np.float32)
 NUMBERS = (*FLOATS, *SMALL)
@@ -40,6 +41,15 @@ def refuse_no_columns(X: Any) -> None:
         raise InputError(f"X has 0 feature(s) (shape={tuple(shape)}) while a minimum of 1 is required")
 
 
+def refuse_a_name(y: Any) -> None:
+    """The name of a column as ``y``, which goes with rows in files, not with a table at hand."""
+    if isinstance(y, str):
+        raise InputError(
+            f"y is the name {y!r}: names go with a path; of a table in memory give the column itself, "
+            f"as in fit(X.drop(columns={y!r}), X[{y!r}])"
+        )
+
+
 def as_numbers(y: Any) -> NDArray[Any]:
     """A regression's target as an array of numbers in their own type, or an ``InputError`` naming ``y``."""
     numbers = np.asarray(y)
@@ -57,7 +67,7 @@ def is_mixed_table(X: Any) -> bool:
         return False
     import pyarrow as pa
 
-    table = pa.table(X)
+    table = arrow_table(X, "X")
     return any(
         not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) or column.null_count
         for column in table.columns

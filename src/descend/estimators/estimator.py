@@ -28,6 +28,7 @@ from descend.estimators.checks import (
     check_weights,
     is_mixed_table,
     naming_the_column,
+    refuse_a_name,
     refuse_no_columns,
 )
 from descend.estimators.sources import (
@@ -296,6 +297,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             self._from_table = True
             return readable_source(X, y, sample_weight)
         refuse_no_columns(X)
+        refuse_a_name(y)
         if is_mixed_table(X):
             self._from_table = True
             weights = None if sample_weight is None else check_weights(sample_weight, X)
@@ -340,8 +342,9 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 continue  # it ended as it should; that there is no estimate is for the reader of the history
             warnings.warn(note, ConvergenceWarning, stacklevel=3)
         if self.epochs is None and self.history_.stopped == "epochs":
+            scaled = "" if self.standardize else ", or standardize=True"
             warnings.warn(
-                f"still gaining after {self.n_iter_} epochs; set epochs to go on longer, or standardize=True",
+                f"still gaining after {self.n_iter_} epochs; set epochs to go on longer{scaled}",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -357,7 +360,10 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         refuse_no_columns(X)
         if self._from_table:
             blocks = table_source(self._as_table(X), name="X").blocks()
-            return np.vstack([self.model_.scores(block.columns) for block in blocks])
+            scores = [self.model_.scores(block.columns) for block in blocks]
+            if not scores:
+                raise InputError("X has 0 sample(s), and a minimum of 1 is required: give a table with rows")
+            return np.vstack(scores)
         if self.model_.features.tells_missing:  # a model of the command line, whose rows may have gaps
             X = validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=False)
             return np.asarray(self.model_.scores(X))

@@ -44,6 +44,7 @@ def prepare(
     source: Source,
     *,
     task: Task | None = None,
+    loss_task: Task | None = None,
     validation: float = 0.1,
     seed: int = 0,
     standardize: bool = True,
@@ -67,8 +68,9 @@ def prepare(
     standardised, shuffled nor split. A matrix of a million or more 8- or 16-bit numbers without gaps keeps their type
     (``CodedRows``; trained on in float32), and is not copied at all where it is an array, neither shuffled nor split,
     of which every column is used. ``scale_target`` False leaves a target of numbers as it is; ``centre``
-    False leaves 0 where it is in columns and target, for models without an intercept. ``on_progress`` is called
-    with the rows done, of twice the rows.
+    False leaves 0 where it is in columns and target, for models without an intercept. ``loss_task`` is that of the
+    loss asked for: with one for numbers a few whole numbers are counts, not classes, unless ``task`` says so.
+    ``on_progress`` is called with the rows done, of twice the rows.
 
     With ``in_source`` None, rows that take more than half of the memory that is free (``memory_limit`` bytes at the
     most for the whole process) stay in their source and are read from it in every epoch (``SourceRows``); True and
@@ -92,7 +94,12 @@ def prepare(
     notes = list(split.notes)
     features = Features.from_statistics(learned.columns, standardize, centre=centre)
     scaled = standardize and scale_target
-    target = Target.from_statistics(learned.target, hint, scaled, learned.target.name, centre)
+    asked = hint
+    if hint is None and loss_task == "regression" and learned.target.kind == "numbers":
+        asked = loss_task
+    target = Target.from_statistics(learned.target, asked, scaled, learned.target.name, centre)
+    if asked != hint:
+        target.reason = f"{shorten(target.name)}: regression, as the loss is one for numbers"
     if task is None and hint is not None:
         target.reason = f"{shorten(target.name)}: {hint}, as {source.name} is known to be"
     weighting = class_weights(class_weight, target, learned.target)

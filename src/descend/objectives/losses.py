@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from descend.errors import one_of
+from descend.errors import InputError, one_of
 from descend.types import FloatArray, Task
 
 SQUARED_ERROR = 0
@@ -113,7 +113,9 @@ def find_loss(
     if name not in LOSSES:
         raise one_of("loss", name, list(LOSSES))
     if name not in fitting:
-        raise one_of(f"loss for {task}", name, fitting)
+        raise InputError(
+            f"loss {name!r} is for {LOSSES[name].task}, and the task is {task}; choose one of: {', '.join(fitting)}"
+        )
     if name == "log_loss" and num_outputs > 1:
         return SOFTMAX_LOSS
     setting = {"huber": epsilon / scale, "epsilon_insensitive": epsilon / scale, "quantile": quantile}

@@ -147,6 +147,10 @@ def prose(text: object, width: int = 600) -> str:
     return shorten(" ".join(str(text)[: 4 * width].split()), width)
 
 
+FORETELLS = 0.5
+"""Seconds of training before which its speed is that of its start: an end hours away, of a fit of a second."""
+
+
 def training_text(seen: Any) -> str:
     """Where training stands, of an ``Observation``.
 
@@ -158,7 +162,7 @@ def training_text(seen: Any) -> str:
     if seen.validation_loss is not None:
         parts.append(f"validation {loss(_finite(seen.validation_loss))}")
     parts.append(f"{short_count(seen.rows_per_second)} rows/s")
-    if seen.seconds_left is not None:
+    if seen.seconds_left is not None and seen.seconds >= FORETELLS:
         parts.append(f"at most {duration(_whole(seen.seconds_left))} left")
     return " · ".join(parts)
 

@@ -242,7 +242,7 @@ def table_source(
 
     ``y`` (n,) or (n, k) and ``weights`` (n,) may be arrays; or name the columns of ``obj`` that hold them.
     """
-    table = _without_index(_as_table(obj, name))
+    table = _without_index(arrow_table(obj, name))
     refuse_duplicates(table.schema.names, name)
     weight_name = weights if isinstance(weights, str) else None
     selection = select(
@@ -283,7 +283,8 @@ def as_weights(weights: Any, num_rows: int, name: str) -> NDArray[np.float64]:
     return values
 
 
-def _as_table(obj: Any, name: str) -> pa.Table:
+def arrow_table(obj: Any, name: str) -> pa.Table:
+    """``obj`` as an Arrow table; ``ColumnError`` where a column has no one type, or there is one column alone."""
     import pyarrow as pa
 
     if not hasattr(obj, "__arrow_c_stream__"):
@@ -294,6 +295,10 @@ def _as_table(obj: Any, name: str) -> pa.Table:
     try:
         return pa.RecordBatchReader.from_stream(obj).read_all()
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        if "non-struct type" in str(error):
+            raise ColumnError(
+                f"{name} is one column ({type(obj).__name__}), and a table is needed: give {name}.to_frame()"
+            ) from None
         raise ColumnError(
             f"{name} cannot be read as a table: {shorten(str(error), 200)}; "
             "give every column one type (numbers or text, not both)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,11 @@ from descend.torch.nested import mapped, tensors_of
 from descend.torch.rows import named
 
 FEW = 2
+TWO_TYPES = re.compile(
+    r"same dtype, but got \w+ and (\w+)|Input type \([^)]*\) and (?:bias|weight) type \(([^)]*)\) should be"
+)
+"""What PyTorch's layers say of rows whose type is not their own, which comes second."""
+CASTS = {"float": "float", "double": "double", "half": "half", "bfloat16": "bfloat16"}
 
 
 def materialise(module: Any, few: Callable[[], Any]) -> None:
@@ -58,10 +64,10 @@ def advice_on(text: str) -> str:
     """What to try, of what PyTorch says."""
     if "not enough memory" in text or "out of memory" in text:
         return "Take a smaller microbatch (the gradient stays that of the batch), or a smaller batch_size."
-    if any(
-        one in text
-        for one in ("mat1 and mat2 must have the same dtype", "expected scalar type", "expected m1")
-    ):
+    if types := TWO_TYPES.search(text):
+        cast = CASTS.get(str(types[1] or types[2]).removeprefix("c10::").lower(), "float")
+        return f"Give X the module's type: X.{cast}()."
+    if "expected scalar type" in text or "expected m1" in text:
         return "Give X the module's type: X.float()."
     if "more than 1 value per channel" in text:
         return "The batch has one row, and a layer normalises by the batch: take a batch_size that leaves none over."
