@@ -336,3 +336,15 @@ def test_rows_held_out_overrule_a_certificate_that_learns_by_heart():
     )
     assert (history.stopped, history.rule) == ("early_stopping", "early stopping")
     assert history.last["validation_loss"] == min(history["validation_loss"])
+
+
+def test_a_bound_that_is_small_enough_ends_a_run_whose_estimate_never_is():
+    """Rows that leave the straight of modified Huber leave no curvature to estimate by: the bound ends the run."""
+    from sklearn.datasets import make_blobs
+
+    X, y = make_blobs(500, 5, centers=2, random_state=0)
+    model = LinearClassifier(loss="modified_huber", alpha=1e-6, random_state=0).fit(X, y)
+    history = model.history_
+    assert history.rule == "certified"
+    assert history.gap_bound <= 1e-3 * (history["loss"][0] - history.last["loss"])
+    assert model.n_iter_ < 100

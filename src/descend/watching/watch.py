@@ -22,6 +22,8 @@ ASTRAY = 0.02
 WORTH_GOING_BACK = 0.01
 """Rows held out, of which there are few, outweigh a certificate where earlier parameters please them more by this
 share of the gain: below it their choice is chance, and costs the optimum."""
+FEWEST_EPOCHS_OF_A_BOUND = 16
+"""Runs that are over sooner are told of by the estimate."""
 CLEARLY_ABOVE = 0.1
 """A run that ends by this share above its first loss has diverged; less is what data without a signal do."""
 
@@ -259,8 +261,22 @@ class Watch(Observer):
         self.phase_is_over = leaves or state.memory.stuck
         if worth_closing:
             return self._closes(state, enough, epoch)
-        certificate.certified = gap <= enough
+        certificate.certified = gap <= enough or self._is_bounded(state, enough, epoch)
         return certificate.certified
+
+    def _is_bounded(self, state: State, enough: float, epoch: int) -> bool:
+        """Whether the bound itself is small enough, asked for when a run has taken twice as long as at the last time.
+
+        Where rows leave a corner or a straight the estimate, which goes by the curvature, may never come near.
+        """
+        if self.phase.batch_size or epoch < FEWEST_EPOCHS_OF_A_BOUND or epoch & (epoch - 1):
+            return False
+        self._resume()
+        bound = self.engine.gap_bound(state.parameters)
+        self._pause()
+        if bound is not None and bound <= enough:
+            self.certificate.bound = bound
+        return self.certificate.bound is not None
 
     def _closes(self, state: State, enough: float, epoch: int) -> bool:
         """Whether the certificate is believed; the step that it took to see may have moved the parameters."""
