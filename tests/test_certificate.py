@@ -290,15 +290,11 @@ def test_earlier_parameters_are_bounded_by_the_last_ones(name, loss, penalty, se
     above = liked.last["loss"] - lowest.last["loss"]
     assert above > 10 * lowest.gap_estimate
     assert above <= liked.gap_bound <= 2 * above + 1.01 * lowest.gap_bound
-    if liked.rule == "certified":
-        assert liked.gap_bound <= above + 1.01 * lowest.gap_bound
-        assert above <= liked.gap_estimate <= above + 1.01 * lowest.gap_estimate
-        run = {"rule": liked.rule, "gap_estimate": liked.gap_estimate, "history": {"columns": liked.columns}}
-        assert "kept are earlier parameters" in left_sentence(run)
-    else:  # no estimate may have been made: then there is none, and not an infinite one
-        assert liked.gap_estimate is None or liked.gap_estimate <= liked.gap_bound
-    run = {"rule": lowest.rule, "gap_estimate": lowest.gap_estimate, "history": {"columns": lowest.columns}}
-    assert "earlier" not in left_sentence(run)
+    assert liked.rule == "early stopping"
+    # No estimate may have been made: then there is none, and not an infinite one.
+    assert liked.gap_estimate is None or above <= liked.gap_estimate <= liked.gap_bound
+    run = {"rule": liked.rule, "gap_bound": liked.gap_bound, "history": {"columns": liked.columns}}
+    assert "liked best" in left_sentence(run)
 
 
 def test_the_rule_is_named():

@@ -7,10 +7,8 @@ from descend.report.schema import Run
 
 RULES = {
     "certified": "It stopped because what is left to gain is certified to be small",
-    "certified, earlier": "What was left to gain was certified to be small; kept are earlier parameters, which the "
-    "validation rows liked better",
     "nothing gained": "It stopped because it gained nothing more; no certificate says how much is left",
-    "early stopping": "It stopped because the validation rows gained nothing more",
+    "early stopping": "Kept are the parameters that the validation rows liked best",
     "epochs": "It stopped after the last of its epochs",
     "time": "It stopped because its time was up",
     "interrupted": "It was interrupted",
@@ -29,9 +27,7 @@ def left_figure(run: Run) -> str:
 def left_sentence(run: Run) -> str:
     """Why the run stopped, and how far above the lowest loss it is; empty for runs that were saved without."""
     estimate, bound = run.get("gap_estimate"), run.get("gap_bound")
-    name = str(run.get("rule") or "")
-    earlier = name == "certified" and (estimate is None or _is_above_its_end(run))
-    rule = RULES.get("certified, earlier" if earlier else name, "")
+    rule = RULES.get(str(run.get("rule") or ""), "")
     if not rule or (estimate is None and bound is None):
         return rule and f"{rule}."
     said = []
@@ -47,14 +43,6 @@ def left_sentence(run: Run) -> str:
             "above it at the most the lowest there is", "above the lowest there is at the most"
         )
     return f"{rule}. The loss {words}."
-
-
-def _is_above_its_end(run: Run) -> bool:
-    """Whether the last row, of the parameters that are kept, has a higher loss than the one where the run ended."""
-    columns = run["history"]["columns"]
-    losses, updates = columns["loss"][-2:], columns["updates"][-2:]
-    known = len(losses) == 2 and None not in losses and updates[0] == updates[1]
-    return known and losses[1] > losses[0]
 
 
 def _of_the_gain(run: Run, gap: float) -> str:

@@ -274,9 +274,10 @@ class Watch(Observer):
         self._resume()
         bound = self.engine.gap_bound(state.parameters)
         self._pause()
-        if bound is not None and bound <= enough:
-            self.certificate.bound = bound
-        return self.certificate.bound is not None
+        if bound is None or bound > enough:
+            return False
+        self.certificate.gap = self.certificate.bound = bound
+        return True
 
     def _closes(self, state: State, enough: float, epoch: int) -> bool:
         """Whether the certificate is believed; the step that it took to see may have moved the parameters."""
@@ -322,7 +323,7 @@ class Watch(Observer):
         if self.stopped != "epochs" or bound is None or asked is None or not limits.certify:
             return
         if bound <= may_be_left(asked, self._gain(), self._first, rounding=0.0):
-            self.certificate.certified = True
+            self.certificate.gap, self.certificate.certified = bound, True
             self.stopped = self.history.stopped = "converged"
 
     @property
