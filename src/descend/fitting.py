@@ -124,6 +124,7 @@ def fit(
         parameters = train(
             engine, state, plan.phases, plan.visits, watch, settings.seed, not settings.shuffle, checkpoint
         )
+    state.table = None  # SAGA's: what is told of the end may take as much room
     history = watch.history
     if give_up_after is None and _may_be_slow(settings, plan, data.num_rows):
         seconds = history.last["seconds"]  # of training: a kernel's first compilation is no reason to change

@@ -326,3 +326,12 @@ def test_a_fork_reads_whatever_threads_of_its_parent_were_doing(store: Store) ->
         [sys.executable, "-W", "ignore", "-c", FORKED, str(store.folder)], capture_output=True, text=True
     )
     assert done.stdout == "0\n", done.stderr
+
+
+def test_rows_are_read_where_windows_have_no_room_to_be_mapped(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a limit leaves may be less than windows map at a time: reading takes less."""
+    assert prepare_store(store, stream=True).train.X.in_place is not None  # type: ignore[attr-defined]
+    monkeypatch.setattr("descend.store.keeping.MAPPED_BYTES", 10**15)
+    assert prepare_store(store, stream=True).train.X.in_place is None  # type: ignore[attr-defined]

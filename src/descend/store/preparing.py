@@ -15,7 +15,7 @@ from descend.features.first_pass import Learned
 from descend.features.prepare import Prepared, normalised, read_validation
 from descend.features.target import Target
 from descend.machine import return_freed_memory, spare_addresses
-from descend.store.keeping import spare_bytes, where_to_keep
+from descend.store.keeping import may_map, spare_bytes, where_to_keep
 from descend.store.layout import bytes_of
 from descend.store.opening import Store
 from descend.store.reading import BlockReader
@@ -66,7 +66,8 @@ def prepare_store(
         spare_addresses()
         return_freed_memory()
     spare = spare_bytes(store, target.num_outputs, memory_limit) if streamed else 0
-    X, y, weights = _read(store, target, streamed, spare, on_progress)
+    mapped = spare if may_map(store, target.num_outputs, memory_limit) else None
+    X, y, weights = _read(store, target, streamed, spare, mapped, on_progress)
     n = store.num_rows
     aside = 0 if validation_source is not None else round(n * validation)
     notes = [*store.notes, reason]
@@ -105,7 +106,12 @@ class _Encoded:
 
 
 def _read(
-    store: Store, target: Target, streamed: bool, spare: int, on_progress: OnProgress | None
+    store: Store,
+    target: Target,
+    streamed: bool,
+    spare: int,
+    mapped: int | None,
+    on_progress: OnProgress | None,
 ) -> tuple[Any, NDArray[np.float64], NDArray[np.float64] | None]:
     """X of all rows, loaded or stored, sparse ones stored still; targets as they are trained on; weights."""
     layout = store.layout
@@ -118,7 +124,7 @@ def _read(
         blocks = SparseBlockReader(store.folder, layout, store.manifest.blocks)
         X = StoredSparseRows(blocks, 0, n)
     else:
-        blocks = BlockReader(store.folder, layout, store.manifest.blocks, spare)
+        blocks = BlockReader(store.folder, layout, store.manifest.blocks, mapped)
         X = StoredRows(blocks, 0, n, _code(store)) if streamed else np.empty((n, d), dtype=layout.dtype)
     blocks.spare_bytes = spare
     start = 0

@@ -44,10 +44,10 @@ class BlockReader:
     """
 
     def __init__(
-        self, folder: Path, layout: Layout, records: Sequence[BlockRecord], mapped_bytes: int = 0
+        self, folder: Path, layout: Layout, records: Sequence[BlockRecord], mapped_bytes: int | None = 0
     ) -> None:
         self.mapped_bytes = mapped_bytes
-        """What may stay mapped of rows that are used in place."""
+        """What may stay mapped of rows that are used in place; None: they are read."""
         self.folder, self.layout, self.records = folder, layout, tuple(records)
         self.spare_bytes = 0
         """What may be taken of memory for rows that are visited again and again."""
@@ -69,7 +69,9 @@ class BlockReader:
         if not self._looked:
             from descend.store.in_place import rows_in_place
 
-            self._in_place, self._looked = rows_in_place(self, self.mapped_bytes), True
+            if self.mapped_bytes is not None:
+                self._in_place = rows_in_place(self, self.mapped_bytes)
+            self._looked = True
         return self._in_place
 
     def read(self, first: int, count: int, data: memoryview) -> None:
