@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from descend.batches import GROUP, STRIP
 from descend.engines.windows import SPARE, Window, Windows, gather
-from descend.store.read_ahead import read_ahead
 from descend.store.rows import Room, Rooms, StoredRows
 from descend.types import FloatArray, IntArray
 
@@ -61,13 +60,7 @@ class KeptWindows(Windows):
         self.is_kept = np.zeros(len(X), dtype=np.bool_)
         self.is_kept[kept.numbers[kept.numbers < len(X)]] = True
 
-    def of(
-        self, order: IntArray, batch_size: int, y: NDArray[np.float64], beside: tuple[FloatArray, ...]
-    ) -> Iterator[Window]:
-        with Rooms(self.X) as rooms:
-            yield from read_ahead(self._with_kept(order, batch_size, y, beside, rooms))
-
-    def _with_kept(
+    def _of(
         self,
         order: IntArray,
         batch_size: int,
