@@ -105,24 +105,23 @@ class StoredSparseEngine(SparseEngine):
             state.num_averaged += 1
             state.average += (state.parameters - state.average) / state.num_averaged
 
-    def _sums(
+    def _add_sums(
         self,
-        parameters: FloatArray,
+        weights: FloatArray,
         order: IntArray,
         part: slice,
+        V: FloatArray,
         with_loss: bool,
-        with_gradient: bool,
+        gradient: FloatArray,
         rounded: bool = False,
-    ) -> tuple[float, float, FloatArray]:
+    ) -> tuple[float, float]:
         loss_used = self.smooth if rounded else self.loss
-        V = np.ascontiguousarray(parameters.T)
-        gradient = np.zeros(V.shape if with_gradient else (0, 1), dtype=V.dtype)
         loss = weight = 0.0
         for rows, X in self._some(order, part):
             more, another = sparse_kernels.add_sums(
                 *sparse_kernels.kernel_rows(X),
                 self.data.y[rows],
-                self.weights[rows] if self.weights.size else self.weights,
+                weights[rows] if weights.size else weights,
                 order[:0],
                 0,
                 X.shape[0],
@@ -133,7 +132,7 @@ class StoredSparseEngine(SparseEngine):
                 gradient,
             )
             loss, weight = loss + more, weight + another
-        return loss, weight, gradient.T
+        return loss, weight
 
     def _some(self, order: IntArray, part: slice) -> Iterator[tuple[Any, Any]]:
         """Rows order[part], or rows ``part`` where it is empty, some at a time."""
