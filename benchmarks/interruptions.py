@@ -57,7 +57,7 @@ def workloads(rows: int = ROWS) -> dict[str, Train]:
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     store = ingest(array_source(X, scores[:, 0] > 0), place / "store")
     mapped = prepare_store(store, validation=0.0, stream=True)
-    let_go = prepare_store(store, validation=0.0, stream=True, memory_limit=1)
+    read = prepare_store(store, validation=0.0, stream=True, memory_limit=1)
 
     def of(trainer: Any, prepared: Any, **settings: Any) -> Train:
         def train(folder: Path | None) -> bytes:
@@ -80,8 +80,8 @@ def workloads(rows: int = ROWS) -> dict[str, Train]:
         "adam": of(fit, dense, optimizer="adam", batch_size=64, epochs=80),
         "sparse sgd": of(fit, sparse, optimizer="sgd", batch_size=1, epochs=20),
         "sparse saga": of(fit, sparse, optimizer="saga", batch_size=32, tol=1e-12),
-        "store sgd": of(fit, let_go, optimizer="sgd", batch_size=32, epochs=50),
-        "store saga": of(fit, let_go, optimizer="saga", batch_size=1, tol=1e-12),
+        "store sgd": of(fit, read, optimizer="sgd", batch_size=32, epochs=50),
+        "store saga": of(fit, read, optimizer="saga", batch_size=1, tol=1e-12),
         "store, all mapped": of(fit, mapped, batch_size=32, tol=1e-9),
         "network": of(fit_network, dense, batch_size=64, hidden=(16,), epochs=24),
         "network by ladder": of(

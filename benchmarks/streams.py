@@ -36,7 +36,7 @@ EPOCH_ROWS, EPOCH_COLUMNS = 2_000_000, 50
 def epochs(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """Rows a second of an epoch of logistic SGD, in memory and from the store, in turns.
 
-    Where memory is limited, what has been trained on is let go.
+    Where memory leaves no room to map rows, they are read.
     """
     from descend.batches import Visits, shuffle
     from descend.engines.base import Rule, State
