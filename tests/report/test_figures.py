@@ -50,6 +50,15 @@ def test_figures_stand_on_their_own(comparison, fit):
     assert [t["name"] for t in traces if t["showlegend"]] == ["Stochastic", "Mini-batch", "Batch"]
 
 
+def test_a_run_of_one_step_is_seen(fit):
+    """A single point beyond the start makes no line: on every axis it is a dot, and the axis has words on it."""
+    columns = {name: values[:2] for name, values in fit["history"]["columns"].items()}
+    for view in fit_views(fit | {"history": fit["history"] | {"columns": columns}}).values():
+        assert all("markers" in trace["mode"] for trace in view["data"])
+        assert len(view["layouts"]["log"]["xaxis"]["ticktext"]) > 1
+    assert all("markers" not in trace["mode"] for view in fit_views(fit).values() for trace in view["data"])
+
+
 def test_an_unknown_key_is_noticed():
     """The check of the two tests above fails for a misspelt key."""
     with pytest.raises(ValueError, match="colour"):

@@ -47,7 +47,7 @@ def log_x(lines: Sequence[Line], x: Axis) -> Figure:
     """From the first measurement of any run to the last."""
     positive = [value for line in lines for value in line.band.x if value > 0]
     low, high = min(positive, default=1.0), max(positive, default=10.0)
-    low = low / 1.1 if low < high else low / 2
+    low = low / 1.1 if low < high else low / 10  # a decade holds round values to tell
     return (
         {"type": "log", "range": [math.log10(low), math.log10(high * 1.1)]}
         | log_ticks(low, high * 1.1, x.show)

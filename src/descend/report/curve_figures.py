@@ -143,7 +143,10 @@ def _traces(line: Line, target: float | None) -> list[Figure]:
     if band.low != band.high:
         traces.append(common | edge | {"y": _short(band.low)})
         traces.append(common | edge | fill | {"y": _short(band.high)})
-    middle = {"mode": "lines", "line": stroke, "hovertemplate": "%{y:.4~g}"}
+    # A run of one step has one point beyond the start: a line that nobody would see.
+    is_line = sum(value > 0 for value in xs) > 1
+    middle = {"mode": "lines" if is_line else "lines+markers", "line": stroke, "hovertemplate": "%{y:.4~g}"}
+    middle |= {} if is_line else {"marker": {"size": 8, "color": stroke["color"]}}
     traces.append(common | middle | {"y": _short(band.median)})
     if target is not None and line.mark and line.mark["median"] is not None:
         traces.append(common | _mark(line, target))
