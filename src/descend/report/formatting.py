@@ -116,6 +116,16 @@ def share(value: float | None) -> str:
     return f"{number(100 * value, 2 if abs(value) < 0.1 else 3)} %"
 
 
+def ratio(value: float) -> str:
+    """How many times something is, with two digits: as much as timings are worth.
+
+    >>> ratio(12.34), ratio(0.5), ratio(1.004), ratio(float("nan"))
+    ('12', '0.5', '1.0', 'unknown')
+    """
+    text = number(value, 2) if math.isfinite(value) else "unknown"
+    return "1.0" if text == "1" else text
+
+
 def batch_size(value: object) -> str:
     """A batch size as a run names it: rows, or ``full``.
 
