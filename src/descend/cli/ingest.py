@@ -104,8 +104,7 @@ def _carry_out(job: Job, talk: Talk) -> Store:
     show = None if talk.quiet else IngestLine(line, job)
 
     def follow(progress: Progress) -> None:
-        if interrupts.asked:  # libraries that are loaded under way may have caught what the signal raised
-            raise KeyboardInterrupt
+        interrupts.raise_lost()  # libraries that are loaded under way may have caught what the signal raised
         if show is not None:
             show(progress)
 

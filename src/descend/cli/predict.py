@@ -68,7 +68,7 @@ def command(model: str, data: str, **given: Any) -> int:
         return 0
     rows = _write(loaded, source, path, ending, given)
     if path is not None:
-        talk.note("predictions", f"{rows:,} rows in {path}")
+        talk.note("predictions", f"{rows:,} row{'' if rows == 1 else 's'} in {path}")
         talk.json({"rows": rows, "output": path})
     return 0
 
