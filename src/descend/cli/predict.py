@@ -66,9 +66,11 @@ def command(model: str, data: str, **given: Any) -> int:
     if talk.as_json and path is None:
         _as_json(talk, loaded, source, given["probabilities"])
         return 0
+    from descend.report.formatting import counted
+
     rows = _write(loaded, source, path, ending, given)
     if path is not None:
-        talk.note("predictions", f"{rows:,} row{'' if rows == 1 else 's'} in {path}")
+        talk.note("predictions", f"{counted(rows, 'row')} in {path}")
         talk.json({"rows": rows, "output": path})
     return 0
 

@@ -93,7 +93,7 @@ def note_on(kind: KindRuns, hits: list[int | None], target: float, first_loss: f
         "converged": "it had stopped gaining",
     }.get(run.stopped, run.stopped)
     updates = run.history.last["updates"]
-    after = f"{updates:,} update{'' if updates == 1 else 's'}"
+    after = formatting.counted(updates, "update")
     return f"{reason} after {after}, {formatting.share(share)} of the way short of the target"
 
 
