@@ -57,3 +57,13 @@ def test_nice_values_lie_inside(low, ratio):
     values = curves.nice_values(low, low * ratio, limit=6)
     assert len(values) <= 6
     assert all(low * 0.999 <= value <= low * ratio * 1.001 for value in values)
+
+
+@given(st.floats(1e-7, 1e9), st.integers(4, 8))
+def test_even_values_start_at_nothing_and_fill_the_axis(high, limit):
+    """Ticks of a linear axis are even, few, begin at 0, and none lies beyond the end; the last step is not wasted."""
+    values = curves.even_values(high, limit)
+    assert values[0] == 0.0
+    assert 2 <= len(values) <= limit
+    assert values[-1] <= high * (1 + 1e-6)
+    assert values[-1] + values[1] > high * (1 - 1e-6)
