@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from descend import compare
+from descend import compare, configure_batch_size
 from descend.comparing.compared import Lines, find_compared
 from descend.comparing.comparison import Comparison, check_batch_sizes
 from descend.comparing.gradient_noise import gradient_noise
@@ -317,6 +317,15 @@ def test_a_long_full_batch_runs_once_and_says_so():
 def test_batch_sizes_are_checked(sizes, checked):
     """Sizes come out as rows, in their order, each once."""
     assert check_batch_sizes(sizes, 100) == checked
+
+
+@pytest.mark.parametrize("target", [float("nan"), float("inf"), "low", True])
+def test_a_target_that_is_no_number_is_refused_before_any_run(target):
+    """A target loss that is not a finite number is refused by name, and not found out when the record is saved."""
+    with pytest.raises(InputError, match=r"target_loss is .*; a finite number is needed"):
+        compare("sklearn:iris", target_loss=target)
+    with pytest.raises(InputError, match=r"target_loss is .*; a finite number is needed"):
+        configure_batch_size("sklearn:iris", target_loss=target)
 
 
 @pytest.mark.parametrize("sizes", [(), (0,), (1, "auto"), ("many",), (1, None)])

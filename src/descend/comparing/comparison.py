@@ -19,7 +19,7 @@ from descend.comparing.kinds import Kind
 from descend.comparing.summary import KindRuns, summarise
 from descend.errors import InputError
 from descend.machine import Scales, describe_machine
-from descend.settings import Settings
+from descend.settings import Settings, finite_number
 from descend.watching import Callback, Observation
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ def compare_prepared(
     ``on_measuring`` is called when the runs are over and what takes long after them begins.
     """
     compared = find_compared(model) if isinstance(model, str) else model
+    target_loss = finite_number("target_loss", target_loss)
     num_rows = prepared.train.num_rows
     sizes = check_batch_sizes(batch_sizes, num_rows)
     settings = replace(

@@ -18,7 +18,7 @@ def number(value: float | None, digits: int = 4) -> str:
     >>> number(0.123456), number(1617), number(0.00001234), number(None)
     ('0.1235', '1,617', '1.234e-5', '–')
     """
-    if value is None:
+    if value is None or not math.isfinite(value):
         return NOTHING
     if value == 0:
         return "0"
