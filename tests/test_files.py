@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from descend import files
-from descend.errors import InputError, OutputError
-from descend.files import check_output, free_name, write_atomically
+from descend.errors import InputError, OutputError, SourceError
+from descend.files import check_output, free_name, write_atomically, written_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -131,3 +131,30 @@ def test_hostile_name_is_made_visible() -> None:
     with pytest.raises(InputError, match=r"\\x1b\[31m") as caught:
         write_atomically("nowhere/\x1b[31m", "")
     assert "\x1b" not in str(caught.value)
+
+
+def test_pieces_are_a_file_once_all_are_there(tmp_path: Path) -> None:
+    """Content that comes piece by piece is seen when it is whole, and keeps the permissions of what it replaces."""
+    path = tmp_path / "predictions.csv"
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    with written_atomically(path, force=True) as file:
+        file.write(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_what_goes_wrong_between_pieces_leaves_nothing_and_keeps_its_name(tmp_path: Path) -> None:
+    """Data that cannot be read on are not blamed on the output; a full disk is."""
+
+    def write_half(error: Exception) -> None:
+        with written_atomically(tmp_path / "x") as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(SourceError, match="row 7 is damaged"):
+        write_half(SourceError("row 7 is damaged"))
+    with pytest.raises(OutputError, match="could not be written: No space left"):
+        write_half(OSError(errno.ENOSPC, "No space left on device"))
+    assert names(tmp_path) == []

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from descend.errors import InputError, OutputError, shorten
+from descend.errors import DescendError, InputError, OutputError, shorten
 
 TEMPORARY = ".descend-"
 
@@ -52,26 +54,36 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | str, force: boo
     keeps its permissions. After an error or an interrupt nothing is left behind. Raises ``InputError`` for a place
     that cannot be, ``OutputError`` where writing fails.
     """
+    with written_atomically(path, force) as file:
+        file.write(data.encode("utf-8", errors="backslashreplace") if isinstance(data, str) else data)
+    return Path(path)
+
+
+@contextmanager
+def written_atomically(path: str | os.PathLike[str], force: bool = False) -> Iterator[IO[bytes]]:
+    """The same for content that comes piece by piece: the file is there once the context is left, or never."""
     place = check_output(path, force)
-    content = data.encode("utf-8", errors="backslashreplace") if isinstance(data, str) else data
     # A short name of its own: one derived from a long name could be too long for the file system.
     temporary = place.with_name(f"{TEMPORARY}{secrets.token_hex(6)}.tmp")
     try:
-        _write(temporary, content)
+        # Created through os.open, the file gets the permissions that the user's umask leaves.
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         if (mode := _mode(place)) is not None:
             temporary.chmod(stat.S_IMODE(mode))
         temporary.replace(place)
-    except OSError as error:
+    except BaseException as error:
         _remove(temporary)
+        if not isinstance(error, OSError) or isinstance(error, DescendError):
+            raise
         raise OutputError(
             f"output {_shown(path)} could not be written: {_reason(error)}; "
             "what was there before is as it was, and nothing else was left"
         ) from error
-    except BaseException:
-        _remove(temporary)
-        raise
     flush_folder(place.parent)
-    return Path(path)
 
 
 def free_name(path: str | os.PathLike[str]) -> Path:
@@ -92,15 +104,6 @@ def remove_temporaries(folder: Path) -> None:
     """Removes what killed processes left of files in the making; for a folder that nobody else is writing to."""
     for path in folder.glob(f"{TEMPORARY}*.tmp"):
         _remove(path)
-
-
-def _write(path: Path, content: bytes) -> None:
-    # Created through os.open, the file gets the permissions that the user's umask leaves.
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def flush_folder(folder: Path) -> None:

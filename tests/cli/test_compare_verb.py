@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,3 +83,23 @@ def test_a_comparison_in_which_all_diverge_fails(descend: Command) -> None:
     assert found.status == 1
     assert [run["stopped"] for run in found.json["runs"]] == [["diverged"]] * 3
     assert "--learning-rate auto" in found.err
+
+
+def test_a_page_that_finds_no_room_leaves_the_run(
+    descend: Command, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the disk is full for the page, the run is kept, and one line says where it is and how to go on."""
+    written = os.fsync
+
+    def full(handle: int) -> None:
+        if os.fstat(handle).st_size > 1_000_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = descend("compare", table, "--target", "answer", "--epochs", 2, "--seeds", 1)
+    assert result.status == 1
+    assert "No space left on device" in result.err
+    assert "table-compare.json is saved, and `descend report table-compare.json` draws the page" in result.err
+    assert Path("table-compare.json").exists()
+    assert not Path("table-compare.html").exists()

@@ -90,9 +90,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
         )
         interrupts.gentle = True
         plan_path, page = _places(given, name)  # a run beside this one may have taken free names meanwhile
-        plan.save(plan_path, force=given["force"])
-        if page is not None:
-            plan.save_html(page, force=given["force"])
+        outputs.save_both(plan, plan_path, page, given["force"])
         _tell(talk, plan, plan_path, page)
     return 0
 

@@ -88,9 +88,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
         )
         interrupts.gentle = True  # what is complete is saved as a whole
         run_path, page = _places(given, name)  # a run beside this one may have taken free names meanwhile
-        comparison.save(run_path, force=given["force"])
-        if page is not None:
-            comparison.save_html(page, force=given["force"])
+        outputs.save_both(comparison, run_path, page, given["force"])
         _tell(talk, comparison, run_path, page)
     if all(stopped == "diverged" for run in comparison.runs for stopped in run["stopped"]):
         raise FailedRunError(

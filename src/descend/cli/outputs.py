@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from descend.cli.arguments import same_place
-from descend.errors import InputError, shorten
+from descend.cli.failures import FailedRunError
+from descend.errors import InputError, OutputError, shorten
 from descend.files import check_output, free_name
 
 LONGEST_NAME = 80
@@ -51,6 +52,19 @@ def file_stem(name: str) -> str:
     name = name.removeprefix("sklearn:")
     name = re.sub(r'[\x00-\x1f\x7f<>:"|?*]', "_", re.split(r"[/\\]", name)[-1])
     return name.strip(" .")[:LONGEST_NAME] or "data"
+
+
+def save_both(result: Any, place: Path, page: Path | None, force: bool) -> None:
+    """Saves a comparison or a plan, then its page; where the page fails, the error says that the rest is there."""
+    result.save(place, force=force)
+    if page is None:
+        return
+    try:
+        result.save_html(page, force=force)
+    except (OutputError, InputError) as error:  # the places were right when the work began
+        raise FailedRunError(
+            f"{error}; {place} is saved, and `descend report {place}` draws the page"
+        ) from error
 
 
 def page_place(given: dict[str, Any], name: str, ending: str) -> Path | None:

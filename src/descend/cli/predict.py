@@ -98,8 +98,9 @@ def _as_json(talk: Talk, model: Model, source: Source, probabilities: bool) -> N
 
 def _write(model: Model, source: Source, path: str | None, ending: str, given: dict[str, Any]) -> int:
     """Writes all predictions; returns the number of rows."""
-    from descend.cli.prediction_files import column_names, make_writer, whole_file
+    from descend.cli.prediction_files import column_names, make_writer
     from descend.cli.scoring import scores
+    from descend.files import written_atomically
 
     names = column_names(model, given["probabilities"])
 
@@ -117,7 +118,7 @@ def _write(model: Model, source: Source, path: str | None, ending: str, given: d
 
     if path is None:
         return write_to(_StandardOutput())
-    with whole_file(path, given["force"]) as file:
+    with written_atomically(path, given["force"]) as file:
         return write_to(file)
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -15,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.errors import InputError, shorten
-from descend.files import check_output
 from descend.models.model import Model
 from descend.types import FloatArray
 
@@ -143,24 +139,3 @@ def csv_cell(text: str) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="").writerow([text])
     return buffer.getvalue()
-
-
-@contextmanager
-def whole_file(path: str, force: bool) -> Iterator[IO[bytes]]:
-    """A file that appears at ``path`` once it is complete, or not at all."""
-    place = check_output(path, force)
-    temporary = place.with_name(f".descend-{secrets.token_hex(6)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(place)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InputError(
-                f"--output {shorten(path)!r} cannot be written: {error.strerror or error}; nothing was left there"
-            ) from error
-        raise
