@@ -235,6 +235,8 @@ def test_a_run_that_broke_at_once_has_a_page(comparison, rows):
         ({"version": 2}, "version 2 of descend.comparison"),
         ({"verdict": 3}, "verdict of the saved run"),
         ({"best_loss": float("nan")}, "best_loss of the saved run must be finite"),
+        ({"best_loss": 10**400}, "best_loss of the saved run must be finite"),
+        ({"target_loss": 1e308}, "target_loss of the saved run must be finite"),
         ({"runs": [{"kind": "batch"}]}, r"runs\[0\].batch_size of the saved run must be given"),
         ({"claims": [{"claim": "x", "kind": "batch", "holds": "yes", "evidence": ""}]}, "holds"),
     ],

@@ -7,7 +7,7 @@ from statistics import median
 
 from descend.batch_size.branches import Branch
 from descend.batch_size.findings import Findings
-from descend.report.formatting import counted, duration
+from descend.report.formatting import counted, duration, ratio
 
 SHORT = 0.02
 """Seconds of a run that nobody feels, however it is tuned."""
@@ -60,16 +60,14 @@ def _why(found: Findings, best: Branch) -> str:
     if size >= found.trainer.num_rows:
         return "Every row at once is fastest here: smaller batches took more time in steps than they saved in rows."
     time_ratio, steps_ratio = found.times.at(2 * size) / found.times.at(size), law.at(2 * size) / law.at(size)
-    twice = (
-        f"twice the rows take {time_ratio:.2g} times as long a step, and {steps_ratio:.2g} times the steps"
-    )
+    twice = f"twice the rows take {ratio(time_ratio)} times as long a step, and {ratio(steps_ratio)} times the steps"
     if found.ceiling is not None and size >= found.ceiling:
         return f"Memory bounds it: more rows do not fit, though {twice}."
     half = max(1, size // 2)
     if half == size:
         return f"One row at a time is fastest here: {twice}."
     less, more = found.times.at(half) / found.times.at(size), law.at(half) / law.at(size)
-    return f"Why: {twice}; half of them {less:.2g} times as long, and {more:.2g} times the steps."
+    return f"Why: {twice}; half of them {ratio(less)} times as long, and {ratio(more)} times the steps."
 
 
 def _otherwise(found: Findings, best: Branch, beside: str) -> str:
@@ -98,7 +96,7 @@ def _of_rates(found: Findings, best: Branch) -> str:
         if branch is None or abs(branch.rate / (factor * best.rate) - 1.0) > 0.3:
             continue
         if branch.reached:
-            words.append(f"{name} took {branch.score / best.score:.2g} times as long")
+            words.append(f"{name} took {ratio(branch.score / best.score)} times as long")
         else:
             words.append(f"{name} {OUTCOMES[branch.outcome]}")
     return ", ".join(words) or "other rates were not tried there"

@@ -32,7 +32,7 @@ def size_axis(sizes: Iterable[int]) -> Figure:
 def log_axis(values: Iterable[float], show: Callable[[float | None], str]) -> Figure:
     """A logarithmic axis that holds the values, and a decade at least."""
     given = list(values)
-    low, high = min(given) / 1.3, max(given) * 1.3
+    low, high = max(min(given) / 1.3, 1e-300), max(given) * 1.3
     if high < LEAST_RANGE * low:
         room = math.sqrt(LEAST_RANGE * low / high)
         low, high = low / room, high * room
