@@ -112,3 +112,22 @@ def test_a_status_line_fits_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     line.show("too soon")
     line.clear()
     assert terminal.getvalue() == "\r\x1b[K" + "x" * 79 + "\r\x1b[K"
+
+
+@pytest.mark.parametrize("width", [60, 66, 72, 80])
+def test_nothing_of_the_live_table_is_cut(width: int) -> None:
+    """On a narrow terminal curves are shorter and columns fewer; what is there is whole."""
+    from rich.console import Console
+
+    display = LiveDisplay("adult", [1, 32, 123_456], 123_456, 3)
+    for i in range(12):
+        display._next = float("inf")  # nothing is drawn on stderr
+        display.update("stochastic", 1, 0, seen(0.1 * i, 1.0 / (1 + i)))
+    console = Console(file=io.StringIO(), width=width)
+    with console.capture() as capture:
+        console.print(display.table())
+    text = capture.get()
+    assert "…" not in text
+    assert "0.08333" in text
+    assert BARS[-1] in text
+    assert len(text.splitlines()) == 5

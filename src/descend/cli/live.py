@@ -16,11 +16,18 @@ from descend.report import formatting
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from descend.watching import Observation
 
 BARS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 24
+COLUMNS = ("batch", "run", "loss", "curve", "epochs", "rows/s")
+HEADINGS = {"curve": "its gap to the lowest"}
+SHAPES: tuple[tuple[int, tuple[str, ...]], ...] = (
+    (CURVE_WIDTH, ()), (12, ()), (12, ("rows/s",)), (8, ("rows/s", "epochs")),
+)  # fmt: skip
+"""Width of the curve and the columns left out, from wide terminals to narrow ones."""
 SMALLEST_GAP = 1e-3
 REDRAW_SECONDS = 0.15
 FIRST_SECONDS = 0.1
@@ -120,37 +127,48 @@ class LiveDisplay(Display):
         self._drawn.close()
 
     def table(self) -> RenderableType:
-        """The state as a table."""
+        """The state as a table: on a narrow terminal with shorter curves, then with fewer columns."""
+        from descend.report.terminal import Fitting
+
+        return Fitting([self._table(width, left_out) for width, left_out in SHAPES])
+
+    def _table(self, width: int, left_out: tuple[str, ...]) -> Table:
         from rich.table import Table
         from rich.text import Text
 
-        seconds = formatting.duration(round(self.seconds))
         table = Table(
             box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", header_style="dim"
         )
-        table.title = Text(f"{self._doing} on {formatting.prose(self.name, 40)} · {seconds}", style="dim")
-        for title in ("", "batch", "run", "loss", "its gap to the lowest", "epochs", "rows/s"):
-            right = title in ("batch", "loss", "epochs", "rows/s")
-            table.add_column(title, justify="right" if right else "left", no_wrap=True)
+        table.title = Text(
+            f"{self._doing} on {formatting.prose(self.name, 40)} · {formatting.duration(round(self.seconds))}",
+            style="dim",
+        )
+        table.add_column("", no_wrap=True)
+        for name in COLUMNS:
+            if name not in left_out:
+                heading = "its gap" if name == "curve" and width < CURVE_WIDTH else HEADINGS.get(name, name)
+                left = name in ("run", "curve")
+                table.add_column(heading, justify="left" if left else "right", no_wrap=True)
         for lane in self.lanes.values():
             style = _STYLES.get(lane.kind, "")
-            cells = self._cells(lane)
-            table.add_row(Text(lane.kind, style=style), *(Text(cell, style=style if i == 3 else "")
-                                                          for i, cell in enumerate(cells)))  # fmt: skip
+            cells = {name: cell for name, cell in self._cells(lane, width).items() if name not in left_out}
+            table.add_row(
+                Text(lane.kind, style=style),
+                *(Text(cell, style=style if name == "curve" else "") for name, cell in cells.items()),
+            )
         return table
 
-    def _cells(self, lane: Lane) -> list[str]:
-        size = f"{lane.batch_size:,}"
+    def _cells(self, lane: Lane, width: int) -> dict[str, str]:
+        cells = dict.fromkeys(COLUMNS, "")
+        cells |= {"batch": f"{lane.batch_size:,}", "run": f"{lane.num_runs}/{self.seeds}"}
         if lane.last is None:
-            return [size, f"0/{self.seeds}", "", "", "", ""]
-        return [
-            size,
-            f"{lane.num_runs}/{self.seeds}",
-            formatting.loss(lane.last.loss),
-            curve(lane.seconds, lane.losses, self.first_loss, self.lowest),
-            formatting.short_count(lane.last.epoch),
-            formatting.short_count(lane.last.rows_per_second),
-        ]
+            return cells
+        return cells | {
+            "loss": formatting.loss(lane.last.loss),
+            "curve": curve(lane.seconds, lane.losses, self.first_loss, self.lowest, width),
+            "epochs": formatting.short_count(lane.last.epoch),
+            "rows/s": formatting.short_count(lane.last.rows_per_second),
+        }
 
 
 def make_display(talk: Talk, name: str, batch_sizes: Sequence[int], num_rows: int, seeds: int) -> Display:
