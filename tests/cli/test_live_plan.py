@@ -141,3 +141,15 @@ def test_a_silent_display_says_nothing(findings: Findings, capsys: pytest.Captur
     captured = capsys.readouterr()
     assert captured.out + captured.err == ""
     assert sys.stderr is not None
+
+
+@pytest.mark.parametrize("width", [60, 70, 80, 100])
+def test_nothing_of_the_table_is_cut(findings: Findings, width: int) -> None:
+    """On a narrow terminal bars are shorter and words go; every number and every heading is whole."""
+    display = LivePlanDisplay("t", 30.0)
+    display._next = float("inf")  # nothing is drawn on stderr
+    display.update(findings)
+    text = drawn(display, 40, width)
+    assert "…" not in text
+    assert "to target" in text
+    assert ("fastest so far" in text) is (width >= 70)

@@ -22,7 +22,8 @@ from descend.batch_size.timing import StepTimes, measure_times
 from descend.batch_size.trainer import Look, Trainer
 from descend.report.formatting import counted
 
-APART = 8
+NEIGHBOUR = 8
+"""Times more rows, or fewer."""
 TIMING_SHARE = 0.15
 FIRST_SHARE = 0.4
 NEIGHBOUR_SHARE = 0.4
@@ -118,7 +119,7 @@ def _first(race: Race, found: Findings) -> Branch | None:
 def _apart(found: Findings) -> tuple[int, ...]:
     """Eight times more rows than the machine suggests, eight times fewer, and every row that there is room for."""
     smallest, largest = found.sizes[0], found.sizes[-1]
-    return min(found.prior * APART, largest), max(smallest, found.prior // APART), largest
+    return min(found.prior * NEIGHBOUR, largest), max(smallest, found.prior // NEIGHBOUR), largest
 
 
 def _try_neighbours(race: Race, found: Findings) -> None:

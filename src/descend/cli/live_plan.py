@@ -16,12 +16,15 @@ from descend.report.plan_evidence import OUTCOMES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
     from descend.batch_size.findings import Findings
     from descend.watching import Observation
 
 REDRAW_SECONDS = 0.25
 BAR_WIDTH = 14
+SHAPES = ((BAR_WIDTH, True), (7, True), (7, False), (3, False))
+"""Width of the bars, and whether it is said how runs ended, from wide terminals to narrow ones."""
 OTHER_LINES = 4
 PILOT = "a first run with nothing set"
 
@@ -107,34 +110,42 @@ class LivePlanDisplay(PlanDisplay):
         self._drawn.close()
 
     def table(self, height: int = 24) -> RenderableType:
-        """The state as a table of at most ``height`` lines."""
+        """The state as a table of at most ``height`` lines: with shorter bars and no words on a narrow terminal."""
         from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
+
+        from descend.report.terminal import Fitting
 
         title = Text(f"batch size on {formatting.prose(self.name, 30)} · {self.clock}", style="dim")
         doing = Text(self.doing, style="dim", no_wrap=True, overflow="ellipsis")
-        if self.found is None:
+        found = self.found
+        if found is None:
             return Group(title, doing)
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for heading in ("batch", "a step", "rate", "steps", "to target"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True, width=BAR_WIDTH)
-        table.add_column("", no_wrap=True, overflow="ellipsis")
-        rows = table_rows(self.found, height - OTHER_LINES)
-        bars = curve_bars([row.seconds for row in rows])
-        best = self.found.best
-        for row, bar in zip(rows, bars, strict=True):
-            style = "bold" if best is not None and row.size == best.batch_size else ""
-            time_text = formatting.duration(row.seconds) if row.seconds is not None else ""
-            faint = style if row.measured else "dim"
-            table.add_row(
-                *(Text(text, style=style) for text in (f"{row.size:,}", row.step, row.rate, row.steps)),
-                Text(time_text, style=faint),
-                Text(bar, style="dodger_blue1" if row.measured else "dim"),
-                Text(row.state, style=style),
-            )
-        return Group(title, doing, table)
+        rows = table_rows(found, height - OTHER_LINES)
+        best = None if found.best is None else found.best.batch_size
+        return Group(title, doing, Fitting([_table(rows, best, *shape) for shape in SHAPES]))
+
+
+def _table(rows: list[Row], best: int | None, bar_width: int, with_states: bool) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("batch", "a step", "rate", "steps", "to target"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True, width=bar_width)
+    if with_states:
+        table.add_column("", no_wrap=True)
+    for row, bar in zip(rows, curve_bars([row.seconds for row in rows], bar_width), strict=True):
+        style = "bold" if row.size == best else ""
+        time_text = formatting.duration(row.seconds) if row.seconds is not None else ""
+        table.add_row(
+            *(Text(text, style=style) for text in (f"{row.size:,}", row.step, row.rate, row.steps)),
+            Text(time_text, style=style if row.measured else "dim"),
+            Text(bar, style="dodger_blue1" if row.measured else "dim"),
+            *([Text(row.state, style=style)] if with_states else []),
+        )
+    return table
 
 
 def table_rows(found: Findings, most: int) -> list[Row]:
