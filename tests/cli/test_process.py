@@ -158,6 +158,26 @@ def test_an_interrupt_that_nobody_could_be_told_shows_no_traceback() -> None:
     assert "KeyboardInterrupt" not in done.stderr
 
 
+def test_an_interrupt_while_verbs_are_loaded_is_one_line() -> None:
+    """Ctrl-C while Click and the verbs are imported leaves 130 and a line, as it does later."""
+    code = (
+        "import os, signal, sys\n"
+        "from importlib.abc import MetaPathFinder\n"
+        "class Interrupting(MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'descend.cli.group':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "sys.argv = ['descend', 'machine']\n"
+        "from descend.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.startswith("descend: interrupted")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_signal_that_got_lost_is_raised_at_the_next_look() -> None:
     """``raise_lost`` raises what a signal raised where it was swallowed, with the error of that time."""
     with Interrupts() as interrupts:

@@ -15,9 +15,10 @@ def run(arguments: Sequence[str]) -> int:
     0 done; 1 a run that failed; 2 bad input or usage; 130 interrupted.
     """
     from descend.cli.failures import status_of
-    from descend.cli.group import descend
 
     try:
+        from descend.cli.group import descend
+
         status = descend.main(
             list(arguments), prog_name="descend", standalone_mode=False, obj=list(arguments)
         )
