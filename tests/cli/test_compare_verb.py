@@ -103,3 +103,20 @@ def test_a_page_that_finds_no_room_leaves_the_run(
     assert "table-compare.json is saved, and `descend report table-compare.json` draws the page" in result.err
     assert Path("table-compare.json").exists()
     assert not Path("table-compare.html").exists()
+
+
+def test_an_interrupt_while_the_page_is_made_says_what_is_there(
+    descend: Command, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second Ctrl-C while the page is drawn leaves 130, and does not say that nothing was written."""
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("descend.report.write_page", interrupted)
+    for verb, kept in (("compare", "table-compare.json"), ("fit", "table.descend")):
+        result = descend(verb, table, "--target", "answer", "--epochs", 2)
+        assert result.status == 130
+        assert "nothing was written" not in result.err
+        assert kept in result.err
+        assert Path(kept).exists()

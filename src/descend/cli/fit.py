@@ -109,6 +109,10 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
         except (OutputError, InputError) as error:  # the places were right when the run began
             ways = saving.how_to_go_on(checkpoint)
             raise FailedRunError(f"{error}{written}{ways and '; ' + ways}") from error
+        except KeyboardInterrupt:
+            if not written:
+                raise
+            raise InterruptedRunError(f"interrupted{written}, but there is no page of it") from None
         _tell(talk, run, record, model_path, page)
     if run.stopped == "interrupted":
         forced = " with --force" if given["output"] and not given["force"] else ""

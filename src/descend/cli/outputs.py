@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.cli.arguments import same_place
-from descend.cli.failures import FailedRunError
+from descend.cli.failures import FailedRunError, InterruptedRunError
 from descend.errors import InputError, OutputError, shorten
 from descend.files import check_output, free_name
 
@@ -55,16 +55,17 @@ def file_stem(name: str) -> str:
 
 
 def save_both(result: Any, place: Path, page: Path | None, force: bool) -> None:
-    """Saves a comparison or a plan, then its page; where the page fails, the error says that the rest is there."""
+    """Saves a comparison or a plan, then its page; where the page is not made, it is said that the rest is there."""
     result.save(place, force=force)
     if page is None:
         return
+    saved = f"{place} is saved, and `descend report {place}` draws the page"
     try:
         result.save_html(page, force=force)
     except (OutputError, InputError) as error:  # the places were right when the work began
-        raise FailedRunError(
-            f"{error}; {place} is saved, and `descend report {place}` draws the page"
-        ) from error
+        raise FailedRunError(f"{error}; {saved}") from error
+    except KeyboardInterrupt:
+        raise InterruptedRunError(f"interrupted; {saved}") from None
 
 
 def page_place(given: dict[str, Any], name: str, ending: str) -> Path | None:
