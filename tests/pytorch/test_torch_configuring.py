@@ -329,6 +329,7 @@ def test_a_loss_that_is_no_number_is_refused(digits):
             {"target_loss": 100.0},
             r"target_loss 100 is met before the first step \(2\.\d+ over held-out rows\)",
         ),
+        ({"target_loss": float("nan")}, r"target_loss is 'nan'; a finite number"),
         ({"optimizer": "adam"}, r"optimizer is 'adam'; a class"),
         ({"seconds": -1}, r"seconds is -1; a number above 0"),
         ({"memory_limit": 1000}, r"not even one row fits: 0 MB are left \(the limit that was given\)"),

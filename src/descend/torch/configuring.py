@@ -15,6 +15,7 @@ from descend.batch_size.search import search
 from descend.batch_size.trainer import Look
 from descend.configuring import BUDGET_SECONDS, PILOT_SHARES, affordable_target, plan_record
 from descend.errors import InputError
+from descend.settings import finite_number
 from descend.torch.checks import check_numbers
 from descend.torch.modes import autograd_on, numbers_kept
 from descend.torch.module_trainer import ModuleTrainer
@@ -66,6 +67,7 @@ def configure_batch_size(
     """
     began = time.perf_counter()
     check_numbers(seconds=seconds)
+    target_loss = finite_number("target_loss", target_loss)
     budget = BUDGET_SECONDS if seconds is None else float(seconds)
     trainer = ModuleTrainer(
         module,
