@@ -10,7 +10,12 @@ from sklearn.datasets import load_diabetes, load_digits
 
 import descend
 from descend.batch_size.plan import BOUNDS
+from descend.engines.mlp import NetworkEngine
 from descend.errors import InputError, ModelFileError
+from descend.features import prepare
+from descend.settings import Settings
+from descend.sources import array_source
+from descend.table_trainer import TableTrainer
 
 KEYS = {
     "batch_size", "microbatch", "accumulation", "learning_rate", "optimizer", "momentum", "threads", "device",
@@ -147,6 +152,21 @@ def test_a_first_run_takes_half_of_the_budget_at_the_most(digits, monkeypatch):
     plan = descend.configure_batch_size(*digits, target_loss=1e-6, seconds=2.0)
     assert seen == [1.0]
     assert not plan.record["told"]
+
+
+def test_a_ladder_takes_its_share_of_what_is_left(digits, monkeypatch):
+    """A rate that is looked for when the time is over is no reason for a hundred steps over every row."""
+    settings = Settings(optimizer="sgd", hidden=(8,)).checked()
+    trainer = TableTrainer(prepare(array_source(*digits)), settings, "mlp")
+    steps = []
+    run = NetworkEngine.run
+    monkeypatch.setattr(NetworkEngine, "run", lambda *args: (steps.append(1), run(*args)))
+    trainer.deadline = time.perf_counter()
+    assert trainer.first_rate(trainer.num_rows) > 0.0
+    assert not steps
+    trainer.deadline = time.perf_counter() + 60.0
+    assert trainer.first_rate(64) > 0.0
+    assert steps
 
 
 def test_columns_that_leave_the_range_of_the_numbers_are_refused():

@@ -85,7 +85,9 @@ def configure_prepared(
     target, share = _target(first_loss, best_loss, target_loss, pilot, budget)
     rows_each = ROWS_OF_MICROBATCH[model]
     spent = time.perf_counter() - started - (seconds_compiling() - compiling)
-    found = search(trainer, target, max(0.0, budget - spent), settings.seed, on_change=progress)
+    left = max(0.0, budget - spent)
+    trainer.deadline = time.perf_counter() + left
+    found = search(trainer, target, left, settings.seed, on_change=progress)
     check_memory(
         trainer.scales.most_bytes, memory_limit, "runs on these rows, at whatever batch size, come to hold"
     )

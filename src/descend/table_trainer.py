@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from descend.features import Prepared
 
 ORDERINGS = 4
+LADDER_SHARE = 0.3
+"""Of the time that is left, what finding one rate may take."""
 
 
 class TableTrainer:
@@ -43,6 +46,8 @@ class TableTrainer:
         self._rates: dict[int, float] = {}
         self.scales = Scales()
         """What the process holds while runs go on."""
+        self.deadline = inf
+        """On ``time.perf_counter``: a ladder of steps over every row could take longer than the whole search."""
         self._place = 0
         self._order_seconds = self._seconds_to_order()
         self._order = shuffle(Visits(self.num_rows), settings.seed, 0)
@@ -147,7 +152,8 @@ def rates_of_networks(trainer: TableTrainer) -> Callable[[int], float]:
             return rule_rate(trainer.optimizer, engine.network, size).value
         state = State(trainer.start.copy())
         with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
-            return climb(engine, state, rule, size, engine.loss, data, settings.seed).rate
+            seconds = LADDER_SHARE * max(0.0, trainer.deadline - time.perf_counter())
+            return climb(engine, state, rule, size, engine.loss, data, settings.seed, seconds).rate
 
     return find
 

@@ -72,15 +72,23 @@ class Ladder:
 
 
 def climb(
-    engine: Any, state: State, rule: Rule, batch_size: int, loss: Loss, data: Dataset, seed: int
+    engine: Any,
+    state: State,
+    rule: Rule,
+    batch_size: int,
+    loss: Loss,
+    data: Dataset,
+    seed: int,
+    seconds: float = inf,
 ) -> Ladder:
     """Tries rates by plain steps; ``state`` is left where the lowest rung ended. ``batch_size`` 0: every row at once.
 
-    A rung is too short to show what momentum makes of a rate: its own is (1 − β) times that of plain steps.
+    A rung is too short to show what momentum makes of a rate: its own is (1 − β) times that of plain steps. After
+    ``seconds`` no further rung is tried.
     """
     slower = 1.0 - rule.momentum if rule.optimizer.uses_momentum else 1.0
     plain = replace(rule, optimizer=OPTIMIZERS["sgd"])
-    return climb_from(lowest_rate(data, loss), engine, state, plain, batch_size, seed, slower)
+    return climb_from(lowest_rate(data, loss), engine, state, plain, batch_size, seed, slower, seconds)
 
 
 def climb_from(

@@ -13,6 +13,7 @@ from descend.cli.progress import PLAIN_SECONDS
 from descend.cli.redrawing import Redrawn, Showing
 from descend.cli.talk import Talk
 from descend.report import formatting
+from descend.report.terminal import KIND_STYLES, Fitting
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,7 +33,6 @@ SMALLEST_GAP = 1e-3
 REDRAW_SECONDS = 0.15
 FIRST_SECONDS = 0.1
 """Before that much training there is nothing to say about its speed."""
-_STYLES = {"stochastic": "dark_orange", "mini-batch": "dodger_blue1", "batch": "green"}
 
 
 @dataclass(slots=True)
@@ -128,8 +128,6 @@ class LiveDisplay(Display):
 
     def table(self) -> RenderableType:
         """The state as a table: on a narrow terminal with shorter curves, then with fewer columns."""
-        from descend.report.terminal import Fitting
-
         return Fitting([self._table(width, left_out) for width, left_out in SHAPES])
 
     def _table(self, width: int, left_out: tuple[str, ...]) -> Table:
@@ -150,7 +148,7 @@ class LiveDisplay(Display):
                 left = name in ("run", "curve")
                 table.add_column(heading, justify="left" if left else "right", no_wrap=True)
         for lane in self.lanes.values():
-            style = _STYLES.get(lane.kind, "")
+            style = KIND_STYLES.get(lane.kind, "")
             cells = {name: cell for name, cell in self._cells(lane, width).items() if name not in left_out}
             table.add_row(
                 Text(lane.kind, style=style),

@@ -13,6 +13,7 @@ from descend.cli.redrawing import Redrawn, Showing
 from descend.cli.talk import Talk
 from descend.report import formatting
 from descend.report.plan_evidence import OUTCOMES
+from descend.report.terminal import Fitting
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -113,8 +114,6 @@ class LivePlanDisplay(PlanDisplay):
         """The state as a table of at most ``height`` lines: with shorter bars and no words on a narrow terminal."""
         from rich.console import Group
         from rich.text import Text
-
-        from descend.report.terminal import Fitting
 
         title = Text(f"batch size on {formatting.prose(self.name, 30)} · {self.clock}", style="dim")
         doing = Text(self.doing, style="dim", no_wrap=True, overflow="ellipsis")

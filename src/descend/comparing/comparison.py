@@ -67,7 +67,7 @@ class Comparison:
             {
                 name: value["median"] if isinstance(value, dict) else value
                 for name, value in run.items()
-                if not isinstance(value, list) and name != "excursions"
+                if not isinstance(value, list) and name not in ("excursions", "rows_per_second_range")
             }
             for run in self.runs
         ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WIDE = 1000
 """Columns of a terminal that every table fits into."""
-_STYLES = {"stochastic": "dark_orange", "mini-batch": "dodger_blue1", "batch": "green"}
+KIND_STYLES = {"stochastic": "dark_orange", "mini-batch": "dodger_blue1", "batch": "green"}
 _ANSWER_STYLES = {"yes": "green", "no": "red", "unknown": "dim"}
 
 
@@ -136,7 +136,7 @@ def _runs_without(shown: list[Series], left_out: tuple[str, ...]) -> Table:
     fastest = _fastest(shown)
     table = _frame(Table)
     table.add_column("", no_wrap=True)
-    rows = [[Text(series.label, style=_STYLES.get(series.run["kind"], ""))] for series in shown]
+    rows = [[Text(series.label, style=KIND_STYLES.get(series.run["kind"], ""))] for series in shown]
     for name, text in RUN_COLUMNS.items():
         if name in left_out:
             continue
@@ -185,7 +185,7 @@ def _ends(run: Any, shown: list[Series]) -> list[RenderableType]:
     table = _frame(Table)
     table.add_column("Where they ended")
     for series in shown:
-        table.add_column(Text(series.label, style=_STYLES.get(series.run["kind"], "")), justify="right")
+        table.add_column(Text(series.label, style=KIND_STYLES.get(series.run["kind"], "")), justify="right")
     for number, (group, rows) in enumerate(ends_measures(run, shown)):
         if number:
             table.add_row(Text(group, style="bold"))
