@@ -114,6 +114,13 @@ def test_a_status_line_fits_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal.getvalue() == "\r\x1b[K" + "x" * 79 + "\r\x1b[K"
 
 
+def test_a_status_line_of_wide_letters_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters that take two columns are counted so: a line that broke could not be wiped out."""
+    terminal = on_a_terminal(monkeypatch)
+    StatusLine(Talk()).show("日" * 60)
+    assert terminal.getvalue() == "\r\x1b[K" + "日" * 39
+
+
 @pytest.mark.parametrize("width", [60, 66, 72, 80])
 def test_nothing_of_the_live_table_is_cut(width: int) -> None:
     """On a narrow terminal curves are shorter and columns fewer; what is there is whole."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from descend.cli.talk import Talk, terminal_width
+from descend.cli.talk import Talk, cut_to, terminal_width
 from descend.report import formatting
 
 REDRAW_SECONDS = 0.1
@@ -28,7 +28,7 @@ class StatusLine:
             return
         if self.talk.is_live:
             self._next = now + REDRAW_SECONDS
-            sys.stderr.write(f"\r\x1b[K{text[: terminal_width() - 1]}")
+            sys.stderr.write(f"\r\x1b[K{cut_to(text, terminal_width() - 1)}")
             self._is_drawn = True
         else:
             self._next = now + PLAIN_SECONDS

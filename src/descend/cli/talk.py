@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
+from unicodedata import east_asian_width
 
 from descend.cli.failures import one_line
 
@@ -73,6 +74,19 @@ class Talk:
 def terminal_width() -> int:
     """Columns of the terminal, 80 where there is none."""
     return shutil.get_terminal_size().columns
+
+
+def cut_to(text: str, columns: int) -> str:
+    """As much of a line as a terminal shows in so many columns; letters of East Asia take two.
+
+    >>> cut_to("reading abc", 9), cut_to("reading 日本語", 11)
+    ('reading a', 'reading 日')
+    """
+    for place, letter in enumerate(text):
+        columns -= 2 if east_asian_width(letter) in "WF" else 1
+        if columns < 0:
+            return text[:place]
+    return text
 
 
 def _wrapped(line: str) -> str:
