@@ -22,7 +22,8 @@ SETTLED_SHARE = 0.01
 AT_THE_BOTTOM = 1e-4
 """What is left of the gap below this is all alike."""
 NOISE_SHARE = 0.5
-"""Of the height that a run hovers at: it cannot settle where its average is rid of so much; else it is on its way."""
+"""Of the height that a run hovers at: what its average is rid of is noise. Where that is less, the run is still
+on its way, or has settled there."""
 
 Answer = tuple[bool | None, str]
 
@@ -83,7 +84,7 @@ def cannot_settle(mine: Kind, kinds: list[Kind]) -> Answer:
     if hovering <= SETTLED_SHARE:
         return False, evidence
     if final > (1.0 - NOISE_SHARE) * hovering:
-        return None, f"{evidence}: most of that is no noise, it was still on its way"
+        return None, f"{evidence}: so most of that height is no noise"
     return True, evidence
 
 

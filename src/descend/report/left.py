@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from descend.report import formatting
 from descend.report.schema import Run
 
@@ -30,19 +32,17 @@ def left_sentence(run: Run) -> str:
     rule = RULES.get(str(run.get("rule") or ""), "")
     if not rule or (estimate is None and bound is None):
         return rule and f"{rule}."
-    said = []
-    if estimate is not None:
-        said.append(f"is estimated to be {formatting.number(estimate, 2)}{_of_the_gain(run, estimate)} above")
-    if bound is not None:
-        said.append(f"is {formatting.number(bound, 2)}{_of_the_gain(run, bound)} above it at the most")
-    words = " the lowest there is, and ".join(said) if len(said) == 2 else f"{said[0]} the lowest there is"
-    if bound is None:
-        words += "; no bound is known"
-    elif estimate is None:
-        words = words.replace(
-            "above it at the most the lowest there is", "above the lowest there is at the most"
-        )
-    return f"{rule}. The loss {words}."
+    if estimate is None:
+        return f"{rule}. The loss is {_height(run, bound)} above the lowest there is at the most."
+    words = f"is estimated to be {_height(run, estimate)} above the lowest there is"
+    beside = (
+        "; no bound is known" if bound is None else f", and is {_height(run, bound)} above it at the most"
+    )
+    return f"{rule}. The loss {words}{beside}."
+
+
+def _height(run: Run, gap: Any) -> str:
+    return f"{formatting.number(gap, 2)}{_of_the_gain(run, gap)}"
 
 
 def _of_the_gain(run: Run, gap: float) -> str:
