@@ -68,7 +68,7 @@ def test_a_seed_moves_the_start_and_all_kinds_share_it(iris):
 
 def test_a_long_full_batch_runs_with_every_seed(monkeypatch):
     """Unlike that of a linear model, the full batch of a network is not run once for all: its start moves."""
-    monkeypatch.setattr("descend.comparing.comparison.REPEAT_SECONDS", 0.0)
+    monkeypatch.setattr("descend.comparing.summary.REPEAT_SECONDS", 0.0)
     ends = {}
     for model in ("linear", "mlp"):
         found = compare("sklearn:iris", model=model, batch_sizes=("full",), epochs=3, seeds=2)
