@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from descend.errors import SourceError, shorten
+from descend.errors import NoRowsError, SourceError, shorten
 from descend.sources.limits import table_rows
 from descend.sources.selection import listing, select
 from descend.sources.tables import BatchPart, TableSource, refuse_duplicates, refuse_nested
@@ -32,7 +32,8 @@ class ParquetReader:
             self.schema = schema if self.schema is None else self.schema
             same_columns(path.name, schema.names, self.schema.names)
         if rows == 0:
-            raise SourceError(f"{paths[0].name} has no rows; at least 2 are needed")
+            names = tuple(n for n in self.schema.names if not _is_index(n))
+            raise NoRowsError(f"{paths[0].name} has no rows; give a file that has some", names)
         self.names: tuple[str, ...] = tuple(n for n in self.schema.names if not _is_index(n))
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
