@@ -32,6 +32,7 @@ def prepare_store(
     store: Store,
     *,
     task: Task | None = None,
+    loss_task: Task | None = None,
     validation: float = 0.1,
     scale_target: bool = True,
     class_weight: ClassWeight = None,
@@ -48,7 +49,7 @@ def prepare_store(
     in every epoch; ``stream`` settles it. Either way the model is the same. ``validation_source`` gives the rows to
     set aside instead. ``on_progress`` is called with the rows whose targets, or which, have been read.
 
-    Raises ``InputError`` for a ``task`` that is not the store's, ``SourceError`` for a damaged store.
+    Raises ``InputError`` for a ``task``, or a loss's task, that is not the store's, ``SourceError`` for a damaged store.
     """
     if not 0 <= validation < 1:
         raise InputError(
@@ -57,7 +58,12 @@ def prepare_store(
     if task is not None and task != store.task:
         raise InputError(
             f"task is {task!r}, but {shorten(store.name)} was ingested for {store.task}; leave it out, or ingest the "
-            "data again"
+            f"data again with --task {task}"
+        )
+    if loss_task is not None and loss_task != store.task:
+        raise InputError(
+            f"the loss is one for {loss_task}, but {shorten(store.name)} was ingested for {store.task}; choose one for "
+            f"{store.task}, or ingest the data again with --task {loss_task}"
         )
     target = store.target(scale_target)
     weighting = class_weights(class_weight, target, store.target_statistics)
