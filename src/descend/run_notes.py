@@ -25,7 +25,9 @@ def say_what_is_left(history: History, watch: Watch, plan: Plan, parameters: Flo
     told = plan.untuned and history.stopped != "diverged"
     if told:
         bound = certificate.bound if certificate.bound is not None else _bound(watch, parameters)
-        if bound is not None and plan.loss.code != POISSON:  # the others are nowhere below 0, nor are penalties
+        if (
+            bound is not None and plan.loss.code != POISSON
+        ):  # the others are nowhere below 0, nor are penalties
             bound = min(bound, history.last["loss"] / watch.unit)
         watch.believe(bound)
     history.rule = history.stopped.replace("_", " ")
