@@ -56,7 +56,8 @@ def certificate_notes(watch: Watch, plan: Plan) -> list[str]:
     """What to tell where a limit ended a run before its certificate did.
 
     A loss with corners and next to no penalty has its lowest place far out, where few rows lie on corners and no
-    curvature leads to it: hinge on the ten digits is still far from it after 2,000 epochs with alpha 1e-5, and ends after 96 with 1e-4.
+    curvature leads to it: hinge on the ten digits with alpha 1e-5 is still far from it after 2,000 epochs, and ends
+    after 96 with 1e-4.
     """
     if watch.stopped not in ("epochs", "time"):
         return []
@@ -64,7 +65,7 @@ def certificate_notes(watch: Watch, plan: Plan) -> list[str]:
     left = "it is not known" if gap is None else f"{gap * watch.unit:.2g} of the loss is estimated to be"
     penalty, more = plan.penalty, "give it more time"
     if plan.loss.has_corners and penalty.alpha + penalty.l1 < SMALL_ALPHA:
-        more += f", or a larger alpha: with next to none {plan.loss.name} is lowest far out, and steps there take long"
+        more += f", or a larger alpha: with next to none {plan.loss.name} is lowest far out, where steps take long"
     return [f"not certified: {left} what is left to gain; {more}"]
 
 

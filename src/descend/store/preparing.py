@@ -49,7 +49,7 @@ def prepare_store(
     in every epoch; ``stream`` settles it. Either way the model is the same. ``validation_source`` gives the rows to
     set aside instead. ``on_progress`` is called with the rows whose targets, or which, have been read.
 
-    Raises ``InputError`` for a ``task``, or a loss's task, that is not the store's, ``SourceError`` for a damaged store.
+    Raises ``InputError`` for a ``task``, or a loss's, that is not the store's, ``SourceError`` for a damaged store.
     """
     if not 0 <= validation < 1:
         raise InputError(
@@ -62,8 +62,8 @@ def prepare_store(
         )
     if loss_task is not None and loss_task != store.task:
         raise InputError(
-            f"the loss is one for {loss_task}, but {shorten(store.name)} was ingested for {store.task}; choose one for "
-            f"{store.task}, or ingest the data again with --task {loss_task}"
+            f"the loss is one for {loss_task}, but {shorten(store.name)} was ingested for {store.task}; choose one "
+            f"for {store.task}, or ingest the data again with --task {loss_task}"
         )
     target = store.target(scale_target)
     weighting = class_weights(class_weight, target, store.target_statistics)
