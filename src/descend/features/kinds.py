@@ -46,6 +46,8 @@ def as_texts(column: Any, name: str) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_dictionary(column.type):
+        column = pa.DictionaryArray.from_arrays(column.indices, as_texts(column.dictionary, name))
     try:
         if (
             pa.types.is_floating(column.type)

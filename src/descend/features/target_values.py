@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.errors import ColumnError, shorten
+from descend.sources.tables import decoded
 
 FEWEST_COUNTED = 1000
 WIDEST = 2**12
@@ -44,8 +45,7 @@ def _from_arrow(target: Any, name: str) -> NDArray[Any]:
     import pyarrow.compute as pc
 
     t = pa.types
-    if t.is_dictionary(target.type):
-        target = pc.cast(target, target.type.value_type)
+    target = decoded(target)
     kind = target.type
     try:
         if t.is_decimal(kind):

@@ -146,7 +146,7 @@ class TableSource:
         names = batch.schema.names
         target: Any = None
         if self._selection.target is not None:
-            target = batch.column(names.index(self._selection.target))
+            target = decoded(batch.column(names.index(self._selection.target)))
             if target.null_count:
                 present = target.is_valid()
                 places = np.flatnonzero(present.to_numpy(zero_copy_only=False))
@@ -167,6 +167,18 @@ class TableSource:
             check_weights(values, self._selection.weights, start, places)
             return values
         return None if self._weights is None else self._weights[start : start + batch.num_rows]
+
+
+def decoded(column: Any) -> Any:
+    """An Arrow array without its dictionary, where it has one: a null in there is none in the array itself."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        return column
+    values = column.dictionary
+    if pa.types.is_string_view(values.type):  # as polars has them; PyArrow takes nothing out of these
+        values = values.cast(pa.string())
+    return pa.DictionaryArray.from_arrays(column.indices, values).dictionary_decode()
 
 
 def numbers_of(column: Any, name: str) -> NDArray[np.float64]:
