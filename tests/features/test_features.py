@@ -182,7 +182,7 @@ def test_text_that_is_dictionary_encoded_is_text():
 
 
 def test_categories_of_polars_are_text():
-    """polars' categories come as a dictionary of views; they are levels, in new data too, and a target."""
+    """Categories of polars come as a dictionary of views; they are levels, in new data too, and a target."""
     texts = ["u", None, "v", "v"] * 10
     frame = pl.DataFrame({"t": texts, "y": [text or "none" for text in texts]})
     told = frame.with_columns(pl.col("t").cast(pl.Categorical), pl.col("y").cast(pl.Enum(["none", "u", "v"])))
