@@ -71,7 +71,7 @@ def _from_objects(values: NDArray[Any], name: str) -> NDArray[Any]:
     if all(isinstance(c, str) for c in cells) and values.ndim == 1:
         return values
     for row, cell in enumerate(cells):
-        if cell is None:
+        if _is_missing(cell):
             raise ColumnError(
                 f"target {shorten(name)!r} has no value in row {row // max(1, values[0:1].size) + 1}; "
                 "leave out rows without a target"
@@ -91,6 +91,15 @@ def _from_objects(values: NDArray[Any], name: str) -> NDArray[Any]:
     if all(isinstance(c, int | np.integer) for c in cells):
         return values.astype(np.int64)
     return numbers
+
+
+def _is_missing(cell: Any) -> bool:
+    """None, NaN, or what pandas has for them; told by its name, for pandas need not be there."""
+    return (
+        cell is None
+        or (isinstance(cell, float) and cell != cell)
+        or type(cell).__name__ in ("NAType", "NaTType")
+    )
 
 
 def coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:

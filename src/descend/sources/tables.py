@@ -295,6 +295,14 @@ def as_weights(weights: Any, num_rows: int, name: str) -> NDArray[np.float64]:
     return values
 
 
+_ONE_TYPE = "give every column one type (numbers or text, not both)"
+_REMEDIES = {
+    "Duplicate column names": "rename all but one of a name",
+    "Sparse pandas data": "give the columns dense, as in column.sparse.to_dense(), or all of them sparse",
+}
+"""What to do, by a part of the message of whoever made the table."""
+
+
 def arrow_table(obj: Any, name: str) -> pa.Table:
     """``obj`` as an Arrow table; ``ColumnError`` where a column has no one type, or there is one column alone."""
     import pyarrow as pa
@@ -306,15 +314,13 @@ def arrow_table(obj: Any, name: str) -> pa.Table:
         )
     try:
         return pa.RecordBatchReader.from_stream(obj).read_all()
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except (ValueError, TypeError, pa.ArrowNotImplementedError) as error:
         if "non-struct type" in str(error):
             raise ColumnError(
                 f"{name} is one column ({type(obj).__name__}), and a table is needed: give {name}.to_frame()"
             ) from None
-        raise ColumnError(
-            f"{name} cannot be read as a table: {shorten(str(error), 200)}; "
-            "give every column one type (numbers or text, not both)"
-        ) from None
+        remedy = next((told for part, told in _REMEDIES.items() if part in str(error)), _ONE_TYPE)
+        raise ColumnError(f"{name} cannot be read as a table: {shorten(str(error), 200)}; {remedy}") from None
 
 
 def _without_index(table: pa.Table) -> pa.Table:
