@@ -289,6 +289,13 @@ def test_other_values_for_a_number_are_refused(column):
         encode(learn({"a": [1, 2]}), {"a": column})
 
 
+def test_the_text_among_numbers_is_the_one_shown():
+    """Of a column of new data that became text the message shows a cell that is no number, not the first one."""
+    features = learn({"a": [1.5, 2.5], "b": [1, 2]})
+    with pytest.raises(ColumnError, match=r"column 'a' holds string values \('oops'\)"):
+        encode(features, {"a": ["1.5", None, "2e3", "oops", "x"], "b": [1] * 5})
+
+
 def test_infinity_in_new_data_is_refused():
     """An infinite value in new data is refused with its column and row."""
     X = RNG.normal(size=(50, 2))
