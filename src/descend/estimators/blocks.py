@@ -21,7 +21,6 @@ from descend.estimators.checks import (
     check_labels,
     check_weights,
     is_mixed_table,
-    refuse_lazy,
     refuse_no_columns,
 )
 from descend.estimators.sources import Named, blocks_of, is_read_once, is_readable
@@ -31,6 +30,7 @@ from descend.incremental import add_rows, check_settings, tell_callbacks
 from descend.settings import Settings
 from descend.sources.arrays import column_names
 from descend.sources.sparse import as_csr
+from descend.sources.tables import refuse_lazy
 from descend.stream import Rows, begin
 from descend.types import Task, is_sparse
 from descend.updates import OPTIMIZERS

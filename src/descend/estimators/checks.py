@@ -42,12 +42,6 @@ def refuse_no_columns(X: Any) -> None:
         raise InputError(f"X has 0 feature(s) (shape={tuple(shape)}) while a minimum of 1 is required")
 
 
-def refuse_lazy(X: Any) -> None:
-    """A ``polars.LazyFrame``: a plan of what to read, and no rows yet."""
-    if hasattr(X, "collect_schema") and not hasattr(X, "__arrow_c_stream__") and hasattr(X, "collect"):
-        raise InputError(f"X is a {type(X).__name__}, whose rows are not read yet: give X.collect()")
-
-
 def refuse_a_name(y: Any) -> None:
     """The name of a column as ``y``, which goes with rows in files, not with a table at hand."""
     if isinstance(y, str):

@@ -30,7 +30,6 @@ from descend.estimators.checks import (
     is_sparse_table,
     naming_the_column,
     refuse_a_name,
-    refuse_lazy,
     refuse_no_columns,
 )
 from descend.estimators.sources import (
@@ -47,7 +46,7 @@ from descend.features.class_weights import read_weight
 from descend.settings import Settings
 from descend.sources import array_source, table_source
 from descend.sources.arrays import column_names, numbered
-from descend.sources.tables import arrow_table
+from descend.sources.tables import arrow_table, refuse_lazy
 from descend.store import Store, is_store, open_store
 from descend.store.choice import check_choice, refuse_beside
 from descend.store.preparing import prepare_store

@@ -256,6 +256,8 @@ def table_source(
     """
     table = _without_index(arrow_table(obj, name))
     refuse_duplicates(table.schema.names, name)
+    if y is not None and target is not None:
+        raise InputError(f"y is given, and target {shorten(target)!r} too: give one of them")
     weight_name = weights if isinstance(weights, str) else None
     selection = select(
         table.schema.names,
@@ -293,6 +295,14 @@ def as_weights(weights: Any, num_rows: int, name: str) -> NDArray[np.float64]:
         )
     check_weights(values, "weights")
     return values
+
+
+def refuse_lazy(obj: Any, name: str = "X") -> None:
+    """A ``polars.LazyFrame``: a plan of what to read, and no rows yet."""
+    if hasattr(obj, "collect_schema") and not hasattr(obj, "__arrow_c_stream__") and hasattr(obj, "collect"):
+        raise InputError(
+            f"{name} is a {type(obj).__name__}, whose rows are not read yet: give {name}.collect()"
+        )
 
 
 _ONE_TYPE = "give every column one type (numbers or text, not both)"
