@@ -47,6 +47,8 @@ def as_texts(column: Any, name: str) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_dictionary(column.type):
+        column = pa.DictionaryArray.from_arrays(column.indices, as_texts(column.dictionary, name))
     try:
         if (
             pa.types.is_floating(column.type)
@@ -137,10 +139,22 @@ def _local(column: Any) -> Any:
 
 
 def _not(what: str, column: Any, name: str) -> ColumnError:
-    example = next((v for v in column[:1000].to_pylist() if v is not None), None)
+    cells = [v for v in column[:10_000].to_pylist() if v is not None]
+    # Of texts among numbers the one that is none is to be corrected.
+    example = next(
+        (v for v in cells if isinstance(v, str) and not _is_number(v)), cells[0] if cells else None
+    )
     shown = f" ({shorten(str(example))!r})" if example is not None else ""
     return ColumnError(
         f"column {shorten(name)!r} holds {shorten(str(column.type))} values{shown}, but {what} are needed "
         "there; "
         "correct the values or leave the column out of training"
     )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -202,7 +202,7 @@ def _options(
     return {
         "read_options": pyarrow.csv.ReadOptions(
             column_names=list(dialect.names),
-            skip_rows_after_names=int(has_header),
+            skip_rows_after_names=dialect.blank_lines + 1 if has_header else 0,
             block_size=dialect.block_bytes,
             encoding=dialect.encoding,
         ),
@@ -260,12 +260,27 @@ def _no_rows(path: Path, names: Sequence[str]) -> NoRowsError:
 def _wider(kind: pa.DataType, message: str, pa: Any) -> pa.DataType:
     if pa.types.is_null(kind) or pa.types.is_integer(kind):
         value = re.search(r"invalid value '(.*)'", message, re.DOTALL)
-        return pa.float64() if value and _is_number(value.group(1)) else pa.string()
+        if value is not None and _is_number(value.group(1)):
+            return pa.float64()
+        return _type_of(value.group(1)) if value is not None and pa.types.is_null(kind) else pa.string()
     if pa.types.is_date(kind):
         return pa.timestamp("s")
     if pa.types.is_timestamp(kind) and kind.unit == "s":
         return pa.timestamp("ns")
     return pa.string()
+
+
+def _type_of(text: str) -> pa.DataType:
+    """The type of the first value of a column that began with gaps: a date as it is anywhere else, or text."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.csv
+
+    cell = '"{}"'.format(text.replace('"', '""'))
+    options = {"parse_options": pyarrow.csv.ParseOptions(newlines_in_values=True)}
+    found = pyarrow.csv.read_csv(io.BytesIO(f"value\n{cell}\n".encode()), **options).schema.field(0).type
+    return found if pa.types.is_temporal(found) or pa.types.is_boolean(found) else pa.string()
 
 
 def _has_decimal_commas(table: pa.Table, dialect: Dialect) -> bool:

@@ -13,6 +13,7 @@ from descend.errors import InputError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.first_pass import Learned
 from descend.features.prepare import Prepared, normalised, read_validation
+from descend.features.split import check_share
 from descend.features.target import Target
 from descend.machine import return_freed_memory, spare_addresses
 from descend.store.keeping import may_map, spare_bytes, where_to_keep
@@ -51,10 +52,7 @@ def prepare_store(
 
     Raises ``InputError`` for a ``task``, or a loss's, that is not the store's, ``SourceError`` for a damaged store.
     """
-    if not 0 <= validation < 1:
-        raise InputError(
-            f"validation is {validation}; give a share of at least 0 and less than 1, such as 0.1"
-        )
+    validation = check_share(validation)
     if task is not None and task != store.task:
         raise InputError(
             f"task is {task!r}, but {shorten(store.name)} was ingested for {store.task}; leave it out, or ingest the "
