@@ -86,3 +86,13 @@ def test_a_wide_range_of_rows_keeps_some_ticks():
         "500", "1,000", "2,000", "5,000", "10,000", "20,000",
     ]  # fmt: skip
     assert log_ticks(500, 20_000, formatting.short_count, 270.0)["ticktext"] == ["1,000", "3,000", "10,000"]
+
+
+@given(st.floats(1e-7, 1e9), st.integers(4, 8))
+def test_even_values_start_at_nothing_and_fill_the_axis(high, limit):
+    """Ticks of a linear axis are even, few, begin at 0, and none lies beyond the end; the last step is not wasted."""
+    values = curves.even_values(high, limit)
+    assert values[0] == 0.0
+    assert 2 <= len(values) <= limit
+    assert values[-1] <= high * (1 + 1e-6)
+    assert values[-1] + values[1] > high * (1 - 1e-6)

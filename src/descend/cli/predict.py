@@ -67,9 +67,11 @@ def command(model: str, data: str, **given: Any) -> int:
     if talk.as_json and path is None:
         _as_json(talk, loaded, source, given["probabilities"])
         return 0
+    from descend.report.formatting import counted
+
     rows = _write(loaded, source, path, ending, given)
     if path is not None:
-        talk.note("predictions", f"{rows:,} rows in {path}")
+        talk.note("predictions", f"{counted(rows, 'row')} in {path}")
         talk.json({"rows": rows, "output": path})
     return 0
 

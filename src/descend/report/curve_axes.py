@@ -64,10 +64,17 @@ def log_x(lines: Sequence[Line], x: Axis) -> Figure:
     )
 
 
-def linear_x(lines: Sequence[Line]) -> Figure:
+def linear_x(lines: Sequence[Line], x: Axis) -> Figure:
     """To the end, or a little beyond the last arrival: more would press the descent to the left."""
-    highest = min(_end(lines), _last_arrival(lines) * 1.5)
-    return {"range": [0, highest * 1.01 or 1.0], "nticks": 6, "tickformat": "~s", "hoverformat": ".4~g"}
+    highest = min(_end(lines), _last_arrival(lines) * 1.5) or 1.0
+    ticks = curves.even_values(highest)
+    return {
+        "range": [0, highest * 1.01],
+        "tickvals": ticks,
+        "ticktext": [x.show(value) for value in ticks],
+        "tickangle": 0,
+        "hoverformat": ".4~g",
+    }
 
 
 def _end(lines: Sequence[Line]) -> float:
