@@ -58,7 +58,13 @@ rates and last weights; *free*: averages of the tail and rates that fall to zero
 loss and the grid's lowest (linear models: 5, 1 and 0.2 %), on rows that no algorithm sees. By the simulated clock a
 row costs what it was measured to cost at its batch size, one that is only evaluated 0.4 of that; the wall's counts
 from the call of `fit` on, and for the grid the bare loop. The convolutional network is by the wall throughout.
-"""
+
+Everybody's tuning counts. *Most rows a second*: every doubling of the batch size is timed by two steps. *Gradient
+noise*: tr Σ / |G|² of single rows (networks: of eights) where training begins is taken for the critical batch size.
+*As Lightning*: the largest power of two that fits into a gigabyte and the rows, up to 8,192, three steps at each on
+the way, a hundred steps at rates from 1e-8 to 1, then constantly the rate at which the smoothed loss fell fastest,
+and the last weights, for up to twenty times what the grid needs. All others have the ladder, the controller and the
+averages of `fit`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -37,7 +37,7 @@ NAME = "fashion_mnist convolution adam"
 ROWS = 3500, 500, 1000
 """To train on, to look at, and for the target."""
 SIZES = (32, 64, 128, 256)
-RATES = tuple(5e-4 * 2.0**power for power in range(5))
+RATES = tuple(1e-3 * 2.0**power for power in range(5))
 LENGTHS = (3, 6, 12)
 """Epochs over which a rate falls to zero; constant ones run for the last."""
 BYTES_A_ROW = 4 * 3 * (28 * 28 + 2 * (8 * 12 * 12 + 16 * 5 * 5))

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from descend.batch_size.branches import Branch, Race
-from descend.batch_size.findings import Findings, Running
+from descend.batch_size.findings import MATTERS, Findings, Running
 from descend.batch_size.prior import prior_size
 from descend.batch_size.timing import StepTimes, measure_times
 from descend.batch_size.trainer import Look, Trainer
@@ -25,7 +25,7 @@ APART = 8
 TIMING_SHARE = 0.15
 FIRST_SHARE = 0.4
 NEIGHBOUR_SHARE = 0.4
-MOST_REFINEMENTS = 6
+MOST_REFINEMENTS = 8
 REPEATS = 4
 REPEAT_SHARE = 0.2
 SEEDS_WITHIN = 200.0
@@ -132,7 +132,11 @@ def _try_neighbours(race: Race, found: Findings) -> None:
 
 
 def _refine(race: Race, found: Findings) -> None:
-    """Goes to where t(B) · S(B) is least, until that size has been measured."""
+    """Goes to where t(B) · S(B) is least, until that size has been measured, and all that may be as fast.
+
+    Between two measured sizes lies no law: a size next but one to the best can be the faster of the two, and which of
+    them was found would hang on where the search began.
+    """
     tried = {branch.batch_size for branch in found.branches}
     for _ in range(MOST_REFINEMENTS):
         predicted = found.predicted()
@@ -141,6 +145,7 @@ def _refine(race: Race, found: Findings) -> None:
         assert best is not None
         if size in tried or predicted[size] > 0.97 * found.longer * best.score:
             untried = [near for near in _beside(best.batch_size, predicted) if near not in tried]
+            untried = untried or _may_be_as_fast(found, predicted, tried)
             if not untried:
                 return
             size = min(untried, key=lambda size: predicted[size])
@@ -148,6 +153,19 @@ def _refine(race: Race, found: Findings) -> None:
             return
         tried.add(size)
         race.climb(size, _guess(race, found, size), NEIGHBOUR_SHARE)
+
+
+def _may_be_as_fast(found: Findings, predicted: dict[int, float], tried: set[int]) -> list[int]:
+    """Untried sizes that are predicted to take little longer than the best, by measurements on either side."""
+    best = found.best
+    assert best is not None
+    most = MATTERS * found.longer * best.score
+    low, high = min(found.best_of_sizes), max(found.best_of_sizes)
+    return [
+        size
+        for size, seconds in predicted.items()
+        if low < size < high and seconds <= most and size not in tried
+    ]
 
 
 def _beside(size: int, predicted: dict[int, float]) -> list[int]:
