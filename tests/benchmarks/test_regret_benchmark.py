@@ -198,7 +198,7 @@ def test_it_runs_from_end_to_end(tmp_path, capsys):
     np.savez(tmp_path / "usps.npz", X_train=X, y_train=(X[:, 0, 0] > 0).astype(int))
     document = tmp_path / "page.md"
     begin, end = "<!-- benchmarks.regret: begin -->", "<!-- benchmarks.regret: end -->"
-    document.write_text(f"before\n{begin}\nold\n{end}\nafter\n", encoding="utf-8")
+    document.write_text(f"before\n{begin}\nof last year\n{end}\nafter\n", encoding="utf-8")
     how = ["--data", str(tmp_path), "--seeds", "0", "--batch-sizes", "64", "--epochs", "2", "--decays", "1"]
     how += [
         "--repeats",
@@ -215,7 +215,7 @@ def test_it_runs_from_end_to_end(tmp_path, capsys):
     assert "| usps mlp sgd |" in shown.out
     assert "convolution adam: left out, " in shown.err
     assert shown.out.strip() in document.read_text(encoding="utf-8")
-    assert "old" not in document.read_text(encoding="utf-8")
+    assert "of last year" not in document.read_text(encoding="utf-8")
     (workload,) = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["workloads"]
     assert {run["rival"] for run in workload["runs"]} == set(rivals.RIVALS) - {"optimizer auto"}
     assert {"32", "64"} <= set(workload["targets"][0]["raw"]["at_size"])
