@@ -33,8 +33,7 @@ from typing import Any
 import numba
 import numba.core.compiler
 import numba.core.serialize
-
-from descend.machine import held_bytes
+import psutil
 
 _numba: Any = numba  # partly typed: what is used here is not
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -60,6 +59,10 @@ def quiet(silent: bool = True) -> None:
 def seconds_compiling() -> float:
     """Seconds that this process has spent on compiling kernels: no budget of a caller's is meant for that."""
     return _compiling
+
+
+def _held_bytes() -> int:
+    return int(psutil.Process().memory_info().rss)
 
 
 def bytes_left_by_compiling() -> int:
@@ -172,14 +175,14 @@ class KernelCache:
                     os.utime(place)  # pruning keeps what was used last
                 return compiled
         _tell("compiling", f"compiling its kernels, once (about {COMPILE_SECONDS} s)")
-        self._began, self._held = time.perf_counter(), held_bytes()
+        self._began, self._held = time.perf_counter(), _held_bytes()
         return None
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
         """Keep what Numba compiled in the first place that can be written."""
         global _compiling, _left, _held
         _compiling += time.perf_counter() - self._began
-        now = held_bytes()
+        now = _held_bytes()
         _left += max(0, now - max(self._held, _held))  # what a kernel inside this one took is counted already
         _held = now
         if not self._enabled:
