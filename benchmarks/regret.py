@@ -105,15 +105,19 @@ def _scored(
     """The workloads that were asked for, each as what scores it, so that one at a time is in memory."""
     names = NAMES if options.all else FEW if options.few else USUAL
     names = tuple(name for name in names if _is_asked(name, options))
+    there = set()
     for workload in workloads(options.data, names, options.hidden):
+        there.add(workload.name)
         yield workload.name, partial(score, workload, options)
+    absent |= {name: "its file is not in the folder" for name in names if name not in there}
     if not options.few and _is_asked(regret_torch.NAME, options):
         reason = regret_torch.why_not(options.data)
         if reason is None:
             yield regret_torch.NAME, partial(regret_torch.score_module, options.data, options)
         else:
             absent[regret_torch.NAME] = reason
-            print(f"{regret_torch.NAME}: left out, {reason}", file=sys.stderr, flush=True)
+    for name, reason in absent.items():
+        print(f"{name}: left out, {reason}", file=sys.stderr, flush=True)
 
 
 def _is_asked(name: str, options: argparse.Namespace) -> bool:

@@ -238,4 +238,5 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def _count(found: Sequence[Outcome]) -> str:
-    return f"{len({o.workload for o in found})} workloads"
+    count = len({o.workload for o in found})
+    return f"{count} workload{'s' if count > 1 else ''}"

@@ -38,7 +38,7 @@ USUAL = (
     "electricity mlp sgd",
     "diamonds linear sgd",
     "a9a linear sgd",
-    "news20 linear sgd",
+    "news20bydate linear sgd",
 )
 """What is run where nothing else is asked for, beside the convolutional network."""
 ALL = {
@@ -51,7 +51,7 @@ ALL = {
     "usps": ("mlp sgd", "mlp adam", "linear sgd", "linear momentum"),
     "fashion_mnist": ("mlp sgd", "mlp adam", "linear sgd"),
     "a9a": ("linear sgd", "linear momentum"),
-    "news20": ("linear sgd",),
+    "news20bydate": ("linear sgd",),
 }
 NAMES = tuple(f"{table} {kind}" for table, kinds in ALL.items() for kind in kinds)
 
@@ -91,7 +91,7 @@ class Workload:
 
 
 def workloads(folder: Path, names: tuple[str, ...], hidden: int) -> Iterator[Workload]:
-    """Those of ``names`` whose tables are in ``folder``; a9a and news20 are rows in CSR."""
+    """Those of ``names`` whose tables are in ``folder``; a9a and news20bydate are rows in CSR."""
     wanted = {name.split()[0] for name in names}
     for problem in open_data(folder, wanted):
         few = np.random.default_rng(0).permutation(problem.X.shape[0])[:MOST_ROWS]

@@ -214,6 +214,7 @@ def test_it_runs_from_end_to_end(tmp_path, capsys):
     shown = capsys.readouterr()
     assert "| usps mlp sgd |" in shown.out
     assert "convolution adam: left out, " in shown.err
+    assert "a9a linear sgd: left out, its file is not in the folder" in shown.err
     assert shown.out.strip() in document.read_text(encoding="utf-8")
     assert "of last year" not in document.read_text(encoding="utf-8")
     (workload,) = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["workloads"]
