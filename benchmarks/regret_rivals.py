@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, isfinite, log2
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,28 +47,35 @@ class Outcome:
     before: float = 0.0
 
 
-Rival = Callable[[Workload, Prices, int, float], Outcome]
-"""Of workload, prices, seed, and the seconds that the grid needs to the tight target."""
+class Goal(NamedTuple):
+    """Where a run may end: it has the tight target's loss, or takes too many times the grid's seconds to it."""
+
+    level: float = -inf
+    seconds: float = inf
+
+
+Rival = Callable[[Workload, Prices, int, Goal], Outcome]
+"""Of workload, prices and seed."""
 
 
 def of_fit(**how: Any) -> Rival:
     """``fit``, with some of it fixed."""
 
-    def run(workload: Workload, prices: Prices, seed: int, needed: float) -> Outcome:
-        return Outcome(*our_run(workload, seed, **how))
+    def run(workload: Workload, prices: Prices, seed: int, goal: Goal) -> Outcome:
+        return Outcome(*our_run(workload, seed, until=goal.level, **how))
 
     return run
 
 
-def throughput(workload: Workload, prices: Prices, seed: int, needed: float) -> Outcome:
+def throughput(workload: Workload, prices: Prices, seed: int, goal: Goal) -> Outcome:
     """The size with the most rows a second."""
     sizes = doublings(workload.engine.num_rows)
     size = min(sizes, key=lambda size: prices[size])
     before = sum(TIMED_STEPS * size * prices[size] for size in sizes)
-    return Outcome(*our_run(workload, seed, batch_size=size), before)
+    return Outcome(*our_run(workload, seed, batch_size=size, until=goal.level), before)
 
 
-def noise_scale(workload: Workload, prices: Prices, seed: int, needed: float) -> Outcome:
+def noise_scale(workload: Workload, prices: Prices, seed: int, goal: Goal) -> Outcome:
     """The power of two next to the gradient noise where training begins."""
     start, rows_each = workload.first_state(seed).parameters, 8 if workload.is_network else 1
     used = []
@@ -79,7 +86,7 @@ def noise_scale(workload: Workload, prices: Prices, seed: int, needed: float) ->
 
     size = size_of_noise(measure_noise(gradient, workload.engine.num_rows, rows_each, seed))
     size = min(size, workload.engine.num_rows)
-    return Outcome(*our_run(workload, seed, batch_size=size), sum(used) * prices[rows_each])
+    return Outcome(*our_run(workload, seed, batch_size=size, until=goal.level), sum(used) * prices[rows_each])
 
 
 def size_of_noise(noise: Any) -> int:
@@ -90,7 +97,7 @@ def size_of_noise(noise: Any) -> int:
     return int(2 ** round(log2(max(1.0, min(simple, 2.0**20)))))
 
 
-def lightning_like(workload: Workload, prices: Prices, seed: int, needed: float) -> Outcome:
+def lightning_like(workload: Workload, prices: Prices, seed: int, goal: Goal) -> Outcome:
     """The largest batch, the rate of a sweep."""
     engine = workload.engine
     columns = workload.prepared.train.num_columns
@@ -112,7 +119,7 @@ def lightning_like(workload: Workload, prices: Prices, seed: int, needed: float)
     with np.errstate(all="ignore"):
         rate, steps = sweep(step)
     before = (TRIAL_STEPS * sum(trials) + steps * size) * prices[size]
-    most = max(PATIENCE * needed, prices[size] * 32 * engine.num_rows)
+    most = max(PATIENCE * goal.seconds, prices[size] * 32 * engine.num_rows)
     curve = grid_run(workload, size, rate, int(most / prices[size]), seed, average=False)[0]
     return Outcome(curve, size, f"rate {rate:.2g}", before)
 

@@ -178,19 +178,23 @@ def our_run(
     controlled: bool = True,
     seconds: float = 30.0,
     optimizer: str | None = None,
+    until: float = -inf,
 ) -> tuple[Curve, int, str]:
     """``fit`` with rate and end left to it: its curve, its batch size, and how it ended.
 
-    What would be returned at a look is what the rows that the algorithm may look at liked best so far.
+    What would be returned at a look is what the rows that the algorithm may look at liked best so far. The run may
+    end where two checkpoints in a row lie below ``until``: no target is lower.
     """
     settings = replace(workload.settings, seed=seed, batch_size=batch_size, seconds=seconds)
     settings = replace(settings, optimizer=optimizer or settings.optimizer)
     curve = Curve()
+
+    def is_there(_: object) -> bool:
+        return len(curve.losses) > 1 and max(curve.losses[-2:]) <= until
+
     with _watched(workload, curve, controlled):
-        if workload.is_network:
-            run: Any = network_fitting.fit_network(workload.prepared, settings)
-        else:
-            run = fitting.fit(workload.prepared, settings)
+        fit: Any = network_fitting.fit_network if workload.is_network else fitting.fit
+        run = fit(workload.prepared, settings, callbacks=[is_there])
     return curve, run.batch_size, run.stopped
 
 

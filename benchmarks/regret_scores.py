@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.regret_grid import ORACLES, Cell, again, best_by_size, best_of, grid
-from benchmarks.regret_rivals import AS_IT_COMES, RIVALS, Outcome, rivals_of
+from benchmarks.regret_rivals import AS_IT_COMES, RIVALS, Goal, Outcome, rivals_of
 from benchmarks.regret_runs import Curve, Prices
 from benchmarks.regret_workloads import Workload
 
@@ -20,7 +20,7 @@ def score(workload: Workload, options: argparse.Namespace) -> dict[str, Any]:
     """The record of a workload: JSON-able, seconds by the simulated clock, and under ``wall`` by the real one."""
     prices, rivals = Prices(workload), rivals_of(workload.is_network)
     seeds = options.seeds
-    ours = [RIVALS["fit"](workload, prices, seed, inf) for seed in seeds]
+    ours = [RIVALS["fit"](workload, prices, seed, Goal()) for seed in seeds]
     sizes = sorted({*options.batch_sizes, ours[0].batch_size})
     num_rows = options.epochs * workload.engine.num_rows
     cells = grid(workload, sizes, num_rows, options.decays, seeds[0])
@@ -30,12 +30,12 @@ def score(workload: Workload, options: argparse.Namespace) -> dict[str, Any]:
     levels = [lowest + share * (first - lowest) for share in workload.targets]
     winners = {(o, t): best_of(cells[o], level, prices) for o in ORACLES for t, level in enumerate(levels)}
     needed = winners["raw", 2][0]
-    needed = needed if needed < inf else num_rows * max(prices[size] for size in sizes)
+    goal = Goal(levels[-1], needed if needed < inf else num_rows * max(prices[size] for size in sizes))
     runs = []
     for name, rival in rivals.items():
         if name == "optimizer auto":
-            rival(workload, prices, seeds[0], needed)  # its kernels are loaded by the first
-        outcomes = ours if name == "fit" else [rival(workload, prices, seed, needed) for seed in seeds]
+            rival(workload, prices, seeds[0], goal)  # its kernels are loaded by the first
+        outcomes = ours if name == "fit" else [rival(workload, prices, seed, goal) for seed in seeds]
         for seed, outcome in zip(seeds, outcomes, strict=True):
             price = None if name == "optimizer auto" else prices[outcome.batch_size]
             runs.append(run_record(name, seed, outcome, levels, price))
@@ -50,7 +50,7 @@ def score(workload: Workload, options: argparse.Namespace) -> dict[str, Any]:
         "runs": runs,
         "wall": by_wall(
             {
-                name: lambda seed, name=name: rivals[name](workload, prices, seed, needed).curve  # type: ignore[misc]
+                name: lambda seed, name=name: rivals[name](workload, prices, seed, goal).curve  # type: ignore[misc]
                 for name in dict.fromkeys(("fit", AS_IT_COMES[workload.is_network]))
             },
             {

@@ -103,6 +103,16 @@ def test_our_run_counts_what_it_evaluates_and_leaves_the_package_as_it_was(workl
     assert all(seconds < wall for seconds, wall in zip(curve.training, curve.wall, strict=True))
 
 
+def test_a_run_that_is_there_may_end(workload):
+    """It ends behind two checkpoints below the level, and reached it where the whole run did."""
+    whole = our_run(workload, 0, batch_size=16)[0]
+    level = sorted(whole.losses)[len(whole.losses) // 2]
+    cut = our_run(workload, 0, batch_size=16, until=level)[0]
+    assert len(cut.losses) < len(whole.losses)
+    assert cut.losses[:-1] == whole.losses[: len(cut.losses) - 1]  # the last looks where the run ends
+    assert cut.reached(level) == whole.reached(level)
+
+
 def test_the_oracle_is_the_fewest_seconds_at_a_size_or_of_all():
     """Rows are priced by their size, and a size that never came to the target has no seconds."""
     cells = [
@@ -150,7 +160,7 @@ def test_rivals_count_what_they_need_to_decide(workload):
     """Timing every size, the noise's gradients and a sweep of rates all take seconds before the first step."""
     prices = runs.Prices(workload)
     for rival in (rivals.throughput, rivals.noise_scale, rivals.lightning_like):
-        outcome = rival(workload, prices, 0, 0.001)
+        outcome = rival(workload, prices, 0, rivals.Goal(seconds=0.001))
         assert outcome.before > 0
         assert outcome.batch_size <= workload.engine.num_rows
     assert outcome.batch_size == 1024
