@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+BUFFER_BYTES = 2**16
+"""Of each column of a Parquet file that are read at a time."""
+
+
 class ParquetReader:
     """Record batches of Parquet files that share their columns."""
 
@@ -125,8 +129,9 @@ def _is_index(name: str) -> bool:
 def _parquet(path: Path) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
-    # pre_buffer holds a whole row group's bytes at once; without it memory is about half.
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    # Else a whole row group's bytes are held at once (pre_buffer), or a whole column's of it: of two groups of a million
+    # rows and 20 float64 columns 216 MB instead of 45, read no faster.
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES) as file:
         yield file
 
 
