@@ -10,8 +10,9 @@ from descend.cli.command import option, verb
 from descend.cli.talk import Talk
 
 if TYPE_CHECKING:
+    from descend.cli.prediction_files import Writer
     from descend.models.model import Model
-    from descend.types import Source
+    from descend.types import FloatArray, Source
 
 
 @verb(
@@ -98,6 +99,8 @@ def _as_json(talk: Talk, model: Model, source: Source, probabilities: bool) -> N
 
 def _write(model: Model, source: Source, path: str | None, ending: str, given: dict[str, Any]) -> int:
     """Writes all predictions; returns the number of rows."""
+    import numpy as np
+
     from descend.cli.prediction_files import column_names, make_writer
     from descend.cli.scoring import scores
     from descend.files import written_atomically
@@ -109,12 +112,17 @@ def _write(model: Model, source: Source, path: str | None, ending: str, given: d
         rows, writer = 0, None
         for scored, part in scores(model, source):
             writer = writer or make_writer(ending, file, names)
-            likely = model.probabilities(scored) if given["probabilities"] else None
-            writer.write(model.predict_scores(scored), likely)
+            put(writer, scored)
             rows += part.num_rows
-        if writer is not None:
-            writer.close()
+        if writer is None:  # no rows: a header, or an array of length 0
+            writer = make_writer(ending, file, names)
+            put(writer, np.empty((0, model.target.num_outputs)))
+        writer.close()
         return rows
+
+    def put(writer: Writer, scored: FloatArray) -> None:
+        likely = model.probabilities(scored) if given["probabilities"] else None
+        writer.write(model.predict_scores(scored), likely)
 
     if path is None:
         return write_to(_StandardOutput())
