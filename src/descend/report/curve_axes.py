@@ -69,14 +69,8 @@ def log_x(lines: Sequence[Line], x: Axis) -> Figure:
 def linear_x(lines: Sequence[Line], x: Axis) -> Figure:
     """To the end, or a little beyond the last arrival: more would press the descent to the left."""
     highest = min(_end(lines), _last_arrival(lines) * 1.5) or 1.0
-    ticks = curves.even_values(highest)
-    return {
-        "range": [0, highest * 1.01],
-        "tickvals": ticks,
-        "ticktext": [x.show(value) for value in ticks],
-        "tickangle": 0,
-        "hoverformat": ".4~g",
-    }
+    ticks = linear_ticks(highest, TICKS.get(x.show, x.show))
+    return {"range": [0, highest * 1.01], "tickangle": 0, "hoverformat": ".4~g"} | ticks
 
 
 def _end(lines: Sequence[Line]) -> float:
@@ -119,6 +113,16 @@ def linear_y(lines: Sequence[Line], best: float | None, top: float | None) -> Fi
     high = max(values) if top is None else min(max(values), top)
     room = 0.06 * ((high - low) or abs(low) or 1.0)
     return {"range": [low - room, high + room], "nticks": 6}
+
+
+def linear_ticks(high: float, show: Callable[[float | None], str]) -> Figure:
+    """Even steps from 0 on, in words; as many as stand apart on a narrow page."""
+    for limit in (6, 5, 4):
+        values = curves.even_values(high, limit)
+        texts = [show(value) for value in values]
+        if NARROW * values[1] / high >= LETTER * max(map(len, texts)) + SPACE:
+            break
+    return {"tickvals": values, "ticktext": texts}
 
 
 def log_ticks(
