@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from descend.errors import ColumnError, shorten
-from descend.features.levels import MAX_LEVELS, Levels
+from descend.features.levels import MAX_LEVELS, NUMBER, Levels
 from descend.features.moments import Moments
 from descend.features.row_numbers import RowNumbers
 from descend.features.target_values import are_near, as_values, coded, first_places
@@ -19,7 +18,6 @@ MAX_NUMBERS = 10_000
 """Different numbers that are told apart; a target with more is a quantity."""
 
 Label = str | int | float | bool
-_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
 class TargetStatistics:
@@ -90,7 +88,7 @@ class TargetStatistics:
             text = str(label)
             record.counts[text] = count
             record.count += count
-            if _NUMBER.fullmatch(text):
+            if NUMBER.fullmatch(text):
                 record.numbers += count
                 continue
             record.words[text] = count

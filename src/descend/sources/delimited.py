@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from descend.errors import SourceError, shorten
 from descend.sources.arrow_files import same_columns
-from descend.sources.dialect import Dialect, damaged, dialect_of
+from descend.sources.dialect import COMPRESSED, Dialect, damaged, dialect_of
 from descend.sources.line_ranges import Range, changed, line_ranges, read_range
 from descend.sources.selection import select
 from descend.sources.tables import BatchPart, TableSource
@@ -20,7 +20,6 @@ from descend.sources.widening import TypesWidened
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COMPRESSED = (".gz", ".bz2", ".zst")
 NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?"]
 
 

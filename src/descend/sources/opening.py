@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import InputError, SourceError, shorten
+from descend.sources.dialect import COMPRESSED
 from descend.sources.selection import closest
 from descend.types import Source
 
 TEXT = (".csv", ".tsv")
-COMPRESSED = (".gz", ".bz2", ".zst")
 ARROW = (".parquet", ".arrow", ".feather")
 NUMPY = (".npz", ".npy")
 SVMLIGHT = (".svm", ".libsvm", ".svmlight")
