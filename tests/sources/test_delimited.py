@@ -116,6 +116,16 @@ def test_a_column_that_begins_with_gaps_has_the_type_of_its_values(tmp_path, sma
     assert values == [None] * 5000 + [value] * 3
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_dates_and_times_in_several_files_are_one_column(tmp_path, turned):
+    """Dates in one file, seconds in the next and fractions in a third are moments in all of them, in any order."""
+    days = ["2020-01-31", "2020-01-31 10:30:00", "2020-01-31 10:30:00.25"]
+    for number, day in enumerate(reversed(days) if turned else days):
+        (tmp_path / f"{number}.csv").write_text("a,y\n" + f"{day},0\n" * 3)
+    found = {value.isoformat() for value in columns_of(tmp_path)["a"]}
+    assert found == {"2020-01-31T00:00:00", "2020-01-31T10:30:00", "2020-01-31T10:30:00.250000"}
+
+
 def test_a_draft_asks_to_begin_again(tmp_path, small_blocks):
     """``draft_blocks`` raises TypesWidened at a late change of type, once for each; then all rows come."""
     source = open_source(write(tmp_path, "a,y\n" + "7,0\n" * 5000 + "1.5,1\n"), target="y")

@@ -316,6 +316,9 @@ def _join(one: pa.DataType | None, other: pa.DataType, pa: Any) -> pa.DataType:
         return one
     if {str(one), str(other)} == {"int64", "double"}:
         return pa.float64()
+    moments = (pa.date32(), pa.timestamp("s"), pa.timestamp("ns"))
+    if one in moments and other in moments:
+        return max(one, other, key=moments.index)
     return pa.string()
 
 
