@@ -146,6 +146,14 @@ def test_decimal_commas_are_read_where_they_are_the_rule(tmp_path):
     assert columns_of(write(tmp_path, "a;y\n3,14;0\n-2;1\n")) == {"a": [3.14, -2.0]}
 
 
+@pytest.mark.parametrize("early", ["7", ""])
+def test_late_decimal_commas_widen_whole_numbers(tmp_path, small_blocks, early):
+    """Where commas are decimal points, a column of whole numbers or gaps that meets a late one is of numbers."""
+    path = write(tmp_path, "a;b;y\n" + f"{early};0,5;0\n" * 3000 + "3,25;1;1\n")
+    values = columns_of(path)["a"]
+    assert (values[0], values[-1]) == (7.0 if early else None, 3.25)
+
+
 def test_latin_1_is_read_and_told(tmp_path, small_blocks):
     """Text that is not UTF-8, early or late, is read as Latin-1, and said."""
     path = write(tmp_path, "a,y\n" + "plain,0\n" * 3000 + "café,1\n", encoding="latin-1")

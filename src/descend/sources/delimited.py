@@ -149,7 +149,7 @@ class DelimitedReader:
         if "UTF8" in message:
             self._dialects[i] = replace(dialect, encoding="latin-1")
         else:
-            self._types[name] = _wider(self._types[name], message, pa)
+            self._types[name] = _wider(self._types[name], message, dialect.decimal_point, pa)
         self._settled.clear()
         raise TypesWidened(
             f"column {shorten(name)!r} of {shorten(path.name)} changes its type; reading it again"
@@ -258,10 +258,10 @@ def _no_rows(path: Path) -> NoRowsError:
     return NoRowsError(f"{shorten(path.name)} has a header but no rows; at least 2 are needed")
 
 
-def _wider(kind: pa.DataType, message: str, pa: Any) -> pa.DataType:
+def _wider(kind: pa.DataType, message: str, decimal_point: str, pa: Any) -> pa.DataType:
     if pa.types.is_null(kind) or pa.types.is_integer(kind):
         value = re.search(r"invalid value '(.*)'", message, re.DOTALL)
-        if value is not None and _is_number(value.group(1)):
+        if value is not None and _is_number(value.group(1).replace(decimal_point, ".")):
             return pa.float64()
         return _type_of(value.group(1)) if value is not None and pa.types.is_null(kind) else pa.string()
     if pa.types.is_date(kind):
