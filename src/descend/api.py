@@ -285,7 +285,7 @@ def _prepared(
         return prepare(source, **options), source.name
     refuse_beside(y, sample_weight)
     check_choice(store, target=target, standardize=options.pop("standardize"))
-    del options["seed"], options["loss_task"]
+    del options["seed"]
     return prepare_store(store, memory_limit=memory_limit, **options), store.name
 
 

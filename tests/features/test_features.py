@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from descend.errors import ColumnError, ModelFileError
 from descend.features import Features, Statistics, prepare
+from descend.features.kinds import as_numbers
 from descend.sources import table_source
 
 RNG = np.random.default_rng(0)
@@ -206,6 +207,16 @@ def test_levels_that_arrive_as_numbers_are_found():
     features = learn({"t": ["1", "2", "3+"] * 30})
     for column in ([1, 2], [1.0, 2.0], ["1", "2"]):
         np.testing.assert_array_equal(encode(features, {"t": column}), [[1, 0, 0], [0, 1, 0]])
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_long_durations_are_seconds(unit):
+    """Durations of months and years, odd to the last nanosecond, are their seconds to float64's rounding."""
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    counts = [200 * 86_400 * per_second + 1, -(250 * 365 * 86_400 * per_second) - 1, 0]
+    found = as_numbers(pa.array([*counts, None], pa.duration(unit)), "wait", "number")[:, 0]
+    np.testing.assert_allclose(found[:3], np.array(counts, dtype=float) / per_second, rtol=1e-15)
+    assert np.isnan(found[3])
 
 
 def test_decimals_and_durations_are_numbers():

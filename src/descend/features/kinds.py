@@ -13,6 +13,7 @@ from descend.features.levels import NUMBER
 Kind: TypeAlias = Literal["number", "category", "date", "time"]
 
 DAY_SECONDS = 86_400.0
+PER_SECOND = {"s": 1e0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 PARTS: dict[Kind, tuple[str, ...]] = {
     "number": ("value",),
     "date": ("elapsed", "hour of day", "day of week", "day of year"),
@@ -80,9 +81,9 @@ def _numbers(column: Any, name: str) -> NDArray[np.float64]:
         return np.full(len(column), np.nan)
     try:
         if pa.types.is_duration(column.type):
-            column = pc.divide(
-                pc.cast(pc.cast(column, pa.duration("ns")), pa.int64()).cast(pa.float64()), 1e9
-            )
+            # From 104 days on nanoseconds are more than float64 holds exactly: rounded, not refused.
+            whole = pc.cast(column, pa.int64())
+            column = pc.divide(pc.cast(whole, pa.float64(), safe=False), PER_SECOND[column.type.unit])
         elif kind_of(column.type) != "number" and not pa.types.is_boolean(column.type):
             raise _not("numbers", column, name)
         if pa.types.is_decimal(column.type) or pa.types.is_boolean(column.type):

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from descend.errors import SourceError, shorten
+from descend.errors import NoRowsError, SourceError, shorten
 from descend.sources.arrow_files import same_columns
 from descend.sources.dialect import COMPRESSED, Dialect, damaged, dialect_of
 from descend.sources.line_ranges import Range, changed, line_ranges, read_range
@@ -57,7 +57,7 @@ class DelimitedReader:
             rows += batch.num_rows
             yield batch
         if rows == 0:
-            raise _no_rows(self._paths[0])
+            raise _no_rows(self._paths[0], self.names)
         self._settled |= set(columns)
 
     def parts(self, columns: Sequence[str]) -> list[BatchPart] | None:
@@ -238,10 +238,10 @@ def _parse_head(path: Path, dialect: Dialect, types: dict[str, Any]) -> pa.Table
                 break
         else:
             if table.num_rows == 0:
-                raise _no_rows(path)
+                raise _no_rows(path, dialect.names)
             return table
     if "Empty CSV" in problem or "straddling" in problem:
-        raise _no_rows(path)
+        raise _no_rows(path, dialect.names)
     raise SourceError(f"{shorten(path.name)} cannot be read: {shorten(_plain(problem), 200)}")
 
 
@@ -250,12 +250,10 @@ def _line_end(head: bytes, before: int) -> int:
     return head.rfind(b"\n", 0, max(before, 0)) + 1
 
 
-class NoRowsError(SourceError):
-    """A file that has a header and no rows."""
-
-
-def _no_rows(path: Path) -> NoRowsError:
-    return NoRowsError(f"{shorten(path.name)} has a header but no rows; at least 2 are needed")
+def _no_rows(path: Path, names: Sequence[str]) -> NoRowsError:
+    return NoRowsError(
+        f"{shorten(path.name)} has a header but no rows; give a file that has some", tuple(names)
+    )
 
 
 def _wider(kind: pa.DataType, message: str, decimal_point: str, pa: Any) -> pa.DataType:

@@ -42,7 +42,7 @@ def dialect_of(path: Path) -> Dialect:
     encoding = _encoding(head, path)
     text = head.removeprefix(codecs.BOM_UTF8).decode(encoding, errors="replace")
     if not text.strip():
-        raise SourceError(f"{shorten(path.name)} is empty; a header and at least 2 rows are needed")
+        raise SourceError(f"{shorten(path.name)} is empty; a header and rows are needed")
     blank_lines = _blank_lines(text)
     record = _first_record(text)
     delimiter = _delimiter(record, ".tsv" in [s.lower() for s in path.suffixes])
