@@ -141,13 +141,22 @@ def test_what_would_be_left_unused_is_refused(tmp_path):
             {"target": "kind", "sample_weight": np.ones(len(Y))},
             "sample_weight is a ndarray, but X is a path",
         ),
-        (path, {"y": "kind", "target": "kind"}, "y is 'kind', and target 'kind' too"),
+        (path, {"y": "kind", "target": "kind"}, "y is given, and target 'kind' too"),
         (FRAME.assign(kind=Y), {"y": Y, "target": "kind"}, "y is given, and target 'kind' too"),
         (X, {"y": Y, "target": "kind"}, "target is 'kind', but X is a ndarray, whose columns have no names"),
         (lazy, {"y": Y}, r"X is a LazyFrame, whose rows are not read yet: give X.collect\(\)"),
     ):
         with pytest.raises(InputError, match=message):
             compare(X_, **more, **QUICK)
+    for data, more, message in (
+        (path, {"y": Y, "target": "kind"}, "y is a ndarray, but X is a path"),
+        (path, {"target": "kind", "weights": np.ones(len(Y))}, "weights is a ndarray, but X is a path"),
+        (X, {"y": Y, "target": "kind"}, "target is 'kind', but X is a ndarray"),
+        (X, {"y": Y, "drop": "x1"}, "drop is 'x1', but X is a ndarray, whose columns have no names"),
+        (X, {"y": Y, "columns": ["x1"]}, "columns is .*, but X is a ndarray, whose columns have no names"),
+    ):
+        with pytest.raises(InputError, match=message):
+            descend.ingest(data, tmp_path / "store", **more)
 
 
 def test_one_batch_size_may_stand_alone():

@@ -9,7 +9,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from descend import LinearClassifier, LinearRegressor, MLPClassifier, compare
+from descend import LinearClassifier, LinearRegressor, MLPClassifier, compare, ingest
 from descend.errors import InputError
 from descend.machine import Room
 
@@ -84,6 +84,16 @@ def test_a_refit_forgets_the_classes_before(folder):
     model = LinearClassifier(random_state=0).fit(X, np.arange(ROWS) % 3)
     assert model.fit(folder / "rows.csv", "label").classes_.tolist() == ["no", "yes"]
     assert model.fit(X, np.arange(ROWS) % 3).predict(X[:2]).shape == (2,)
+
+
+def test_a_refit_on_a_store_forgets_columns_and_target_before(tmp_path):
+    """Fitted on a table and a column of targets, an estimator of a store has the store's names and shapes."""
+    store = ingest(X, tmp_path / "store", NUMBERS)
+    model = LinearRegressor(random_state=0).fit(FRAME[NAMES], NUMBERS[:, None])
+    model.fit(store)
+    assert not hasattr(model, "feature_names_in_")
+    assert model.predict(X).shape == (ROWS,)
+    assert model.coef_.shape == (4,)
 
 
 @pytest.mark.parametrize("kind", ["reader", "dataset", "path", "iterator", "weighted iterator"])

@@ -453,6 +453,8 @@ def test_tables_that_are_none_are_told_what_to_give():
             make().fit(frame["size"], y)
         with pytest.raises(InputError, match=r"fit\(X.drop\(columns='old'\), X\['old'\]\)"):
             make().fit(frame, "old")
+        with pytest.raises(InputError, match=r"fit\(X.drop\(columns='size'\), X\['size'\]\)"):
+            make().partial_fit(frame[["size"]], "size", classes=[0, 1])
     with pytest.raises(InputError, match=r"X has 0 sample\(s\)"):
         model.predict(frame.iloc[:0])
 

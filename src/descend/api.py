@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from descend.comparing.compared import MODELS
 from descend.comparing.comparison import Comparison, Progress, compare_prepared
-from descend.errors import InputError, one_of, shorten
+from descend.errors import InputError, one_of
 from descend.features import Prepared, prepare
 from descend.models.network import check_hidden
 from descend.settings import Settings, whole_number
-from descend.sources import array_source, open_source, table_source
-from descend.sources.tables import refuse_lazy
+from descend.sources import open_source
+from descend.sources.given import named_target, rows_in_memory
 from descend.store.choice import check_choice, refuse_beside, store_of
 from descend.store.preparing import prepare_store
 from descend.types import Source, Task
@@ -290,31 +290,7 @@ def _prepared(
 
 
 def _source(X: Any, y: Any, target: str | None, sample_weight: Any) -> Source:
-    is_path, is_table = isinstance(X, (str, Path)), hasattr(X, "__arrow_c_stream__")
-    if isinstance(y, str) and target is None and (is_path or is_table):  # a name, as estimators take it
-        y, target = None, y
-    if is_path:
-        for name, value in (("y", y), ("sample_weight", sample_weight)):
-            if value is not None and not isinstance(value, str):
-                raise InputError(
-                    f"{name} is a {type(value).__name__}, but X is a path: give the name of the column that holds "
-                    f"{'the target, as target' if name == 'y' else 'the weights'}"
-                )
-        if y is not None:
-            raise InputError(
-                f"y is {shorten(y)!r}, and target {shorten(str(target))!r} too: give one of them"
-            )
-        return open_source(X, target=target, weights=sample_weight)
-    if is_table:
-        return table_source(X, y=y, weights=sample_weight, target=target, require_target=True)
-    refuse_lazy(X)
-    if target is not None:
-        raise InputError(
-            f"target is {shorten(target)!r}, but X is a {type(X).__name__}, whose columns have no names: give y"
-        )
-    if y is None:
-        raise InputError("y is missing: give one target a row, or a table and the name of its target column")
-    import numpy as np
-
-    rows = X if hasattr(X, "tocsr") else np.asarray(X)
-    return array_source(rows, np.asarray(y), sample_weight)
+    if isinstance(X, (str, Path)):
+        name = named_target(y, target, sample_weight, "sample_weight")
+        return open_source(X, target=name, weights=sample_weight)
+    return rows_in_memory(X, y, target=target, weights=sample_weight)

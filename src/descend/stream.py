@@ -20,6 +20,7 @@ from descend.errors import InputError
 from descend.features import Features, Target
 from descend.features.class_weights import ClassWeight
 from descend.features.first_pass import Learned
+from descend.features.sparse import stacked
 from descend.features.statistics import Statistics
 from descend.features.target_statistics import TargetStatistics
 from descend.history import History
@@ -27,7 +28,6 @@ from descend.models.linear import LinearModel, initialise
 from descend.models.scaling import Scaling, carry, carry_gradient, carry_squares, parameters_for
 from descend.objectives.losses import LOSSES
 from descend.settings import Settings
-from descend.types import is_sparse
 
 ENOUGH_ROWS = 32
 """With fewer rows the scaling says little, and all of them are learnt anew with each block."""
@@ -124,11 +124,7 @@ def join(one: Rows, other: Rows) -> Rows:
             [np.ones(len(r.y)) if r.weights is None else r.weights for r in (one, other)]
         )
     y = np.concatenate([one.y, other.y])
-    if not is_sparse(one.X):
-        return Rows(np.concatenate([one.X, other.X]), y, weights)
-    from scipy.sparse import vstack
-
-    return Rows(vstack([one.X, other.X], format="csr"), y, weights)
+    return Rows(stacked([one.X, other.X]), y, weights)
 
 
 def with_block(

@@ -169,6 +169,15 @@ def test_missing_texts_are_a_level_of_their_own():
     np.testing.assert_array_equal(encode(features, {"t": [None, "a"]}), [[0, 0, 1], [1, 0, 0]])
 
 
+def test_levels_called_as_the_pools_are_told_apart():
+    """A level called other or missing beside rare ones and gaps leaves every encoded column a name of its own."""
+    texts = ["other", "missing", "x", None] * 250 + ["rare", "seldom"]
+    features = learn({"t": texts})
+    assert features.names == ("t=missing", "t=other", "t=x", "t=all others", "t=no value")
+    assert "pooled as 't=all others'" in features.notes[0]
+    np.testing.assert_array_equal(encode(features, {"t": ["other", "new", None]}), np.eye(5)[[1, 3, 4]])
+
+
 def test_levels_are_capped():
     """At most 250 levels have a column of their own."""
     features = learn({"t": [f"level {i % 400}" for i in range(20_000)]})

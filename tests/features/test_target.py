@@ -9,6 +9,7 @@ import pytest
 
 from descend.errors import ColumnError, InputError, ModelFileError
 from descend.features import Target, TargetStatistics
+from descend.features.statistics_json import dump_target_statistics, load_target_statistics
 from descend.features.target_statistics import MAX_NUMBERS
 
 
@@ -84,6 +85,24 @@ def test_targets_that_cannot_be_learned_are_refused(values, task, message):
     """Each is refused by name, with the value or count that is wrong."""
     with pytest.raises(ColumnError, match=f"'pay'.*({message})"):
         learn(values, task)
+
+
+@pytest.mark.parametrize("weight", [1e-6, 1.0])
+def test_words_among_numbers_are_classes_whatever_rows_weigh(weight):
+    """A word that comes back often is a class, and one that comes once a mistake, if weights add up to 1 too."""
+    grades = ["0", "1", "2", "3+"] * 10 + ["0"] * 400
+
+    def told(labels):
+        stats = TargetStatistics("pay")
+        stats.update(np.array(labels), np.full(len(labels), weight))
+        stats.merge(stats_of_held_out, weight=0.0)
+        return Target.from_statistics(load_target_statistics(dump_target_statistics(stats))).classes
+
+    stats_of_held_out = TargetStatistics("pay")
+    stats_of_held_out.update(np.array(["0"] * 50))
+    assert told(grades) == ("0", "1", "2", "3+")
+    with pytest.raises(ColumnError, match="'huh' in row 441"):
+        told([*("0" if label == "3+" else label for label in grades), "huh"])
 
 
 @pytest.mark.parametrize("values", [np.array(["v", "u", "w"]), pa.array(["v", "u", "w"])])

@@ -8,7 +8,7 @@ from support import start
 
 from descend.errors import InputError, ModelFileError
 from descend.features import prepare
-from descend.model_file import write_model
+from descend.model_file import read_model, write_model
 from descend.models.linear import LinearModel, initialise
 from descend.models.loading import load_model
 from descend.sources import array_source, table_source
@@ -149,6 +149,26 @@ def test_another_kind_of_model_is_refused(tmp_path):
     """A model file of another kind is refused with its kind."""
     path = write_model(tmp_path / "m.descend", {"parameters": np.zeros((1, 2))}, {"kind": "forest"})
     with pytest.raises(ModelFileError, match="'forest'"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda arrays, header: arrays.pop("parameters"), "KeyError: 'parameters'"),
+        (lambda arrays, header: arrays.update(parameters=np.zeros((1, 2))), "parameters are"),
+        (lambda arrays, header: header.pop("target"), "KeyError: 'target'"),
+        (lambda arrays, header: header["target"].pop("scale"), "the stored target is damaged"),
+        (lambda arrays, header: header.update(history=3), "AttributeError"),
+    ],
+)
+def test_parts_that_do_not_fit_are_a_damaged_model(change, told, tmp_path):
+    """A file with a right checksum whose parts are missing or do not fit is refused by its name."""
+    path = model_of(TARGETS["numbers"]).save(tmp_path / "m.descend")
+    arrays, header = read_model(path)
+    change(arrays, header)
+    write_model(path, arrays, header, force=True)
+    with pytest.raises(ModelFileError, match=rf"m.descend' does not fit together \(.*({told})"):
         load_model(path)
 
 

@@ -116,6 +116,16 @@ def test_a_column_that_begins_with_gaps_has_the_type_of_its_values(tmp_path, sma
     assert values == [None] * 5000 + [value] * 3
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_dates_and_times_in_several_files_are_one_column(tmp_path, turned):
+    """Dates in one file, seconds in the next and fractions in a third are moments in all of them, in any order."""
+    days = ["2020-01-31", "2020-01-31 10:30:00", "2020-01-31 10:30:00.25"]
+    for number, day in enumerate(reversed(days) if turned else days):
+        (tmp_path / f"{number}.csv").write_text("a,y\n" + f"{day},0\n" * 3)
+    found = {value.isoformat() for value in columns_of(tmp_path)["a"]}
+    assert found == {"2020-01-31T00:00:00", "2020-01-31T10:30:00", "2020-01-31T10:30:00.250000"}
+
+
 def test_a_draft_asks_to_begin_again(tmp_path, small_blocks):
     """``draft_blocks`` raises TypesWidened at a late change of type, once for each; then all rows come."""
     source = open_source(write(tmp_path, "a,y\n" + "7,0\n" * 5000 + "1.5,1\n"), target="y")
@@ -134,6 +144,14 @@ def test_codes_with_leading_zeros_stay_text(tmp_path):
 def test_decimal_commas_are_read_where_they_are_the_rule(tmp_path):
     """``3,14`` is a number in a file whose delimiter is no comma."""
     assert columns_of(write(tmp_path, "a;y\n3,14;0\n-2;1\n")) == {"a": [3.14, -2.0]}
+
+
+@pytest.mark.parametrize("early", ["7", ""])
+def test_late_decimal_commas_widen_whole_numbers(tmp_path, small_blocks, early):
+    """Where commas are decimal points, a column of whole numbers or gaps that meets a late one is of numbers."""
+    path = write(tmp_path, "a;b;y\n" + f"{early};0,5;0\n" * 3000 + "3,25;1;1\n")
+    values = columns_of(path)["a"]
+    assert (values[0], values[-1]) == (7.0 if early else None, 3.25)
 
 
 def test_latin_1_is_read_and_told(tmp_path, small_blocks):

@@ -21,6 +21,7 @@ from descend.estimators.checks import (
     check_labels,
     check_weights,
     is_mixed_table,
+    refuse_a_name,
     refuse_no_columns,
 )
 from descend.estimators.sources import Named, blocks_of, is_read_once, is_readable
@@ -69,6 +70,7 @@ class LearnsBlocks:
         with all_or_nothing(self):
             settings = self._settings().checked()
             check_settings(settings)
+            refuse_a_name(y)
             class_weight = getattr(self, "class_weight", None)
             self._see_block(y, classes)
             if self._tells_classes():

@@ -1,4 +1,4 @@
-"""What all estimators share: what they are given, how rows come to them, training, and what they say about it."""
+"""What all estimators share: their parameters, training, and what they say about it."""
 
 from __future__ import annotations
 
@@ -11,55 +11,33 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from descend.batch_size.plan import Plan, plan_of_run
 from descend.checkpoint import Checkpoint, opened
 from descend.errors import InputError
 from descend.estimators.blocks import LearnsBlocks, tell
-from descend.estimators.checks import (
-    FLOATS,
-    NUMBERS,
-    all_or_nothing,
-    check_weights,
-    is_mixed_table,
-    is_sparse_table,
-    naming_the_column,
-    refuse_a_name,
-    refuse_no_columns,
-)
-from descend.estimators.sources import (
-    gives_batches,
-    is_readable,
-    named_columns,
-    readable_source,
-    refuse_other_than_numbers,
-    refuse_read_once,
-    scores_of,
-)
-from descend.features import Features, Prepared, prepare
+from descend.estimators.checks import all_or_nothing
+from descend.estimators.given import TakesRows, are_counted
+from descend.estimators.sources import is_readable, refuse_read_once
+from descend.features import Prepared, prepare
 from descend.features.class_weights import read_weight
 from descend.settings import Settings
-from descend.sources import array_source, table_source
-from descend.sources.arrays import column_names, numbered
-from descend.sources.tables import arrow_table, refuse_lazy
 from descend.store import Store, is_store, open_store
 from descend.store.choice import check_choice, refuse_beside
 from descend.store.preparing import prepare_store
-from descend.types import FloatArray, Source, Task
+from descend.types import Source, Task
 from descend.watching import Callback
 
 
-class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
+class Estimator(TakesRows, LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     """What all estimators share: what they are given, training, and what they say about it."""
 
     _task: Task
-    _takes_outputs = False
-    """Whether ``y`` may have several columns."""
     _needs_memory: str | None = "a network"
     """What cannot be trained on rows that stay in their files, where it cannot."""
     model_: Any
@@ -214,6 +192,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 "fit_intercept is False, but the store's columns are shifted to mean 0; leave it True, or train on "
                 "the data that was ingested"
             )
+        self._forget()
         self._know_columns(store.features)
         settings = replace(settings, early_stopping=self._stops_early(range(store.num_rows)))
         prepared = prepare_store(
@@ -226,14 +205,6 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         if prepared.target.task == "classification":
             self.classes_ = np.asarray(prepared.target.classes)
         return settings, prepared
-
-    def _know_columns(self, features: Features, named: bool = False) -> None:
-        """The columns of rows that came from a file or a store; ``named``: such names as x0 were a table's own."""
-        names = features.input_names
-        self._from_table = not features.is_matrix
-        self.n_features_in_ = len(names)
-        if named or not _are_counted(names):
-            self.feature_names_in_ = np.array(names, dtype=object)
 
     # --- before training -------------------------------------------------------------------------
 
@@ -290,55 +261,11 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         """A finished run."""
         raise NotImplementedError
 
-    def _source(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Source:
-        """The rows as a source, checked the way scikit-learn checks them."""
-        if is_readable(X):
-            for name in ("classes_", "_one_output", "_labels", "feature_names_in_"):
-                if name in vars(self):  # of a fit before; the model will say
-                    delattr(self, name)
-            self._from_table = True
-            return readable_source(X, y, sample_weight)
-        refuse_lazy(X)
-        refuse_no_columns(X)
-        refuse_a_name(y)
-        if is_mixed_table(X):
-            if y is None:
-                raise InputError(
-                    f"This {type(self).__name__} estimator requires y to be passed, but the target y is None"
-                )
-            self._from_table = True
-            weights = None if sample_weight is None else check_weights(sample_weight, X)
-            table = table_source(X, y=self._check_y(y, weights), weights=weights, name="X")
-            self.feature_names_in_ = np.array(table.column_names, dtype=object)
-            self.n_features_in_ = len(table.column_names)
-            return table
-        self._from_table = False
-        try:
-            X, y = validate_data(
-                self,
-                X,
-                y,
-                accept_sparse="csr",
-                dtype=_types_for(X),
-                multi_output=self._takes_outputs,
-                y_numeric=False,
-            )
-        except ValueError as error:
-            raise naming_the_column(error, X) from None
-        weights = None if sample_weight is None else check_weights(sample_weight, X)
-        source = array_source(X, self._check_y(y, weights), weights, name="X")
-        if hasattr(self, "feature_names_in_"):
-            source.column_names = tuple(self.feature_names_in_)  # so that the model finds them in a file too
-        return source
-
-    def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
-        raise NotImplementedError
-
     # --- after training --------------------------------------------------------------------------
 
     def _adopt(self, model: Any) -> None:
         """Takes the model's results as the estimator's own attributes."""
-        if hasattr(self, "feature_names_in_") and _are_counted(model.features.input_names):
+        if hasattr(self, "feature_names_in_") and are_counted(model.features.input_names):
             model.summary["named_columns"] = True
         self.model_ = model
         self.history_ = model.history
@@ -361,43 +288,6 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _stopped_by_callback(self) -> bool:
         return bool(self.history_.stopped_by_callback)
 
-    def _scores(self, X: Any) -> FloatArray:
-        """Scores (n, k) in the target's units."""
-        check_is_fitted(self)
-        if is_readable(X) or isinstance(X, Store) or gives_batches(X):
-            return scores_of(self.model_, X)
-        refuse_lazy(X)
-        refuse_no_columns(X)
-        if self._from_table:
-            table = arrow_table(self._as_table(X), "X")
-            blocks = table_source(table, name="X", columns=self._needed_columns(table)).blocks()
-            scores = [self.model_.scores(block.columns) for block in blocks]
-            if not scores:
-                raise InputError("X has 0 sample(s), and a minimum of 1 is required: give a table with rows")
-            return np.vstack(scores)
-        if self.model_.features.tells_missing:  # a model of the command line, whose rows may have gaps
-            X = validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=False)
-            return np.asarray(self.model_.scores(X))
-        X = validate_data(self, X, accept_sparse="csr", dtype=_types_for(X), reset=False)
-        return self._scores_of(X)
-
-    def _needed_columns(self, table: Any) -> list[str] | None:
-        """The columns that the model reads, whatever else is there; None where some lack, for it will say which."""
-        needed = [encoder.name for _, encoder in self.model_.features.encoders]
-        return needed if set(needed) <= set(table.schema.names) else None
-
-    def _as_table(self, X: Any) -> Any:
-        """An array in the place of a table: its columns are those of the model, in their order."""
-        if hasattr(X, "__arrow_c_stream__"):
-            return X
-        refuse_other_than_numbers(X, self.model_.features)
-        X = validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=False)
-        return named_columns(X, self.model_.features.input_names)
-
-    def _scores_of(self, X: Any) -> FloatArray:
-        """Scores (n, k) of a checked matrix."""
-        return np.asarray(self.model_.scores(X))
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
@@ -417,13 +307,3 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _parameters(cls, asked: dict[str, Any]) -> dict[str, Any]:
         """Settings of a run as parameters of the estimator."""
         return asked
-
-
-def _types_for(X: Any) -> tuple[Any, ...]:
-    """The types of numbers that are taken as they come: small ones of dense rows alone."""
-    return FLOATS if hasattr(X, "tocsr") or is_sparse_table(X) else NUMBERS
-
-
-def _are_counted(names: tuple[str, ...]) -> bool:
-    """Whether these are the names that columns without any are given."""
-    return names in (column_names(len(names)), numbered(1, len(names)))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from descend.errors import InputError, shorten
 from descend.features import Features
 from descend.features.encoders import Number
+from descend.features.filling import ENCODED_VALUES
 from descend.models.model import Model
 from descend.sources import open_source
 from descend.sources.datasets import dataset_source
@@ -25,8 +26,6 @@ from descend.store.choice import store_of
 from descend.store.source import StoredSource
 from descend.types import Block, FloatArray, Source, is_sparse
 
-ENCODED_VALUES = 2**20
-"""Values encoded at a time: one-hot columns make a block many times as wide."""
 Rows = tuple[Any, Any, Any]
 """X, y and weights (or None) of a block."""
 

@@ -129,12 +129,13 @@ def _category(name: str, levels: Levels, total: float, has_gaps: bool, notes: No
     if len(kept) + bool(rare) + has_gaps < 2:
         notes.drop(name, "the same value in every row")
         return None
+    encoder = Category(name, tuple(sorted(kept)), bool(rare), has_gaps)
     if rare:
-        label = shorten(name, 40)
         notes.add(
-            f"column {label}: {len(rare):,} rare {_plural('level', len(rare))} pooled as '{label}=other'"
+            f"column {shorten(name, 40)}: {len(rare):,} rare {_plural('level', len(rare))} pooled as "
+            f"{shorten(encoder.names[len(kept)], 50)!r}"
         )
-    return Category(name, tuple(sorted(kept)), bool(rare), has_gaps)
+    return encoder
 
 
 def common_levels(levels: Levels, total: float) -> tuple[list[str], list[str]]:

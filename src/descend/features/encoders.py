@@ -16,6 +16,8 @@ from descend.errors import ColumnError, shorten
 from descend.features.kinds import PARTS, PERIODS, Kind, as_numbers, as_texts
 
 OTHER, MISSING = "other", "missing"
+APART = {OTHER: "all others", MISSING: "no value"}
+"""What these are called beside a level of that very name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class Category:
     @property
     def names(self) -> tuple[str, ...]:
         extra = [OTHER] * self.has_other + [MISSING] * self.has_missing
-        return tuple(f"{self.name}={level}" for level in (*self.levels, *extra))
+        told = [APART[name] if name in self.levels else name for name in extra]
+        return tuple(f"{self.name}={level}" for level in (*self.levels, *told))
 
     @property
     def affine(self) -> list[tuple[float, float]]:

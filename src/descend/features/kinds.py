@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.errors import ColumnError, shorten
+from descend.features.levels import NUMBER
 
 Kind: TypeAlias = Literal["number", "category", "date", "time"]
 
@@ -142,7 +143,7 @@ def _not(what: str, column: Any, name: str) -> ColumnError:
     cells = [v for v in column[:10_000].to_pylist() if v is not None]
     # Of texts among numbers the one that is none is to be corrected.
     example = next(
-        (v for v in cells if isinstance(v, str) and not _is_number(v)), cells[0] if cells else None
+        (v for v in cells if isinstance(v, str) and not NUMBER.fullmatch(v)), cells[0] if cells else None
     )
     shown = f" ({shorten(str(example))!r})" if example is not None else ""
     return ColumnError(
@@ -150,11 +151,3 @@ def _not(what: str, column: Any, name: str) -> ColumnError:
         "there; "
         "correct the values or leave the column out of training"
     )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from descend.features.row_numbers import RowNumbers
 
+NUMBER = re.compile(r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$", re.ASCII)
+"""What a person would read as a number."""
 MAX_LEVELS = 200_000
 """Beyond this many different texts counting stops: the column names rows, it does not group them."""
 
@@ -113,6 +116,5 @@ def _are_numbers(names: Any) -> NDArray[np.bool_]:
     """Which of these texts a person would read as a number, (len(names),) bool."""
     import pyarrow.compute as pc
 
-    pattern = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
-    found: NDArray[np.bool_] = pc.match_substring_regex(names, pattern).to_numpy(zero_copy_only=False)
+    found: NDArray[np.bool_] = pc.match_substring_regex(names, NUMBER.pattern).to_numpy(zero_copy_only=False)
     return found.astype(bool)

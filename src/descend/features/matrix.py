@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from descend.errors import ColumnError, shorten
 from descend.features.encoders import Encoder, Number, refuse_infinite
 from descend.features.statistics import chunk_rows
+from descend.sources.arrays import as_slice
 
 
 class MatrixEncoder:
@@ -32,8 +33,8 @@ class MatrixEncoder:
             at += len(encoder.names)
             if encoder.tells_missing:
                 told.append((place, at - 1))
-        self._inputs = _places([p for p, _, _ in values])
-        self._outputs = _places([o for _, o, _ in values])
+        self._inputs = as_slice([p for p, _, _ in values])
+        self._outputs = as_slice([o for _, o, _ in values])
         self._mean = np.array([e.mean for _, _, e in values], dtype=np.float64)
         self._scale = np.array([e.scale for _, _, e in values], dtype=np.float64)
         self._fill = np.array([(e.fill - e.mean) / e.scale for _, _, e in values], dtype=np.float64)
@@ -85,10 +86,3 @@ class MatrixEncoder:
             place = np.arange(X.shape[1])[self._inputs][columns[0]]
             column = np.concatenate([np.zeros(start), X[:, place].astype(np.float64)])
             refuse_infinite(column, self._names[place])
-
-
-def _places(places: list[int]) -> slice | NDArray[np.intp]:
-    """Neighbours as a slice: no copy, where a list of places makes one."""
-    if places and places == list(range(places[0], places[0] + len(places))):
-        return slice(places[0], places[0] + len(places))
-    return np.array(places, dtype=np.intp)

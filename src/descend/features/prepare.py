@@ -16,11 +16,12 @@ from descend.features.filling import Filler, random_places, untouched
 from descend.features.first_pass import Learned, OnProgress, learn
 from descend.features.prepare_source import Place, choose_place, does_not_fit, prepare_source, tell_order
 from descend.features.source_rows import Weigh
+from descend.features.sparse import stacked
 from descend.features.split import Split, check_share, split_rows
 from descend.features.statistics import Statistics
 from descend.features.target import Target
 from descend.sources.stamps import Stamps
-from descend.types import Dataset, Source, Task, is_sparse
+from descend.types import Dataset, Source, Task
 
 FEWEST_CODED = 2**20
 """From so many small numbers on they stay as they are: fewer cost little, and float64 ends nearer to the optimum."""
@@ -224,15 +225,7 @@ def read_validation(
         raise SourceError(f"{source.name} has no rows that can be used for validation of {train_name}")
     W = np.concatenate(ws)
     notes = [f"{unknown:,} validation rows of classes unknown to {train_name} left out"] if unknown else []
-    return Dataset(_stacked(Xs), np.concatenate(ys), None if (W == 1).all() else W), notes
-
-
-def _stacked(parts: list[Any]) -> Any:
-    if not is_sparse(parts[0]):
-        return np.concatenate(parts)
-    from scipy.sparse import vstack
-
-    return vstack(parts, format="csr")
+    return Dataset(stacked(Xs), np.concatenate(ys), None if (W == 1).all() else W), notes
 
 
 def normalised(train: Dataset, held_out: Dataset | None) -> tuple[Dataset, Dataset | None]:

@@ -17,11 +17,12 @@ from descend.features.clustering import Clustering
 from descend.features.features import Features
 from descend.features.heavy_rows import weighted_norms
 from descend.features.source_rows import SourceRows, Weigh, empty_targets
+from descend.features.sparse import stacked
 from descend.features.split import Rows, Split
 from descend.features.target import Target
 from descend.machine import Room, find_room, held_bytes
 from descend.sources.chunks import chunks_of
-from descend.types import Dataset, Source, is_sparse
+from descend.types import Dataset, Source
 
 LOADED = 0.5
 """Rows that take no more than this share of what is free are loaded: training needs room beside them."""
@@ -163,17 +164,10 @@ class _Gathered:
 
 
 def _joined(parts: list[Dataset]) -> Dataset:
-    X: Any
-    if parts and is_sparse(parts[0].X):
-        from scipy.sparse import vstack
-
-        X = vstack([part.X for part in parts], format="csr")
-    else:
-        X = np.concatenate([part.X for part in parts])
     weights = [np.ones(part.num_rows) if part.weights is None else part.weights for part in parts]
     weighted = any(part.weights is not None for part in parts)
     return Dataset(
-        X,
+        stacked([part.X for part in parts]),
         np.concatenate([part.y for part in parts]),
         np.concatenate(weights) if weighted else None,
     )

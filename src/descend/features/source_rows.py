@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from descend.errors import SourceError
 from descend.features.features import Features
+from descend.features.filling import ENCODED_VALUES
 from descend.features.heavy_rows import Heaviness, weighted_norms
 from descend.features.split import Chosen, Rows, num_chosen, split_rows
 from descend.features.target import Target
 from descend.sources.stamps import Stamps
 from descend.types import Block, Chunks, Dataset
 
-ENCODED_VALUES = 2**20
-"""Values encoded at a time: 4 MB, for one-hot columns make a block much wider."""
 SMALL_CHUNK = 2**21
 """Values as they are read, 16 MB: chunks of fewer are read several at a time, by threads."""
 WELL_MIXED = 16

@@ -133,6 +133,15 @@ class SparseFeatures(Features):
             ) from None
 
 
+def stacked(parts: Sequence[Any]) -> Any:
+    """Rows (n, d) of all parts, dense or CSR."""
+    if not is_sparse(parts[0]):
+        return np.concatenate(parts)
+    from scipy.sparse import vstack
+
+    return vstack(parts, format="csr")
+
+
 class SparseFiller:
     """CSR arrays of a size known beforehand, filled row by row at places of any order."""
 

@@ -62,6 +62,7 @@ def dump_target_statistics(stats: TargetStatistics) -> dict[str, Any]:
     """A JSON-safe dict of the target's record. Labels keep their types as pairs: keys of JSON are texts."""
     return {
         **{name: getattr(stats, name) for name in _TARGET},
+        "num_weighed": stats.num_weighed,
         "counts": [[label, count] for label, count in stats.counts.items()],
         "first_rows": [[label, row] for label, row in stats.first_rows.items()],
         "moments": dump_moments(stats.moments),
@@ -74,6 +75,7 @@ def load_target_statistics(stored: dict[str, Any]) -> TargetStatistics:
         stats = TargetStatistics(stored["name"], stored["task"])
         for name in _TARGET:
             setattr(stats, name, stored[name])
+        stats.num_weighed = stored.get("num_weighed", stats.num_rows)  # older stores do not say it
         stats.counts = {label: float(count) for label, count in stored["counts"]}
         stats.first_rows = {label: int(row) for label, row in stored["first_rows"]}
         stats.moments = load_moments(stored["moments"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from descend.errors import ColumnError, shorten
-from descend.features.levels import MAX_LEVELS, Levels
+from descend.features.levels import MAX_LEVELS, NUMBER, Levels
 from descend.features.moments import Moments
 from descend.features.row_numbers import RowNumbers
 from descend.features.target_values import are_near, as_values, coded, first_places
@@ -19,7 +18,6 @@ MAX_NUMBERS = 10_000
 """Different numbers that are told apart; a target with more is a quantity."""
 
 Label = str | int | float | bool
-_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
 class TargetStatistics:
@@ -37,6 +35,8 @@ class TargetStatistics:
         """Where it is known: regression does not ask which numbers there are, nor classification for their mean."""
         self.kind: str | None = None
         self.num_rows = 0
+        self.num_weighed = 0
+        """Rows whose weights are counted: of rows that are held out nothing but their labels is known."""
         self.num_outputs = 1
         self.counts: dict[Label, float] = {}
         self.first_rows: dict[Label, int] = {}
@@ -64,6 +64,7 @@ class TargetStatistics:
         if values.ndim == 1 and counts and not self.overflowed:
             self._add_counts(values, weights)
         self.num_rows += len(values)
+        self.num_weighed += len(values)
         self._rows = RowNumbers()
 
     def merge(self, other: TargetStatistics, weight: float = 1.0) -> None:
@@ -75,6 +76,7 @@ class TargetStatistics:
             self.moments = Moments(len(other.moments.count))
         if weight:
             self.moments.merge(other.moments)
+            self.num_weighed += other.num_weighed
         self.overflowed = self.overflowed or other.overflowed
         self.are_integers = self.are_integers and other.are_integers
         for label, count in other.counts.items():
@@ -84,20 +86,20 @@ class TargetStatistics:
         self.num_rows += other.num_rows
 
     def levels(self) -> Levels:
-        """The labels as levels of text."""
+        """The labels as levels of text; weights of less than a row each are rows all the same."""
         record = Levels()
         for label, count in self.counts.items():
             text = str(label)
             record.counts[text] = count
             record.count += count
-            if _NUMBER.fullmatch(text):
+            if NUMBER.fullmatch(text):
                 record.numbers += count
                 continue
             record.words[text] = count
             record.num_words += count
             if record.first_word is None or self.first_rows[label] < record.first_word_row:
                 record.first_word, record.first_word_row = text, self.first_rows[label]
-        return record
+        return record.times(max(1.0, self.num_weighed / record.count)) if record.count else record
 
     def _check_kind(self, values: NDArray[Any]) -> None:
         kind = {"O": "text", "b": "booleans"}.get(values.dtype.kind, "numbers")

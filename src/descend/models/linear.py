@@ -72,10 +72,10 @@ class LinearModel(Model):
 
     @classmethod
     def read(cls, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> LinearModel:
-        """The model of a file that was read."""
+        """The model of a file that was read; raises ``ValueError`` or ``KeyError`` where its parts do not fit."""
         from descend.features import Features, Target
 
-        return cls(
+        model = cls(
             Features.from_json(header["features"]),
             Target.from_json(header["target"]),
             arrays["parameters"],
@@ -83,3 +83,7 @@ class LinearModel(Model):
             header["summary"],
             History.from_json(header["history"]),
         )
+        needed = (model.target.num_outputs, model.features.num_columns + 1)
+        if model.parameters.shape != needed:
+            raise ValueError(f"parameters are {model.parameters.shape}, and {needed} are needed")
+        return model

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from descend.errors import ModelFileError
+from descend.errors import ModelFileError, shorten
 from descend.models import linear, mlp
 from descend.models.linear import LinearModel
 from descend.models.mlp import MLPModel
+
+KINDS: dict[Any, type[LinearModel] | type[MLPModel]] = {linear.KIND: LinearModel, mlp.KIND: MLPModel}
 
 
 def load_model(path: str | Path) -> LinearModel | MLPModel:
@@ -16,10 +19,14 @@ def load_model(path: str | Path) -> LinearModel | MLPModel:
 
     arrays, header = read_model(path)
     kind = header.get("kind")
-    if kind == mlp.KIND:
-        return MLPModel.read(arrays, header)
-    if kind != linear.KIND or "parameters" not in arrays:
+    if kind not in KINDS:
         raise ModelFileError(
-            f"{path} holds a model of kind {kind!r}; {linear.KIND!r} and {mlp.KIND!r} are read"
+            f"{path} holds a model of kind {kind!r}; {' and '.join(map(repr, KINDS))} are read"
         )
-    return LinearModel.read(arrays, header)
+    try:
+        return KINDS[kind].read(arrays, header)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = str(error) if isinstance(error, ModelFileError) else f"{type(error).__name__}: {error}"
+        raise ModelFileError(
+            f"model {shorten(str(path), 200)!r} does not fit together ({what}); train again"
+        ) from None

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.errors import ModelFileError
 from descend.history import History
 from descend.models.model import Model
 from descend.models.network import Network, aligned_zeros, check_hidden
@@ -77,28 +76,24 @@ class MLPModel(Model):
 
     @classmethod
     def read(cls, arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> MLPModel:
-        """The model of a file that was read; raises ``ModelFileError`` where its layers do not fit together."""
+        """The model of a file that was read; raises ``ValueError`` or ``KeyError`` where its layers do not fit."""
         from descend.features import Features, Target
 
-        try:
-            model = cls(
-                Features.from_json(header["features"]),
-                Target.from_json(header["target"]),
-                np.empty(0),
-                header["loss"],
-                header["summary"],
-                History.from_json(header["history"]),
-                check_hidden(header["hidden"]),
-                header["activation"],
-                int(header["labels"]),
-            )
-            network = model.network
-            model.parameters = aligned_zeros(network.size, arrays["weights_0"].dtype)
-            for number, (weights, bias) in enumerate(model.layers()):
-                stored = arrays[f"weights_{number}"], arrays[f"bias_{number}"]
-                if stored[0].shape != weights.shape or stored[1].shape != bias.shape:
-                    raise ValueError(f"layer {number} is {stored[0].shape}, and {weights.shape} is needed")
-                weights[:], bias[:] = stored
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"the stored network is damaged ({type(error).__name__}: {error})") from None
+        model = cls(
+            Features.from_json(header["features"]),
+            Target.from_json(header["target"]),
+            np.empty(0),
+            header["loss"],
+            header["summary"],
+            History.from_json(header["history"]),
+            check_hidden(header["hidden"]),
+            header["activation"],
+            int(header["labels"]),
+        )
+        model.parameters = aligned_zeros(model.network.size, arrays["weights_0"].dtype)
+        for number, (weights, bias) in enumerate(model.layers()):
+            stored = arrays[f"weights_{number}"], arrays[f"bias_{number}"]
+            if stored[0].shape != weights.shape or stored[1].shape != bias.shape:
+                raise ValueError(f"layer {number} is {stored[0].shape}, and {weights.shape} is needed")
+            weights[:], bias[:] = stored
         return model

@@ -47,7 +47,7 @@ class MatrixSource:
         self._chunks = chunks
         self._beside = selection.target is None
         places = {n: i for i, n in enumerate(names)}
-        self._features = _as_slice([places[n] for n in selection.features])
+        self._features = as_slice([places[n] for n in selection.features])
         self._target = None if selection.target is None else places[selection.target]
         self._weights = None if selection.weights is None else places[selection.weights]
         self._weights_name = selection.weights or ""
@@ -180,8 +180,8 @@ def select_positions(names: Sequence[str], where: str, **choice: Any) -> Selecti
     return select(names, where, find=by_position(names), **choice)
 
 
-def _as_slice(places: list[int]) -> slice | NDArray[np.intp]:
+def as_slice(places: list[int]) -> slice | NDArray[np.intp]:
     """Neighbouring columns as a slice: a view, where a list of places would copy."""
-    if places == list(range(places[0], places[0] + len(places))):
+    if places and places == list(range(places[0], places[0] + len(places))):
         return slice(places[0], places[0] + len(places))
     return np.array(places, dtype=np.intp)

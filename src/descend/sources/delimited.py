@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from descend.errors import NoRowsError, SourceError, shorten
 from descend.sources.arrow_files import same_columns
-from descend.sources.dialect import Dialect, damaged, dialect_of
+from descend.sources.dialect import COMPRESSED, Dialect, damaged, dialect_of
 from descend.sources.line_ranges import Range, changed, line_ranges, read_range
 from descend.sources.selection import select
 from descend.sources.tables import BatchPart, TableSource
@@ -20,7 +20,6 @@ from descend.sources.widening import TypesWidened
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COMPRESSED = (".gz", ".bz2", ".zst")
 NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?"]
 
 
@@ -150,7 +149,7 @@ class DelimitedReader:
         if "UTF8" in message:
             self._dialects[i] = replace(dialect, encoding="latin-1")
         else:
-            self._types[name] = _wider(self._types[name], message, pa)
+            self._types[name] = _wider(self._types[name], message, dialect.decimal_point, pa)
         self._settled.clear()
         raise TypesWidened(
             f"column {shorten(name)!r} of {shorten(path.name)} changes its type; reading it again"
@@ -257,10 +256,10 @@ def _no_rows(path: Path, names: Sequence[str]) -> NoRowsError:
     )
 
 
-def _wider(kind: pa.DataType, message: str, pa: Any) -> pa.DataType:
+def _wider(kind: pa.DataType, message: str, decimal_point: str, pa: Any) -> pa.DataType:
     if pa.types.is_null(kind) or pa.types.is_integer(kind):
         value = re.search(r"invalid value '(.*)'", message, re.DOTALL)
-        if value is not None and _is_number(value.group(1)):
+        if value is not None and _is_number(value.group(1).replace(decimal_point, ".")):
             return pa.float64()
         return _type_of(value.group(1)) if value is not None and pa.types.is_null(kind) else pa.string()
     if pa.types.is_date(kind):
@@ -315,6 +314,9 @@ def _join(one: pa.DataType | None, other: pa.DataType, pa: Any) -> pa.DataType:
         return one
     if {str(one), str(other)} == {"int64", "double"}:
         return pa.float64()
+    moments = (pa.date32(), pa.timestamp("s"), pa.timestamp("ns"))
+    if one in moments and other in moments:
+        return max(one, other, key=moments.index)
     return pa.string()
 
 

@@ -13,6 +13,7 @@ HEAD_BYTES = 2**20
 MOST_HEAD_BYTES = 2**26
 BLOCK_BYTES = 2**20
 DELIMITERS = ",;\t|"
+COMPRESSED = (".gz", ".bz2", ".zst")
 
 
 @dataclass(frozen=True, slots=True)

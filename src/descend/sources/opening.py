@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import InputError, SourceError, shorten
+from descend.sources.dialect import COMPRESSED
 from descend.sources.selection import closest
 from descend.types import Source
 
 TEXT = (".csv", ".tsv")
-COMPRESSED = (".gz", ".bz2", ".zst")
 ARROW = (".parquet", ".arrow", ".feather")
 NUMPY = (".npz", ".npy")
 SVMLIGHT = (".svm", ".libsvm", ".svmlight")
@@ -194,14 +194,11 @@ def _plain_name(path: Path) -> str:
 def _not_found(path: Path, address: str) -> str:
     if path.is_symlink():
         return f"{shorten(address, 200)!r} is a link to a file that is not there; check where it leads"
-    hint = ""
     try:
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     except OSError:
         beside = []
     close = closest(path.name, beside)
-    if close is not None:
-        hint = f"; did you mean {shorten(str(path.parent / close), 200)!r}?"
-    return (
-        f"no file or folder {shorten(address, 200)!r}{hint or '; check the path. '}{'' if hint else ACCEPTED}"
-    )
+    if close is None:
+        return f"no file or folder {shorten(address, 200)!r}; check the path; {ACCEPTED}"
+    return f"no file or folder {shorten(address, 200)!r}; did you mean {shorten(str(path.parent / close), 200)!r}?"

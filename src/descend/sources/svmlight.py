@@ -16,13 +16,12 @@ import numpy as np
 from descend.errors import ColumnError, SourceError, shorten
 from descend.sources.arrays import column_names, numbered
 from descend.sources.chunks import Part
-from descend.sources.dialect import damaged
+from descend.sources.dialect import COMPRESSED, damaged
 from descend.sources.line_ranges import Range, changed, line_ranges, read_range
 from descend.sources.selection import Selection, select
 from descend.types import Block, Task
 
 BLOCK_BYTES = 4 * 2**20
-COMPRESSED = (".gz", ".bz2", ".zst")
 LABEL = "label"
 MOST_COLUMNS = 2**27
 """A number above is a mistake in the file, or asks for more memory than names and weights of columns should take."""

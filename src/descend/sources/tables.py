@@ -256,8 +256,6 @@ def table_source(
     """
     table = _without_index(arrow_table(obj, name))
     refuse_duplicates(table.schema.names, name)
-    if y is not None and target is not None:
-        raise InputError(f"y is given, and target {shorten(target)!r} too: give one of them")
     weight_name = weights if isinstance(weights, str) else None
     selection = select(
         table.schema.names,

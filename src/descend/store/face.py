@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import InputError, shorten
-from descend.sources import array_source, open_source, table_source
+from descend.sources import open_source
+from descend.sources.given import named_target, rows_in_memory
 from descend.sources.opening import files_of
 from descend.store.appending import choice_of
 from descend.store.ingesting import run
@@ -59,12 +60,10 @@ def ingest(
     options: dict[str, Any] = {"task": task, "seed": seed, "force": force, "append": append}
     options |= {"memory_limit": memory_limit, "threads": threads}
     if isinstance(data, str | Path | list | tuple) and (isinstance(data, str | Path) or _are_paths(data)):
-        choice = {"target": target, "drop": drop, "columns": columns, "weights": weights}
+        name = named_target(y, target, weights, "weights")
+        choice = {"target": name, "drop": drop, "columns": columns, "weights": weights}
         return run(file_job([data] if isinstance(data, str | Path) else data, output, choice, **options))
-    if hasattr(data, "__arrow_c_stream__"):
-        source: Any = table_source(data, y, weights, target=target, drop=drop, columns=columns)
-    else:
-        source = array_source(data, y, weights)
+    source: Any = rows_in_memory(data, y, target=target, weights=weights, drop=drop, columns=columns)
     return run(Job(source, Path(output), **options))
 
 

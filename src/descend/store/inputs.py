@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from descend.sources.opening import COMPRESSED, ending_of
+from descend.sources.dialect import COMPRESSED
+from descend.sources.opening import ending_of
 
 GROWTH = {
     ".csv": 2.0,
