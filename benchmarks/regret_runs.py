@@ -57,6 +57,11 @@ class Curve:
         self.tuning.append(tuning)
         self.training.append(training)
 
+    def loss_after(self, rows: float) -> float:
+        """The lowest that was seen within so many rows."""
+        pairs = zip(self.rows, self.losses, strict=True)
+        return min((loss for done, loss in pairs if done <= rows), default=inf)
+
     def reached(self, level: float) -> int | None:
         """Where the loss is below ``level`` at two checkpoints in a row, or at the last one."""
         last = len(self.losses) - 1

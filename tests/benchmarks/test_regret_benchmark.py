@@ -127,6 +127,26 @@ def test_the_oracle_is_the_fewest_seconds_at_a_size_or_of_all():
     assert grids.best_by_size(cells, 0.2, prices) == {"8": 20.0, "32": 30.0}
 
 
+def test_the_grid_leaves_out_what_is_too_slow_and_finds_the_best(workload):
+    """Rates on both sides of the best are tried at each size, and none that cannot win any more."""
+    cells = grids.grid(workload, [32], 14_000, 2, seed=0)
+    constant = {cell.rate: min(cell.curve.losses) for cell in cells["raw"]}
+    best = min(constant, key=constant.get)
+    assert min(constant) < best < max(constant)
+    assert len(constant) < grids.MOST_RATES
+    assert {cell.length for cell in cells["free"]} == {None, 7000, 14_000}
+    slowest = min(cells["free"], key=lambda cell: cell.rate).curve
+    assert slowest.losses[-1] > min(cell.curve.loss_after(3500) for cell in cells["free"])
+
+
+def test_noise_is_not_slowness():
+    """A run that ends above another's lowest loss is slow where it still falls, and not where it has been lower."""
+    falling, noisy = curve([0.9, 0.7, 0.5], [1, 2, 3]), curve([0.9, 0.3, 0.5], [1, 2, 3])
+    assert grids.is_slow(falling, falling, 0.4)
+    assert not grids.is_slow(falling, falling, 0.495)
+    assert not grids.is_slow(noisy, noisy, 0.4)
+
+
 def test_a_winner_runs_again_to_its_target(workload):
     """The run that the wall's clock times comes to the level of the grid's, be its rate constant or falling."""
     for length in (None, 7000):
