@@ -145,6 +145,7 @@ def test_noise_is_not_slowness():
     assert grids.is_slow(falling, falling, 0.4)
     assert not grids.is_slow(falling, falling, 0.495)
     assert not grids.is_slow(noisy, noisy, 0.4)
+    assert [noisy.loss_after(rows) for rows in (0.5, 1, 2)] == [np.inf, 0.9, 0.3]
 
 
 def test_a_winner_runs_again_to_its_target(workload):
