@@ -24,7 +24,7 @@ from descend.fitting import fit
 from descend.machine import describe_machine, held_bytes, num_threads, peak_bytes
 from descend.networks.fitting import fit_network
 from descend.report.formatting import duration
-from descend.settings import Settings
+from descend.settings import Settings, finite_number
 from descend.table_trainer import TableTrainer
 from descend.target_objective import loss_unit
 from descend.types import FloatArray, IntArray
@@ -68,6 +68,7 @@ def configure_prepared(
     """
     from descend.engines.kernel_cache import bytes_left_by_compiling, seconds_compiling
 
+    target_loss = finite_number("target_loss", target_loss)
     check_memory(held_bytes(), memory_limit, "with the rows in it the process holds")
     began = time.perf_counter()
     budget = BUDGET_SECONDS if budget is None else budget

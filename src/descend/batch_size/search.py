@@ -20,6 +20,7 @@ from descend.batch_size.findings import OTHERWISE, Findings, Running
 from descend.batch_size.prior import prior_size
 from descend.batch_size.timing import StepTimes, measure_times
 from descend.batch_size.trainer import Look, Trainer
+from descend.report.formatting import counted
 
 APART = 8
 TIMING_SHARE = 0.15
@@ -63,11 +64,11 @@ def search(
         if now - last_told >= TELL_SECONDS:
             last_told = now
             found.running = Running(batch_size, rate, look)
-            tell(f"training with {batch_size:,} rows a step")
+            tell(f"training with {counted(batch_size, 'row')} a step")
 
     def take_branch(branch: Branch) -> None:
         found.running = None
-        tell(f"training with {branch.batch_size:,} rows a step")
+        tell(f"training with {counted(branch.batch_size, 'row')} a step")
 
     def take_times(times: StepTimes) -> None:
         found.times = times
