@@ -90,6 +90,12 @@ def test_a_rate_that_falls_to_zero_ends_lower_than_one_that_does_not(workload):
     assert raw.wall == sorted(raw.wall)
 
 
+def test_a_hopeless_rate_is_given_up(workload):
+    """A constant rate that has gained nothing in an eighth of its rows is not run to its end; others are."""
+    assert grid_run(workload, 8, 500.0, 14_000, seed=0)[0].rows[-1] <= 0.25 * 14_000
+    assert grid_run(workload, 8, 0.01, 14_000, seed=0)[0].rows[-1] == 14_000
+
+
 def test_our_run_counts_what_it_evaluates_and_leaves_the_package_as_it_was(workload):
     """What ladder and controller evaluate is on the clock, as tuning; ``Watch`` is itself again afterwards."""
     curve, size, _ = our_run(workload, 0, batch_size=16)
