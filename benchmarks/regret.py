@@ -70,8 +70,8 @@ Everybody's tuning counts. *Most rows a second*: every doubling of the batch siz
 noise*: tr Σ / |G|² of single rows (networks: of eights) where training begins is taken for the critical batch size.
 *As Lightning*: the largest power of two that fits into a gigabyte and the rows, up to 8,192, three steps at each on
 the way, a hundred steps at rates from 1e-8 to 1, then constantly the rate at which the smoothed loss fell fastest,
-and the last weights, for up to twenty times what the grid needs. All others have the ladder, the controller and the
-averages of `fit`."""
+and the last weights. All others have the ladder, the controller and the averages of `fit`. Who is not there in
+twenty times what the grid needs to the tight target, and a second, has missed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
