@@ -51,20 +51,27 @@ from benchmarks.table import replace_table
 ROOT = Path(__file__).parents[1]
 SIZES = (8, 32, 128)
 HOW = """\
-`python -m benchmarks.regret --data FOLDER`: regret is the time in which `fit` comes to a target, its tuning counted,
-over that of the best run of a grid (batch sizes × rates in steps of two), whose search costs nothing. *raw*: constant
-rates and last weights; *free*: averages of the tail and rates that fall to zero at the best of several lengths, too
-(the convolutional network: falling rates alone). Targets (L, M, T) are 20, 8 and 3 % of the gap between the first
-loss and the grid's lowest (linear models: 5, 1 and 0.2 %), on rows that no algorithm sees. By the simulated clock a
-row costs what it was measured to cost at its batch size, one that is only evaluated 0.4 of that; the wall's counts
-from the call of `fit` on, and for the grid the bare loop. The convolutional network is by the wall throughout.
+```text
+python -m benchmarks.regret --data FOLDER           # all of this, and benchmarks/results/regret.json
+python -m benchmarks.regret --data FOLDER --few     # six workloads
+python -m benchmarks.regret --data FOLDER --all     # every one
+python -m benchmarks.regret --data FOLDER --only letter
+```
+
+Regret is the time in which `fit` comes to a target, its tuning counted, over that of the best run of a grid (batch
+sizes × rates in steps of two), whose search costs nothing. *raw*: constant rates and last weights; *free*: averages
+of the tail and rates that fall to zero at the best of several lengths, too (the convolutional network: falling
+rates alone). Targets (L, M, T) are 20, 8 and 3 % of the gap between the first loss and the grid's lowest (linear
+models: 5, 1 and 0.2 %), on rows that no algorithm sees. By the simulated clock a row costs what it was measured to
+cost at its batch size, one that is only evaluated 0.4 of that; the wall's counts from the call of `fit` on, and for
+the grid the bare loop. The convolutional network is by the wall throughout.
 
 Everybody's tuning counts. *Most rows a second*: every doubling of the batch size is timed by two steps. *Gradient
 noise*: tr Σ / |G|² of single rows (networks: of eights) where training begins is taken for the critical batch size.
 *As Lightning*: the largest power of two that fits into a gigabyte and the rows, up to 8,192, three steps at each on
 the way, a hundred steps at rates from 1e-8 to 1, then constantly the rate at which the smoothed loss fell fastest,
-and the last weights, for up to twenty times what the grid needs. All others have the ladder, the controller and the
-averages of `fit`."""
+and the last weights. All others have the ladder, the controller and the averages of `fit`. Who is not there in
+twenty times what the grid needs to the tight target, and a second, has missed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,12 +162,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--decays", type=int, default=5, help="lengths of a falling rate, each half the next")
     parser.add_argument("--repeats", type=int, default=3, help="of runs by the wall's clock")
     parser.add_argument("--hidden", type=int, default=64)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/regret.json")
-    parser.add_argument("--document", type=Path, default=ROOT / "docs/benchmarks.md")
+    parser.add_argument(
+        "--output", type=Path, help="of a part of the workloads nothing is written unless asked for"
+    )
+    parser.add_argument("--document", type=Path, help="the same")
     parser.add_argument("--print-only", action="store_true", help="write no file")
     options = parser.parse_args(arguments)
     if options.print_only:
         options.document = options.output = None
+    elif not options.few and not options.only:
+        options.output = options.output or ROOT / "benchmarks/results/regret.json"
+        options.document = options.document or ROOT / "docs/benchmarks.md"
     return options
 
 

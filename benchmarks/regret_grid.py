@@ -15,6 +15,8 @@ from benchmarks.regret_runs import GROWTH, Curve, grid_run
 from benchmarks.regret_workloads import Workload
 
 MOST_RATES = 16
+CLEARLY = 0.02
+"""Of the gain: what chance does not make up for, at one lucky look."""
 ORACLES = ("raw", "free")
 
 
@@ -34,15 +36,24 @@ class Cell:
 def grid(
     workload: Workload, batch_sizes: Sequence[int], num_rows: int, decays: int, seed: int
 ) -> dict[str, list[Cell]]:
-    """All runs of one seed, by oracle, up to ``num_rows`` rows; ``decays``: lengths of a falling rate, in halves."""
+    """All runs of one seed, by oracle, up to ``num_rows`` rows; ``decays``: lengths of a falling rate, in halves.
+
+    Rates go down from far above what any could want, until one needs all of its rows to come to where a higher one
+    was in a quarter of them: lower ones are slower still.
+    """
     found: dict[str, list[Cell]] = {name: [] for name in ORACLES}
     for size in batch_sizes:
+        lowest = inf
+        """Of any rate so far, within a quarter of the rows."""
         for rate in _rates(workload, size):
             raw, averaged = grid_run(workload, size, rate, num_rows, seed)
             found["raw"].append(Cell(size, rate, None, raw))
             found["free"].append(Cell(size, rate, None, averaged))
             if not raw.losses[-1] < raw.losses[0]:
-                break  # rates above are higher still
+                continue  # too high
+            if is_slow(raw, averaged, lowest):
+                break
+            lowest = min(lowest, averaged.loss_after(num_rows / 4))
             length = num_rows // 2 ** (decays - 1)
             while length <= num_rows:
                 decayed = grid_run(workload, size, rate, length, seed, decay=True)[1]
@@ -51,13 +62,19 @@ def grid(
     return found
 
 
+def is_slow(raw: Curve, averaged: Curve, lowest: float) -> bool:
+    """Whether a run ends clearly above ``lowest`` for want of rows, and not for noise: it is still falling."""
+    clearly = CLEARLY * (raw.losses[0] - lowest)
+    return averaged.losses[-1] > lowest + clearly and raw.losses[-1] <= min(raw.losses) + clearly
+
+
 def _rates(workload: Workload, batch_size: int) -> Iterator[float]:
-    """Doubling from far below what any could want; whoever asks stops where they are too high."""
+    """In halves, from far above what any could want to far below."""
     from descend.batch_size.ladder import lowest_rate
 
     name = workload.settings.optimizer
     start = 1e-4 if name == "adam" else 4.0 * lowest_rate(workload.prepared.train, workload.loss)
-    for power in range(MOST_RATES):
+    for power in reversed(range(MOST_RATES)):
         yield start * 2.0**power * (0.1 if name == "momentum" else 1.0)
 
 

@@ -33,8 +33,8 @@ TRIAL_STEPS, LARGEST, MEMORY = 3, 8192, 1e9
 SWEEP, SMOOTHING, GIVE_UP = (1e-8, 1.0, 100), 0.98, 4.0
 SKIPPED = (10, 1)
 FALLBACK_RATE = 1e-3
-PATIENCE = 20.0
-"""A run at a constant rate may take so many times what the grid needs to the tight target."""
+PATIENCE, LEAST_SECONDS = 20.0, 1.0
+"""A run may take so many times what the grid needs to the tight target, and so many seconds in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,15 @@ class Outcome:
 
 
 class Goal(NamedTuple):
-    """Where a run may end: it has the tight target's loss, or takes too many times the grid's seconds to it."""
+    """The tight target's loss, and the seconds that the grid needs to it: a run may end there, or far behind."""
 
-    level: float = -inf
-    seconds: float = inf
+    level: float
+    seconds: float
+
+    @property
+    def limit(self) -> float:
+        """Seconds that a run may take: what misses the target in these has missed it."""
+        return max(LEAST_SECONDS, PATIENCE * self.seconds)
 
 
 Rival = Callable[[Workload, Prices, int, Goal], Outcome]
@@ -62,7 +67,7 @@ def of_fit(**how: Any) -> Rival:
     """``fit``, with some of it fixed."""
 
     def run(workload: Workload, prices: Prices, seed: int, goal: Goal) -> Outcome:
-        return Outcome(*our_run(workload, seed, until=goal.level, **how))
+        return Outcome(*our_run(workload, seed, until=goal.level, seconds=goal.limit, **how))
 
     return run
 
@@ -72,7 +77,7 @@ def throughput(workload: Workload, prices: Prices, seed: int, goal: Goal) -> Out
     sizes = doublings(workload.engine.num_rows)
     size = min(sizes, key=lambda size: prices[size])
     before = sum(TIMED_STEPS * size * prices[size] for size in sizes)
-    return Outcome(*our_run(workload, seed, batch_size=size, until=goal.level), before)
+    return Outcome(*our_run(workload, seed, batch_size=size, until=goal.level, seconds=goal.limit), before)
 
 
 def noise_scale(workload: Workload, prices: Prices, seed: int, goal: Goal) -> Outcome:
@@ -86,7 +91,10 @@ def noise_scale(workload: Workload, prices: Prices, seed: int, goal: Goal) -> Ou
 
     size = size_of_noise(measure_noise(gradient, workload.engine.num_rows, rows_each, seed))
     size = min(size, workload.engine.num_rows)
-    return Outcome(*our_run(workload, seed, batch_size=size, until=goal.level), sum(used) * prices[rows_each])
+    return Outcome(
+        *our_run(workload, seed, batch_size=size, until=goal.level, seconds=goal.limit),
+        sum(used) * prices[rows_each],
+    )
 
 
 def size_of_noise(noise: Any) -> int:
@@ -119,8 +127,7 @@ def lightning_like(workload: Workload, prices: Prices, seed: int, goal: Goal) ->
     with np.errstate(all="ignore"):
         rate, steps = sweep(step)
     before = (TRIAL_STEPS * sum(trials) + steps * size) * prices[size]
-    most = max(PATIENCE * goal.seconds, prices[size] * 32 * engine.num_rows)
-    curve = grid_run(workload, size, rate, int(most / prices[size]), seed, average=False)[0]
+    curve = grid_run(workload, size, rate, int(goal.limit / prices[size]), seed, average=False)[0]
     return Outcome(curve, size, f"rate {rate:.2g}", before)
 
 

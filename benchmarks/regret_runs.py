@@ -33,8 +33,8 @@ GROWTH = 1.2
 EVALUATION = 0.4
 """What a row costs that is only evaluated, as a share of one that is trained on."""
 SLICES, SLICE_ROWS = 5, 4096
-ABOVE = 3.0
-"""A run is given up at this many times its first loss."""
+ABOVE, PATIENCE = 3.0, 0.125
+"""A run is given up at this many times its first loss; behind this share of one at a constant rate, at its first."""
 
 
 @dataclass(slots=True)
@@ -56,6 +56,11 @@ class Curve:
         self.wall.append(wall)
         self.tuning.append(tuning)
         self.training.append(training)
+
+    def loss_after(self, rows: float) -> float:
+        """The lowest that was seen within so many rows."""
+        pairs = zip(self.rows, self.losses, strict=True)
+        return min((loss for done, loss in pairs if done <= rows), default=inf)
 
     def reached(self, level: float) -> int | None:
         """Where the loss is below ``level`` at two checkpoints in a row, or at the last one."""
@@ -149,7 +154,8 @@ def grid_run(
                 better = last if mean is None else np.fmin(last, workload.target.mean_loss(mean))
                 raw.add(last, state.visits, now)
                 averaged.add(float(better), state.visits, now)
-        if not last < ABOVE * first:
+        gone_on = not decay and state.visits >= PATIENCE * num_rows
+        if not last < (1.0 if gone_on else ABOVE) * first:
             break
     engine.average_every = 0
     return raw, averaged

@@ -9,8 +9,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks.regret_grid import ORACLES, Cell, again, best_by_size, best_of, grid
-from benchmarks.regret_rivals import AS_IT_COMES, RIVALS, Goal, Outcome, rivals_of
-from benchmarks.regret_runs import Curve, Prices
+from benchmarks.regret_rivals import AS_IT_COMES, Goal, Outcome, rivals_of
+from benchmarks.regret_runs import Curve, Prices, our_run
 from benchmarks.regret_workloads import Workload
 
 TARGETS = ("loose", "medium", "tight")
@@ -20,8 +20,8 @@ def score(workload: Workload, options: argparse.Namespace) -> dict[str, Any]:
     """The record of a workload: JSON-able, seconds by the simulated clock, and under ``wall`` by the real one."""
     prices, rivals = Prices(workload), rivals_of(workload.is_network)
     seeds = options.seeds
-    ours = [RIVALS["fit"](workload, prices, seed, Goal()) for seed in seeds]
-    sizes = sorted({*options.batch_sizes, ours[0].batch_size})
+    own_size = our_run(workload, seeds[0], until=inf)[1]
+    sizes = sorted({*options.batch_sizes, own_size})
     num_rows = options.epochs * workload.engine.num_rows
     cells = grid(workload, sizes, num_rows, options.decays, seeds[0])
     prices.measure(sizes)
@@ -35,8 +35,8 @@ def score(workload: Workload, options: argparse.Namespace) -> dict[str, Any]:
     for name, rival in rivals.items():
         if name == "optimizer auto":
             rival(workload, prices, seeds[0], goal)  # its kernels are loaded by the first
-        outcomes = ours if name == "fit" else [rival(workload, prices, seed, goal) for seed in seeds]
-        for seed, outcome in zip(seeds, outcomes, strict=True):
+        for seed in seeds:
+            outcome = rival(workload, prices, seed, goal)
             price = None if name == "optimizer auto" else prices[outcome.batch_size]
             runs.append(run_record(name, seed, outcome, levels, price))
     return {

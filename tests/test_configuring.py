@@ -280,3 +280,14 @@ def test_compiling_is_not_taken_off_the_budget(digits, monkeypatch):
 
     monkeypatch.setattr(configuring, "fit", slowly)
     assert descend.configure_batch_size(*digits, seconds=1.0).record["told"]
+
+
+def test_the_peak_is_that_of_a_process_that_compiles_nothing(digits, monkeypatch):
+    """What compiling has left this process with is not in the predicted peak."""
+    _, before, after = (_peak_with(monkeypatch, digits, left) for left in (0, 0, 30_000_000))
+    assert before - after == pytest.approx(30e6, abs=5e6)
+
+
+def _peak_with(monkeypatch, digits, left):
+    monkeypatch.setattr("descend.engines.kernel_cache.bytes_left_by_compiling", lambda: left)
+    return descend.configure_batch_size(*digits, seconds=1.0).predicted["peak_bytes"]

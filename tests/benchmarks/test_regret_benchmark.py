@@ -90,6 +90,12 @@ def test_a_rate_that_falls_to_zero_ends_lower_than_one_that_does_not(workload):
     assert raw.wall == sorted(raw.wall)
 
 
+def test_a_hopeless_rate_is_given_up(workload):
+    """A constant rate that has gained nothing in an eighth of its rows is not run to its end; others are."""
+    assert grid_run(workload, 8, 500.0, 14_000, seed=0)[0].rows[-1] <= 0.25 * 14_000
+    assert grid_run(workload, 8, 0.01, 14_000, seed=0)[0].rows[-1] == 14_000
+
+
 def test_our_run_counts_what_it_evaluates_and_leaves_the_package_as_it_was(workload):
     """What ladder and controller evaluate is on the clock, as tuning; ``Watch`` is itself again afterwards."""
     curve, size, _ = our_run(workload, 0, batch_size=16)
@@ -127,6 +133,27 @@ def test_the_oracle_is_the_fewest_seconds_at_a_size_or_of_all():
     assert grids.best_by_size(cells, 0.2, prices) == {"8": 20.0, "32": 30.0}
 
 
+def test_the_grid_leaves_out_what_is_too_slow_and_finds_the_best(workload):
+    """Rates on both sides of the best are tried at each size, and none that cannot win any more."""
+    cells = grids.grid(workload, [32], 14_000, 2, seed=0)
+    constant = {cell.rate: min(cell.curve.losses) for cell in cells["raw"]}
+    best = min(constant, key=constant.get)
+    assert min(constant) < best < max(constant)
+    assert len(constant) < grids.MOST_RATES
+    assert {cell.length for cell in cells["free"]} == {None, 7000, 14_000}
+    slowest = min(cells["free"], key=lambda cell: cell.rate).curve
+    assert slowest.losses[-1] > min(cell.curve.loss_after(3500) for cell in cells["free"])
+
+
+def test_noise_is_not_slowness():
+    """A run that ends above another's lowest loss is slow where it still falls, and not where it has been lower."""
+    falling, noisy = curve([0.9, 0.7, 0.5], [1, 2, 3]), curve([0.9, 0.3, 0.5], [1, 2, 3])
+    assert grids.is_slow(falling, falling, 0.4)
+    assert not grids.is_slow(falling, falling, 0.495)
+    assert not grids.is_slow(noisy, noisy, 0.4)
+    assert [noisy.loss_after(rows) for rows in (0.5, 1, 2)] == [np.inf, 0.9, 0.3]
+
+
 def test_a_winner_runs_again_to_its_target(workload):
     """The run that the wall's clock times comes to the level of the grid's, be its rate constant or falling."""
     for length in (None, 7000):
@@ -160,7 +187,7 @@ def test_rivals_count_what_they_need_to_decide(workload):
     """Timing every size, the noise's gradients and a sweep of rates all take seconds before the first step."""
     prices = runs.Prices(workload)
     for rival in (rivals.throughput, rivals.noise_scale, rivals.lightning_like):
-        outcome = rival(workload, prices, 0, rivals.Goal(seconds=0.001))
+        outcome = rival(workload, prices, 0, rivals.Goal(-np.inf, 0.001))
         assert outcome.before > 0
         assert outcome.batch_size <= workload.engine.num_rows
     assert outcome.batch_size == 1024

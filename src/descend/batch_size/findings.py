@@ -102,10 +102,10 @@ class Findings:
         Median seconds over median updates, and not the median of each run's own: what a short run's looks take is
         nearly the same however many steps it has, so runs of few steps have long ones.
         """
-        best = self.best
-        if best is None:
+        best, runs = self.best, self.runs
+        if best is None or not runs:
             return 1.0
-        seconds, updates = zip(*self.runs, strict=True)
+        seconds, updates = zip(*runs, strict=True)
         return float(median(seconds) / max(median(updates) * self.times.at(best.batch_size), 1e-12))
 
     @property
@@ -143,7 +143,7 @@ class Findings:
 
 def seconds_of(found: Findings) -> tuple[float, float, float] | None:
     """Median, lowest and highest seconds to the target at the best size and rate, over seeds."""
-    if found.best is None:
+    if not found.runs:
         return None
     times = [seconds for seconds, _ in found.runs]
     return median(times), min(times), max(times)
