@@ -128,8 +128,8 @@ def _is_index(name: str) -> bool:
 def _parquet(path: Path) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
-    # Else a whole row group's bytes are held at once (pre_buffer), or a whole column's of it: of two groups of a million
-    # rows and 20 float64 columns 216 MB instead of 45, read no faster.
+    # Else a whole row group's bytes are held at once (pre_buffer), or a whole column's of it: of a million rows and
+    # 20 float64 columns 216 MB instead of 45, read no faster.
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES) as file:
         yield file
 

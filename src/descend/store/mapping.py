@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.batches import STRIP
 from descend.machine import address_room
 from descend.store.layout import Layout
 from descend.store.read_ahead import renewed_in_forks
 
 PAGE = mmap.PAGESIZE
 POPULATE_READ, WILL_NEED, DONT_NEED = 22, 3, 4
+AROUND = 2**21
 MOST_FILES = 20_000
 """A process may have 65,530 mappings."""
 MOST_BYTES = 2**35
@@ -57,6 +59,7 @@ class Mapping:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self._strip_bytes = STRIP * layout.row_bytes
         self.size = -(-layout.num_rows * layout.row_bytes // PAGE) * PAGE
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE
         found = _library().mmap(None, self.size, 0, flags, -1, 0)
@@ -80,34 +83,23 @@ class Mapping:
         if _library().mmap(place, size, mmap.PROT_READ, flags, descriptor, 0) != place:
             raise OSError(ctypes.get_errno(), "it cannot be mapped")
 
-    def ask(self, pages: NDArray[np.int64]) -> bool:
-        """Has pages (first byte, bytes) of ``X`` read and mapped; False where some cannot be had."""
-        from descend.engines.file_pieces import advise  # compiled
+    def ask(self, strips: NDArray[np.int64]) -> bool:
+        """Has the pages of strips (ascending numbers) read and mapped; False where some cannot be had."""
+        from descend.engines.file_pieces import advise_strips  # compiled
 
-        advise(self.address, pages, WILL_NEED)
-        return advise(self.address, pages, POPULATE_READ) < 0
+        advise_strips(self.address, strips, self._strip_bytes, self.size, PAGE, WILL_NEED)
+        return advise_strips(self.address, strips, self._strip_bytes, self.size, PAGE, POPULATE_READ)
 
-    def let_go(self, first: int, pages: list[NDArray[np.int64]]) -> None:
-        """All from byte ``first`` on but these pages is this process's no more; to touch it again costs little.
+    def let_go(self, first: int, over: NDArray[np.int64], used: NDArray[np.int64]) -> None:
+        """The pages of strips ``over`` are this process's no more, but for those ``used`` and those before ``first``.
 
-        All, because Linux maps what is near a page along with it, up to two megabytes.
+        All are ascending. To touch a page again costs little. What lies around goes with it, since Linux maps up to
+        two megabytes along with a page; to go through all that there is would cost as much as mapping it.
         """
-        from descend.engines.file_pieces import advise  # compiled
+        from descend.engines.file_pieces import advise_around  # compiled
 
-        used = np.concatenate([np.empty((0, 2), dtype=np.int64), *pages])
-        used = used[np.argsort(used[:, 0])]
-        starts = np.append(-(-first // PAGE) * PAGE, np.maximum.accumulate(used.sum(axis=1)))
-        starts = np.maximum(starts, starts[0])
-        sizes = np.append(used[:, 0], self.size) - starts
-        gaps = sizes > 0
-        advise(self.address, np.stack([starts[gaps], sizes[gaps]], axis=1), DONT_NEED)
-
-    def pages_of(self, firsts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The pages (first byte, bytes) that rows lie in: of each run from its first on, so many."""
-        size = self.layout.row_bytes
-        first = firsts * size // PAGE * PAGE
-        last = np.minimum(-(-(firsts + counts) * size // PAGE) * PAGE, self.size)
-        return np.stack([first, last - first], axis=1)
+        size = self._strip_bytes
+        advise_around(self.address, first * size, over, used, size, self.size, PAGE, AROUND, DONT_NEED)
 
 
 class _Owner:
