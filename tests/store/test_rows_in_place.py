@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import subprocess
@@ -337,3 +338,16 @@ def test_windows_are_smaller_where_room_is_tight(tmp_path: Path, monkeypatch: py
     assert max(len(rows) for _, rows in tight.windows()) <= stored.WINDOW_BYTES // 1200
     monkeypatch.setattr("descend.store.preparing.spare_bytes", lambda *_: stored.TIGHT_BYTES)
     assert prepare_store(big, stream=True, validation=0.0).train.X.in_place_rows > tight.in_place_rows  # type: ignore[attr-defined]
+
+
+def test_more_mappings_than_the_system_allows_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores that are open at a time share the mappings that a process may have; what is over that is read."""
+    gc.collect()
+    most = 3 * (sum(mapping._files.values()) + 2 * store.layout.num_blocks + 1)
+    monkeypatch.setattr(mapping, "_most_mappings", lambda: most)
+    data = [prepare_store(store, validation=0.0, stream=True).train for _ in range(3)]
+    assert [rows.X.in_place is not None for rows in data] == [True, True, False]  # type: ignore[attr-defined]
+    assert np.array_equal(data[0].X[:], data[2].X[:])
+    del data
+    gc.collect()
+    assert rows_of(store, monkeypatch).in_place is not None

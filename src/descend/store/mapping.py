@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ PAGE = mmap.PAGESIZE
 POPULATE_READ, WILL_NEED, DONT_NEED = 22, 3, 4
 AROUND = 2**21
 MOST_FILES = 20_000
-"""A process may have 65,530 mappings."""
+"""Of one store, and a third of the mappings that the system allows for all that are open: as a rule 65,530."""
 MOST_BYTES = 2**35
 """What is larger waits for its disk; and the system keeps a five-hundredth of what was mapped to find pages again."""
 MOST_ROWS = 2**31 - 1
@@ -66,7 +67,7 @@ class Mapping:
         self.address = 0 if found == _FAILED else int(found or 0)
         if not self.address:
             raise OSError(ctypes.get_errno(), "no addresses for a mapping")
-        owner = _Owner(self.address, self.size, layout)
+        owner = _Owner(self.address, self.size, layout)  # raises OSError where there are too many
         self._slot = owner.slot
         self.X: NDArray[Any] = np.asarray(owner)
 
@@ -113,17 +114,20 @@ class _Owner:
             "version": 3,
         }
         with _lock:
-            self.slot = _enter(address, size)
+            self.slot = _enter(address, size, layout.num_blocks)
         weakref.finalize(self, _give_back, address, size, self.slot).atexit = False
 
 
 def _give_back(address: int, size: int, slot: int) -> None:
     _ranges()[slot, 1] = 0  # an end that nothing lies before: at no moment is the range a larger one
+    _files.pop(slot, None)
     _library().munmap(address, size)
 
 
 _lock = threading.RLock()
 _guards = 0
+_files: dict[int, int] = {}
+"""Of each slot the files that its addresses are for: each is a mapping of its own."""
 
 
 def _renew() -> None:
@@ -159,13 +163,14 @@ def _ranges() -> NDArray[np.int64]:
     return bus_errors.ranges
 
 
-def _enter(address: int, size: int) -> int:
+def _enter(address: int, size: int, files: int) -> int:
     """Enters addresses among those that are guarded; where."""
     ranges = _ranges()
     free = np.flatnonzero(ranges[:, 1] == 0)
-    if not len(free):
+    if not len(free) or sum([*_files.values()]) + files > _most_mappings() // 3:
         _library().munmap(address, size)
         raise OSError(errno.EMFILE, "too many mappings")
+    _files[int(free[0])] = files
     ranges[free[0], [2, 0]] = 0, address
     ranges[free[0], 1] = address + size  # last: from here on it is one
     return int(free[0])
@@ -175,6 +180,15 @@ def is_local(descriptor: int) -> bool:
     """Whether a file lies on one of this machine's own file systems."""
     found = (ctypes.c_long * 64)()
     return _library().fstatfs(descriptor, found) == 0 and found[0] & 0xFFFFFFFF in LOCAL
+
+
+@cache
+def _most_mappings() -> int:
+    """Mappings that the system allows a process."""
+    try:
+        return int(Path("/proc/sys/vm/max_map_count").read_text())
+    except (OSError, ValueError):
+        return 3 * MOST_FILES
 
 
 @cache
