@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 GRID = 31
 SAMPLE_ROWS = 2_000
 MOST_POINTS = 120
-AT_ONCE = 4_000_000
+AT_ONCE = 1_000_000
 """Numbers in float64 at a time."""
 FLAT = 1e-7
 """A second spread that is this little of the first is one of rounding."""
