@@ -9,7 +9,7 @@ from typing import Any
 
 MOST_RUNGS = 30
 WORSE = 1.3
-"""A loss this many times the lowest so far is too high."""
+"""A loss this many times the lowest so far is too high; below 0, one that lost such a share of what it was."""
 
 
 def climb_rungs(
@@ -34,7 +34,8 @@ def climb_rungs(
             break
         now = run(rate)
         rungs += 1
-        if not isfinite(now) or now > WORSE * lowest:
+        scale = lowest if lowest > 0.0 else max(before - lowest, -lowest)
+        if not isfinite(now) or now > lowest + (WORSE - 1.0) * scale:
             put_back(good)
             if failed:
                 edge = rate

@@ -235,7 +235,7 @@ def _draft(job: Job, gathered: Gathered, hint: Task | None, generation: int) -> 
     columns = gathered.columns
     features = Features.from_statistics(columns)
     target = Target.from_statistics(gathered.target, hint)
-    notes = [*getattr(job.source, "notes", ()), *features.notes]
+    notes = [*getattr(job.source, "notes", ()), *gathered.notes, *features.notes]
     return Manifest(
         _layout(gathered, features, target),
         (),

@@ -13,6 +13,7 @@ from descend.errors import InputError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.first_pass import Learned
 from descend.features.prepare import Prepared, normalised, read_validation
+from descend.features.split import check_share
 from descend.features.target import Target
 from descend.machine import return_freed_memory, spare_addresses
 from descend.products import Products
@@ -34,6 +35,7 @@ def prepare_store(
     store: Store,
     *,
     task: Task | None = None,
+    loss_task: Task | None = None,
     validation: float = 0.1,
     scale_target: bool = True,
     class_weight: ClassWeight = None,
@@ -50,16 +52,18 @@ def prepare_store(
     in every epoch; ``stream`` settles it. Either way the model is the same. ``validation_source`` gives the rows to
     set aside instead. ``on_progress`` is called with the rows whose targets, or which, have been read.
 
-    Raises ``InputError`` for a ``task`` that is not the store's, ``SourceError`` for a damaged store.
+    Raises ``InputError`` for a ``task``, or a loss's, that is not the store's, ``SourceError`` for a damaged store.
     """
-    if not 0 <= validation < 1:
-        raise InputError(
-            f"validation is {validation}; give a share of at least 0 and less than 1, such as 0.1"
-        )
+    validation = check_share(validation)
     if task is not None and task != store.task:
         raise InputError(
             f"task is {task!r}, but {shorten(store.name)} was ingested for {store.task}; leave it out, or ingest the "
-            "data again"
+            f"data again with --task {task}"
+        )
+    if loss_task is not None and loss_task != store.task:
+        raise InputError(
+            f"the loss is one for {loss_task}, but {shorten(store.name)} was ingested for {store.task}; choose one "
+            f"for {store.task}, or ingest the data again with --task {loss_task}"
         )
     target = store.target(scale_target)
     weighting = class_weights(class_weight, target, store.target_statistics)
