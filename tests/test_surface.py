@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from descend.comparing.surface import GRID, MOST_POINTS, loss_surface
+from descend.comparing import surface
+from descend.comparing.surface import GRID, MOST_POINTS, loss_surface, principal_plane
 from descend.engines.reference import ReferenceEngine
 from descend.features import prepare
 from descend.fitting import fit
@@ -108,3 +109,18 @@ def test_paths_without_extent_have_no_surface(case):
     assert loss_surface(ready, runs[1], {1: paths[1][:2]}, 1.0) is None
     broken = {1: [*paths[1][:5], np.full_like(paths[1][0], np.inf)]}
     assert loss_surface(ready, runs[1], broken, 1.0) is None
+
+
+def test_points_of_many_numbers_have_the_same_plane(monkeypatch):
+    """A plane told by the points' products is that of their singular values, but for its axes' signs."""
+    random = np.random.default_rng(0)
+    points = list((random.normal(size=(40, 3)) * [5.0, 2.0, 0.1]) @ random.normal(size=(3, 500)))
+    centre, axes, places, lengths = principal_plane(points)
+    monkeypatch.setattr(surface, "AT_ONCE", 1000)
+    other = principal_plane(points)
+    np.testing.assert_allclose(other[0], centre, atol=1e-9)
+    np.testing.assert_allclose(other[3][:3], lengths[:3], rtol=1e-6)
+    np.testing.assert_allclose(np.abs(np.sum(other[1] * axes, axis=1)), 1.0, rtol=1e-9)
+    np.testing.assert_allclose(other[2] @ other[1], places @ axes, atol=1e-6)
+    line = [np.full(500, float(i)) for i in range(40)]
+    assert principal_plane(line) is None

@@ -22,6 +22,7 @@ from descend.run_notes import certificate_notes, say_what_is_left, slow_or_diver
 from descend.runs import AVERAGE_ROWS, Run, average_of, growth_of, limits_of, summarise
 from descend.settings import SMALL_TABLE, Settings, is_growing, most_epochs
 from descend.target_objective import constant_loss, first_intercept, loss_unit
+from descend.trail import Trail
 from descend.training import train
 from descend.troubles import check_range, troubles
 from descend.types import Dataset, FloatArray
@@ -79,7 +80,7 @@ def fit(
     validation = None
     if prepared.validation is not None:
         validation = make_engine(prepared.validation, plan.loss, plan.penalty, threads=threads)
-    path: list[FloatArray] = []
+    trail = Trail()
     tol = tolerance(settings, plan, data)
     constant = None
     if plan.untuned and settings.fit_intercept and tol is not None:
@@ -102,7 +103,7 @@ def fit(
         unit=loss_unit(prepared.target, plan.loss.name),
         callbacks=callbacks,
         first_loss=constant if plan.phases[0].rule.by_sample and initial is None else None,
-        snapshot=(lambda parameters: path.append(parameters.copy())) if keep_path else None,
+        snapshot=trail.add if keep_path else None,
         fresh=initial is None or not initial.any(),
     )
     if initial is None:
@@ -139,7 +140,7 @@ def fit(
     model = LinearModel(prepared.features, prepared.target, parameters, plan.loss.name, history=history)
     model.summary = summarise(prepared, plan, settings, history)
     model.summary |= {"gap_estimate": history.gap_estimate, "gap_bound": history.gap_bound}
-    return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, path)
+    return Run(model, plan.batch_size, plan.batch_size_reason, plan.optimizer, plan.rate, history, trail.path)
 
 
 def _may_be_slow(settings: Settings, plan: Plan, num_rows: int) -> bool:

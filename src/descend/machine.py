@@ -244,6 +244,16 @@ def return_freed_memory() -> None:
     _set_allocator(M_MMAP_THRESHOLD, 2**22)
 
 
+def give_back_memory() -> None:
+    """Gives back what allocators keep of memory that is freed, Arrow's if it is loaded: some milliseconds."""
+    import ctypes
+
+    if (arrow := sys.modules.get("pyarrow")) is not None:
+        arrow.default_memory_pool().release_unused()
+    with suppress(OSError, AttributeError):  # glibc's own
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def spare_addresses() -> None:
     """Reserve few addresses, where they are limited; to be called before threads begin and Arrow is loaded.
 

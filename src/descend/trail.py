@@ -5,12 +5,12 @@ from __future__ import annotations
 from descend.types import FloatArray
 
 MOST_POINTS = 120
-MOST_BYTES = 64_000_000
+MOST_BYTES = 32_000_000
 FEWEST_POINTS = 12
 
 
 class Trail:
-    """Keeps at most 120 points, and fewer of large networks: every look at first, then every second.
+    """Keeps at most 120 points, and fewer of large models: every look at first, then every second.
 
     >>> import numpy as np
     >>> trail = Trail(most=4)

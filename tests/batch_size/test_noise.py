@@ -56,3 +56,15 @@ def test_products_of_equal_gradients_have_no_noise():
     noise = noise_of(np.full((5, 5), 2.0), 4)
     assert noise.trace == pytest.approx(0.0)
     assert noise.square == pytest.approx(2.0)
+
+
+def test_gradients_that_are_not_kept_say_the_same(monkeypatch):
+    """Made twice instead of kept, gradients give the same estimates and the same interval."""
+    for mean in (0.0, 0.5):
+        kept = measure_noise(gaussian(mean, 10_000), 10_000, 8)
+        monkeypatch.setattr("descend.batch_size.noise.MOST_KEPT", 10)
+        again = measure_noise(gaussian(mean, 10_000), 10_000, 8)
+        monkeypatch.undo()
+        assert again.trace == pytest.approx(kept.trace)
+        assert again.square == pytest.approx(kept.square)
+        assert again.interval == pytest.approx(kept.interval)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import subprocess
@@ -328,10 +329,25 @@ def test_a_fork_reads_whatever_threads_of_its_parent_were_doing(store: Store) ->
     assert done.stdout == "0\n", done.stderr
 
 
-def test_rows_are_read_where_windows_have_no_room_to_be_mapped(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a limit leaves may be less than windows map at a time: reading takes less."""
-    assert prepare_store(store, stream=True).train.X.in_place is not None  # type: ignore[attr-defined]
-    monkeypatch.setattr("descend.store.keeping.MAPPED_BYTES", 10**15)
-    assert prepare_store(store, stream=True).train.X.in_place is None  # type: ignore[attr-defined]
+def test_windows_are_smaller_where_room_is_tight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With little to spare no more rows are mapped at a time than would be read; with more, more are."""
+    big = make_store(tmp_path / "s", num_rows=20_000, num_columns=300)
+    monkeypatch.setattr("descend.store.preparing.spare_bytes", lambda *_: stored.TIGHT_BYTES - 1)
+    tight: Any = prepare_store(big, stream=True, validation=0.0).train.X
+    assert tight.in_place is not None
+    assert max(len(rows) for _, rows in tight.windows()) <= stored.WINDOW_BYTES // 1200
+    monkeypatch.setattr("descend.store.preparing.spare_bytes", lambda *_: stored.TIGHT_BYTES)
+    assert prepare_store(big, stream=True, validation=0.0).train.X.in_place_rows > tight.in_place_rows  # type: ignore[attr-defined]
+
+
+def test_more_mappings_than_the_system_allows_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores that are open at a time share the mappings that a process may have; what is over that is read."""
+    gc.collect()
+    most = 3 * (sum(mapping._files.values()) + 2 * store.layout.num_blocks + 1)
+    monkeypatch.setattr(mapping, "_most_mappings", lambda: most)
+    data = [prepare_store(store, validation=0.0, stream=True).train for _ in range(3)]
+    assert [rows.X.in_place is not None for rows in data] == [True, True, False]  # type: ignore[attr-defined]
+    assert np.array_equal(data[0].X[:], data[2].X[:])
+    del data
+    gc.collect()
+    assert rows_of(store, monkeypatch).in_place is not None

@@ -11,9 +11,10 @@ batch's size however large B_simple is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf, sqrt
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from descend.types import FloatArray, IntArray
 CONFIDENCE = 2.0
 """Standard errors on either side."""
 MICROBATCHES = 128
+MOST_KEPT = 8_000_000
+"""Numbers of gradients that are kept; of more columns each gradient is made twice instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,19 @@ def measure_noise(
     rows = (
         np.random.default_rng([seed, 3]).permutation(num_rows)[: count * rows_each].reshape(count, rows_each)
     )
-    gradients = np.stack([np.asarray(gradient(part), dtype=np.float64).ravel() for part in rows])
-    return noise_of(gradients @ gradients.T, rows_each)
+
+    def made() -> Iterator[FloatArray]:
+        return (np.asarray(gradient(part), dtype=np.float64).ravel() for part in rows)
+
+    if next(made()).size * count <= MOST_KEPT:
+        gradients = np.stack(list(made()))
+        return noise_of(gradients @ gradients.T, rows_each)
+    total = np.zeros(next(made()).size)
+    own = np.empty(count)
+    for i, g in enumerate(made()):
+        total += g
+        own[i] = g @ g
+    return _noise(own, np.array([g @ total for g in made()]), rows_each)
 
 
 def noise_of(products: FloatArray, rows_each: int) -> Noise:
@@ -61,12 +75,16 @@ def noise_of(products: FloatArray, rows_each: int) -> Noise:
     >>> noise_of(np.array([[5.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 5.0]]), rows_each=2)
     Noise(trace=8.0, square=1.0, simple=8.0, interval=(8.0, 8.0))
     """
-    count = len(products)
-    square, trace = _estimates(products, rows_each)
-    without = np.array(
-        [_estimates(np.delete(np.delete(products, i, 0), i, 1), rows_each) for i in range(count)]
-    )
-    error = sqrt((count - 1) / count * float(np.sum((without[:, 0] - without[:, 0].mean()) ** 2)))
+    return _noise(np.diag(products), products.sum(axis=1), rows_each)
+
+
+def _noise(own: FloatArray, with_all: FloatArray, rows_each: int) -> Noise:
+    """The same from the products of each with itself (k,), and with the sum of all (k,)."""
+    count = len(own)
+    all_own, total = own.sum(), with_all.sum()
+    square, trace = (float(value) for value in _estimates(all_own, total, count, rows_each))
+    without, _ = _estimates(all_own - own, total - 2.0 * with_all + own, count - 1, rows_each)
+    error = sqrt((count - 1) / count * float(np.sum((without - without.mean()) ** 2)))
     low_square, high_square = square - CONFIDENCE * error, square + CONFIDENCE * error
     least = trace / high_square if high_square > 0.0 else inf
     if low_square <= 0.0 or trace <= 0.0:
@@ -74,9 +92,7 @@ def noise_of(products: FloatArray, rows_each: int) -> Noise:
     return Noise(trace, square, trace / square, (least, trace / low_square))
 
 
-def _estimates(products: FloatArray, rows_each: int) -> tuple[float, float]:
-    """|G|² from different microbatches, and tr Σ from how much longer one is than that."""
-    count = len(products)
-    own = float(np.trace(products)) / count
-    square = (float(products.sum()) - own * count) / (count * (count - 1))
-    return square, (own - square) * rows_each
+def _estimates(own: Any, total: Any, count: int, rows_each: int) -> tuple[Any, Any]:
+    """|G|² from different microbatches, and tr Σ from how much longer one is than that; of sums over ``count``."""
+    square = (total - own) / (count * (count - 1))
+    return square, (own / count - square) * rows_each

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 GRID = 31
 SAMPLE_ROWS = 2_000
 MOST_POINTS = 120
+AT_ONCE = 1_000_000
+"""Numbers in float64 at a time."""
+FLAT = 1e-7
+"""A second spread that is this little of the first is one of rounding."""
 
 
 def loss_surface(
@@ -32,15 +36,13 @@ def loss_surface(
     from descend.target_objective import find_objective
 
     kept = {size: thinned(path) for size, path in paths.items()}
-    points = np.array([p.ravel() for path in kept.values() for p in path], dtype=np.float64)
-    if len(points) < 3 or not np.isfinite(points).all():
+    points = [p.ravel() for path in kept.values() for p in path]
+    if len(points) < 3 or not all(np.isfinite(point).all() for point in points):
         return None
-    centre = points.mean(axis=0)
-    _, lengths, axes = np.linalg.svd(points - centre, full_matrices=False)
-    if len(lengths) < 2 or lengths[0] == 0.0:
+    found = principal_plane(points)
+    if found is None:
         return None
-    axes = axes[:2]
-    places = (points - centre) @ axes.T
+    centre, axes, places, lengths = found
     shape = run.model.parameters.shape
     asked = Settings(**run.model.summary["asked"])
     engine = make_engine(prepared.train, *find_objective(prepared.train, prepared.target, asked))
@@ -67,6 +69,40 @@ def loss_surface(
             for size, part in zip(kept, np.split(places, ends[:-1]), strict=True)
         ],
     }
+
+
+def principal_plane(
+    points: list[FloatArray],
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray] | None:
+    """The plane where points (P,) spread most: centre (P,), axes (2, P), places (n, 2), and all spreads (n,).
+
+    None where they have no extent. Many points of many numbers are not laid beside one another in float64: their
+    products with each other tell the plane, to half the digits.
+    """
+    if len(points) * points[0].size <= AT_ONCE:
+        rows = np.array(points, dtype=np.float64)
+        centre = rows.mean(axis=0)
+        _, lengths, axes = np.linalg.svd(rows - centre, full_matrices=False)
+        if len(lengths) < 2 or lengths[0] == 0.0:
+            return None
+        return centre, axes[:2], (rows - centre) @ axes[:2].T, lengths
+    size, n = points[0].size, len(points)
+    step = max(1, AT_ONCE // n)
+    parts = [slice(start, start + step) for start in range(0, size, step)]
+    centre, products, axes = np.empty(size), np.zeros((n, n)), np.empty((2, size))
+    for part in parts:
+        rows = np.array([point[part] for point in points], dtype=np.float64)
+        centre[part] = rows.mean(axis=0)
+        rows -= centre[part]
+        products += rows @ rows.T
+    squares, directions = np.linalg.eigh(products)
+    lengths, two = np.sqrt(np.maximum(squares[::-1], 0.0)), directions[:, -1:-3:-1]
+    if not lengths[1] > FLAT * lengths[0]:
+        return None
+    for part in parts:
+        rows = np.array([point[part] for point in points], dtype=np.float64) - centre[part]
+        axes[:, part] = (two / lengths[:2]).T @ rows
+    return centre, axes, two * lengths[:2], lengths
 
 
 def thinned(path: list[FloatArray]) -> list[FloatArray]:

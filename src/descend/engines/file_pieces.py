@@ -35,12 +35,55 @@ _madvise: Any = types.ExternalFunction("madvise", types.int32(types.uintp, types
 
 
 @kernel
-def advise(address: int, pieces: IntArray, advice: int) -> int:
-    """Tells the system what mapped memory is for; the number of the first piece that it refuses, or −1.
+def end_of_run(strips: IntArray, start: int) -> int:
+    """Where in ascending numbers the run of neighbours ends that begins at place ``start``."""
+    stop = start + 1
+    while stop < strips.size and strips[stop] == strips[stop - 1] + 1:
+        stop += 1
+    return stop
 
-    A piece is a row of two: its distance from ``address``, and bytes.
+
+@kernel
+def advise_strips(
+    address: int, strips: IntArray, strip_bytes: int, size: int, page: int, advice: int
+) -> bool:
+    """Tells the system what the pages are for that ``strips`` (ascending) lie in; whether it took all of it.
+
+    They are those of ``size`` bytes from ``address`` on, whole pages.
     """
-    for i in range(pieces.shape[0]):
-        if _madvise(address + pieces[i, 0], pieces[i, 1], advice) != 0:
-            return i
-    return -1
+    start = 0
+    while start < strips.size:
+        stop = end_of_run(strips, start)
+        low = strips[start] * strip_bytes // page * page
+        high = min(((strips[stop - 1] + 1) * strip_bytes + page - 1) // page * page, size)
+        if _madvise(address + low, high - low, advice) != 0:
+            return False
+        start = stop
+    return True
+
+
+@kernel
+def advise_around(
+    address: int, first: int, over: IntArray, used: IntArray, strip_bytes: int, size: int, page: int, margin: int,
+    advice: int,
+) -> None:  # fmt: skip
+    """The same of the pages of strips that are ``over``, and of ``margin`` bytes on either side of each.
+
+    Left out are pages that strips ``used`` (ascending, some maybe twice) lie in, and what is before byte ``first``.
+    """
+    at = (first + page - 1) // page * page
+    start, place = 0, 0
+    while start < over.size:
+        stop = end_of_run(over, start)
+        at = max(at, over[start] * strip_bytes // page * page - margin)
+        high = min(((over[stop - 1] + 1) * strip_bytes + page - 1) // page * page + margin, size)
+        while place < used.size and used[place] * strip_bytes < high:
+            low = used[place] * strip_bytes // page * page
+            if low > at:
+                _madvise(address + at, low - at, advice)
+            at = max(at, ((used[place] + 1) * strip_bytes + page - 1) // page * page)
+            place += 1
+        if high > at:
+            _madvise(address + at, high - at, advice)
+            at = high
+        start = stop

@@ -13,7 +13,7 @@ from descend.batches import GROUP, STRIP
 from descend.engines.decoding import blocks
 from descend.engines.strips import find_places, find_strips
 from descend.store.read_ahead import read_ahead
-from descend.store.rows import IN_PLACE_BYTES, Room, Rooms, StoredRows, runs_of
+from descend.store.rows import Room, Rooms, StoredRows, runs_of
 from descend.types import FloatArray, IntArray, is_coded
 
 BATCH_BYTES = 8 * 2**20
@@ -66,7 +66,7 @@ class Windows:
             strips = np.arange(self.X.start // STRIP, -(-self.X.stop // STRIP))
             yield strips, Window(X, y, beside, order, None)
             return
-        for start, stop, found in self._cut(order, batch_size, IN_PLACE_BYTES // max(1, X[:1].nbytes)):
+        for start, stop, found in self._cut(order, batch_size, self.X.in_place_rows):
             if found is not None:
                 yield found, Window(X, y, beside, order[start:stop], None)
             else:

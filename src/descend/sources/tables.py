@@ -74,6 +74,11 @@ class TableSource:
         self.num_skipped = 0
 
     @property
+    def column_bytes(self) -> int:
+        """What reading takes for each column besides the rows."""
+        return int(getattr(self._reader, "column_bytes", 0))
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the last complete reading found."""
         found = list(self._reader.notes())

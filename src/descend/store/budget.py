@@ -40,7 +40,8 @@ def reading_bytes(source: Source) -> int:
         return SPARSE_BYTES + 200 * columns
     longest = 12 * columns
     text = max(TEXT_BYTES, 32 * 128 * longest)
-    return max(LEAST_READING_BYTES, text + BLOCKS_AT_ONCE * 8 * columns * table_rows(columns))
+    pages = columns * getattr(source, "column_bytes", 0)
+    return pages + max(LEAST_READING_BYTES, text + BLOCKS_AT_ONCE * 8 * columns * table_rows(columns))
 
 
 def budget(limit: int, threads: int, reading: int) -> Budget:

@@ -30,9 +30,14 @@ T = TypeVar("T")
 
 
 class _Part:
-    """Some rows of a walk; the pages of those that do not stay, as ``Mapping.pages_of`` has them."""
+    """Some rows of a walk; the strips of those that do not stay."""
 
-    pages: NDArray[np.int64] | None = None
+    strips: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+
+def _ascending(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The strips of several parts."""
+    return np.sort(np.concatenate([_Part.strips, *parts]))
 
 
 class RowsInPlace:
@@ -96,8 +101,8 @@ class RowsInPlace:
             if not any(part in self._alive for part in over):  # they stay
                 return
             self._alive = [part for part in self._alive if part not in over]
-            pages = [part.pages for part in self._alive if part.pages is not None]
-        self.mapping.let_go(self._staying * STRIP * self.blocks.layout.row_bytes, pages)
+            used = [part.strips for part in self._alive]
+        self.mapping.let_go(self._staying, _ascending([part.strips for part in over]), _ascending(used))
 
     def _bring(
         self, strips: IntArray, what: T, opened: NDArray[np.bool_], part: _Part, over: list[_Part]
@@ -111,7 +116,7 @@ class RowsInPlace:
         for block in np.flatnonzero(few & ~opened).tolist():
             self._map(block)
         opened[few] = True  # by |= a thread may write back what it read of others' blocks
-        needed = strips[~self._held[strips]]
+        needed = strips[~self._held[strips]].astype(np.int64)
         cut = int(np.searchsorted(needed, self._staying))
         if cut:
             self._ask(needed[:cut])
@@ -120,20 +125,22 @@ class RowsInPlace:
             self._ask(needed[cut:], part)
         return what
 
-    def _ask(self, strips: IntArray, part: _Part | None = None) -> None:
-        layout = self.blocks.layout
+    def _ask(self, strips: NDArray[np.int64], part: _Part | None = None) -> None:
         blocks = strips // self._per_block
-        ends = np.flatnonzero((np.diff(strips) != 1) | (np.diff(blocks) != 0)) + 1
-        lows, highs = np.append(0, ends), np.append(ends, len(strips))
-        firsts = strips[lows].astype(np.int64) * STRIP
-        counts = np.minimum((strips[highs - 1].astype(np.int64) + 1) * STRIP, layout.num_rows) - firsts
-        wanted = self.mapping.pages_of(firsts, counts)
         if part is not None:
-            part.pages = wanted
+            part.strips = strips
             with self._changing:
                 self._alive.append(part)
-        if not self.mapping.ask(wanted):
+        if not self.mapping.ask(strips):
             raise self._failure(np.unique(blocks))
+        new = self.blocks.has_unknown(blocks)
+        if not new.any():
+            return
+        strips, blocks = strips[new], blocks[new]
+        ends = np.flatnonzero((np.diff(strips) != 1) | (np.diff(blocks) != 0)) + 1
+        lows, highs = np.append(0, ends), np.append(ends, len(strips))
+        firsts = strips[lows] * STRIP
+        counts = np.minimum((strips[highs - 1] + 1) * STRIP, self.blocks.layout.num_rows) - firsts
         for block, first, count in zip(blocks[lows].tolist(), firsts.tolist(), counts.tolist(), strict=True):
             self._verify(block, first, count)
 

@@ -12,9 +12,6 @@ SHARE = 0.5
 """Rows that take no more than this share of what is free are loaded: training needs room beside them."""
 PROGRAM_BYTES = 250 * 10**6
 """What the program comes to hold without any rows: Python, NumPy, compiled kernels, the windows it reads."""
-MAPPED_BYTES = 128 * 10**6
-"""What rows used in place take at the least: the windows in use and on their way, with the pages that come along (20
-million rows at batch size 1 took 70 MB more than read)."""
 ROW_BYTES = 16
 """What training keeps of a row besides targets and weights: its place in the order, its visits, its norm or score."""
 OUTPUT_BYTES = 8
@@ -56,14 +53,9 @@ def where_to_keep(
 def spare_bytes(store: Store, num_outputs: int, limit: int | None) -> int:
     """Bytes of rows that may stay in memory though all stay in the store: half of what is free beside what is kept.
 
-    Of sparse ones those that are visited again and again; others stay mapped.
+    Of rows that are used in place any; of others those that are visited again and again.
     """
     return int(SHARE * max(0, _free(find_room(limit)) - kept_bytes(store, num_outputs)))
-
-
-def may_map(store: Store, num_outputs: int, limit: int | None) -> bool:
-    """Whether there is room for what windows have mapped at a time; else rows are read, which takes less."""
-    return _free(find_room(limit)) - kept_bytes(store, num_outputs) >= MAPPED_BYTES
 
 
 def _free(room: Room) -> int:

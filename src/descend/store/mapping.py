@@ -15,19 +15,22 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.batches import STRIP
 from descend.machine import address_room
 from descend.store.layout import Layout
 from descend.store.read_ahead import renewed_in_forks
 
 PAGE = mmap.PAGESIZE
 POPULATE_READ, WILL_NEED, DONT_NEED = 22, 3, 4
+AROUND = 2**21
 MOST_FILES = 20_000
-"""A process may have 65,530 mappings."""
+"""Of one store, and a third of the mappings that the system allows for all that are open: as a rule 65,530."""
 MOST_BYTES = 2**35
 """What is larger waits for its disk; and the system keeps a five-hundredth of what was mapped to find pages again."""
 MOST_ROWS = 2**31 - 1
@@ -57,13 +60,14 @@ class Mapping:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self._strip_bytes = STRIP * layout.row_bytes
         self.size = -(-layout.num_rows * layout.row_bytes // PAGE) * PAGE
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE
         found = _library().mmap(None, self.size, 0, flags, -1, 0)
         self.address = 0 if found == _FAILED else int(found or 0)
         if not self.address:
             raise OSError(ctypes.get_errno(), "no addresses for a mapping")
-        owner = _Owner(self.address, self.size, layout)
+        owner = _Owner(self.address, self.size, layout)  # raises OSError where there are too many
         self._slot = owner.slot
         self.X: NDArray[Any] = np.asarray(owner)
 
@@ -80,34 +84,23 @@ class Mapping:
         if _library().mmap(place, size, mmap.PROT_READ, flags, descriptor, 0) != place:
             raise OSError(ctypes.get_errno(), "it cannot be mapped")
 
-    def ask(self, pages: NDArray[np.int64]) -> bool:
-        """Has pages (first byte, bytes) of ``X`` read and mapped; False where some cannot be had."""
-        from descend.engines.file_pieces import advise  # compiled
+    def ask(self, strips: NDArray[np.int64]) -> bool:
+        """Has the pages of strips (ascending numbers) read and mapped; False where some cannot be had."""
+        from descend.engines.file_pieces import advise_strips  # compiled
 
-        advise(self.address, pages, WILL_NEED)
-        return advise(self.address, pages, POPULATE_READ) < 0
+        advise_strips(self.address, strips, self._strip_bytes, self.size, PAGE, WILL_NEED)
+        return advise_strips(self.address, strips, self._strip_bytes, self.size, PAGE, POPULATE_READ)
 
-    def let_go(self, first: int, pages: list[NDArray[np.int64]]) -> None:
-        """All from byte ``first`` on but these pages is this process's no more; to touch it again costs little.
+    def let_go(self, first: int, over: NDArray[np.int64], used: NDArray[np.int64]) -> None:
+        """The pages of strips ``over`` are this process's no more, but for those ``used`` and those before ``first``.
 
-        All, because Linux maps what is near a page along with it, up to two megabytes.
+        All are ascending. To touch a page again costs little. What lies around goes with it, since Linux maps up to
+        two megabytes along with a page; to go through all that there is would cost as much as mapping it.
         """
-        from descend.engines.file_pieces import advise  # compiled
+        from descend.engines.file_pieces import advise_around  # compiled
 
-        used = np.concatenate([np.empty((0, 2), dtype=np.int64), *pages])
-        used = used[np.argsort(used[:, 0])]
-        starts = np.append(-(-first // PAGE) * PAGE, np.maximum.accumulate(used.sum(axis=1)))
-        starts = np.maximum(starts, starts[0])
-        sizes = np.append(used[:, 0], self.size) - starts
-        gaps = sizes > 0
-        advise(self.address, np.stack([starts[gaps], sizes[gaps]], axis=1), DONT_NEED)
-
-    def pages_of(self, firsts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The pages (first byte, bytes) that rows lie in: of each run from its first on, so many."""
-        size = self.layout.row_bytes
-        first = firsts * size // PAGE * PAGE
-        last = np.minimum(-(-(firsts + counts) * size // PAGE) * PAGE, self.size)
-        return np.stack([first, last - first], axis=1)
+        size = self._strip_bytes
+        advise_around(self.address, first * size, over, used, size, self.size, PAGE, AROUND, DONT_NEED)
 
 
 class _Owner:
@@ -121,17 +114,20 @@ class _Owner:
             "version": 3,
         }
         with _lock:
-            self.slot = _enter(address, size)
+            self.slot = _enter(address, size, layout.num_blocks)
         weakref.finalize(self, _give_back, address, size, self.slot).atexit = False
 
 
 def _give_back(address: int, size: int, slot: int) -> None:
     _ranges()[slot, 1] = 0  # an end that nothing lies before: at no moment is the range a larger one
+    _files.pop(slot, None)
     _library().munmap(address, size)
 
 
 _lock = threading.RLock()
 _guards = 0
+_files: dict[int, int] = {}
+"""Of each slot the files that its addresses are for: each is a mapping of its own."""
 
 
 def _renew() -> None:
@@ -167,13 +163,14 @@ def _ranges() -> NDArray[np.int64]:
     return bus_errors.ranges
 
 
-def _enter(address: int, size: int) -> int:
+def _enter(address: int, size: int, files: int) -> int:
     """Enters addresses among those that are guarded; where."""
     ranges = _ranges()
     free = np.flatnonzero(ranges[:, 1] == 0)
-    if not len(free):
+    if not len(free) or sum([*_files.values()]) + files > _most_mappings() // 3:
         _library().munmap(address, size)
         raise OSError(errno.EMFILE, "too many mappings")
+    _files[int(free[0])] = files
     ranges[free[0], [2, 0]] = 0, address
     ranges[free[0], 1] = address + size  # last: from here on it is one
     return int(free[0])
@@ -183,6 +180,15 @@ def is_local(descriptor: int) -> bool:
     """Whether a file lies on one of this machine's own file systems."""
     found = (ctypes.c_long * 64)()
     return _library().fstatfs(descriptor, found) == 0 and found[0] & 0xFFFFFFFF in LOCAL
+
+
+@cache
+def _most_mappings() -> int:
+    """Mappings that the system allows a process."""
+    try:
+        return int(Path("/proc/sys/vm/max_map_count").read_text())
+    except (OSError, ValueError):
+        return 3 * MOST_FILES
 
 
 @cache

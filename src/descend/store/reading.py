@@ -44,18 +44,16 @@ class BlockReader:
     """
 
     def __init__(
-        self, folder: Path, layout: Layout, records: Sequence[BlockRecord], mapped_bytes: int | None = 0
+        self, folder: Path, layout: Layout, records: Sequence[BlockRecord], spare_bytes: int = 0
     ) -> None:
-        self.mapped_bytes = mapped_bytes
-        """What may stay mapped of rows that are used in place; None: they are read."""
         self.folder, self.layout, self.records = folder, layout, tuple(records)
-        self.spare_bytes = 0
-        """What may be taken of memory for rows that are visited again and again."""
+        self.spare_bytes = spare_bytes
+        """What may stay in memory: mapped where rows are used in place, else of rows that are visited again."""
         self.shared: dict[str, Any] = {}
         """What engines on these rows hand to one another: a search over batch sizes makes many of them."""
         self._checks: list[NDArray[np.uint32] | None] = [None] * len(self.records)
         self._verified = [np.zeros(num_strips(record.rows), dtype=np.bool_) for record in self.records]
-        self._known = [False] * len(self.records)
+        self._known = np.zeros(len(self.records), dtype=np.bool_)
         """Whether all strips of a block have been verified."""
         self._row_bytes = layout.row_bytes
         self._stamps: list[tuple[int, int] | None] = [None] * len(self.records)
@@ -69,8 +67,7 @@ class BlockReader:
         if not self._looked:
             from descend.store.in_place import rows_in_place
 
-            if self.mapped_bytes is not None:
-                self._in_place = rows_in_place(self, self.mapped_bytes)
+            self._in_place = rows_in_place(self, self.spare_bytes)
             self._looked = True
         return self._in_place
 
@@ -151,6 +148,10 @@ class BlockReader:
         file, stamp = self._file(block), self._stamps[block]
         assert stamp is not None
         return file, stamp
+
+    def has_unknown(self, blocks: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each of these blocks has strips that are not verified yet."""
+        return ~self._known[blocks]
 
     def verify(self, block: int, place: int, data: memoryview) -> None:
         """Compares strips that are not known yet with their checksums; rows from ``place`` on are in ``data``."""

@@ -23,8 +23,10 @@ class SparseBlockReader(BlockReader):
     They are read once and kept, 8 bytes a row: from then on any strip is two reads.
     """
 
-    def __init__(self, folder: Path, layout: Layout, records: Sequence[BlockRecord]) -> None:
-        super().__init__(folder, layout, records)
+    def __init__(
+        self, folder: Path, layout: Layout, records: Sequence[BlockRecord], spare_bytes: int = 0
+    ) -> None:
+        super().__init__(folder, layout, records, spare_bytes)
         self.ends = np.zeros(layout.num_rows + 1, dtype=np.int64)
 
     def read_ends(self, block: int) -> None:
