@@ -94,7 +94,7 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     if settings.optimizer == "saga":
         _check_saga(loss)
     if is_untuned(settings):
-        plan = _untuned_plan(data, settings, loss, penalty, batch_size, reason, target.num_outputs, by_sample)
+        plan = _untuned_plan(prepared, settings, loss, penalty, batch_size, reason, by_sample)
         return replace(plan, shares=shares)
     return _plan_of_one(data, settings, loss, penalty, batch_size, reason, epochs)
 
@@ -189,13 +189,12 @@ def _plan_of_one(
 
 
 def _untuned_plan(
-    data: Dataset,
+    prepared: Prepared,
     settings: Settings,
     loss: Loss,
     penalty: Penalty,
     batch_size: int,
     reason: str,
-    num_outputs: int,
     by_sample: bool,
 ) -> Plan:
     """The recipe of ``recipe.py``: the preconditioner where the columns allow it, and rates from L(B)."""
@@ -203,6 +202,7 @@ def _untuned_plan(
     from descend.engines.newton import is_small
     from descend.engines.preconditioner import MOST_COLUMNS, precondition
 
+    data, num_outputs = prepared.train, prepared.target.num_outputs
     full_batch = batch_size >= data.num_rows
     fits = data.num_columns <= MOST_COLUMNS and _needs_matrix(data, loss, penalty, num_outputs)
     fits = fits and not by_sample
@@ -216,7 +216,9 @@ def _untuned_plan(
     matrix = None
     if fits:
         threads = num_threads(settings.threads)
-        matrix = precondition(data, loss.curvature, penalty.alpha, steps_too, settings.fit_intercept, threads)
+        matrix = precondition(
+            data, loss.curvature, penalty.alpha, steps_too, settings.fit_intercept, threads, prepared.products
+        )
     known = None if matrix is None else (max(matrix.bend - penalty.alpha, 0.0), matrix.direction)
     split = not full_batch and not steps_too
     if by_sample:  # only told: no step goes by it

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from descend.machine import one_blas_thread
-from descend.types import Dataset, FloatArray
+from descend.types import Dataset, FloatArray, Products
 
 MOST_COLUMNS = 500
 BLOCK_NUMBERS = 2**17
@@ -29,21 +29,6 @@ FEW_COLUMNS = 16
 FLATTEST = 1e-10
 FLATTEST_OF_SINGLES = 1e-6
 """Directions flatter than this share of the mean are taken to bend so much: columns that say the same have none."""
-
-
-class Sums(NamedTuple):
-    """Sums over rows: weight · x̃ x̃ᵀ (d + 1, d + 1), weight · y x̃ᵀ (k, d + 1), weight · y² (k,)."""
-
-    products: FloatArray
-    targets: FloatArray
-    squares: FloatArray
-
-    def squared_error(self, intercept: FloatArray, num_rows: int) -> tuple[float, FloatArray]:
-        """Squared error's mean, and its gradient (k, d + 1), at weights of 0 and ``intercept`` (k,)."""
-        ones = self.products[:, -1]
-        values = intercept**2 * ones[-1] - 2.0 * intercept * self.targets[:, -1] + self.squares
-        gradient = (intercept[:, None] * ones - self.targets) / num_rows
-        return 0.5 * float(values.sum()) / num_rows, gradient
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +44,28 @@ class Preconditioner:
     bend: float
     direction: FloatArray
     norms: FloatArray | None = None
-    sums: Sums | None = None
+    products: Products | None = None
     """What the matrix was made of."""
 
 
 def precondition(
-    data: Dataset, curvature: float, alpha: float, norms: bool, fit_intercept: bool = True, threads: int = 1
+    data: Dataset,
+    curvature: float,
+    alpha: float,
+    norms: bool,
+    fit_intercept: bool = True,
+    threads: int = 1,
+    known: Products | None = None,
 ) -> Preconditioner:
     """H⁻¹ for ``data``; ``norms``: also how heavy every row is under it, at the cost of another product.
 
     Without an intercept x̃ = (x, 0): the last direction stands alone, bent as the others are in the mean. The result
-    does not depend on ``threads``.
+    does not depend on ``threads``. ``known``: the products of the rows, where they have been found already.
     """
     d = data.num_columns
     with one_blas_thread():
-        k = data.y.shape[1]
-        sums = Sums(np.zeros((d + 1, d + 1)), np.zeros((k, d + 1)), np.zeros(k))
-        for part in _sums(data, threads):
-            for total, some in zip(sums, part, strict=True):
-                total += some
-        H = sums.products.copy()
+        products = _products(data, threads) if known is None else known
+        H = products.columns.copy()
         if not fit_intercept:
             H[d] = H[:, d] = 0.0
         H *= curvature / data.num_rows
@@ -93,10 +80,20 @@ def precondition(
         inverse = factor @ factor.T
         matrix = (directions * bends) @ directions.T
         weight_of = _norms(data, factor, curvature, fit_intercept) if norms else None
-    return Preconditioner(inverse, matrix, bend, direction, weight_of, sums)
+    return Preconditioner(inverse, matrix, bend, direction, weight_of, products)
 
 
-def _sums(data: Dataset, threads: int) -> Iterator[Sums]:
+def _products(data: Dataset, threads: int) -> Products:
+    """The sums over all rows."""
+    d, k = data.num_columns, data.y.shape[1]
+    products = Products(np.zeros((d + 1, d + 1)), np.zeros((k, d + 1)), np.zeros(k))
+    for part in _parts(data, threads):
+        for total, some in zip(products, part, strict=True):
+            total += some
+    return products
+
+
+def _parts(data: Dataset, threads: int) -> Iterator[Products]:
     """The sums of one chunk of rows after another.
 
     Chunks are cut by the number of rows alone, so that the sums do not tell how many threads there are.
@@ -105,27 +102,27 @@ def _sums(data: Dataset, threads: int) -> Iterator[Sums]:
     size = max(FEWEST_ROWS, -(-data.num_rows // MOST_CHUNKS)) // step * step
     chunks = [slice(start, start + size) for start in range(0, data.num_rows, size)]
     if threads == 1 or len(chunks) == 1:
-        yield from map(partial(_sums_of, data), chunks)
+        yield from map(partial(_products_of, data), chunks)
         return
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(partial(_sums_of, data), chunks)
+        yield from pool.map(partial(_products_of, data), chunks)
 
 
-def _sums_of(data: Dataset, rows: slice) -> Sums:
+def _products_of(data: Dataset, rows: slice) -> Products:
     d, k = data.num_columns, data.y.shape[1]
-    products, targets, squares = np.zeros((d + 1, d + 1)), np.zeros((k, d + 1)), np.zeros(k)
+    columns, targets, squares = np.zeros((d + 1, d + 1)), np.zeros((k, d + 1)), np.zeros(k)
     for part, X, weights in _blocks(data, rows):
         weighted = X if weights is None else X * weights[:, None]
         each = np.ones(len(X), dtype=X.dtype) if weights is None else weights
-        products[:d, :d] += weighted.T @ X
-        products[:d, d] += each @ X
-        products[d, d] += each.sum()
+        columns[:d, :d] += weighted.T @ X
+        columns[:d, d] += each @ X
+        columns[d, d] += each.sum()
         y = data.y[part].T
         targets[:, :d] += y.astype(X.dtype) @ weighted
         targets[:, d] += y @ each
         squares += np.square(y) @ each
-    products[d, :d] = products[:d, d]
-    return Sums(products, targets, squares)
+    columns[d, :d] = columns[:d, d]
+    return Products(columns, targets, squares)
 
 
 def _norms(data: Dataset, factor: FloatArray, curvature: float, fit_intercept: bool) -> FloatArray:

@@ -187,6 +187,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     ) -> tuple[Settings, Prepared]:
         source = self._source(X, y, sample_weight)
         settings = replace(settings, early_stopping=self._stops_early(X))
+        solved = self._is_solved_at_once(settings, source)
         return settings, prepare(
             source,
             task=self._target_task(),
@@ -195,7 +196,9 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             standardize=self.standardize,
             scale_target=self._scales_target(),
             centre=self.fit_intercept,
-            shuffle=self.shuffle and not self._is_solved_at_once(settings, source),
+            shuffle=self.shuffle,
+            covariance=solved,
+            needs_no_order=lambda *learned: solved,
             class_weight=getattr(self, "class_weight", None),
             in_source=None if is_readable(X) else False,
             needs_memory=self._needs_memory,

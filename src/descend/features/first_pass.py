@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from descend.errors import ColumnError, InputError, SourceError
 from descend.features.clustering import Clustering
+from descend.features.covariance import Covariance
 from descend.features.split import Split, split_rows
 from descend.features.statistics import InfiniteValueError, Statistics
 from descend.features.target_statistics import TargetStatistics, TargetValueError
@@ -51,14 +52,22 @@ def _joined(lengths: list[NDArray[Any]]) -> NDArray[Any]:
 
 
 def learn(
-    source: Source, share: float, seed: int, on_progress: OnProgress | None, task: Task | None = None
+    source: Source,
+    share: float,
+    seed: int,
+    on_progress: OnProgress | None,
+    task: Task | None = None,
+    covariance: bool = False,
 ) -> tuple[Learned, Split]:
-    """The first pass; it begins again where a file's types turn out wider than its first rows said."""
+    """The first pass; it begins again where a file's types turn out wider than its first rows said.
+
+    ``covariance``: that of columns and target is of use, if it is to be had.
+    """
     from descend.sources.widening import TypesWidened
 
     for _ in range(1 + 4 * len(source.column_names) + 8):
         try:
-            learned, split = _first_pass(source, share, seed, on_progress, task)
+            learned, split = _first_pass(source, share, seed, on_progress, task, covariance)
         except TypesWidened:
             continue
         except (InfiniteValueError, TargetValueError) as error:
@@ -68,7 +77,7 @@ def learn(
             and (split.num_validation == 0 or split.num_train < 2)
             and split.num_train + split.num_validation
         ):
-            learned, split = _first_pass(source, 0.0, seed, on_progress, task)
+            learned, split = _first_pass(source, 0.0, seed, on_progress, task, covariance)
             split.notes.append(
                 f"too few rows ({split.num_train}) to set some aside for validation: all are used for "
                 "training"
@@ -79,10 +88,11 @@ def learn(
 
 
 def _first_pass(
-    source: Source, share: float, seed: int, on_progress: OnProgress | None, task: Task | None
+    source: Source, share: float, seed: int, on_progress: OnProgress | None, task: Task | None, covariance: bool
 ) -> tuple[Learned, Split]:
     name = source.target_name or "y"
     columns, held_columns = Statistics(source.column_names), Statistics(source.column_names)
+    columns.covariance = Covariance() if covariance else None
     goal, held_goal = TargetStatistics(name, task), TargetStatistics(name, task)
     split, clustering = Split(share), Clustering()
     heaviest = 0.0
@@ -92,7 +102,7 @@ def _first_pass(
             raise InputError(f"{source.name} has no target; name one with --target, or give y")
         block, weights, target = rows.part(rows.train)
         columns.place_rows(rows.train, rows.first_row)
-        columns.update(block, weights)
+        columns.update(block, weights, target)
         if weights is not None and len(weights):
             heaviest = max(heaviest, float(weights.max()))
         goal.place_rows(rows.train, rows.first_row)
