@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,18 +149,3 @@ class Dataset:
         X: Any = self.X
         rows = X.part(slice(count)) if self.comes_in_parts else X[:count]
         return Dataset(rows, self.y[:count], None if self.weights is None else self.weights[:count])
-
-
-class Products(NamedTuple):
-    """Sums over encoded rows x̃ = (x, 1): weight · x̃ x̃ᵀ (d + 1, d + 1), weight · y x̃ᵀ (k, d + 1), weight · y² (k,)."""
-
-    columns: FloatArray
-    targets: FloatArray
-    squares: FloatArray
-
-    def squared_error(self, intercept: FloatArray, num_rows: int) -> tuple[float, FloatArray]:
-        """Squared error's mean, and its gradient (k, d + 1), at weights of 0 and ``intercept`` (k,)."""
-        ones = self.columns[:, -1]
-        values = intercept**2 * ones[-1] - 2.0 * intercept * self.targets[:, -1] + self.squares
-        gradient = (intercept[:, None] * ones - self.targets) / num_rows
-        return 0.5 * float(values.sum()) / num_rows, gradient

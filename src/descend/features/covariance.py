@@ -7,24 +7,54 @@ rows is taken about its own means, so that columns far from 0 lose no digits.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from descend.features.moments import Float64, Moments
-from descend.types import Products
+from descend.types import FloatArray
 
 if TYPE_CHECKING:
     from descend.features.features import Features
     from descend.features.target import Target
 
-ROUNDING = 1e-4
+MOST_ROUNDING = 1e-4
 """Squares summed in float32 may be off by this share; more has overflowed, or vanished."""
+LEAST_ROUNDING = 4.0
+"""In units of the last place. Products of two columns are summed as squares are, but partly cancel."""
 FEWEST_OF_SQUARE = 4
 """Numbers of a chunk for each product of its columns: of fewer rows adding up the products takes longest."""
-FEW_COLUMNS = 128
+FEW_COLUMNS = 256
 """Up to here a loop of our own takes less time than BLAS does: 13 columns a fifth, 64 two thirds."""
+
+
+class Products(NamedTuple):
+    """Sums over encoded rows x̃ = (x, 1): weight · x̃ x̃ᵀ (d + 1, d + 1), weight · y x̃ᵀ (k, d + 1), weight · y² (k,).
+
+    ``rounding`` (d + 1 + k,) is the share that each sum of squares may be off by, as the sums of products of two may
+    be by that of both; None where nobody has measured it.
+    """
+
+    columns: FloatArray
+    targets: FloatArray
+    squares: FloatArray
+    rounding: FloatArray | None = None
+
+    def squared_error(self, parameters: FloatArray, num_rows: int) -> tuple[float, FloatArray]:
+        """Squared error's mean at ``parameters`` (k, d + 1), and its gradient, float64."""
+        moved = parameters @ self.columns
+        values = ((moved - 2.0 * self.targets) * parameters).sum(axis=1) + self.squares
+        return 0.5 * float(values.sum()) / num_rows, (moved - self.targets) / num_rows
+
+    def doubt(self, parameters: FloatArray, num_rows: int) -> tuple[float, float]:
+        """By how much rounding may have moved that mean, and its gradient's length, at the most."""
+        assert self.rounding is not None
+        squares = np.append(np.diagonal(self.columns), self.squares)
+        unsure = np.sqrt(np.maximum(squares, 0.0) * self.rounding / num_rows)
+        of_columns, of_targets = unsure[: len(self.columns)], unsure[len(self.columns) :]
+        length = float(np.linalg.norm(np.abs(parameters) @ of_columns + of_targets))
+        return 0.5 * length**2, float(np.linalg.norm(of_columns)) * length
 
 
 class Covariance:
@@ -38,6 +68,9 @@ class Covariance:
         """Powers of two, which lose no digit: squares of large numbers overflow in float32."""
         self._centres: list[Float64] = []
         self._counts: list[int] = []
+        self._squares: Float64 = np.zeros(0)
+        """Of the targets about each chunk's mean, summed in float64."""
+        self._last_place = 0.0
 
     def add(self, X: NDArray[Any], y: NDArray[Any]) -> Moments:
         """Add rows ``X`` (r, m) of floats with targets ``y`` (r,) or (r, k); returns the moments of the columns.
@@ -50,7 +83,8 @@ class Covariance:
         size = m + targets.shape[1]
         room = -(-size // columns.TILE) * columns.TILE
         if not self.num_rows:
-            self._products = np.zeros((room, room))
+            self._products, self._squares = np.zeros((room, room)), np.zeros(size - m)
+            self._last_place = LEAST_ROUNDING * float(np.finfo(X.dtype).eps)
         found = Moments(m)
         for rows, some in columns.by_column(X, room - m, FEWEST_OF_SQUARE * size * size):
             count = rows.stop - rows.start
@@ -61,9 +95,11 @@ class Covariance:
             goals = targets[rows].T.astype(np.float64)
             centres[m:] = goals.mean(axis=1)
             goals -= centres[m:, None]
+            squares = np.einsum("ij,ij->i", goals, goals)
+            self._squares += squares
             with np.errstate(over="ignore", invalid="ignore"):
                 if not self.num_rows:
-                    deviations = np.sqrt(np.append(found.M2, np.square(goals).sum(axis=1)) / count)
+                    deviations = np.sqrt(np.append(found.M2, squares) / count)
                     self._units = _nearest_power(deviations)
                 columns.shift(some[:m], count, centres, self._units)
                 some[m:size, :count] = goals * self._units[m:, None]
@@ -84,26 +120,31 @@ class Covariance:
         """
         m, chosen, n = len(squares), features.origin, float(self.num_rows)
         counts, centres = np.array(self._counts, dtype=np.float64), np.array(self._centres)
+        used = np.append(chosen, np.arange(m, centres.shape[1]))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             mean = counts @ centres / n
-            apart = (centres - mean) * np.sqrt(counts)[:, None] * self._units
+            apart = (centres - mean) * np.sqrt(counts)[:, None]
+            squares = np.append(squares, self._squares + np.square(apart[:, m:]).sum(axis=0))[used]
+            apart *= self._units
             upper = self._products[: len(mean), : len(mean)]
-            products = np.triu(upper) + np.triu(upper, 1).T + apart.T @ apart
-            own = np.diagonal(products)[:m] / np.square(self._units[:m])
-            if not np.isfinite(products).all() or not (np.abs(own - squares) <= ROUNDING * squares)[chosen].all():
+            products = (np.triu(upper) + np.triu(upper, 1).T + apart.T @ apart)[np.ix_(used, used)]
+            # Squares have been summed in float64 as well: how far off they are tells how far rounding goes.
+            own = np.diagonal(products) / np.square(self._units[used])
+            rounding = np.maximum(np.abs(own - squares) / squares, self._last_place)
+            if not np.isfinite(products).all() or not (rounding[: len(chosen)] <= MOST_ROUNDING).all():
                 return None
-            used = np.append(chosen, np.arange(m, len(mean)))
             scale = np.append(features.scale, target.scale)
             origin = (mean[used] - np.append(features.mean, target.mean)) / scale
             factor = 1.0 / (scale * self._units[used])
-            whole = products[np.ix_(used, used)] * np.outer(factor, factor) + n * np.outer(origin, origin)
+            whole = products * np.outer(factor, factor) + n * np.outer(origin, origin)
         d = len(chosen)
         columns = np.empty((d + 1, d + 1))
         columns[:d, :d] = whole[:d, :d]
         columns[d, :d] = columns[:d, d] = n * origin[:d]
         columns[d, d] = n
         targets = np.append(whole[d:, :d], n * origin[d:, None], axis=1)
-        return Products(columns, targets, np.diagonal(whole)[d:].copy())
+        rounding = np.insert(np.nan_to_num(rounding, nan=self._last_place), d, self._last_place)
+        return Products(columns, targets, np.diagonal(whole)[d:].copy(), rounding)
 
 
 def _nearest_power(deviations: Float64) -> Float64:

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 from descend.coded_rows import SMALL
 from descend.errors import ColumnError, InputError, SourceError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
+from descend.features.covariance import Products
 from descend.features.features import Features
 from descend.features.filling import Filler, random_places, untouched
 from descend.features.first_pass import Learned, OnProgress, learn
@@ -21,7 +22,7 @@ from descend.features.split import Split, split_rows
 from descend.features.statistics import Statistics
 from descend.features.target import Target
 from descend.sources.stamps import Stamps
-from descend.types import Dataset, Products, Source, Task, is_sparse
+from descend.types import Dataset, Source, Task, is_sparse
 
 NeedsNoOrder: TypeAlias = Callable[[Features, Target, Learned], bool]
 FEWEST_CODED = 2**20
