@@ -23,7 +23,7 @@ LONGEST = 1024
 
 
 class CodedRows:
-    """Rows (n, d) stored as ``values``, of ``SMALL`` or ``FLOATS``; column j of a row is (value − mean[j]) / scale[j].
+    """Rows (n, d) stored as ``values``, ``SMALL`` or ``FLOATS``; column j of a row is (value − mean[j]) / scale[j].
 
     It stands where an array of float32 would, or of float64 where ``values`` are: ``X[rows]`` decodes these rows into
     a new one, for a slice or whole numbers. No operation decodes all of them unasked.

@@ -16,6 +16,7 @@ from descend.growing import grown, in_words, measure_growth
 from descend.identity import identity_of
 from descend.machine import num_threads, one_blas_thread
 from descend.models.linear import LinearModel, initialise
+from descend.objectives.losses import SQUARED_ERROR
 from descend.planning import Plan, resolve
 from descend.recipe import WHOLE
 from descend.run_notes import certificate_notes, say_what_is_left, slow_or_diverged
@@ -83,7 +84,8 @@ def fit(
     tol = tolerance(settings, plan, data)
     constant = None
     if plan.untuned and settings.fit_intercept and tol is not None:
-        constant = constant_loss(plan.loss, data, outputs, shares)
+        known = prepared.products if plan.loss.code == SQUARED_ERROR else None
+        constant = known.constant_loss if known else constant_loss(plan.loss, data, outputs, shares)
     watch = Watch(
         engine,
         plan.visits.num_visits,

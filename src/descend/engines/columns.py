@@ -42,7 +42,8 @@ def add_moments(
 ) -> None:
     """Adds rows to what ``count`` before them came to, (m,) each: mean, squared deviations, least and most.
 
-    ``centres`` (m,) become the means of these rows alone. A mean that is no finite number says that a column has gaps or is infinite; the rest then means nothing.
+    ``centres`` (m,) become the means of these rows alone. A mean that is no finite number says that a column has gaps
+    or is infinite; the rest then means nothing.
     """
     low, high = np.empty(LANES, dtype=columns.dtype), np.empty(LANES, dtype=columns.dtype)
     for j in range(columns.shape[0]):
@@ -85,11 +86,10 @@ def shift(columns: FloatArray, num_rows: int, centres: FloatArray, units: FloatA
 
 @kernel
 def add_products(columns: FloatArray, num_rows: int, products: FloatArray) -> None:
-    """Adds the product of each column with each that does not come before it to ``products`` (m, m); m is a multiple
-    of ``TILE``.
+    """Adds the product of each column with itself and those behind it to ``products``, (m, m).
 
-    Sixteen sums at a time stay in registers, for so few rows that those of float32 lose little. BLAS, made for larger
-    matrices, took 0.3 ms where 13 columns take 0.08.
+    m is a multiple of ``TILE``. Sixteen sums at a time stay in registers, for so few rows that those of float32 lose
+    little. BLAS, made for larger matrices, took 0.3 ms where 13 columns take 0.08.
     """
     for a in range(0, columns.shape[0], TILE):
         for b in range(a, columns.shape[0], TILE):
@@ -99,6 +99,7 @@ def add_products(columns: FloatArray, num_rows: int, products: FloatArray) -> No
 
 @part
 def add_tile(columns: FloatArray, a: int, b: int, start: int, stop: int, products: FloatArray) -> None:
+    """The products of four columns from ``a`` on with four from ``b`` on."""
     zero = columns.dtype.type(0.0)
     s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = zero
     s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = zero

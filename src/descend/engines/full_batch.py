@@ -209,8 +209,8 @@ class FullBatch:
     def mean_loss(
         self, parameters: FloatArray, num_rows: int | None = None, gradient_follows: bool = False
     ) -> float:
-        by_products = self.by_products is not None
-        if (gradient_follows or by_products) and num_rows is None and self.smooth is self.loss and not self.in_float64:
+        is_whole = num_rows is None and self.smooth is self.loss and not self.in_float64
+        if is_whole and (gradient_follows or self.by_products is not None):
             return self.objective(parameters)[0]
         last = self.last
         if (

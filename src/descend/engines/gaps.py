@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from descend.engines.base import State
-from descend.engines.certificate import Estimate, block_inverse, estimate_gap, intercept_bend
+from descend.engines.certificate import Estimate, Sample, block_inverse, estimate_gap, intercept_bend
 from descend.engines.closing import ROUNDING as ROUNDING_OF_VALUES
 from descend.engines.closing import Closing, close
 from descend.engines.curved_steps import CurvedSteps
@@ -19,7 +19,7 @@ from descend.engines.lbfgs import Known, Memory, aim
 from descend.engines.proximal import aim_with_l1, free_numbers, least_slope
 from descend.engines.sampled import SampledCurvature
 from descend.objectives.losses import SQUARED_ERROR
-from descend.types import FloatArray
+from descend.types import Dataset, FloatArray
 from descend.updates import NEWTON
 
 LANDED = 0.1
@@ -181,8 +181,9 @@ class Certified(CurvedSteps):
                 return Estimate(least, step)
         if self.by_class_at is None:
             self._look_by_class(at)
+        data, chosen = self._sampled_rows()
         return estimate_gap(
-            self.data,
+            data,
             self.smooth,
             self.penalty.alpha,
             at,
@@ -191,8 +192,14 @@ class Certified(CurvedSteps):
             or self._first,  # not kept: a method of its own would keep the rows of an engine alive
             self.fit_intercept,
             most=most,
-            chosen=self.sample(),
+            chosen=chosen,
         )
+
+    def _sampled_rows(self) -> tuple[Dataset, Sample]:
+        """Where the certificate finds its rows: those that a run began with are at hand."""
+        if self.by_sample is None:
+            return self.data, self.sample()
+        return Dataset(self.by_sample.X, self.by_sample.y), (slice(None), self.by_sample.shares)
 
     def close(self, state: State, enough: float, move: bool) -> Closing:
         """Takes the step of the last estimate, and says what is left to gain behind it (``engines/closing.py``).
@@ -302,7 +309,8 @@ class Certified(CurvedSteps):
     def _intercept_bend(self, at: FloatArray) -> FloatArray:
         if self.loss.code == SQUARED_ERROR:
             return np.eye(len(at))
-        return intercept_bend(self.data, self.smooth, at, self.sample())
+        data, chosen = self._sampled_rows()
+        return intercept_bend(data, self.smooth, at, chosen)
 
     def _go_to(self, state: State, place: Place) -> None:
         state.parameters[:] = place.parameters

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -25,6 +26,7 @@ from descend.estimators.checks import (
     FLOATS,
     NUMBERS,
     all_or_nothing,
+    are_finite,
     check_weights,
     is_mixed_table,
     naming_the_column,
@@ -40,8 +42,9 @@ from descend.estimators.sources import (
     refuse_read_once,
     scores_of,
 )
-from descend.features import Features, Prepared, prepare
+from descend.features import Features, Prepared, Target, prepare
 from descend.features.class_weights import read_weight
+from descend.features.first_pass import Learned
 from descend.settings import Settings
 from descend.sources import array_source, table_source
 from descend.sources.arrays import column_names, numbered
@@ -187,7 +190,6 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     ) -> tuple[Settings, Prepared]:
         source = self._source(X, y, sample_weight)
         settings = replace(settings, early_stopping=self._stops_early(X))
-        solved = self._is_solved_at_once(settings, source)
         return settings, prepare(
             source,
             task=self._target_task(),
@@ -197,8 +199,8 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             scale_target=self._scales_target(),
             centre=self.fit_intercept,
             shuffle=self.shuffle,
-            covariance=solved,
-            needs_no_order=lambda *learned: solved,
+            covariance=self._is_solved_at_once(settings, source),
+            needs_no_order=partial(self._needs_no_order, settings, source),
             class_weight=getattr(self, "class_weight", None),
             in_source=None if is_readable(X) else False,
             needs_memory=self._needs_memory,
@@ -271,6 +273,12 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         return bool(self.early_stopping)
 
     def _is_solved_at_once(self, settings: Settings, source: Source) -> bool:
+        """Whether the covariance of columns and target tells the optimum."""
+        return False
+
+    def _needs_no_order(
+        self, settings: Settings, source: Source, features: Features, target: Target, learned: Learned
+    ) -> bool:
         """Whether every step goes by every row, so that their order is of no interest."""
         return False
 
@@ -318,6 +326,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 dtype=FLOATS if hasattr(X, "tocsr") else NUMBERS,
                 multi_output=self._takes_outputs,
                 y_numeric=False,
+                ensure_all_finite=not are_finite(X),
             )
         except ValueError as error:
             raise naming_the_column(error, X) from None

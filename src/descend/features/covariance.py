@@ -1,8 +1,8 @@
 """Products of columns with one another and with the target, about their means: all that squared error asks of rows.
 
-They are found in the pass that finds the means, while the rows are near: with columns scaled to deviation 1 they are
-the matrix of the normal equations, which else takes a pass of its own over rows that are scaled already. Each chunk of
-rows is taken about its own means, so that columns far from 0 lose no digits.
+They are found in the pass that finds the means, while the rows are near: scaled to deviation 1 they are the matrix of
+the normal equations, which else takes a pass of its own over scaled rows. Each chunk of rows is taken about its own
+means, so that columns far from 0 lose no digits.
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ class Products(NamedTuple):
         values = ((moved - 2.0 * self.targets) * parameters).sum(axis=1) + self.squares
         return 0.5 * float(values.sum()) / num_rows, (moved - self.targets) / num_rows
 
+    @property
+    def constant_loss(self) -> float:
+        """Squared error's mean at the best constants."""
+        weight = self.columns[-1, -1]
+        return 0.5 * float((self.squares - np.square(self.targets[:, -1]) / weight).sum()) / weight
+
     def doubt(self, parameters: FloatArray, num_rows: int) -> tuple[float, float]:
         """By how much rounding may have moved that mean, and its gradient's length, at the most."""
         assert self.rounding is not None
@@ -63,7 +69,7 @@ class Covariance:
     def __init__(self) -> None:
         self.num_rows = 0
         self._products: Float64 = np.zeros((0, 0))
-        """Σ over chunks of the products about the chunk's means, in ``_units``: of (m + k, m + k) the upper triangle."""
+        """Σ over chunks of the products about the chunk's means, in ``_units``: the upper triangle."""
         self._units: Float64 = np.zeros(0)
         """Powers of two, which lose no digit: squares of large numbers overflow in float32."""
         self._centres: list[Float64] = []

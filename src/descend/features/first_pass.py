@@ -88,7 +88,12 @@ def learn(
 
 
 def _first_pass(
-    source: Source, share: float, seed: int, on_progress: OnProgress | None, task: Task | None, covariance: bool
+    source: Source,
+    share: float,
+    seed: int,
+    on_progress: OnProgress | None,
+    task: Task | None,
+    covariance: bool,
 ) -> tuple[Learned, Split]:
     name = source.target_name or "y"
     columns, held_columns = Statistics(source.column_names), Statistics(source.column_names)

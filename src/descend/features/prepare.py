@@ -81,9 +81,9 @@ def prepare(
     loss asked for: with one for numbers a few whole numbers are counts, not classes, unless ``task`` says so.
     ``on_progress`` is called with the rows done, of twice the rows.
 
-    ``covariance``: the products of all rows are of use, if they can be had beside the means. ``needs_no_order``, asked
-    when columns and target are learnt, says whether training reads rows so seldom, and all of them each time, that
-    they may stay where they are: a float array without gaps is then neither shuffled nor copied, and scaled where it
+    ``covariance``: the products of all rows are of use, if they can be had beside the means. ``needs_no_order``,
+    asked when columns and target are learnt, says whether training reads rows so seldom, and all of them each time,
+    that they may stay where they are: a float array without gaps is neither shuffled nor copied, and scaled where it
     is used.
 
     With ``in_source`` None, rows that take more than half of the memory that is free (``memory_limit`` bytes at the

@@ -97,7 +97,7 @@ class Statistics:
         if is_sparse(columns):
             self._sparse_rows(columns, weights)
         elif self.covariance is not None:
-            self._matrix_with_target(columns, target)  # type: ignore[arg-type]
+            self._matrix_with_target(columns, target)
         elif isinstance(columns, np.ndarray):
             self._matrix(columns, weights)
         else:
