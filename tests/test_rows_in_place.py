@@ -83,7 +83,7 @@ def classes(num_rows=20_000, seed=0):
     return X, y
 
 
-@pytest.mark.parametrize("num_rows", [9000, 20_000])
+@pytest.mark.parametrize("num_rows", [9000, 13_000])
 def test_the_order_of_rows_does_not_matter(num_rows):
     """Rows sorted by label, or by a column, end where shuffled ones do: the sample comes from everywhere."""
     X, y = classes(num_rows)

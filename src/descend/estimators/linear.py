@@ -31,6 +31,10 @@ from descend.types import FloatArray, Source
 from descend.watching import Callback
 
 
+FEWEST_IN_PLACE = 12_000
+"""Of fewer rows the sample is nearly all, and shuffling them costs less than finding it."""
+
+
 class _Linear(Estimator):
     """What the two linear estimators share."""
 
@@ -64,8 +68,10 @@ class _Linear(Estimator):
         if self._from_table or features.takes_sparse or self.class_weight is not None or len(counts) != 2:
             return False
         rarer = min(counts.values()) / sum(counts.values())
-        small = learned.columns.stored in SMALL
-        return not small and begins_by_sample(settings, learned.columns.num_rows, features.num_columns, rarer)
+        num_rows = learned.columns.num_rows
+        if num_rows < FEWEST_IN_PLACE or learned.columns.stored in SMALL:
+            return False
+        return begins_by_sample(settings, num_rows, features.num_columns, rarer)
 
     def _adopt(self, model: LinearModel) -> None:
         super()._adopt(model)
