@@ -30,7 +30,6 @@ from descend.sources.limits import block_rows
 from descend.types import FloatArray, Source
 from descend.watching import Callback
 
-
 FEWEST_IN_PLACE = 12_000
 """Of fewer rows the sample is nearly all, and shuffling them costs less than finding it."""
 

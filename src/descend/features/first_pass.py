@@ -44,6 +44,7 @@ class Learned:
     def without_rows(self) -> Learned:
         """The same without what is kept of single rows: it may be added to for ever."""
         self.columns.forget_rows()
+        self.columns.covariance = None
         return Learned(self.columns, self.target, clustering=self.clustering)
 
 
