@@ -1,7 +1,8 @@
-"""Rows kept in the small numbers they came in, and decoded where they are used.
+"""Rows kept in the numbers they came in, and decoded where they are used.
 
 Pixels are whole numbers below 256: a byte each, where float32 takes four and float64 eight. A scaled row, as it is
-trained on, is (stored − mean) / scale, which takes about as long to compute as its float32 numbers to fetch.
+trained on, is (stored − mean) / scale, which takes about as long to compute as its float32 numbers to fetch. Floats
+that are read two or three times altogether are kept so as well: scaling them for good would take as long as reading.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 SMALL = tuple(np.dtype(t) for t in (np.uint8, np.int8, np.uint16, np.int16, np.float16))
-"""The types kept as they are. Float32 holds every number of theirs exactly."""
+"""The small types. Float32 holds every number of theirs exactly."""
+FLOATS = tuple(np.dtype(t) for t in (np.float32, np.float64))
+"""The types that rows are decoded into; an array of them may lie a column after the other."""
 MOST_REPEATS = 8
 LONGEST = 1024
 """Short rows that lie side by side are decoded as a longer one: loops over 20 columns are half begin and end."""
 
 
 class CodedRows:
-    """Rows (n, d) stored as ``values``, one of ``SMALL``; column j of a row is (value − mean[j]) / scale[j].
+    """Rows (n, d) stored as ``values``, ``SMALL`` or ``FLOATS``; column j of a row is (value − mean[j]) / scale[j].
 
-    It stands where an array of float32 would: ``X[rows]`` decodes these rows into a new one, for a slice or whole
-    numbers. No operation decodes all of them unasked.
+    It stands where an array of float32 would, or of float64 where ``values`` are: ``X[rows]`` decodes these rows into
+    a new one, for a slice or whole numbers. No operation decodes all of them unasked.
 
     >>> rows = CodedRows(np.array([[0, 10], [4, 30]], dtype=np.uint8), np.array([2.0, 20.0]), np.array([2.0, 10.0]))
     >>> rows.shape, rows.dtype, rows.nbytes, rows[:]
@@ -31,21 +34,21 @@ class CodedRows:
            [ 1.,  1.]], dtype=float32))
     """
 
-    dtype = np.dtype(np.float32)
-    """What rows are decoded into."""
     ndim = 2
 
     def __init__(self, values: NDArray[Any], mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
-        assert values.dtype in SMALL
-        assert values.flags.c_contiguous
+        assert values.dtype in SMALL + FLOATS
+        assert values.flags.c_contiguous or (values.dtype in FLOATS and values.flags.f_contiguous)
         self.values, self.mean, self.scale = values, mean, scale
+        self.dtype = np.dtype(np.float64 if values.dtype == np.float64 else np.float32)
+        """What rows are decoded into."""
         # A stored number less the one nearest to the mean is exact: what is scaled has no digits to lose.
         whole = np.rint(mean) if values.dtype.kind in "iu" else mean
-        centre = whole.astype(values.dtype).astype(np.float32)
+        centre = whole.astype(values.dtype).astype(self.dtype)
         repeats = max(1, min(MOST_REPEATS, LONGEST // max(1, values.shape[1])))
-        self.code: NDArray[np.float32] = np.tile(
+        self.code: NDArray[np.floating[Any]] = np.tile(
             [centre, 1.0 / scale, (centre - mean) / scale], (1, repeats)
-        ).astype(np.float32)
+        ).astype(self.dtype)
         """What is taken off a stored number, what the rest is multiplied by, and what is added: (3, repeats · d)."""
 
     @property
@@ -64,8 +67,13 @@ class CodedRows:
     def __len__(self) -> int:
         return len(self.values)
 
-    def __getitem__(self, rows: slice | NDArray[Any]) -> NDArray[np.float32]:
-        decoded = self.values[rows].astype(np.float32)
+    @property
+    def is_small(self) -> bool:
+        """Whether the stored numbers take less room than what they are decoded into."""
+        return self.values.dtype in SMALL
+
+    def __getitem__(self, rows: slice | NDArray[Any]) -> NDArray[np.floating[Any]]:
+        decoded = self.values[rows].astype(self.dtype, order="C")
         centre, factor, shift = self.code[:, : decoded.shape[1]]
         decoded -= centre
         decoded *= factor

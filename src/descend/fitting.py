@@ -73,7 +73,7 @@ def fit(
         precondition_steps=plan.precondition_steps,
         mean_curvature=plan.curvature.mean + plan.penalty.alpha,
         fit_intercept=settings.fit_intercept,
-        in_order=not settings.shuffle,
+        in_order=prepared.in_order or not settings.shuffle,
     )
     outputs = prepared.target.num_outputs
     shares = plan.shares if settings.fit_intercept else None

@@ -11,7 +11,7 @@ from descend.errors import InputError
 from descend.growing import check_falls, staged
 from descend.learning_rate import Rate, automatic_rate, batch_curvature
 from descend.machine import num_threads
-from descend.objectives.losses import SQUARED_ERROR, Loss
+from descend.objectives.losses import LOG_LOSS, SQUARED_ERROR, Loss
 from descend.objectives.penalties import Penalty
 from descend.recipe import WHOLE, Phase, untuned_phases
 from descend.settings import (
@@ -78,7 +78,11 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     # One step by the covariance, which is made anyway, ends at the optimum.
     solved = loss.code == SQUARED_ERROR and data.num_columns <= MOST_COLUMNS and settings.optimizer == "auto"
     shares = class_shares(loss, data, target.num_outputs) if is_untuned(settings) else None
-    by_sample = wanted == "auto" and _goes_by_sample(data, settings, loss, penalty, shares)
+    by_sample = wanted == "auto" and (
+        # decided when rows were left where they are: then nothing may go by batches of them
+        (prepared.in_order and loss.code == LOG_LOSS)
+        or _goes_by_sample(data, settings, loss, penalty, shares)
+    )
     by_curvature = loss.has_corners or not loss.has_bound or solved or by_sample
     if wanted == "auto" and is_untuned(settings) and by_curvature:
         wanted, reason = "full", f"{loss.name} is solved on every row at once"
@@ -110,6 +114,27 @@ def _goes_by_sample(
         return False
     fits = data.num_rows > SMALL_TABLE and data.num_columns <= MOST_COLUMNS
     return fits and goes_by_sample(data, loss, penalty, float(shares.min()))
+
+
+def begins_by_sample(settings: Settings, num_rows: int, num_columns: int, rarer: float) -> bool:
+    """Whether a run on dense rows of two classes begins so, told before there are any rows.
+
+    ``rarer``: the share of the weight that the rarer class has.
+    """
+    from descend.engines.preconditioner import MOST_COLUMNS
+    from descend.engines.sampled import knows_enough
+
+    return (
+        settings.loss in (None, "log_loss")
+        and settings.penalty in (None, "l2")
+        and settings.optimizer == "auto"
+        and is_untuned(settings)
+        and settings.batch_size == "auto"
+        and settings.epochs is None
+        and num_rows > SMALL_TABLE
+        and num_columns <= MOST_COLUMNS
+        and knows_enough(num_rows, num_columns, rarer)
+    )
 
 
 def _check_saga(loss: Loss) -> None:

@@ -20,11 +20,16 @@ Piece = tuple[Any, NDArray[np.float64], Any]
 
 
 class Products(NamedTuple):
-    """Sums over rows: weight · x̃ x̃ᵀ (d + 1, d + 1), weight · y x̃ᵀ (k, d + 1), weight · y² (k,); x̃ = (x, 1)."""
+    """Sums over rows: weight · x̃ x̃ᵀ (d + 1, d + 1), weight · y x̃ᵀ (k, d + 1), weight · y² (k,); x̃ = (x, 1).
+
+    ``rounding`` (d + 1 + k,) is the share that each sum of squares may be off by, as the sums of products of two may
+    be by that of both; None where nobody has measured it.
+    """
 
     columns: NDArray[np.float64]
     targets: NDArray[np.float64]
     squares: NDArray[np.float64]
+    rounding: NDArray[np.float64] | None = None
 
     @classmethod
     def zero(cls, num_columns: int, num_outputs: int) -> Products:
@@ -32,7 +37,7 @@ class Products(NamedTuple):
         return cls(np.zeros((size, size)), np.zeros((num_outputs, size)), np.zeros(num_outputs))
 
     def add(self, other: Products) -> None:
-        """Adds those of other rows in place.
+        """Adds those of other rows in place; how far they are rounded is not carried on.
 
         >>> total = Products.zero(1, 1)
         >>> total.add(products_of([(np.array([[2.0], [3.0]]), np.array([[1.0], [0.0]]), None)]))
@@ -40,7 +45,7 @@ class Products(NamedTuple):
         array([[13.,  5.],
                [ 5.,  2.]])
         """
-        for own, more in zip(self, other, strict=True):
+        for own, more in zip(self[:3], other[:3], strict=True):
             own += more
 
     def with_targets(self, scale: NDArray[np.float64], shift: NDArray[np.float64]) -> Products:
@@ -51,13 +56,27 @@ class Products(NamedTuple):
         return Products(self.columns, targets, squares)
 
     def squared_error(
-        self, intercept: NDArray[np.float64], num_rows: int
+        self, parameters: NDArray[np.float64], num_rows: int
     ) -> tuple[float, NDArray[np.float64]]:
-        """Squared error's mean, and its gradient (k, d + 1), at weights of 0 and ``intercept`` (k,)."""
-        ones = self.columns[:, -1]
-        values = intercept**2 * ones[-1] - 2.0 * intercept * self.targets[:, -1] + self.squares
-        gradient = (intercept[:, None] * ones - self.targets) / num_rows
-        return 0.5 * float(values.sum()) / num_rows, gradient
+        """Squared error's mean at ``parameters`` (k, d + 1), and its gradient."""
+        moved = parameters @ self.columns
+        values = ((moved - 2.0 * self.targets) * parameters).sum(axis=1) + self.squares
+        return 0.5 * float(values.sum()) / num_rows, (moved - self.targets) / num_rows
+
+    @property
+    def constant_loss(self) -> float:
+        """Squared error's mean at the best constants."""
+        weight = self.columns[-1, -1]
+        return 0.5 * float((self.squares - np.square(self.targets[:, -1]) / weight).sum()) / float(weight)
+
+    def doubt(self, parameters: NDArray[Any], num_rows: int) -> tuple[float, float]:
+        """By how much rounding may have moved that mean, and its gradient's length, at the most."""
+        assert self.rounding is not None
+        squares = np.append(np.diagonal(self.columns), self.squares)
+        unsure = np.sqrt(np.maximum(squares, 0.0) * self.rounding / num_rows)
+        of_columns, of_targets = unsure[: len(self.columns)], unsure[len(self.columns) :]
+        length = float(np.linalg.norm(np.abs(parameters) @ of_columns + of_targets))
+        return 0.5 * length**2, float(np.linalg.norm(of_columns)) * length
 
 
 def products_of(pieces: Iterable[Piece]) -> Products:

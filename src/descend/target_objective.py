@@ -62,6 +62,8 @@ def constant_loss(
 ) -> float | None:
     """The loss of the best constant model; None where no formula gives it."""
     if loss.code == SQUARED_ERROR:
+        if data.known is not None and data.known.num_rows == data.num_rows:
+            return data.known.products.constant_loss
         mean = np.average(data.y, axis=0, weights=data.weights)
         return 0.5 * float(np.average(np.square(data.y - mean), axis=0, weights=data.weights).sum())
     shares = class_shares(loss, data, num_outputs) if shares is None else shares

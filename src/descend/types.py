@@ -29,7 +29,7 @@ def is_sparse(rows: object) -> bool:
 
 
 def is_coded(rows: object) -> bool:
-    """Whether ``rows`` are kept in small numbers, to be decoded where they are used."""
+    """Whether ``rows`` are kept in the numbers they came in, to be decoded where they are used."""
     return isinstance(rows, CodedRows)
 
 
@@ -115,7 +115,7 @@ class Dataset:
     y: NDArray[np.float64]
     weights: NDArray[np.float64] | None = None
     known: KnownProducts | None = None
-    """What a store was told of these rows when it was written. Whoever changes rows or weights leaves it out."""
+    """What the first pass or their store has found out. Whoever changes rows or weights leaves it out."""
 
     @property
     def num_rows(self) -> int:

@@ -31,10 +31,14 @@ def squared_norms(X: Any) -> NDArray[np.float64]:
 
 def norms_by_block(X: Any) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """``squared_norms`` of the rows, some at a time, each time with the number of the first of them."""
+    if is_coded(X):
+        for rows, some in blocks(X):
+            yield rows.start, squared_norms(some)
+        return
     for start in range(0, X.shape[0], NORM_ROWS):
         if not is_sparse(X) or is_stored(X):
             rows = slice(start, start + NORM_ROWS)
-            yield start, squared_norms(X.part(rows) if is_coded(X) or is_stored(X) else X[rows])
+            yield start, squared_norms(X.part(rows) if is_stored(X) else X[rows])
             continue
         from descend.engines import sparse_kernels
 

@@ -145,6 +145,8 @@ def _scores(data: Dataset, parameters: FloatArray, rows: IntArray | slice) -> tu
     X: Any = data.X
     if data.is_stored and isinstance(rows, slice) and not data.is_sparse:
         X = X.load(rows)  # a sample fits, and in one piece it rounds as it does in memory
+    elif data.is_coded and not X.is_small:
+        X = X[rows]  # it is read again and again
     else:
         X = X.part(rows) if data.comes_in_parts else X[rows]
     own = parameters.astype(X.dtype)
@@ -192,22 +194,34 @@ def _hessian(
 def sample(data: Dataset, most: int | None = None, in_order: bool = False) -> Sample:
     """Rows that stand for all, and each one's share of the mean: the heavy ones, and the first of the others.
 
-    ``in_order``: rows lie as they came, by label or time it may be, and the others are taken at even distances.
+    ``in_order``: rows lie as they came, by label or time it may be, and the others come from everywhere.
     """
     n = data.num_rows
     enough = max(SAMPLE_ROWS, ROWS_A_COLUMN * data.num_columns) if most is None else most
+    if n <= NEARLY * enough and in_order:
+        rows = np.random.default_rng(n).permutation(n)
+        return rows, np.full(n, 1.0 / n) if data.weights is None else data.weights[rows] / n
     if n <= NEARLY * enough:
         return slice(n), np.full(n, 1.0 / n) if data.weights is None else data.weights / n
     heavy = heavy_rows(data)
-    first = np.arange(min(n, enough + len(heavy)))
-    if in_order:
-        first = first * n // len(first)
+    num = min(n, enough + len(heavy))
+    first = _from_everywhere(n, num) if in_order else np.arange(num)
     others = np.setdiff1d(first, heavy, assume_unique=True)
     others = others if in_order else others[:enough]  # cut short they would not reach the last rows
     rows = np.concatenate([heavy, others])
     share = np.full(len(rows), 1.0 / n)
     share[-len(others) :] *= (n - len(heavy)) / len(others)
     return rows, share if data.weights is None else data.weights[rows] * share
+
+
+def _from_everywhere(num_rows: int, count: int) -> IntArray:
+    """About ``count`` rows in random order, one of each of so many stretches.
+
+    Even distances may fall in with those of days or weeks.
+    """
+    random = np.random.default_rng(num_rows)
+    places = (np.arange(count) + random.random(count)) * (num_rows / count)
+    return random.permutation(np.unique(np.minimum(places.astype(np.int64), num_rows - 1)))
 
 
 def heavy_rows(data: Dataset) -> IntArray:

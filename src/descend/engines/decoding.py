@@ -1,4 +1,4 @@
-"""Coded rows into float32: compiled, a block at a time, into an array that stays near the processor."""
+"""Coded rows into floats: compiled, a block at a time, into an array that stays near the processor."""
 
 from __future__ import annotations
 
@@ -36,9 +36,11 @@ def near_rows(num_columns: int) -> int:
     return rows - rows % 4 or rows
 
 
-def decode(X: CodedRows, order: IntArray, start: int, stop: int, out: NDArray[np.float32]) -> None:
+def decode(X: CodedRows, order: IntArray, start: int, stop: int, out: FloatArray) -> None:
     """Overwrites the first rows of ``out`` with rows order[start:stop], or start … stop − 1 where it is empty."""
-    if X.values.dtype == np.float16:
+    if not X.values.flags.c_contiguous:
+        decode_columns(X.values.T, order, start, stop, X.code, out)
+    elif X.values.dtype == np.float16:
         decode_halves(X.values.view(np.uint16), order, start, stop, X.code, out)
     else:
         decode_rows(X.values, order, start, stop, X.code, out)
@@ -99,7 +101,7 @@ def ask_for(values: NDArray[Any], order: IntArray, start: int, stop: int) -> Non
 def decode_rows(
     values: NDArray[Any], order: IntArray, start: int, stop: int, code: FloatArray, out: FloatArray
 ) -> None:
-    """``decode`` of whole numbers."""
+    """``decode`` of whole numbers and floats."""
     number, d = out.dtype.type, values.shape[1]
     stored, decoded, most = values.reshape(-1), out.reshape(-1), code.shape[1] // d
     i = start
@@ -111,6 +113,21 @@ def decode_rows(
         for j in range(count * d):
             goal[j] = (number(source[j]) - code[0, j]) * code[1, j] + code[2, j]
         i += count
+
+
+@kernel
+def decode_columns(
+    columns: FloatArray, order: IntArray, start: int, stop: int, code: FloatArray, out: FloatArray
+) -> None:
+    """``decode`` of floats that lie a column after the other, (d, n)."""
+    number = out.dtype.type
+    for low in range(start, stop, FEW_ROWS):
+        count = min(FEW_ROWS, stop - low)
+        for j in range(columns.shape[0]):
+            centre, factor, shift = code[0, j], code[1, j], code[2, j]
+            for i in range(low, low + count):
+                stored = columns[j, order[i] if order.size else i]
+                out[i - start, j] = (number(stored) - centre) * factor + shift
 
 
 @kernel

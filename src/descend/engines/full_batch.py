@@ -13,6 +13,7 @@ from descend.engines import row_kernels
 from descend.engines.preconditioner import Preconditioner
 from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives, row_derivatives, row_losses
 from descend.objectives.penalties import Penalty
+from descend.products import Products
 from descend.types import Dataset, FloatArray, IntArray
 
 T = TypeVar("T")
@@ -22,6 +23,8 @@ CHUNKS = 16  # a call of a kernel takes 15 µs from Python: with 64, a pass of 1
 SMALLEST_CHUNK = 4096
 MOST_NUMBERS = 2**18
 """With more parameters, which then do not lie near the processor, BLAS is used instead of loops over rows."""
+FEWEST_QUICK = 2000
+"""Rows below which a thorough look takes no longer than a quick one."""
 SMALLEST_SHARED = 500_000  # numbers; handing out less to threads takes longer than reading it
 
 
@@ -88,6 +91,11 @@ class FullBatch:
         self.lowest = -np.inf
         """The best bound so far that the objective cannot go below; kept with an L1 penalty."""
         self.few: tuple[int, tuple[IntArray | slice, FloatArray]] | None = None
+        self.by_products: Products | None = None
+        """Squared error's sums over all rows, from which ``objective`` is told without reading them."""
+        if preconditioner is not None and loss.code == SQUARED_ERROR and data.num_rows >= FEWEST_QUICK:
+            products = preconditioner.products
+            self.by_products = products if products is not None and products.rounding is not None else None
         self.last: Known | None = None
         """Where ``objective`` was asked last: the next to ask, of the same place, need not read the rows."""
         self.sampled: tuple[IntArray | slice, FloatArray] | None = None
@@ -114,17 +122,27 @@ class FullBatch:
         own = self._own(parameters)
         if self.last is not None and self.last.smooth is self.smooth and _are_same(self.last.at, own):
             return self.last.value, self.last.gradient.copy()
+        value, gradient = self._told_by_products(own) or self._read_objective(own)
+        gradient[:, :-1] += self.penalty.alpha * own[:, :-1]
+        if not self.fit_intercept:
+            gradient[:, -1] = 0.0
+        value += self.penalty.value(own)
+        self.last = Known(own.copy(), value, gradient.copy(), self.smooth)
+        return value, gradient
+
+    def _read_objective(self, own: FloatArray) -> tuple[float, FloatArray]:
+        """The mean loss of all rows and its gradient, no penalty in them."""
         value, gradient = 0.0, np.zeros(own.shape, dtype=np.float64)
         for part_value, part in self._map(partial(self._objective_of, parameters=own)):
             value += part_value
             gradient += part
         gradient /= self.num_rows
-        gradient[:, :-1] += self.penalty.alpha * own[:, :-1]
-        if not self.fit_intercept:
-            gradient[:, -1] = 0.0
-        value = value / self.num_rows + self.penalty.value(own)
-        self.last = Known(own.copy(), value, gradient.copy(), self.smooth)
-        return value, gradient
+        return value / self.num_rows, gradient
+
+    def _told_by_products(self, own: FloatArray) -> tuple[float, FloatArray] | None:
+        if self.by_products is None:
+            return None
+        return self.by_products.squared_error(own.astype(np.float64), self.num_rows)
 
     def know_start(self, parameters: FloatArray) -> None:
         """Squared error at weights of 0 is in what the preconditioner was made of: then no pass is needed for it."""
@@ -132,7 +150,7 @@ class FullBatch:
         own = self._own(parameters)
         if products is None or self.loss.code != SQUARED_ERROR or own[:, :-1].any():
             return
-        value, gradient = products.squared_error(own[:, -1].astype(np.float64), self.num_rows)
+        value, gradient = products.squared_error(own.astype(np.float64), self.num_rows)
         if not self.fit_intercept:
             gradient[:, -1] = 0.0
         self.last = Known(own.copy(), value, gradient, self.smooth)
@@ -191,7 +209,8 @@ class FullBatch:
     def mean_loss(
         self, parameters: FloatArray, num_rows: int | None = None, gradient_follows: bool = False
     ) -> float:
-        if gradient_follows and num_rows is None and self.smooth is self.loss and not self.in_float64:
+        is_whole = num_rows is None and self.smooth is self.loss and not self.in_float64
+        if is_whole and (gradient_follows or self.by_products is not None):
             return self.objective(parameters)[0]
         last = self.last
         if (

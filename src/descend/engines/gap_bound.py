@@ -124,7 +124,7 @@ def tighten_quickly(
     enough: float,
 ) -> Place | None:
     """The place with its intercept so near its lowest that hardly any of the bound is due to it; None: it is not."""
-    inverse = np.linalg.pinv(bend, rcond=FLAT, hermitian=True)
+    inverse = _inverse(bend)
     p, value, gradient = place.parameters.copy(), place.value, place.gradient
     for shifts in range(MOST_SHIFTS + 1):
         slope = gradient[:, -1]
@@ -149,8 +149,15 @@ def bound_beside(gradient: FloatArray, bend: FloatArray, alpha: float, top: floa
     """
     if not alpha > 0.0:
         return None
-    _, length, left = _lengths(gradient, np.linalg.pinv(bend, rcond=FLAT, hermitian=True), top)
+    _, length, left = _lengths(gradient, _inverse(bend), top)
     return length**2 / (2.0 * alpha) + left
+
+
+def _inverse(bend: FloatArray) -> FloatArray:
+    """Of how the loss bends along the intercepts; of one it is quickly said."""
+    if len(bend) == 1 and bend[0, 0] > 0.0:
+        return 1.0 / bend
+    return np.asarray(np.linalg.pinv(bend, rcond=FLAT, hermitian=True))
 
 
 def _is_tight(gradient: FloatArray, inverse: FloatArray, alpha: float, top: float, enough: float) -> bool:

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 
 from descend.engines.base import State
-from descend.engines.certificate import Estimate, block_inverse, estimate_gap, intercept_bend
+from descend.engines.certificate import Estimate, Sample, block_inverse, estimate_gap, intercept_bend
 from descend.engines.closing import ROUNDING as ROUNDING_OF_VALUES
 from descend.engines.closing import Closing, close
 from descend.engines.curved_steps import CurvedSteps
 from descend.engines.duality import lower_bound
-from descend.engines.full_batch import MOST_NUMBERS
+from descend.engines.full_batch import FEWEST_QUICK, MOST_NUMBERS
 from descend.engines.gap_bound import Place, bound_beside, settle, settle_quickly, tighten_quickly
 from descend.engines.lbfgs import Known, Memory, aim
 from descend.engines.proximal import aim_with_l1, free_numbers, least_slope
 from descend.engines.sampled import SampledCurvature
 from descend.objectives.losses import SQUARED_ERROR
-from descend.types import FloatArray
+from descend.types import Dataset, FloatArray
 from descend.updates import NEWTON
 
 LANDED = 0.1
@@ -35,12 +35,12 @@ DOUBT = 0.5
 """After a certificate that was not believed the next one waits until half is left to gain."""
 
 
-FEWEST_QUICK = 2000
-"""Rows below which a thorough look takes no longer than a quick one."""
 QUICK_ROUNDING = 1e-6
 """The share of a loss that sums of float32 may be wrong by."""
 NOISE = 3e-7
 """The same of each number of a gradient."""
+SEEN = 1e-4
+"""The share of a loss that rounding may hide without anybody seeing it."""
 
 
 class Certified(CurvedSteps):
@@ -181,8 +181,9 @@ class Certified(CurvedSteps):
                 return Estimate(least, step)
         if self.by_class_at is None:
             self._look_by_class(at)
+        data, chosen = self._sampled_rows()
         return estimate_gap(
-            self.data,
+            data,
             self.smooth,
             self.penalty.alpha,
             at,
@@ -191,8 +192,14 @@ class Certified(CurvedSteps):
             or self._first,  # not kept: a method of its own would keep the rows of an engine alive
             self.fit_intercept,
             most=most,
-            chosen=self.sample(),
+            chosen=chosen,
         )
+
+    def _sampled_rows(self) -> tuple[Dataset, Sample]:
+        """Where the certificate finds its rows: those that a run began with are at hand."""
+        if self.by_sample is None:
+            return self.data, self.sample()
+        return Dataset(self.by_sample.X, self.by_sample.y), (slice(None), self.by_sample.shares)
 
     def close(self, state: State, enough: float, move: bool) -> Closing:
         """Takes the step of the last estimate, and says what is left to gain behind it (``engines/closing.py``).
@@ -201,6 +208,11 @@ class Certified(CurvedSteps):
         """
         memory, known = state.memory, state.memory.toward
         assert known is not None
+        if self.by_products is not None:
+            above = self._bound_by_products(known)
+            if above is not None and above <= enough:
+                return Closing(min(known.gap, above), above, True, None)
+            known = self._read_anew(memory, known, enough)
         is_newton = memory.point is not None and memory.moves.maxlen == 0
 
         def left(place: Place) -> Estimate:
@@ -244,6 +256,29 @@ class Certified(CurvedSteps):
         noise = NOISE * NOISE * known.gradient.size
         return enough > 10.0 * QUICK_ROUNDING * abs(known.value) and noise <= 0.02 * alpha * enough
 
+    def _bound_by_products(self, known: Known) -> float | None:
+        """The bound where the estimate was made, with all that rounding may hide in the products.
+
+        None without one, and where rounding hides more of the loss than anybody would see.
+        """
+        products, alpha = self.by_products, self.penalty.alpha
+        assert products is not None
+        above = bound_beside(known.gradient, np.eye(len(known.point)), alpha, self._most_bend)
+        of_value, of_gradient = products.doubt(known.point, self.num_rows)
+        if above is None or of_value > SEEN * known.value:
+            return None
+        return float((np.sqrt(above) + of_gradient / np.sqrt(2.0 * alpha)) ** 2)
+
+    def _read_anew(self, memory: Memory, known: Known, enough: float) -> Known:
+        """The same place by the rows themselves, which from now on are read."""
+        self.by_products = self.last = None
+        value, gradient = self.objective(known.point)
+        if memory.point is not None:
+            memory.value, memory.gradient = value, gradient
+            aim(memory, self._first)
+        gap, step = self._estimate(known.point, gradient, enough)
+        return Known(known.point, value, gradient, gap, step)
+
     def _bound_on_sight(self, known: Known, quick: bool) -> float | None:
         """The bound where the estimate was made, from its gradient alone: no step need be taken to see.
 
@@ -274,7 +309,8 @@ class Certified(CurvedSteps):
     def _intercept_bend(self, at: FloatArray) -> FloatArray:
         if self.loss.code == SQUARED_ERROR:
             return np.eye(len(at))
-        return intercept_bend(self.data, self.smooth, at, self.sample())
+        data, chosen = self._sampled_rows()
+        return intercept_bend(data, self.smooth, at, chosen)
 
     def _go_to(self, state: State, place: Place) -> None:
         state.parameters[:] = place.parameters
@@ -314,6 +350,8 @@ class Certified(CurvedSteps):
         if above is None:
             return None
         noise = 0.0 if self.data.X.dtype == np.float64 else NOISE * float(np.sqrt(last.gradient.size))
+        if self.by_products is not None:
+            noise = self.by_products.doubt(last.at.astype(np.float64), self.num_rows)[1]
         return float((np.sqrt(above) + noise / np.sqrt(2.0 * alpha)) ** 2)
 
     def _gap_with_l1(self, state: State, enough: float) -> float:

@@ -228,8 +228,8 @@ class LinearEngine(Certified):
             for rule, batch_size in rules
         )
         arrays = tuple(
-            (array.dtype, array.flags.c_contiguous)
-            for array in (*self.rows, self.data.y)
+            (array.dtype, array.flags.c_contiguous, array.flags.writeable)
+            for array in (*(getattr(rows, "values", rows) for rows in self.rows), self.data.y)
             if hasattr(array, "flags")
         )
         kind = (

@@ -47,7 +47,12 @@ class Preconditioner:
 
 
 def precondition(
-    data: Dataset, curvature: float, alpha: float, norms: bool, fit_intercept: bool = True, threads: int = 1
+    data: Dataset,
+    curvature: float,
+    alpha: float,
+    norms: bool,
+    fit_intercept: bool = True,
+    threads: int = 1,
 ) -> Preconditioner:
     """H⁻¹ for ``data``; ``norms``: also how heavy every row is under it, at the cost of another product.
 
@@ -56,11 +61,7 @@ def precondition(
     """
     d = data.num_columns
     with one_blas_thread():
-        products = Products.zero(d, data.y.shape[1])
-        if data.known is not None:
-            products.add(data.known.products)
-        for some in _products(data, threads):
-            products.add(some)
+        products = _products(data, threads)
         H = products.columns.copy()
         if not fit_intercept:
             H[d] = H[:, d] = 0.0
@@ -79,7 +80,19 @@ def precondition(
     return Preconditioner(inverse, matrix, bend, direction, weight_of, products)
 
 
-def _products(data: Dataset, threads: int) -> Iterator[Products]:
+def _products(data: Dataset, threads: int) -> Products:
+    """The sums over all rows."""
+    if data.known is not None and data.known.num_rows == data.num_rows:
+        return data.known.products
+    total = Products.zero(data.num_columns, data.y.shape[1])
+    if data.known is not None:
+        total.add(data.known.products)
+    for some in _unknown(data, threads):
+        total.add(some)
+    return total
+
+
+def _unknown(data: Dataset, threads: int) -> Iterator[Products]:
     """Those of one chunk of rows after another, of rows whose products are not known.
 
     Chunks are cut by the number of rows alone, so that the sums do not tell how many threads there are.

@@ -36,10 +36,19 @@ JITTER = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-13}
 def goes_by_sample(data: Dataset, loss: Loss, penalty: Penalty, rarer: float) -> bool:
     """Whether a sample knows enough of two classes, of which the rarer has this share of the weight."""
     X: Any = data.X
-    is_small = data.is_coded or (data.is_stored and X.code is not None)
+    is_small = (data.is_coded and X.is_small) or (data.is_stored and X.code is not None)
     if loss.code != LOG_LOSS or penalty.l1 or data.is_sparse or is_small:
         return False
-    rows, columns = min(data.num_rows, SAMPLE_ROWS), data.num_columns + 1
+    return knows_enough(data.num_rows, data.num_columns, rarer)
+
+
+def knows_enough(num_rows: int, num_columns: int, rarer: float) -> bool:
+    """Whether that is so of dense rows, by their numbers alone.
+
+    >>> knows_enough(50_000, 20, 0.1), knows_enough(50_000, 105, 0.5), knows_enough(50_000, 20, 0.01)
+    (True, False, False)
+    """
+    rows, columns = min(num_rows, SAMPLE_ROWS), num_columns + 1
     return rows >= ROWS_A_COLUMN * columns and rarer * rows >= RARER_A_COLUMN * columns
 
 

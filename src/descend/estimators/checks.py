@@ -35,6 +35,20 @@ def all_or_nothing(estimator: Any) -> Iterator[None]:
         raise
 
 
+def are_finite(X: Any) -> bool:
+    """Whether an array of floats is at a glance seen to hold finite numbers alone: then their squares add up to one.
+
+    scikit-learn sums float32 in float64, which takes five times as long.
+    """
+    if type(X) is not np.ndarray or X.dtype not in FLOATS or X.ndim != 2:
+        return False
+    if not (X.flags.c_contiguous or X.flags.f_contiguous):
+        return False
+    numbers = X.ravel(order="K")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.dot(numbers, numbers)))
+
+
 def refuse_no_columns(X: Any) -> None:
     """A table of no columns, which scikit-learn refuses without naming it."""
     shape: tuple[int, ...] = getattr(X, "shape", ())

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -24,8 +25,9 @@ from descend.estimators.blocks import LearnsBlocks, tell
 from descend.estimators.checks import all_or_nothing
 from descend.estimators.given import TakesRows, are_counted
 from descend.estimators.sources import is_readable, refuse_read_once
-from descend.features import Prepared, prepare
+from descend.features import Features, Prepared, Target, prepare
 from descend.features.class_weights import read_weight
+from descend.features.first_pass import Learned
 from descend.settings import Settings
 from descend.store import Store, is_store, open_store
 from descend.store.choice import check_choice, refuse_beside
@@ -175,7 +177,9 @@ class Estimator(TakesRows, LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             standardize=settings.standardize,
             scale_target=self._scales_target(),
             centre=settings.fit_intercept,
-            shuffle=self.shuffle and not self._is_solved_at_once(settings, source),
+            shuffle=self.shuffle,
+            covariance=self._is_solved_at_once(settings, source),
+            needs_no_order=partial(self._needs_no_order, settings, source),
             class_weight=getattr(self, "class_weight", None),
             in_source=None if is_readable(X) else False,
             needs_memory=self._needs_memory,
@@ -241,6 +245,12 @@ class Estimator(TakesRows, LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         return bool(self.early_stopping)
 
     def _is_solved_at_once(self, settings: Settings, source: Source) -> bool:
+        """Whether the covariance of columns and target tells the optimum."""
+        return False
+
+    def _needs_no_order(
+        self, settings: Settings, source: Source, features: Features, target: Target, learned: Learned
+    ) -> bool:
         """Whether every step goes by every row, so that their order is of no interest."""
         return False
 

@@ -12,6 +12,7 @@ from descend.errors import InputError
 from descend.estimators.checks import (
     FLOATS,
     NUMBERS,
+    are_finite,
     check_weights,
     is_mixed_table,
     is_sparse_table,
@@ -76,6 +77,7 @@ class TakesRows:
                 dtype=_types_for(X),
                 multi_output=self._takes_outputs,
                 y_numeric=False,
+                ensure_all_finite=not are_finite(X),
             )
         except ValueError as error:
             raise naming_the_column(error, X) from None

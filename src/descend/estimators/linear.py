@@ -17,16 +17,21 @@ from descend.estimators.blocks import takes_blocks
 from descend.estimators.checks import check_labels
 from descend.estimators.estimator import Estimator
 from descend.estimators.kinds import Classifier, Regressor
+from descend.features import Features, Target
+from descend.features.first_pass import Learned
 from descend.features.target_values import labels_of
 from descend.fitting import fit as run_fit
 from descend.models.linear import LinearModel
 from descend.models.scaling import parameters_for
-from descend.planning import is_solved_at_once
+from descend.planning import begins_by_sample, is_solved_at_once
 from descend.settings import Settings
 from descend.source_fitting import fit_from_source
 from descend.sources.limits import block_rows
 from descend.types import FloatArray, Source
 from descend.watching import Callback
+
+FEWEST_IN_PLACE = 12_000
+"""Of fewer rows the sample is nearly all, and shuffling them costs less than finding it."""
 
 
 class _Linear(Estimator):
@@ -36,6 +41,7 @@ class _Linear(Estimator):
     intercept_: FloatArray
     standardized_coef_: FloatArray
     model_: LinearModel
+    class_weight: Mapping[Any, float] | str | None = None
     _needs_memory = None
 
     def _train(
@@ -51,6 +57,20 @@ class _Linear(Estimator):
     def _is_solved_at_once(self, settings: Settings, source: Source) -> bool:
         regression = self._task == "regression" and not self._from_table
         return regression and is_solved_at_once(settings, len(source.column_names))
+
+    def _needs_no_order(
+        self, settings: Settings, source: Source, features: Features, target: Target, learned: Learned
+    ) -> bool:
+        if self._task == "regression":
+            return self._is_solved_at_once(settings, source)
+        counts = learned.target.counts
+        if self._from_table or features.takes_sparse or self.class_weight is not None or len(counts) != 2:
+            return False
+        rarer = min(counts.values()) / sum(counts.values())
+        num_rows = learned.columns.num_rows
+        if num_rows < FEWEST_IN_PLACE or learned.columns.stored in SMALL:
+            return False
+        return begins_by_sample(settings, num_rows, features.num_columns, rarer)
 
     def _adopt(self, model: LinearModel) -> None:
         super()._adopt(model)

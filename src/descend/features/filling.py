@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.coded_rows import SMALL, CodedRows
+from descend.coded_rows import FLOATS, SMALL, CodedRows
 from descend.features.features import Features
 from descend.features.sparse import SparseFiller
 from descend.features.split import Chosen, Rows, Split
@@ -94,18 +94,26 @@ class Filler:
 
 
 def untouched(
-    source: Source, features: Features, target: Target, split: Split, shuffle: bool, dtype: np.dtype[Any]
+    source: Source,
+    features: Features,
+    target: Target,
+    split: Split,
+    shuffle: bool,
+    dtype: np.dtype[Any],
+    scaled_in_use: bool = False,
 ) -> Dataset | None:
-    """The user's own array where encoding would change nothing in it, or is done where rows are used."""
+    """The user's own array where encoding would change nothing in it, or is done where rows are used.
+
+    Small numbers are scaled there in any case, floats with ``scaled_in_use``.
+    """
     if not isinstance(source, ArraySource) or shuffle or split.num_validation:
         return None
     X: Any = source.array
-    in_order = is_sparse(X) or X.flags.c_contiguous
-    as_they_are = features.num_columns == X.shape[1] if dtype in SMALL else features.is_identity
-    fits = X.dtype == dtype and in_order and as_they_are and split.num_train == X.shape[0]
-    if not fits:
+    if X.dtype != dtype or split.num_train != X.shape[0]:
         return None
-    if dtype in SMALL:
+    if not _is_as_encoded(X, features):
+        if not _is_scaled_in_use(X, features, scaled_in_use):
+            return None
         X = CodedRows(X, features.mean, features.scale)
     y = np.empty((X.shape[0], len(target.mean) if target.task == "regression" else 1))
     weights, done = [], 0
@@ -115,3 +123,15 @@ def untouched(
         if block.weights is not None:
             weights.append(block.weights)
     return Dataset(X, y, np.concatenate(weights) if weights else None)
+
+
+def _is_as_encoded(X: Any, features: Features) -> bool:
+    return features.is_identity and X.dtype not in SMALL and (is_sparse(X) or X.flags.c_contiguous)
+
+
+def _is_scaled_in_use(X: Any, features: Features, asked: bool) -> bool:
+    if is_sparse(X) or features.num_columns != X.shape[1] or not features.is_scaling:
+        return False
+    if X.dtype in SMALL:
+        return bool(X.flags.c_contiguous)
+    return asked and X.dtype in FLOATS and bool(X.flags.c_contiguous or X.flags.f_contiguous)

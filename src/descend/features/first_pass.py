@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from descend.errors import ColumnError, InputError, SourceError
 from descend.features.clustering import Clustering
+from descend.features.covariance import Covariance
 from descend.features.row_index import RowIndex
 from descend.features.split import Split, split_rows
 from descend.features.statistics import InfiniteValueError, Statistics
@@ -44,6 +45,7 @@ class Learned:
     def without_rows(self) -> Learned:
         """The same without what is kept of single rows: it may be added to for ever."""
         self.columns.forget_rows()
+        self.columns.covariance = None
         return Learned(self.columns, self.target, clustering=self.clustering)
 
 
@@ -52,14 +54,22 @@ def _joined(lengths: list[NDArray[Any]]) -> NDArray[Any]:
 
 
 def learn(
-    source: Source, share: float, seed: int, on_progress: OnProgress | None, task: Task | None = None
+    source: Source,
+    share: float,
+    seed: int,
+    on_progress: OnProgress | None,
+    task: Task | None = None,
+    covariance: bool = False,
 ) -> tuple[Learned, Split]:
-    """The first pass; it begins again where a file's types turn out wider than its first rows said."""
+    """The first pass; it begins again where a file's types turn out wider than its first rows said.
+
+    ``covariance``: that of columns and target is of use, if it is to be had.
+    """
     from descend.sources.widening import TypesWidened
 
     for _ in range(1 + 4 * len(source.column_names) + 8):
         try:
-            learned, split = _first_pass(source, share, seed, on_progress, task)
+            learned, split = _first_pass(source, share, seed, on_progress, task, covariance)
         except TypesWidened:
             continue
         except (InfiniteValueError, TargetValueError) as error:
@@ -69,7 +79,7 @@ def learn(
             and (split.num_validation == 0 or split.num_train < 2)
             and split.num_train + split.num_validation
         ):
-            learned, split = _first_pass(source, 0.0, seed, on_progress, task)
+            learned, split = _first_pass(source, 0.0, seed, on_progress, task, covariance)
             split.notes.append(
                 f"too few rows ({split.num_train}) to set some aside for validation: all are used for "
                 "training"
@@ -80,10 +90,16 @@ def learn(
 
 
 def _first_pass(
-    source: Source, share: float, seed: int, on_progress: OnProgress | None, task: Task | None
+    source: Source,
+    share: float,
+    seed: int,
+    on_progress: OnProgress | None,
+    task: Task | None,
+    covariance: bool,
 ) -> tuple[Learned, Split]:
     name = source.target_name or "y"
     columns, held_columns = Statistics(source.column_names), Statistics(source.column_names)
+    columns.covariance = Covariance() if covariance else None
     goal, held_goal = TargetStatistics(name, task), TargetStatistics(name, task)
     split, clustering = Split(share), Clustering()
     index, heaviest = RowIndex(source.column_names), 0.0
@@ -94,7 +110,7 @@ def _first_pass(
         index.add(rows.block.columns)
         block, weights, target = rows.part(rows.train)
         columns.place_rows(rows.train, rows.first_row)
-        columns.update(block, weights)
+        columns.update(block, weights, target)
         if weights is not None and len(weights):
             heaviest = max(heaviest, float(weights.max()))
         goal.place_rows(rows.train, rows.first_row)

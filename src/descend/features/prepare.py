@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -21,8 +22,9 @@ from descend.features.split import Split, check_share, split_rows
 from descend.features.statistics import Statistics
 from descend.features.target import Target
 from descend.sources.stamps import Stamps
-from descend.types import Dataset, Source, Task
+from descend.types import Dataset, KnownProducts, Source, Task
 
+NeedsNoOrder: TypeAlias = Callable[[Features, Target, Learned], bool]
 FEWEST_CODED = 2**20
 """From so many small numbers on they stay as they are: fewer cost little, and float64 ends nearer to the optimum."""
 
@@ -39,6 +41,8 @@ class Prepared:
     num_rows: int
     learned: Learned | None = None
     """What the first pass found out about the training rows: more rows may be added to it later."""
+    in_order: bool = False
+    """Whether training rows lie in the order in which they came, though nobody asked for it."""
 
 
 def prepare(
@@ -58,6 +62,8 @@ def prepare(
     memory_limit: int | None = None,
     in_source: bool | None = False,
     needs_memory: str | None = None,
+    covariance: bool = False,
+    needs_no_order: NeedsNoOrder | None = None,
     on_progress: OnProgress | None = None,
 ) -> Prepared:
     """Learn the columns from the training rows, then encode all rows straight into their final places.
@@ -72,6 +78,11 @@ def prepare(
     False leaves 0 where it is in columns and target, for models without an intercept. ``loss_task`` is that of the
     loss asked for: with one for numbers a few whole numbers are counts, not classes, unless ``task`` says so.
     ``on_progress`` is called with the rows done, of twice the rows.
+
+    ``covariance``: the products of all rows are of use, if they can be had beside the means. ``needs_no_order``,
+    asked when columns and target are learnt, says whether training reads rows so seldom, and all of them each time,
+    that they may stay where they are: a float array without gaps is neither shuffled nor copied, and scaled where it
+    is used.
 
     With ``in_source`` None, rows that take more than half of the memory that is free (``memory_limit`` bytes at the
     most for the whole process) stay in their source and are read from it in every epoch (``SourceRows``); True and
@@ -89,7 +100,7 @@ def prepare(
         share = 0.0
     hint = getattr(source, "task", None) if task is None else task
     stamps = Stamps(source)
-    learned, split = learn(source, share, seed, on_progress, hint)
+    learned, split = learn(source, share, seed, on_progress, hint, covariance)
     notes = list(split.notes)
     features = Features.from_statistics(learned.columns, standardize, centre=centre)
     scaled = standardize and scale_target
@@ -120,7 +131,9 @@ def prepare(
         return _left_in_source(
             source, stamps, learned, split, seed, features, target, weighting, place, notes, on_progress
         )
-    whole = untouched(source, features, target, split, shuffle, stored or kind)
+    stays = needs_no_order is not None and needs_no_order(features, target, learned)
+    in_order, shuffle = shuffle and stays, shuffle and not stays
+    whole = untouched(source, features, target, split, shuffle, stored or kind, stays)
     if whole is not None:
         train, held_out = weighting(whole), None
     else:
@@ -151,7 +164,11 @@ def prepare(
     train, held_out = normalised(train, held_out)
     notes = [*getattr(source, "notes", ()), *notes, *features.notes]
     num_rows = train.num_rows + (0 if held_out is None else held_out.num_rows)
-    return Prepared(train, held_out, features, target, tuple(notes), num_rows, learned)
+    if learned.columns.covariance is not None and class_weight is None:
+        products = learned.columns.covariance.encoded(features, target, learned.columns.moments.M2)
+        if products is not None:
+            train = replace(train, known=KnownProducts(train.num_rows, products))
+    return Prepared(train, held_out, features, target, tuple(notes), num_rows, learned, in_order)
 
 
 def _place(

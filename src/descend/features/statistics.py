@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.errors import ColumnError, shorten
+from descend.features.covariance import Covariance
 from descend.features.kinds import PARTS, Kind, as_numbers, as_texts, kind_of
 from descend.features.levels import Levels
 from descend.features.moments import Moments, of_sparse_rows
@@ -62,6 +63,8 @@ class Statistics:
         """Of sparse rows: how many numbers each row of each block holds."""
         self.stored: np.dtype[Any] | None = None
         """The type of matrices without gaps; None for tables, sparse rows, and more than one type."""
+        self.covariance: Covariance | None = None
+        """Of columns and target, where somebody has asked for it and all rows could be taken in."""
         self._num_slots = 0
         self._rows = RowNumbers()
 
@@ -70,9 +73,15 @@ class Statistics:
         self._rows = RowNumbers(chosen, first_row)
 
     def update(
-        self, columns: pa.RecordBatch | NDArray[Any], weights: NDArray[np.float64] | None = None
+        self,
+        columns: pa.RecordBatch | NDArray[Any],
+        weights: NDArray[np.float64] | None = None,
+        target: Any = None,
     ) -> None:
-        """Add the rows of a block; ``weights`` (r,). Rows of weight 0 count as absent."""
+        """Add the rows of a block; ``weights`` (r,). Rows of weight 0 count as absent.
+
+        ``target`` (r,) or (r, k) is for the ``covariance`` alone.
+        """
         is_matrix = isinstance(columns, np.ndarray) or is_sparse(columns)
         rows = columns.shape[0] if is_matrix else columns.num_rows  # type: ignore[union-attr]
         if self._rows.first_row is None:
@@ -83,8 +92,12 @@ class Statistics:
             columns = columns[places] if is_matrix else columns.take(places)
             self._rows = self._rows.among(places)
         self.total += float(rows if weights is None else weights.sum())
+        if self.covariance is not None and not _has_covariance(columns, weights, target):
+            self.covariance = None
         if is_sparse(columns):
             self._sparse_rows(columns, weights)
+        elif self.covariance is not None:
+            self._matrix_with_target(columns, target)
         elif isinstance(columns, np.ndarray):
             self._matrix(columns, weights)
         else:
@@ -167,11 +180,7 @@ class Statistics:
         self.moments.merge(of_sparse_rows(X, weights))
 
     def _matrix(self, X: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
-        if self.is_matrix is None:
-            self.stored = X.dtype
-        self.begin_matrix()
-        if X.dtype != self.stored:
-            self.stored = None
+        self._begin_rows_of_matrix(X)
         if weights is None and are_many(X):
             self._add_many(X)
         else:
@@ -179,11 +188,26 @@ class Statistics:
         if not self._is_finite():
             self._refuse_infinity(X, list(self.names))
 
+    def _begin_rows_of_matrix(self, X: NDArray[Any]) -> None:
+        if self.is_matrix is None:
+            self.stored = X.dtype
+        self.begin_matrix()
+        if X.dtype != self.stored:
+            self.stored = None
+
+    def _matrix_with_target(self, X: NDArray[Any], target: NDArray[Any]) -> None:
+        """``_matrix`` of rows without weights, their covariance with it; rows with gaps have none."""
+        assert self.covariance is not None
+        self._begin_rows_of_matrix(X)
+        self._merge(self.covariance.add(X, target), X)
+        if not self._is_finite():
+            self._refuse_infinity(X, list(self.names))
+
     def _add_many(self, X: NDArray[Any]) -> None:
-        """Adds rows in compiled passes; with gaps by NumPy."""
+        """Adds rows in compiled passes."""
         from descend.engines import columns  # compiled: costs a second, which a small table need not pay
 
-        found = Moments(X.shape[1])
+        found, centres = Moments(X.shape[1]), np.empty(X.shape[1])
         for rows, some in columns.by_column(X):
             columns.add_moments(
                 some,
@@ -193,8 +217,13 @@ class Statistics:
                 found.M2,
                 found.minimum,
                 found.maximum,
+                centres,
             )
         found.count[:] = len(X)
+        self._merge(found, X)
+
+    def _merge(self, found: Moments, X: NDArray[Any]) -> None:
+        """Takes what compiled passes found out about rows ``X``; those with gaps are left to NumPy."""
         if np.isfinite(found.mean).all():
             self.moments.merge(found)
         else:
@@ -269,6 +298,13 @@ class Statistics:
         rows, columns = np.nonzero(np.isinf(values))
         first = int(rows[0]), int(columns[0])
         raise InfiniteValueError(names[first[1]], float(values[first]), self._rows.of(first[0]))
+
+
+def _has_covariance(columns: Any, weights: Any, target: Any) -> bool:
+    """Whether these rows can be taken into a ``Covariance``."""
+    if weights is not None or not isinstance(columns, np.ndarray) or not isinstance(target, np.ndarray):
+        return False
+    return columns.dtype in (np.float32, np.float64) and target.dtype.kind in "fiu"
 
 
 _PLURAL = {"number": "numbers", "category": "text or booleans", "date": "dates", "time": "times of day"}

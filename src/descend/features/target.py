@@ -179,7 +179,9 @@ class Target:
                 f"target {shorten(self.name)!r} holds {numbers[row].tolist()} in row {row + 1} of its block; "
                 "finite numbers are needed"
             )
-        return (numbers - self.mean) / self.scale
+        numbers -= self.mean  # a copy already
+        numbers /= self.scale
+        return numbers
 
     def _codes(self, values: NDArray[Any]) -> NDArray[np.float64]:
         if values.ndim != 1:
