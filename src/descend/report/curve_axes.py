@@ -31,7 +31,9 @@ AXES = (
 )
 
 
-TICKS = {formatting.count: formatting.short_count}
+TICKS: dict[Callable[[float | None], str], Callable[[float | None], str]] = {
+    formatting.count: formatting.short_count
+}
 """What ticks are written with where that is shorter."""
 NARROW = 270.0
 """Pixels of an x axis where the page is 400 wide: figures are made once, whatever they are looked at on."""
