@@ -22,4 +22,4 @@ def adagrad(
 ) -> tuple[Any, Any, Any]:
     """One step; ``second`` is the sum of squared gradients."""
     second = second + gradient * gradient
-    return parameter - rate * over_root(gradient, second, like(gradient, 1e-10)), first, second
+    return parameter - over_root(rate * gradient, second, like(gradient, 1e-10)), first, second

@@ -19,4 +19,4 @@ def rmsprop(
 ) -> tuple[Any, Any, Any]:
     """One step; ``second`` is the running mean of squared gradients."""
     second = like(gradient, 0.99) * second + like(gradient, 1 - 0.99) * gradient * gradient
-    return parameter - rate * over_root(gradient, second, like(gradient, 1e-8)), first, second
+    return parameter - over_root(rate * gradient, second, like(gradient, 1e-8)), first, second
