@@ -12,8 +12,9 @@ import numpy as np
 
 from descend.engines import tiles
 from descend.engines.compiled import inline, kernel, part
-from descend.engines.mlp_updates import update_network
+from descend.engines.mlp_updates import corrections, move_piece, pulls
 from descend.engines.row_kernels import block_loss, write_room_of_derivatives
+from descend.engines.step_kernels import clip_factor
 from descend.engines.tiny_numbers import flush_tiny, restore
 from descend.engines.unit_kernels import activate_block, multiply_slopes
 from descend.objectives.losses import Shape
@@ -23,6 +24,8 @@ from descend.updates.schedules import rate_at
 
 BLOCK = 64
 """Rows whose hidden layers are kept at once, as many as the room of ``row_kernels`` has."""
+PIECE = 4096
+"""Numbers of a gradient that exist at once where a step is taken in pieces: 16 kB of the near cache."""
 DEPTH, UNITS, WIDTH, WEIGHTS, BIAS, Z, A, D = range(8)
 
 
@@ -190,6 +193,80 @@ def take_in(
 
 
 @part
+def step_on(places: IntArray, n: int, by: int) -> None:
+    """Moves n places on."""
+    for i in range(n):
+        places[i] += by
+
+
+@part
+def move_layer(
+    X: FloatArray,
+    values: FloatArray,
+    columns: IntArray,
+    starts: IntArray,
+    rows: IntArray,
+    places: IntArray,
+    inner: IntArray,
+    n: int,
+    layers: IntArray,
+    layer: int,
+    room: FloatArray,
+    parameters: FloatArray,
+    gradient: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    optimizer: int,
+    rate: float,
+    numbers: FloatArray,
+    alpha: float,
+    l1: float,
+    decay: float,
+    scale: float,
+    intercepts: bool,
+    step: int,
+    in_pieces: bool,
+) -> None:
+    """A layer's step by ``gradient`` (P,), which is left at zero.
+
+    ``in_pieces``: it is zero before, too, and the gradient of n rows exists for some inputs' weights at a time, in
+    the near cache. A sparse layer's exists as a whole, for it is made row by row.
+    """
+    depth, width, d = layers[layer, DEPTH], layers[layer, WIDTH], layers[layer, D]
+    weights, bias, sparse = layers[layer, WEIGHTS], layers[layer, BIAS], layer == 0 and starts.size > 0
+    one, two = corrections(optimizer, numbers, step)
+    ridge, keep = pulls(optimizer, rate, alpha, decay)
+    if in_pieces and sparse:
+        add_sparse_outer(values, columns, starts, rows, n, room, d, width, gradient, 1.0)
+    elif in_pieces and layer > 0:
+        place_inner(layers, layer, n, inner)
+    inputs = max(1, PIECE // width) if in_pieces and not sparse else depth
+    num_pieces = -(-depth // inputs)
+    for piece in range(num_pieces + 1 if intercepts else num_pieces):
+        start, count = weights + piece * inputs * width, min(inputs, depth - piece * inputs)
+        pull, stay, corner, at = ridge, keep, l1, start
+        if piece == num_pieces:
+            start, count, pull, stay, corner = bias, 1, 0.0, 1.0, 0.0
+            at = start
+            if in_pieces:
+                for i in range(n):
+                    for c in range(width):
+                        gradient[at + c] += room[d + i * width + c]
+        elif in_pieces and not sparse:
+            at = 0
+            if layer > 0:
+                tiles.add_outer(room, inner, n, count, room, d, gradient, at, width, 1.0, 1.0)
+                step_on(inner, n, count)
+            else:
+                tiles.add_outer(X, places, n, count, room, d, gradient, at, width, 1.0, 1.0)
+                step_on(places, n, count)
+        move_piece(
+            parameters, gradient[at : at + count * width], first, second, start, optimizer, rate, numbers, pull,
+            corner, stay, scale, one, two,
+        )  # fmt: skip
+
+
+@part
 def scores_to_columns(layers: IntArray, n: int, room: FloatArray, scores: FloatArray) -> None:
     """Copies the last layer's scores into ``scores`` (k + 2, BLOCK), a row for each output."""
     last = layers.shape[0] - 1
@@ -339,7 +416,8 @@ def run_network_steps(
         np.empty(BLOCK, dtype=np.int64),
         np.empty(BLOCK, dtype=np.int64),
     )
-    plain = optimizer == SGD and numbers[2] == 0.0 and l1 == 0.0
+    clipped = numbers[2] > 0.0
+    plain = optimizer == SGD and not clipped and l1 == 0.0
     gradient = np.zeros(parameters.size, dtype=parameters.dtype)
     step = first_step
     start = 0 * order.size
@@ -352,6 +430,7 @@ def run_network_steps(
         counted = 1 if sum_rows else num_rows
         ridge = alpha * num_rows / counted
         at_once = plain and num_rows <= BLOCK
+        in_pieces = not plain and not clipped and num_rows <= BLOCK
         keep, factor = (1.0 - now * (ridge + decay), -now / counted) if at_once else (1.0, 1.0)
         for low in range(start, stop, BLOCK):
             n = min(BLOCK, stop - low)
@@ -360,27 +439,26 @@ def run_network_steps(
                 X, values, columns, starts, rows, places, inner, n, parameters, layers, activation, room
             )
             scores_to_columns(layers, n, room, scores)
-            come_back(
-                X, values, columns, starts, y, weights, rows, places, inner, n, parameters, layers, activation, loss,
-                shape, room, scores, parameters if at_once else gradient, keep, factor, fit_intercept,
-            )  # fmt: skip
+            if in_pieces:
+                write_room_of_derivatives(y, weights, rows, n, loss, shape, scores)
+                columns_to_derivatives(layers, n, room, scores)
+            else:
+                come_back(
+                    X, values, columns, starts, y, weights, rows, places, inner, n, parameters, layers, activation,
+                    loss, shape, room, scores, parameters if at_once else gradient, keep, factor, fit_intercept,
+                )  # fmt: skip
         if not at_once:
-            update_network(
-                parameters,
-                gradient,
-                first,
-                second,
-                layers,
-                optimizer,
-                now,
-                numbers,
-                ridge,
-                l1 * num_rows / counted,
-                decay,
-                1.0 / counted,
-                fit_intercept,
-                step,
-            )
+            scale = 1.0 / counted
+            if clipped:
+                scale *= clip_factor(gradient.reshape(1, gradient.size), scale, numbers[2])
+            for layer in range(last, -1, -1):
+                if in_pieces and layer > 0:
+                    go_back(layers, layer, num_rows, parameters, activation, room)
+                move_layer(
+                    X, values, columns, starts, rows, places, inner, num_rows, layers, layer, room, parameters,
+                    gradient, first, second, optimizer, now, numbers, ridge, l1 * num_rows / counted, decay, scale,
+                    fit_intercept, step, in_pieces,
+                )  # fmt: skip
         if average_every > 0 and step % average_every == 0:
             num_averaged += 1
             share = 1.0 / num_averaged

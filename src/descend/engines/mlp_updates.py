@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from descend.engines.compiled import kernel, part
 from descend.engines.step_kernels import clip_factor
+from descend.engines.tiles import use_wide_vectors
 from descend.engines.tiny_numbers import flush_tiny, restore
 from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
@@ -32,6 +33,7 @@ def move_by_gradient(
     correction2: float,
 ) -> None:
     """One update from ``scale`` · ``gradient``, left at zero; ``optimizer`` is a constant where this stands."""
+    use_wide_vectors()
     number = parameters.dtype.type
     rate_, ridge_, keep_, scale_ = number(rate), number(ridge), number(keep), number(scale)
     beta1, beta2 = number(numbers[0]), number(numbers[1])
@@ -75,6 +77,64 @@ def move_by(
 
 
 @part
+def corrections(optimizer: int, numbers: FloatArray, step: int) -> tuple[float, float]:
+    """What Adam's two moments are divided by in ``step``; 1 for the others."""
+    if optimizer in (ADAM, ADAMW):
+        return 1.0 - numbers[0] ** step, 1.0 - numbers[1] ** step
+    return 1.0, 1.0
+
+
+@part
+def pulls(optimizer: int, rate: float, alpha: float, decay: float) -> tuple[float, float]:
+    """L2's part in the gradient, and what weights are multiplied by.
+
+    With AdamW L2 acts on the weights themselves, not through the gradient's moments.
+    """
+    if optimizer == ADAMW:
+        return 0.0, 1.0 - rate * (decay + alpha)
+    return alpha, 1.0 - rate * decay
+
+
+@part
+def move_piece(
+    parameters: FloatArray,
+    gradient: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    low: int,
+    optimizer: int,
+    rate: float,
+    numbers: FloatArray,
+    ridge: float,
+    l1: float,
+    keep: float,
+    scale: float,
+    correction1: float,
+    correction2: float,
+) -> None:
+    """One update of the parameters from ``low`` on by their ``gradient``, which is left at zero."""
+    number, high = parameters.dtype.type, low + gradient.size
+    move_by(
+        optimizer,
+        parameters[low:high],
+        gradient,
+        first[low:high],
+        second[low:high],
+        rate,
+        numbers,
+        ridge,
+        keep,
+        scale,
+        correction1,
+        correction2,
+    )
+    if l1 > 0.0:
+        for j in range(low, high):
+            by = reach(optimizer, rate, second[j], numbers[0], correction2) * l1
+            parameters[j] = shrunk(parameters[j], number(by))
+
+
+@part
 def update_network(
     parameters: FloatArray,
     gradient: FloatArray,
@@ -99,34 +159,17 @@ def update_network(
                 gradient[j] = number(0.0)
     if numbers[2] > 0.0:
         scale *= clip_factor(gradient.reshape(1, gradient.size), scale, numbers[2])
-    correction1 = 1.0 - numbers[0] ** step if optimizer in (ADAM, ADAMW) else 1.0
-    correction2 = 1.0 - numbers[1] ** step if optimizer in (ADAM, ADAMW) else 1.0
-    ridge, keep = alpha, 1.0 - rate * decay
-    if optimizer == ADAMW:  # L2 acts on the weights themselves, not through the gradient's moments
-        ridge, keep = 0.0, 1.0 - rate * (decay + alpha)
+    one, two = corrections(optimizer, numbers, step)
+    ridge, keep = pulls(optimizer, rate, alpha, decay)
     for layer in range(layers.shape[0]):
         start, bias = layers[layer, WEIGHTS], layers[layer, BIAS]
         for piece in range(2):
             low, high = (start, bias) if piece == 0 else (bias, bias + layers[layer, WIDTH])
-            pull, stay = (ridge, keep) if piece == 0 else (0.0, 1.0)
-            move_by(
-                optimizer,
-                parameters[low:high],
-                gradient[low:high],
-                first[low:high],
-                second[low:high],
-                rate,
-                numbers,
-                pull,
-                stay,
-                scale,
-                correction1,
-                correction2,
-            )
-        if l1 > 0.0:
-            for j in range(start, bias):
-                by = reach(optimizer, rate, second[j], numbers[0], correction2) * l1
-                parameters[j] = shrunk(parameters[j], number(by))
+            pull, stay, corner = (ridge, keep, l1) if piece == 0 else (0.0, 1.0, 0.0)
+            move_piece(
+                parameters, gradient[low:high], first, second, low, optimizer, rate, numbers, pull, corner, stay,
+                scale, one, two,
+            )  # fmt: skip
 
 
 @kernel

@@ -34,6 +34,18 @@ SHAPES: tuple[tuple[int, tuple[int, ...]], ...] = (
 DOTS = 4
 
 
+@intrinsic
+def _use_wide_vectors(typingctx: Any) -> Any:
+    """Has LLVM's vectoriser use the kernel's widest registers, as the tiles do."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if WIDE:  # llvmlite knows this attribute by no name, so its check is passed by
+            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 def slot(builder: Any, kind: Any) -> Any:
     """A place for one value, which LLVM keeps in a register."""
     return cgutils.alloca_once(builder, kind)  # type: ignore[no-untyped-call, unused-ignore]
@@ -267,6 +279,7 @@ def _write_back(
     return types.void(D, D_at, n, P, weights, depth, width, out, out_at, out_width), generate
 
 
+use_wide_vectors: Callable[[], None] = cast("Any", _use_wide_vectors)
 write_products: Callable[..., None] = cast("Any", _write_products)
 add_outer: Callable[..., None] = cast("Any", _add_outer)
 write_back: Callable[..., None] = cast("Any", _write_back)

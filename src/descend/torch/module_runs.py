@@ -12,7 +12,7 @@ import numpy as np
 from descend.averaging import TailAverage
 from descend.batch_size.controller import Controller
 from descend.batch_size.ladder import Ladder, climb_from
-from descend.batches import Visits, check_batch_size
+from descend.batches import Visits
 from descend.engines.base import Rule, State
 from descend.learning_rate import Rate
 from descend.networks.fitting import controller_of, up_the_ladder
@@ -20,7 +20,7 @@ from descend.networks.planning import StepsPlan
 from descend.networks.recipe import BASE_SIZE, LARGEST_SIZE, falling_phases
 from descend.recipe import Phase
 from descend.runs import AVERAGE_ROWS, Run, limits_of
-from descend.settings import Settings
+from descend.settings import Settings, settle_batch_size
 from descend.torch.modes import random_numbers
 from descend.torch.module_data import ModuleData
 from descend.torch.module_engine import ModuleEngine
@@ -119,8 +119,7 @@ def run_module(
 def resolve_module(data: ModuleData, settings: Settings, epochs: int, plain: bool = False) -> StepsPlan:
     """Settles batch size, rate and phases."""
     num_rows = data.train.num_rows
-    wanted = check_batch_size(settings.batch_size, num_rows)
-    batch_size = num_rows if wanted == "full" else int(wanted)
+    batch_size, reason = settle_batch_size(settings.batch_size, "as asked", num_rows)
     full = batch_size >= num_rows
     by_itself = settings.learning_rate == "auto"
     optimizer = OPTIMIZERS["sgd"] if plain else own_optimizer(data)
@@ -142,7 +141,7 @@ def resolve_module(data: ModuleData, settings: Settings, epochs: int, plain: boo
         phases = falling_phases(rule, size, epochs, settings.epochs is not None)
     return StepsPlan(
         batch_size=batch_size,
-        batch_size_reason="as asked",
+        batch_size_reason=reason,
         optimizer=optimizer.name,
         rate=rate,
         average=by_itself and not full,

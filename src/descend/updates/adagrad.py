@@ -5,9 +5,8 @@
 
 from typing import Any
 
-import numpy as np
-
 from descend.updates.like import like
+from descend.updates.over_root import over_root
 
 
 def adagrad(
@@ -23,4 +22,4 @@ def adagrad(
 ) -> tuple[Any, Any, Any]:
     """One step; ``second`` is the sum of squared gradients."""
     second = second + gradient * gradient
-    return parameter - rate * gradient / (np.sqrt(second) + like(gradient, 1e-10)), first, second
+    return parameter - over_root(rate * gradient, second, like(gradient, 1e-10)), first, second

@@ -1,10 +1,10 @@
 """Adam (Kingma and Ba, https://arxiv.org/abs/1412.6980), bias corrected, ε = 1e-8 outside the root, as in PyTorch."""
 
+from math import sqrt
 from typing import Any
 
-import numpy as np
-
 from descend.updates.like import like
+from descend.updates.over_root import over_root
 
 
 def adam(
@@ -22,5 +22,7 @@ def adam(
     one = like(gradient, 1.0)
     first = beta1 * first + (one - beta1) * gradient
     second = beta2 * second + (one - beta2) * gradient * gradient
-    step = (first / correction1) / (np.sqrt(second / correction2) + like(gradient, 1e-8))
-    return parameter - rate * step, first, second
+    # Both corrections are taken out of the quotient, so that they are worked out once for all parameters.
+    root = sqrt(correction2)
+    step = over_root(first, second, like(gradient, 1e-8) * root)
+    return parameter - (rate * root / correction1) * step, first, second

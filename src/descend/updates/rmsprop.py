@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-
 from descend.updates.like import like
+from descend.updates.over_root import over_root
 
 
 def rmsprop(
@@ -20,4 +19,4 @@ def rmsprop(
 ) -> tuple[Any, Any, Any]:
     """One step; ``second`` is the running mean of squared gradients."""
     second = like(gradient, 0.99) * second + like(gradient, 1 - 0.99) * gradient * gradient
-    return parameter - rate * gradient / (np.sqrt(second) + like(gradient, 1e-8)), first, second
+    return parameter - over_root(rate * gradient, second, like(gradient, 1e-8)), first, second
