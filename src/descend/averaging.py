@@ -19,7 +19,8 @@ FIRST_CLOSE = 8
 class TailAverage:
     """The closed window, while ``State.average`` is the open one."""
 
-    def __init__(self) -> None:
+    def __init__(self, growth: float = GROWTH) -> None:
+        self._growth = growth
         self.began, self.next_close = 0, FIRST_CLOSE
         self.closed: FloatArray | None = None
         self.num_closed = 0
@@ -31,7 +32,7 @@ class TailAverage:
         self.closed, self.num_closed = state.average.copy(), state.num_averaged
         state.average[:] = 0.0
         state.num_averaged = 0
-        self.next_close = self.began + ceil(GROWTH * (state.steps - self.began))
+        self.next_close = self.began + ceil(self._growth * (state.steps - self.began))
 
     def begin_anew(self, state: State) -> None:
         """Forgets what was averaged: from here on steps are of another kind."""

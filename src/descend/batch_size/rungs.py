@@ -10,6 +10,8 @@ from typing import Any
 MOST_RUNGS = 30
 WORSE = 1.3
 """A loss this many times the lowest so far is too high."""
+STRIDE, FALLEN = 8.0, 0.9
+"""Until the loss has fallen to this share of what it was, rates are far too low: a rung is so many times the last."""
 
 
 def climb_rungs(
@@ -28,6 +30,7 @@ def climb_rungs(
     """
     end = time.perf_counter() + seconds
     lowest, best_rate, edge, failed, rungs = before, rate, inf, False, 0
+    good_rate, stride = rate, STRIDE
     best = good = keep()
     for _ in range(MOST_RUNGS):
         if time.perf_counter() > end:
@@ -39,12 +42,14 @@ def climb_rungs(
             if failed:
                 edge = rate
                 break
-            failed = True
+            failed, stride = True, 2.0
+            rate = min(rate, 2.0 * good_rate)
             continue
-        failed, good = False, keep()
+        failed, good, good_rate = False, keep(), rate
         if now < lowest:
             lowest, best, best_rate = now, good, rate
-        rate *= 2.0
+        stride = 2.0 if lowest < FALLEN * before else stride
+        rate *= stride
     put_back(best)
     nothing_learnt = lowest >= before or rungs <= 2
     return min(best_rate, edge / (4.0 if nothing_learnt else 2.0)), edge

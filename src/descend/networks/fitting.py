@@ -31,6 +31,7 @@ from descend.target_objective import constant_loss, first_intercept, loss_unit
 from descend.trail import Trail
 from descend.training import train
 from descend.types import FloatArray
+from descend.updates import OPTIMIZERS
 from descend.watching import Callback, Watch
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ LOWEST_OF_LADDER, LOWEST_OF_RULE, HIGHEST_OF_RULE = 0.25, 1.0, 2.0
 """What noise may lower a rate to, and a rule's may rise to, as shares of it."""
 BOLD_START, BOLDEST = 4.0, 8.0
 """The same where units that long steps kill are started anew: what training begins with, and may rise to."""
+CHANCES_OF_MOMENTUM = 2
+"""Its rate is a share of what plain steps could bear, further off, and on a plateau it swings."""
+NETWORK_GROWTH = 1.25
+"""Of the average's windows: the last 20 to 36 % of the steps. A network's loss still falls while they are averaged."""
 NETWORK_ASKED = (*ASKED, "hidden", "activation", "weight_decay")
 
 
@@ -93,7 +98,7 @@ def fit_network(
             constant=constant_loss(plan.loss, data, prepared.target.num_outputs) if not multilabel else None,
         ),
         validation=validation,
-        tail=average_of(settings) if plan.average else None,
+        tail=average_of(settings, NETWORK_GROWTH) if plan.average else None,
         unit=loss_unit(prepared.target, plan.loss.name),
         callbacks=callbacks,
         snapshot=trail.add if keep_path else None,
@@ -198,12 +203,15 @@ def controller_of(plan: StepsPlan, engine: Any, watch: Watch, state: State) -> C
         state,
         lowest=LOWEST_OF_LADDER if plan.by_ladder else LOWEST_OF_RULE,
         constant=watch.limits.constant,
+        batch_size=plan.batch_size,
+        chances=CHANCES_OF_MOMENTUM if OPTIMIZERS[plan.optimizer].uses_momentum else 1,
     )
     room = plan.rate.bound / plan.rate.value
     bold = watch.mend is not None and not plan.by_ladder and room > 1.0
-    controller.limit(min(BOLDEST if bold else HIGHEST_OF_RULE, room))
+    start = min(BOLD_START, room)
+    controller.limit(2.0 * start if bold else min(HIGHEST_OF_RULE, room))
     if bold:
-        controller.start_at(state, min(BOLD_START, room))
+        controller.start_at(state, start)
     return controller
 
 
