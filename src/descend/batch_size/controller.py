@@ -31,8 +31,8 @@ SHARE = 0.35
 """A window takes this share of all rows visited before it."""
 NOISY = 8.0
 EAGER, CALM = 1.0, 0.1
-"""Noise below this share of the progress doubles the rate: while it is being looked for, and later. The average of the
-window behind a noisy one has that one's steps in it and looks worse than it is, and rates went up and down for ever."""
+"""Noise below this share of the progress doubles the rate: while it is being looked for, and later. The window behind
+a noisy one has that one's steps in its average, which looks worse than it is: rates went up and down for ever."""
 BELOW_EDGE = 1.9
 ASTRAY = 0.5
 """A loss has gone astray that is above the lowest by this share of what was gained."""

@@ -31,7 +31,6 @@ from descend.target_objective import constant_loss, first_intercept, loss_unit
 from descend.trail import Trail
 from descend.training import train
 from descend.types import FloatArray
-from descend.updates import OPTIMIZERS
 from descend.watching import Callback, Watch
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ BOLD_START, BOLDEST = 4.0, 8.0
 CHANCES_OF_MOMENTUM = 2
 """Its rate is a share of what plain steps could bear, further off, and on a plateau it swings."""
 NETWORK_GROWTH = 1.25
-"""Of the average's windows: the last 20 to 36 % of the steps. A network's loss still falls while they are averaged."""
+"""Of the average's windows, which hold the last 20 to 36 % of the steps: a network's loss falls while it is averaged."""
 NETWORK_ASKED = (*ASKED, "hidden", "activation", "weight_decay")
 
 
@@ -204,7 +203,7 @@ def controller_of(plan: StepsPlan, engine: Any, watch: Watch, state: State) -> C
         lowest=LOWEST_OF_LADDER if plan.by_ladder else LOWEST_OF_RULE,
         constant=watch.limits.constant,
         batch_size=plan.batch_size,
-        chances=CHANCES_OF_MOMENTUM if OPTIMIZERS[plan.optimizer].uses_momentum else 1,
+        chances=CHANCES_OF_MOMENTUM if plan.phases[0].rule.optimizer.uses_momentum else 1,
     )
     room = plan.rate.bound / plan.rate.value
     bold = watch.mend is not None and not plan.by_ladder and room > 1.0
