@@ -157,8 +157,8 @@ class Controller:
         self._course = replace(self._course, highest_rate=highest_rate)
 
     def start_at(self, state: State, rate: float) -> None:
-        """Training begins with so many times the rate, which is not looked for any more."""
-        self._course, self.paces, state.pace = replace(self._course, rate=rate, chances=0), [rate], rate
+        """Training begins with so many times the rate."""
+        self._course, self.paces, state.pace = replace(self._course, rate=rate), [rate], rate
 
     def refuses(self, state: State, loss: float) -> bool:
         """Takes back what a ladder did whose few rows hid that others went astray; ``loss``: of all rows."""
