@@ -1,8 +1,9 @@
 """Whether plans hold: ``python -m benchmarks.plans --data FOLDER``.
 
 On each table a plan is made five times over, and the first one's size and rate are then run by ``compare`` with five
-seeds, each in a process of its own. Printed are the sizes that were answered, and what the runs took over what was
-predicted: time to the target, a step on the way there, a step later (over the curve of steps timed alone), the peak.
+seeds, each in a process of its own. Printed are the sizes that were answered, whether they agree (within a factor of
+2, or each among the sizes that every other plan calls as good), and what the runs took over what was predicted: time
+to the target, a step on the way there, a step later (over the curve of steps timed alone), the peak.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import multiprocessing
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ TABLES: dict[str, tuple[str, dict[str, Any]]] = {
     "letter, network": ("letter.parquet", {"target": "lettr", "model": "mlp", "hidden_layer_sizes": 64}),
 }
 REPEATS, SEEDS, SECONDS = 5, 5, 20.0
+APART = 2
+"""Answers that differ by so much still agree."""
 
 
 def check(source: str, options: dict[str, Any], processor_time: bool) -> dict[str, Any]:
@@ -51,6 +54,7 @@ def check(source: str, options: dict[str, Any], processor_time: bool) -> dict[st
     return {
         "sizes": [p.batch_size for p in plans],
         "equivalent": [p.equivalent for p in plans],
+        "agree": agreement([p.batch_size for p in plans], [p.equivalent for p in plans]),
         "tuning_seconds": [p.tuning_seconds for p in plans],
         "target_share": plan.record["target_share"],
         "reached": run["target_reached"],
@@ -60,6 +64,20 @@ def check(source: str, options: dict[str, Any], processor_time: bool) -> dict[st
         "later_ratio": later / plan.evidence["step_seconds"][str(plan.batch_size)],
         "peak_ratio": run["peak_bytes"] / (predicted["peak_bytes"] or float("nan")),
     }
+
+
+def agreement(sizes: Sequence[int], equivalent: Sequence[tuple[int, int]]) -> str:
+    """How answers agree: ``within 2 ×``, ``equivalent`` (each lies in every other's set), or ``no``.
+
+    >>> agreement([32, 64], [(32, 32), (64, 64)]), agreement([16, 64], [(8, 64), (16, 64)])
+    ('within 2 ×', 'equivalent')
+    >>> agreement([16, 64], [(8, 64), (32, 64)])
+    'no'
+    """
+    if max(sizes) <= APART * min(sizes):
+        return f"within {APART} ×"
+    inside = all(low <= size <= high for size in sizes for low, high in equivalent)
+    return "equivalent" if inside else "no"
 
 
 def _elsewhere(work: Callable[..., Any], *given: Any) -> Any:
@@ -104,7 +122,7 @@ def line(name: str, found: dict[str, Any]) -> str:
     seconds = "–" if found["seconds"] is None else f"{1e3 * found['seconds']:.3g}"
     later = f"{found['step_ratio']:.2f} | {found['later_ratio']:.2f}"
     return (
-        f"| {name} | {sizes} | {seconds} | {ratio} | {later} | {found['peak_ratio']:.2f} "
+        f"| {name} | {sizes} | {found['agree']} | {seconds} | {ratio} | {later} | {found['peak_ratio']:.2f} "
         f"| {found['reached']} of {SEEDS} | {max(found['tuning_seconds']):.2g} |"
     )
 
@@ -119,9 +137,10 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     print(
-        "| table | five answers | predicted, ms | taken over it | a step | later | peak | reached | tuning, s |"
+        "| table | five answers | agree | predicted, ms | taken over it | a step | later | peak | reached "
+        "| tuning, s |"
     )
-    print("|---|---|---:|---:|---:|---:|---:|---|---:|")
+    print("|---|---|---|---:|---:|---:|---:|---:|---|---:|")
     found = {}
     for name, (source, options) in TABLES.items():
         if given.only and not any(word in name for word in given.only):

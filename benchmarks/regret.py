@@ -1,13 +1,32 @@
 """What it costs not to know batch size and learning rate: ``python -m benchmarks.regret --data FOLDER``.
 
-Regret is the time in which ``fit`` with everything left to it comes to a target, its search for the rate counted,
-over that of the best run of a full grid (batch size × rate), whose search costs nothing. Two oracles, never mixed:
-``raw``, a constant rate and the last weights; ``free``, which may also average the tail, or let the rate fall to zero
-at an end that it chose best. The target is what is left of (first − lowest) loss on rows that no algorithm sees,
-``lowest`` being the grid's. The clock is simulated: rows, times the least seconds a row of this batch size, plus 0.4
-of that for a row that is only evaluated. Seeds are scored one by one; a target that is missed is counted apart.
+Regret is the time in which ``fit`` with everything left to it comes to a target, its tuning counted, over that of the
+best run of a full grid (batch size × rate), whose search costs nothing. Two oracles, never mixed: ``raw``, a constant
+rate and the last weights; ``free``, which may also average the tail, or let the rate fall to zero at an end that it
+chose best. The target is what is left of (first − lowest) loss on rows that no algorithm sees, ``lowest`` being the
+grid's. Seeds are scored one by one; a target that is missed is counted apart.
+
+Two clocks. The simulated one: rows, times the least seconds a row of this batch size, plus 0.4 of that for a row
+that is only evaluated; all rivals are priced by it. The wall's: from the call to the target, for ``auto`` with all
+that it does before, between and beside its steps, for the grid's best run the bare loop of steps; both run anew, in
+turns. Looks at the target's rows are off it for both.
+
+Regret by parts, at the size that ``fit`` took:
+
+    batch regret   the grid's best at that size / the grid's best
+    rate regret    ours without tuning / the grid's best at that size
+    overhead       tuning / ours: what the ladder visits and all that ladder and controller evaluate. The ladder also
+                   trains, so this tells too much of it, and the rate regret too little
+    regret         batch regret · rate regret / (1 − overhead)
+
 Linear models are scored with the grid's optimizer, and with the one that ``fit`` takes by itself: that one is
-certified, works on all rows at once, and has no row's price, so its seconds are those of the wall.
+certified, works on all rows at once, and has no row's price, so its simulated seconds are its own clock's.
+``auto`` is what comes with nothing set: the latter of linear models, the former of networks. The convolutional
+network is by the wall throughout.
+
+``regret_workloads.py`` has the tables, ``regret_torch.py`` the convolutional network, ``regret_grid.py`` the oracle,
+``regret_rivals.py`` other ways to a size and a rate, ``regret_table.py`` what is printed and put into
+``docs/benchmarks.md``.
 """
 
 from __future__ import annotations
@@ -16,197 +35,117 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from math import exp, inf, log
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.regret_runs import grid_run, our_run, row_seconds
-from benchmarks.regret_workloads import FEW, NAMES, Workload, workloads
+from benchmarks import regret_torch
+from benchmarks.regret_scores import score
+from benchmarks.regret_table import markdown
+from benchmarks.regret_workloads import FEW, NAMES, USUAL, workloads
+from benchmarks.table import replace_table
 
 ROOT = Path(__file__).parents[1]
 SIZES = (8, 32, 128)
-MOST_RATES = 16
-ORACLES = ("raw", "free")
-RIVALS: dict[str, dict[str, Any]] = {
-    "fit": {},
-    "fit, B = 8": {"batch_size": 8},
-    "fit, B = 256": {"batch_size": 256},
-    "fit, no controller": {"controlled": False},
-    "fit, optimizer auto": {"optimizer": "auto"},
-}
-BY_WALL = "fit, optimizer auto"
-"""Of linear models alone."""
-AS_IT_COMES = "fit; linear with optimizer auto"
-SHORT = 0.010
-"""Jobs below so many seconds are told apart: nobody can feel them."""
+HOW = """\
+`python -m benchmarks.regret --data FOLDER`: regret is the time in which `fit` comes to a target, its tuning counted,
+over that of the best run of a grid (batch sizes × rates in steps of two), whose search costs nothing. *raw*: constant
+rates and last weights; *free*: averages of the tail and rates that fall to zero at the best of several lengths, too
+(the convolutional network: falling rates alone). Targets (L, M, T) are 20, 8 and 3 % of the gap between the first
+loss and the grid's lowest (linear models: 5, 1 and 0.2 %), on rows that no algorithm sees. By the simulated clock a
+row costs what it was measured to cost at its batch size, one that is only evaluated 0.4 of that; the wall's counts
+from the call of `fit` on, and for the grid the bare loop. The convolutional network is by the wall throughout.
 
-
-def grid(workload: Workload, options: argparse.Namespace, seconds: dict[int, float]) -> dict[str, list[Any]]:
-    """All curves of one seed's grid, by oracle: (batch size, rate, decay, curve)."""
-    num_rows = options.epochs * workload.engine.num_rows
-    found: dict[str, list[Any]] = {name: [] for name in ORACLES}
-    for size in options.batch_sizes:
-        seconds[size] = row_seconds(workload, size)
-        for rate in _rates(workload, size):
-            raw, averaged = grid_run(workload, size, rate, num_rows, options.seeds[0])
-            found["raw"].append((size, rate, False, raw))
-            found["free"].append((size, rate, False, averaged))
-            if not raw.losses[-1] < raw.losses[0]:
-                break  # rates above are higher still
-            length = num_rows // 2 ** (options.decays - 1)
-            while length <= num_rows:
-                decayed = grid_run(workload, size, rate, length, options.seeds[0], decay=True)[1]
-                found["free"].append((size, rate, True, decayed))
-                length *= 2
-    return found
-
-
-def _rates(workload: Workload, batch_size: int) -> Iterator[float]:
-    """Doubling from far below what any could want; whoever asks stops where they are too high."""
-    from descend.batch_size.ladder import lowest_rate
-
-    name = workload.settings.optimizer
-    start = 1e-4 if name == "adam" else 4.0 * lowest_rate(workload.prepared.train, workload.loss)
-    for power in range(MOST_RATES):
-        yield start * 2.0**power * (0.1 if name == "momentum" else 1.0)
-
-
-def score(workload: Workload, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One record a seed, target, rival and oracle."""
-    seconds: dict[int, float] = {}
-    curves = grid(workload, options, seconds)
-    first = workload.target.mean_loss(workload.first_state(options.seeds[0]).parameters)
-    lowest = min(min(curve.losses) for runs in curves.values() for *_, curve in runs)
-    levels = [lowest + share * (first - lowest) for share in workload.targets]
-    best = {(oracle, level): _best(curves[oracle], level, seconds) for oracle in ORACLES for level in levels}
-    for rival, how in RIVALS.items():
-        if workload.is_network == (rival == BY_WALL) and rival in (BY_WALL, "fit, no controller"):
-            continue
-        if rival == BY_WALL:
-            our_run(workload, options.seeds[0], **how)  # kernels are loaded by the first
-        for seed in options.seeds:
-            curve, size, stopped = our_run(workload, seed, **how)
-            a_row = seconds.setdefault(size, row_seconds(workload, size))
-            for level, name in zip(levels, ("loose", "medium", "tight"), strict=True):
-                place = curve.reached(level)
-                wall = None if place is None else curve.wall[place]
-                ours = wall if place is None or rival == BY_WALL else curve.rows[place] * a_row
-                for oracle in ORACLES:
-                    needed, winner = best[oracle, level]
-                    yield {
-                        "workload": workload.name,
-                        "rival": rival,
-                        "seed": seed,
-                        "target": name,
-                        "oracle": oracle,
-                        "oracle_seconds": needed,
-                        "oracle_run": winner,
-                        "seconds": ours,
-                        "wall_seconds": wall,
-                        "regret": None if ours is None or not needed < inf else ours / needed,
-                        "batch_size": size,
-                        "stopped": stopped,
-                    }
-
-
-def as_it_comes(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Linear models with the optimizer that ``fit`` takes by itself, networks with the grid's."""
-    linear = {c["workload"] for c in cells if c["rival"] == BY_WALL}
-    return [c for c in cells if c["rival"] == (BY_WALL if c["workload"] in linear else "fit")]
-
-
-def _best(runs: list[Any], level: float, seconds: dict[int, float]) -> tuple[float, Any]:
-    best: tuple[float, Any] = (inf, None)
-    for size, rate, decay, curve in runs:
-        place = curve.reached(level)
-        if place is not None and curve.rows[place] * seconds[size] < best[0]:
-            best = curve.rows[place] * seconds[size], [size, rate, decay]
-    return best
-
-
-def markdown(cells: list[dict[str, Any]]) -> str:
-    """A line for each rival, oracle and length of job."""
-    lines = ["| rival | oracle | jobs | outcomes | missed | geometric mean | 90th percentile | worst |"]
-    lines.append("|---|---|---|---:|---:|---:|---:|---:|")
-    for oracle in ORACLES:
-        for rival in (*RIVALS, AS_IT_COMES):
-            ours = as_it_comes(cells) if rival == AS_IT_COMES else [c for c in cells if c["rival"] == rival]
-            for words, low, high in (("≥ 10 ms", SHORT, inf), ("shorter", 0.0, SHORT)):
-                some = [c for c in ours if c["oracle"] == oracle and low <= c["oracle_seconds"] < high]
-                if some:
-                    lines.append(f"| {rival} | {oracle} | {words} | {summary(some)} |")
-    lines += ["", "| workload | " + " | ".join(f"{o}: {t}" for o in ORACLES for t in ("L", "M", "T")) + " |"]
-    lines.append("|---|" + "---:|" * 6)
-    for name, rival in dict.fromkeys((c["workload"], c["rival"]) for c in cells):
-        if rival not in ("fit", BY_WALL):
-            continue
-        row = []
-        for oracle in ORACLES:
-            for target in ("loose", "medium", "tight"):
-                some = [
-                    c
-                    for c in cells
-                    if (c["workload"], c["oracle"], c["target"], c["rival"]) == (name, oracle, target, rival)
-                ]
-                row.append(_cell(some))
-        words = f"{name}, optimizer auto" if rival == BY_WALL else name
-        lines.append(f"| {words} | " + " | ".join(row) + " |")
-    return "\n".join(lines)
-
-
-def summary(cells: list[dict[str, Any]]) -> str:
-    """Outcomes, missed, geometric mean, 90th percentile and worst of those that arrived."""
-    regrets = [c["regret"] for c in cells if c["regret"] is not None]
-    missed = len(cells) - len(regrets)
-    if not regrets:
-        return f"{len(cells)} | {missed} | – | – | –"
-    mean = exp(sum(map(log, regrets)) / len(regrets))
-    tenth = float(np.quantile([inf] * missed + regrets, 0.9, method="higher"))
-    return f"{len(cells)} | {missed} | {mean:.2f} | {tenth:.1f} | {max(regrets):.1f}"
-
-
-def _cell(cells: list[dict[str, Any]]) -> str:
-    """The median regret, how many were missed, and the oracle's milliseconds."""
-    if not cells or not cells[0]["oracle_seconds"] < inf:
-        return "–"
-    regrets = [c["regret"] for c in cells if c["regret"] is not None]
-    missed = len(cells) - len(regrets)
-    text = f"{np.median(regrets):.2f}" if regrets else "never"
-    return f"{text}{f' ({missed} missed)' if missed else ''} of {1000 * cells[0]['oracle_seconds']:.0f} ms"
+Everybody's tuning counts. *Most rows a second*: every doubling of the batch size is timed by two steps. *Gradient
+noise*: tr Σ / |G|² of single rows (networks: of eights) where training begins is taken for the critical batch size.
+*As Lightning*: the largest power of two that fits into a gigabyte and the rows, up to 8,192, three steps at each on
+the way, a hundred steps at rates from 1e-8 to 1, then constantly the rate at which the smoothed loss fell fastest,
+and the last weights, for up to twenty times what the grid needs. All others have the ladder, the controller and the
+averages of `fit`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the tables and writes the results."""
+    """Prints the tables; writes the results, and the tables in the document."""
     options = _options(arguments)
-    from descend.machine import describe_machine
+    from descend.machine import describe_machine, one_blas_thread
 
-    cells: list[dict[str, Any]] = []
-    names = NAMES if options.all else FEW
-    names = tuple(n for n in names if not options.only or any(word in n for word in options.only))
-    machine = describe_machine()
-    for workload in workloads(options.data, names, options.hidden):
-        start = time.perf_counter()
-        cells += score(workload, options)
-        print(f"{workload.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-    print(markdown(cells))
+    warnings.simplefilter("ignore")
+    absent: dict[str, str] = {}
+    record: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": describe_machine(),
+        "options": {k: v for k, v in vars(options).items() if k not in ("data", "output", "document")},
+        "how": HOW,
+        "absent": absent,
+        "workloads": [],
+    }
+    began = time.perf_counter()
+    with one_blas_thread():
+        for name, make in _scored(options, absent):
+            start = time.perf_counter()
+            record["workloads"].append(make())
+            print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+    record["seconds"] = time.perf_counter() - began
+    record["machine_after"] = describe_machine()
+    print(markdown(record))
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        record = {"machine": machine, "options": _written(options), "cells": cells}
-        options.output.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        options.output.write_text(compact(record), encoding="utf-8")
+    if options.document is not None:
+        replace_table(options.document, markdown(record), "regret")
     return 0
 
 
-def _written(options: argparse.Namespace) -> dict[str, Any]:
-    return {name: value for name, value in vars(options).items() if name not in ("data", "output")}
+def _scored(
+    options: argparse.Namespace, absent: dict[str, str]
+) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """The workloads that were asked for, each as what scores it, so that one at a time is in memory."""
+    names = NAMES if options.all else FEW if options.few else USUAL
+    names = tuple(name for name in names if _is_asked(name, options))
+    there = set()
+    for workload in workloads(options.data, names, options.hidden):
+        there.add(workload.name)
+        yield workload.name, partial(score, workload, options)
+    absent |= {name: "its file is not in the folder" for name in names if name not in there}
+    if not options.few and _is_asked(regret_torch.NAME, options):
+        reason = regret_torch.why_not(options.data)
+        if reason is None:
+            yield regret_torch.NAME, partial(regret_torch.score_module, options.data, options)
+        else:
+            absent[regret_torch.NAME] = reason
+    for name, reason in absent.items():
+        print(f"{name}: left out, {reason}", file=sys.stderr, flush=True)
+
+
+def _is_asked(name: str, options: argparse.Namespace) -> bool:
+    return not options.only or any(word in name for word in options.only)
+
+
+def compact(record: dict[str, Any]) -> str:
+    """JSON with a line for each run, target and repeat of the wall."""
+    between = ",\n"
+    written = []
+    for workload in record["workloads"]:
+        parts = []
+        for key, value in workload.items():
+            rows = value if isinstance(value, list) else []
+            lines = between.join(json.dumps(row, ensure_ascii=False) for row in rows)
+            text = f"[\n{lines}\n]" if rows else json.dumps(value, ensure_ascii=False)
+            parts.append(f'"{key}": {text}')
+        written.append("{\n" + between.join(parts) + "\n}")
+    rest = json.dumps({k: v for k, v in record.items() if k != "workloads"}, indent=1, ensure_ascii=False)
+    return rest[:-2] + ',\n "workloads": [\n' + between.join(written) + "\n]\n}\n"
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.regret", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="a folder of open data")
-    parser.add_argument("--all", action="store_true", help="every workload, not a few: an hour")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--few", action="store_true", help="six workloads")
+    which.add_argument("--all", action="store_true", help="every workload: an hour and a half")
     parser.add_argument("--only", nargs="+", help="workloads whose name holds one of these words")
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], help="of fit; the grid has the first"
@@ -214,9 +153,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=list(SIZES), help="of the grid")
     parser.add_argument("--epochs", type=int, default=32, help="the longest run of the grid")
     parser.add_argument("--decays", type=int, default=5, help="lengths of a falling rate, each half the next")
+    parser.add_argument("--repeats", type=int, default=3, help="of runs by the wall's clock")
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/regret.json")
-    return parser.parse_args(arguments)
+    parser.add_argument("--document", type=Path, default=ROOT / "docs/benchmarks.md")
+    parser.add_argument("--print-only", action="store_true", help="write no file")
+    options = parser.parse_args(arguments)
+    if options.print_only:
+        options.document = options.output = None
+    return options
 
 
 if __name__ == "__main__":

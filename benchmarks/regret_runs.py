@@ -1,9 +1,13 @@
-"""One run, as a curve of the target's loss against seconds: of a fixed rate, of a falling one, and of ``fit``."""
+"""One run, as a curve of the target's loss against two clocks: of a fixed rate, of a falling one, and of ``fit``.
+
+The simulated clock counts rows, what is only evaluated as a share of one. The wall's counts seconds from the call on,
+without what nobody but the benchmark does: the target's rows, and looks that only make the curve finer.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import ceil, inf, isfinite, nan
@@ -28,23 +32,30 @@ from descend.watching import Watch
 GROWTH = 1.2
 EVALUATION = 0.4
 """What a row costs that is only evaluated, as a share of one that is trained on."""
-SLICES = 5
+SLICES, SLICE_ROWS = 5, 4096
 ABOVE = 3.0
 """A run is given up at this many times its first loss."""
 
 
 @dataclass(slots=True)
 class Curve:
-    """Rows visited, evaluated ones as shares of them, and the target's loss of what would be returned."""
+    """The target's loss of what would be returned, and what it took to come there."""
 
-    rows: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    rows: list[float] = field(default_factory=list)
+    """Visited, and evaluated ones as shares of them."""
+    tuning: list[float] = field(default_factory=list)
+    """Of these, what went into finding and moving the rate."""
     wall: list[float] = field(default_factory=list)
+    training: list[float] = field(default_factory=list)
+    """Seconds by the run's own clock, which looking at losses is off."""
 
-    def add(self, rows: float, loss: float, wall: float = nan) -> None:
-        self.rows.append(rows)
+    def add(self, loss: float, rows: float, wall: float, tuning: float = 0.0, training: float = nan) -> None:
         self.losses.append(loss if isfinite(loss) else inf)
+        self.rows.append(rows)
         self.wall.append(wall)
+        self.tuning.append(tuning)
+        self.training.append(training)
 
     def reached(self, level: float) -> int | None:
         """Where the loss is below ``level`` at two checkpoints in a row, or at the last one."""
@@ -55,31 +66,68 @@ class Curve:
         return None
 
 
-def row_seconds(workload: Workload, batch_size: int) -> float:
-    """Seconds a row at this batch size: the least of some slices of a run."""
-    optimizer = OPTIMIZERS[workload.settings.optimizer]
-    rule = Rule(optimizer, 1e-6)
-    state = workload.first_state(0)
-    rows = shuffle(Visits(workload.engine.num_rows), 0, 1)
-    rows = rows[: max(batch_size, min(len(rows), 4096))]
-    times = []
-    for _ in range(SLICES + 1):
-        start = time.perf_counter()
-        workload.engine.run(state, rule, rows, batch_size)
-        times.append(time.perf_counter() - start)
-    return min(times[1:]) / len(rows)
+class Clock:
+    """Seconds since it was made, without those that were taken off."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """What is done inside takes no time."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.started += time.perf_counter() - began
+
+
+class Prices(dict[int, float]):
+    """Seconds a row at each batch size, measured when first asked for: the least of some slices of a run."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+
+    def measure(self, batch_sizes: Iterable[int]) -> None:
+        """All of them now."""
+        for size in batch_sizes:
+            _ = self[size]
+
+    def __missing__(self, batch_size: int) -> float:
+        engine = self.workload.engine
+        rule = Rule(OPTIMIZERS[self.workload.settings.optimizer], 1e-6)
+        state = self.workload.first_state(0)
+        rows = shuffle(Visits(engine.num_rows), 0, 1)
+        rows = rows[: max(batch_size, min(len(rows), SLICE_ROWS))]
+        times = []
+        for _ in range(SLICES + 1):
+            start = time.perf_counter()
+            engine.run(state, rule, rows, batch_size)
+            times.append(time.perf_counter() - start)
+        self[batch_size] = min(times[1:]) / len(rows)
+        return self[batch_size]
 
 
 def grid_run(
-    workload: Workload, batch_size: int, rate: float, num_rows: int, seed: int, decay: bool = False
+    workload: Workload,
+    batch_size: int,
+    rate: float,
+    num_rows: int,
+    seed: int,
+    decay: bool = False,
+    average: bool = True,
 ) -> tuple[Curve, Curve]:
-    """The curves of the last weights, and of the better of those and the average, which costs nothing here.
+    """The curves of the last weights, and of the better of those and the average; to choose costs nothing here.
 
-    ``decay``: the rate falls to zero at ``num_rows``, in a straight line.
+    ``decay``: the rate falls to zero at ``num_rows``, in a straight line. ``average`` False: there is none.
     """
     engine: Any = workload.engine
     state, tail = workload.first_state(seed), TailAverage()
-    engine.average_every = max(1, AVERAGE_ROWS // batch_size)
+    engine.average_every = max(1, AVERAGE_ROWS // batch_size) if average else 0
     rule = Rule(
         OPTIMIZERS[workload.settings.optimizer],
         rate,
@@ -88,15 +136,19 @@ def grid_run(
     )
     raw, averaged = Curve(), Curve()
     first = workload.target.mean_loss(state.parameters)
+    clock = Clock()
     for rows in _cut(workload.engine.num_rows, num_rows, batch_size, seed):
         with np.errstate(all="ignore"):
             engine.run(state, rule, rows, batch_size)
-            tail.close_if_due(state)
-            last = workload.target.mean_loss(state.parameters)
-            mean = tail.parameters(state)
-            better = last if mean is None else np.fmin(last, workload.target.mean_loss(mean))
-        raw.add(state.visits, last)
-        averaged.add(state.visits, float(better))
+            if average:
+                tail.close_if_due(state)
+            now = clock.seconds
+            with clock.stopped():
+                last = workload.target.mean_loss(state.parameters)
+                mean = tail.parameters(state) if average else None
+                better = last if mean is None else np.fmin(last, workload.target.mean_loss(mean))
+                raw.add(last, state.visits, now)
+                averaged.add(float(better), state.visits, now)
         if not last < ABOVE * first:
             break
     engine.average_every = 0
@@ -126,44 +178,61 @@ def our_run(
     controlled: bool = True,
     seconds: float = 30.0,
     optimizer: str | None = None,
+    until: float = -inf,
 ) -> tuple[Curve, int, str]:
     """``fit`` with rate and end left to it: its curve, its batch size, and how it ended.
 
-    What would be returned at a look is what the rows that the algorithm may look at liked best so far.
+    What would be returned at a look is what the rows that the algorithm may look at liked best so far. The run may
+    end where two checkpoints in a row lie below ``until``: no target is lower.
     """
     settings = replace(workload.settings, seed=seed, batch_size=batch_size, seconds=seconds)
     settings = replace(settings, optimizer=optimizer or settings.optimizer)
     curve = Curve()
+
+    def is_there(_: object) -> bool:
+        return len(curve.losses) > 1 and max(curve.losses[-2:]) <= until
+
     with _watched(workload, curve, controlled):
-        if workload.is_network:
-            run: Any = network_fitting.fit_network(workload.prepared, settings)
-        else:
-            run = fitting.fit(workload.prepared, settings)
+        fit: Any = network_fitting.fit_network if workload.is_network else fitting.fit
+        run = fit(workload.prepared, settings, callbacks=[is_there])
     return curve, run.batch_size, run.stopped
 
 
 @contextmanager
 def _watched(workload: Workload, curve: Curve, controlled: bool) -> Iterator[None]:
-    """Within it a watch looks at the target's rows, too, off the clock; ``controlled`` False: no rate is moved."""
-    rungs: list[int] = []
-    """The first is how many rows of the history the ladder has left before the first observation."""
+    """Within it a watch looks at the target's rows, too, off the clocks; ``controlled`` False: no rate is moved."""
+    ladders: list[tuple[int, int]] = []
+    """The rungs and rows that a ladder has left in the history before the first observation."""
+    clock = Clock()
 
     class Onlooker(Watch):
         __slots__ = ("liked", "lowest")
 
         def _observe(self, state: Any, epoch: int, whole: bool) -> float:
-            loss = Watch._observe(self, state, epoch, whole)
+            if whole or self._tuner_is_due():
+                loss = Watch._observe(self, state, epoch, whole)
+            else:
+                with clock.stopped():
+                    loss = Watch._observe(self, state, epoch, whole)
+            wall = clock.seconds
+            with clock.stopped():
+                self._compare(state, wall)
+            return loss
+
+        def _compare(self, state: Any, wall: float) -> None:
             mean = self.tail.parameters(state) if self.tail is not None else None
             for parameters in (state.parameters, mean):
                 liking = nan if parameters is None else self._validation_loss(parameters) or 0.0
                 if liking < getattr(self, "lowest", inf):
                     self.lowest, self.liked = liking, parameters.copy()
             looks = len(self.tuner.verdicts) if isinstance(self.tuner, Controller) else 0
-            rungs.append(len(self.history) - 1)
-            rows = state.visits + EVALUATION * LOOK_ROWS * (2 * looks + rungs[0])
+            ladders.append((len(self.history) - 1, state.visits))
+            rungs, rows_of_rungs = ladders[0]
+            evaluated = EVALUATION * LOOK_ROWS * (2 * looks + rungs)
             liked = getattr(self, "liked", state.parameters)
-            curve.add(rows, workload.target.mean_loss(liked), self.seconds)
-            return loss
+            loss = workload.target.mean_loss(liked)
+            tuning = evaluated + rows_of_rungs
+            curve.add(loss, state.visits + evaluated, wall, tuning, training=self.seconds)
 
     phases: Callable[..., Any] = network_planning.falling_phases
     before = fitting.Watch, network_fitting.Watch, phases

@@ -32,6 +32,15 @@ FEW = (
     "letter linear sgd",
 )
 """A run of a few minutes."""
+USUAL = (
+    *FEW,
+    "california_housing mlp adam",
+    "electricity mlp sgd",
+    "diamonds linear sgd",
+    "a9a linear sgd",
+    "news20bydate linear sgd",
+)
+"""What is run where nothing else is asked for, beside the convolutional network."""
 ALL = {
     "adult": ("mlp sgd", "mlp adam", "linear sgd", "linear momentum"),
     "california_housing": ("mlp sgd", "mlp adam", "linear sgd"),
@@ -41,6 +50,8 @@ ALL = {
     "letter": ("mlp sgd", "mlp momentum", "mlp adam", "linear sgd"),
     "usps": ("mlp sgd", "mlp adam", "linear sgd", "linear momentum"),
     "fashion_mnist": ("mlp sgd", "mlp adam", "linear sgd"),
+    "a9a": ("linear sgd", "linear momentum"),
+    "news20bydate": ("linear sgd",),
 }
 NAMES = tuple(f"{table} {kind}" for table, kinds in ALL.items() for kind in kinds)
 
@@ -80,11 +91,9 @@ class Workload:
 
 
 def workloads(folder: Path, names: tuple[str, ...], hidden: int) -> Iterator[Workload]:
-    """Those of ``names`` whose tables are in ``folder``."""
+    """Those of ``names`` whose tables are in ``folder``; a9a and news20bydate are rows in CSR."""
     wanted = {name.split()[0] for name in names}
-    for problem in open_data(folder):
-        if problem.name not in wanted:
-            continue
+    for problem in open_data(folder, wanted):
         few = np.random.default_rng(0).permutation(problem.X.shape[0])[:MOST_ROWS]
         three = _three_sets(problem.X[few], problem.y[few], problem.task)
         for name in names:
@@ -98,7 +107,8 @@ def _three_sets(X: Any, y: Any, task: Any) -> tuple[Prepared, Dataset]:
     from descend.sources import array_source
 
     cut = int(0.8 * len(y))
-    X = np.ascontiguousarray(X, dtype=np.float32)
+    if not hasattr(X, "tocsr"):
+        X = np.ascontiguousarray(X, dtype=np.float32)
     prepared = prepare(array_source(X[:cut], y=y[:cut]), task=task, validation=0.125, seed=0)
     codes = np.asarray(prepared.target.encode(y[cut:], unknown="mark"), dtype=np.float64)
     codes = codes.reshape(len(codes), -1)
@@ -108,8 +118,7 @@ def _three_sets(X: Any, y: Any, task: Any) -> tuple[Prepared, Dataset]:
 
 
 def _workload(name: str, prepared: Prepared, held_out: Dataset, hidden: int) -> Workload:
-    from descend.engines.linear import LinearEngine
-    from descend.engines.mlp import NetworkEngine
+    from descend.engines.choose import make_engine, make_network_engine
     from descend.models.network import Network
     from descend.objectives.activations import ACTIVATIONS
     from descend.target_objective import find_objective
@@ -124,8 +133,9 @@ def _workload(name: str, prepared: Prepared, held_out: Dataset, hidden: int) -> 
     if kind == "mlp":
         shape = (data.num_columns, hidden, prepared.target.num_outputs)
         network = Network(shape, ACTIVATIONS["relu"])
-        engine = NetworkEngine(data, loss, penalty, network)
-        target = NetworkEngine(held_out, loss, none, network)
+        engine = make_network_engine(data, loss, penalty, network, threads=1)
+        target = make_network_engine(held_out, loss, none, network, threads=1)
     else:
-        engine, target = LinearEngine(data, loss, penalty), LinearEngine(held_out, loss, none)
+        engine = make_engine(data, loss, penalty, threads=1)
+        target = make_engine(held_out, loss, none, threads=1)
     return Workload(name, prepared, settings, loss, engine, target, kind == "mlp")

@@ -127,11 +127,12 @@ def _who(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def replace_table(document: Path, table: str) -> None:
-    """Puts ``table`` between the markers of ``document``."""
+def replace_table(document: Path, table: str, benchmark: str = "linear") -> None:
+    """Puts ``table`` between the markers that ``document`` has for this benchmark."""
+    begin, end = (marker.replace("linear", benchmark) for marker in (BEGIN, END))
     text = document.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise SystemExit(f"{document} must hold {BEGIN} and {END} once each")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    document.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise SystemExit(f"{document} must hold {begin} and {end} once each")
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
+    document.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")

@@ -5,7 +5,7 @@ Each is a function of nothing but a seed or a folder, so that all of them are th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,22 +56,26 @@ class Problem:
         return f"{self.X.shape[0]:,} × {self.X.shape[1]:,}"
 
 
-def open_data(folder: Path) -> Iterator[Problem]:
-    """The known files of ``folder``: dense and sparse, two classes and more, least squares."""
+def open_data(folder: Path, only: Container[str] | None = None) -> Iterator[Problem]:
+    """The known files of ``folder``: dense and sparse, two classes and more, least squares; ``only``: their names."""
+
+    def wanted(name: str, file: str) -> bool:
+        return (folder / file).exists() and (only is None or name in only)
+
     for name in TABLES:
-        if (folder / f"{name}.parquet").exists():
+        if wanted(name, f"{name}.parquet"):
             yield _table(folder, name)
-    if (folder / "usps.npz").exists():
+    if wanted("usps", "usps.npz"):
         images = np.load(folder / "usps.npz")
         yield Problem("usps", images["X_train"].reshape(7291, -1).astype(np.float32), images["y_train"])
-    if (folder / "fashion_mnist.npz").exists():
+    if wanted("fashion_mnist", "fashion_mnist.npz"):
         images = np.load(folder / "fashion_mnist.npz")
         X = images["X_train"][:10_000].reshape(10_000, -1).astype(np.float32)
         yield Problem("fashion_mnist", X, images["y_train"][:10_000])
     from sklearn.datasets import load_svmlight_file
 
     for name, columns in (("a9a_train", 123), ("news20bydate_tfidf_train", 44563)):
-        if (folder / f"{name}.svm.bz2").exists():
+        if wanted(name.split("_")[0], f"{name}.svm.bz2"):
             X, y = load_svmlight_file(str(folder / f"{name}.svm.bz2"), n_features=columns, dtype=np.float32)
             yield Problem(name.split("_")[0], X, y.astype(int))
 

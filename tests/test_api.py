@@ -94,6 +94,9 @@ BAD = [
     ("alpha", -1),
     ("task", "ranking"),
     ("validation_fraction", 1.0),
+    ("validation_fraction", "0.1"),
+    ("memory_limit", "2GB"),
+    ("random_state", None),
     ("random_state", -1),
 ]
 
@@ -102,11 +105,56 @@ BAD = [
 def test_what_cannot_be_used_is_named_before_anything_runs(name, value):
     """An impossible argument raises InputError, a ValueError, and no run is begun."""
     heard = []
-    said = {"batch_sizes": "batch size", "seconds": "time", "validation_fraction": "validation",
-            "random_state": "seed"}.get(name, name)  # fmt: skip
+    said = {"batch_sizes": "batch size", "seconds": "time", "validation_fraction": "validation"}.get(
+        name, name
+    )
     with pytest.raises(InputError, match=said):
         compare(X, Y, progress=lambda *told: heard.append(told), **QUICK | {name: value})
     assert heard == []
+
+
+def test_the_target_and_the_weights_of_a_path_or_table_go_by_name(tmp_path):
+    """``y`` and ``sample_weight`` name columns of a path or a table, as they do for estimators, and are used."""
+    named = FRAME.assign(kind=Y, weight=np.arange(len(Y)) % 3)
+    named.to_csv(tmp_path / "iris.csv", index=False)
+    table = FRAME.astype(np.float32)
+    expected = losses(compare(table, Y, sample_weight=named.weight, **QUICK))
+    for X_, more in (
+        (tmp_path / "iris.csv", {"target": "kind"}),
+        (tmp_path / "iris.csv", {"y": "kind"}),
+        (table.assign(kind=Y, weight=named.weight), {"y": "kind"}),
+    ):
+        found = losses(compare(X_, sample_weight="weight", **more, **QUICK))
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert losses(compare(table, Y, **QUICK))[0] != pytest.approx(expected[0], rel=1e-3)
+
+
+def test_what_would_be_left_unused_is_refused(tmp_path):
+    """A target or weights that the rows at hand cannot take are named, and never passed over."""
+    path = tmp_path / "iris.csv"
+    FRAME.assign(kind=Y).to_csv(path, index=False)
+    lazy = pl.from_pandas(FRAME).lazy()
+    for X_, more, message in (
+        (path, {"y": Y, "target": "kind"}, "y is a ndarray, but X is a path"),
+        (
+            path,
+            {"target": "kind", "sample_weight": np.ones(len(Y))},
+            "sample_weight is a ndarray, but X is a path",
+        ),
+        (path, {"y": "kind", "target": "kind"}, "y is 'kind', and target 'kind' too"),
+        (FRAME.assign(kind=Y), {"y": Y, "target": "kind"}, "y is given, and target 'kind' too"),
+        (X, {"y": Y, "target": "kind"}, "target is 'kind', but X is a ndarray, whose columns have no names"),
+        (lazy, {"y": Y}, r"X is a LazyFrame, whose rows are not read yet: give X.collect\(\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compare(X_, **more, **QUICK)
+
+
+def test_one_batch_size_may_stand_alone():
+    """A number or ``"full"`` is a comparison of that one kind."""
+    alone = {name: value for name, value in QUICK.items() if name != "batch_sizes"}
+    assert [run["kind"] for run in compare(X, Y, batch_sizes=32, **alone).runs] == ["mini-batch"]
+    assert [run["kind"] for run in compare(X, Y, batch_sizes="full", **alone).runs] == ["batch"]
 
 
 def test_missing_targets_are_told():

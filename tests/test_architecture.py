@@ -18,7 +18,7 @@ PACKAGE = Path(descend.__path__[0])
 # A part may import what stands above it, never its own line or below. A new part is entered here.
 ORDER: list[set[str]] = [
     {"errors"},
-    {"coded_rows"},
+    {"coded_rows", "products"},
     {"types", "files", "locks", "machine"},
     {"turns"},
     {"model_file", "packing", "history", "metrics"},

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
-from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
 from descend import LinearClassifier, LinearRegressor, load
 from descend.engines.gap_bound import settle
@@ -344,3 +344,24 @@ def test_a_bound_that_is_small_enough_ends_a_run_whose_estimate_never_is():
     assert history.rule == "certified"
     assert history.gap_bound <= 1e-3 * (history["loss"][0] - history.last["loss"])
     assert model.n_iter_ < 100
+
+
+@pytest.mark.parametrize("loss", ["huber", "epsilon_insensitive", "quantile"])
+@pytest.mark.parametrize("alpha", [1e-9, 1e-4])
+def test_no_more_is_left_than_the_objective_itself(loss, alpha):
+    """Losses and penalties are nowhere below 0: what is left at the most is no more than what there is."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 5))
+    X[:, 0] = np.exp(3.0 * X[:, 0])
+    y = X @ [0.1, 1.0, 2.0, 0.0, 0.0] + rng.standard_t(2, size=400)
+    history = LinearRegressor(loss=loss, alpha=alpha, epochs=1, random_state=0).fit(X, y).history_
+    assert 0.0 < history.gap_bound <= history.last["loss"]
+
+
+@pytest.mark.parametrize(("loss", "alpha", "told"), [("hinge", 1e-8, True), ("squared_hinge", 1e-8, False)])
+def test_a_corner_without_a_penalty_is_told(loss, alpha, told):
+    """A run that its time ended says that a larger alpha helps where the loss has corners, and only there."""
+    ready = prepare(array_source(*load_digits(return_X_y=True)), task="classification", validation=0.0)
+    notes = fit(ready, Settings(loss=loss, alpha=alpha, tol=1e-12, seconds=0.02)).history.notes
+    assert any("not certified" in note for note in notes)
+    assert any("or a larger alpha" in note for note in notes) == told

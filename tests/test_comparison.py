@@ -6,18 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import descend.comparing.comparison as comparison
-from descend import compare
+from descend import compare, configure_batch_size
 from descend.comparing.compared import Lines, find_compared
-from descend.comparing.comparison import (
-    Comparison,
-    _first_at_or_below,
-    _KindRuns,
-    check_batch_sizes,
-    gradient_noise,
-    note_on,
-    spread_of,
-)
+from descend.comparing.comparison import Comparison, check_batch_sizes
+from descend.comparing.gradient_noise import gradient_noise
+from descend.comparing.summary import KindRuns, first_at_or_below, note_on, spread_of, summarise
 from descend.errors import InputError
 from descend.features import prepare
 from descend.history import COLUMNS, History
@@ -245,7 +238,7 @@ def made(losses, stopped="time"):
 )  # fmt: skip
 def test_the_target_is_reached_at_the_first_row_at_or_below_it(losses, place):
     """The first loss at or below the target counts, exactly equal included; a missing loss does not."""
-    assert _first_at_or_below(losses, 1.0) == place
+    assert first_at_or_below(losses, 1.0) == place
 
 
 def test_spreads():
@@ -264,39 +257,51 @@ def test_spreads():
 )
 def test_a_miss_is_explained(stopped, reason):
     """The note says why the run ended, after how many updates, and how far from the target."""
-    runs = _KindRuns("stochastic", 1, [made([3.0, 1.0]), made([3.0, 2.0, 1.5], stopped)])
+    runs = KindRuns("stochastic", 1, [made([3.0, 1.0]), made([3.0, 2.0, 1.5], stopped)])
     note = note_on(runs, [1, None], target=1.0, first_loss=3.0)
     assert note == f"{reason} after 2,000 updates, 25 % of the way short of the target"
+
+
+def test_a_miss_after_one_step_is_worded_as_one():
+    """One update is no plural, and all of the way is a hundred per cent without an exponent."""
+    history = History(stopped="epochs")
+    for updates in (0, 1):
+        history.append(
+            dict.fromkeys(COLUMNS, float(updates)) | {"loss": 3.0, "last_loss": 3.0, "updates": updates}
+        )
+    run = Run(None, 1, "", "sgd", Rate(1.0, 1.0, ""), history)
+    note = note_on(KindRuns("batch", 9, [run]), [None], target=1.0, first_loss=3.0)
+    assert note == "the epochs ended after 1 update, 100 % of the way short of the target"
 
 
 def test_a_miss_by_divergence_is_explained_by_it():
     """Where the run has a note of its own, such as divergence, that is the explanation."""
     run = made([3.0, None], "diverged")
     run.history.notes.append("diverged: learning rate 9 against the bound")
-    assert note_on(_KindRuns("batch", 9, [run]), [None], 1.0, 3.0) == run.history.notes[0]
+    assert note_on(KindRuns("batch", 9, [run]), [None], 1.0, 3.0) == run.history.notes[0]
 
 
 def test_no_note_where_everybody_arrived():
     """A kind that reached the target with every seed has nothing to explain."""
-    assert note_on(_KindRuns("stochastic", 1, [made([3.0, 1.0])]), [1], 1.0, 3.0) is None
+    assert note_on(KindRuns("stochastic", 1, [made([3.0, 1.0])]), [1], 1.0, 3.0) is None
 
 
 def test_a_diverged_run_does_not_count_as_arrived():
     """A run that passed the target and diverged later has not reached it."""
     ready = prepare(open_source("sklearn:iris"))
-    kind = _KindRuns("stochastic", 1, [made([3.0, 0.5, 2.0], "diverged")])
+    kind = KindRuns("stochastic", 1, [made([3.0, 0.5, 2.0], "diverged")])
     kind.runs[0].history.notes.append("diverged: …")
-    assert comparison._summarise(kind, ready, 1.0, 3.0)["target_reached"] == 0
+    assert summarise(kind, ready, 1.0, 3.0)["target_reached"] == 0
 
 
 def test_a_long_full_batch_runs_once_and_says_so():
     """The full batch has no randomness: a run above two seconds stands for every seed, and the note says it."""
     run = made([3.0, 2.0, 1.5, 1.0])
-    long = _KindRuns("batch", 150, [run, run])
+    long = KindRuns("batch", 150, [run, run])
     assert long.stands_for_all_seeds
     assert "run once" in note_on(long, [3, 3], 1.0, 3.0)
-    assert not _KindRuns("mini-batch", 32, [run]).stands_for_all_seeds
-    assert not _KindRuns("batch", 150, [made([3.0, 1.0])]).stands_for_all_seeds
+    assert not KindRuns("mini-batch", 32, [run]).stands_for_all_seeds
+    assert not KindRuns("batch", 150, [made([3.0, 1.0])]).stands_for_all_seeds
 
 
 @pytest.mark.parametrize(
@@ -312,6 +317,15 @@ def test_a_long_full_batch_runs_once_and_says_so():
 def test_batch_sizes_are_checked(sizes, checked):
     """Sizes come out as rows, in their order, each once."""
     assert check_batch_sizes(sizes, 100) == checked
+
+
+@pytest.mark.parametrize("target", [float("nan"), float("inf"), "low", True])
+def test_a_target_that_is_no_number_is_refused_before_any_run(target):
+    """A target loss that is not a finite number is refused by name, and not found out when the record is saved."""
+    with pytest.raises(InputError, match=r"target_loss is .*; a finite number is needed"):
+        compare("sklearn:iris", target_loss=target)
+    with pytest.raises(InputError, match=r"target_loss is .*; a finite number is needed"):
+        configure_batch_size("sklearn:iris", target_loss=target)
 
 
 @pytest.mark.parametrize("sizes", [(), (0,), (1, "auto"), ("many",), (1, None)])
@@ -331,9 +345,11 @@ def test_the_budget_lies_between_one_and_thirty_seconds():
 def test_gradient_noise_falls_with_the_root_of_the_batch():
     """Random batches stray by 1/√B of single rows, within a third, and the full batch not at all."""
     ready = prepare(open_source("sklearn:breast_cancer"), validation=0.0)
-    noise = {size: gradient_noise(Lines(), ready, Settings(), size).relative for size in (1, 16, 569)}
+    engine, start = Lines().start(ready, Settings())
+    noise = {size: gradient_noise(engine, start, 569, size, seed=0).relative for size in (1, 16, 568, 569)}
     assert noise[1] / noise[16] == pytest.approx(4.0, rel=0.35)
     assert noise[569] == 0.0
+    assert noise[568] < 0.1 * noise[1] / 568**0.5  # all rows but one
     X = np.hstack([ready.train.X, np.ones((569, 1))]).astype(float)
     rows = X * (0.5 - ready.train.y)
     mean = rows.mean(axis=0)

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from descend import InputError, LinearClassifier, LinearRegressor, MLPClassifier, load
+from descend import InputError, LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor, load
 
 IRIS = load_iris(return_X_y=True)
 CANCER = load_breast_cancer(return_X_y=True)
@@ -319,6 +319,63 @@ def test_tables_of_numbers_are_matrices_with_names(make, tmp_path):
 
 
 # --- scikit-learn's machinery ----------------------------------------------------------------------
+
+
+def test_columns_that_the_model_does_not_read_may_be_anything():
+    """A table to predict may have further columns, lists too: of those that were not trained on nothing is asked."""
+    frame, y = mixed_frame()
+    model = LinearClassifier(random_state=0).fit(frame, y)
+    more = frame.assign(words=[["a", "b"]] * len(frame), number=np.inf)
+    np.testing.assert_array_equal(model.decision_function(more), model.decision_function(frame))
+    with pytest.raises(InputError, match=r"lacks columns? 'size'"):
+        model.predict(frame.assign(number=np.inf).drop(columns="size"))
+
+
+def test_sparse_columns_of_pandas_are_a_sparse_matrix_with_names():
+    """A table of sparse columns is learnt as its CSR matrix is, and keeps its names."""
+    X, y = np.random.default_rng(0).poisson(0.3, size=(200, 4)), np.arange(200) % 2
+    for kind in (np.float32, np.int8):
+        frame = pd.DataFrame(X.astype(kind), columns=list("abcd")).astype(pd.SparseDtype(kind, 0))
+        model = LinearClassifier(random_state=0).fit(frame, y)
+        assert list(model.feature_names_in_) == list("abcd")
+        assert model.model_.features.takes_sparse
+        matrix = frame.sparse.to_coo().tocsr()
+        plain = LinearClassifier(random_state=0).fit(matrix, y)
+        scores = plain.decision_function(matrix)
+        np.testing.assert_allclose(model.decision_function(frame), scores, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_that_look_counted_are_a_tables_own(tmp_path):
+    """A saved model of columns called x0, x1 … takes their table without a word; an array's has no names."""
+    X, y = DIABETES
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(10)])
+    again = load(LinearRegressor(random_state=0).fit(frame, y).save(tmp_path / "m.descend"))
+    assert list(again.feature_names_in_) == list(frame.columns)
+    again.predict(frame)
+    plain = load(LinearRegressor(random_state=0).fit(X, y).save(tmp_path / "plain.descend"))
+    assert not hasattr(plain, "feature_names_in_")
+    plain.predict(X)
+
+
+@pytest.mark.parametrize("make", [LinearRegressor, MLPRegressor])
+def test_a_saved_regression_of_one_column_predicts_one_column(make, tmp_path):
+    """``y`` (n, 1) gives predictions (n, 1), as in scikit-learn, also out of a file."""
+    X, y = DIABETES
+    model = make(random_state=0, epochs=3).fit(X, y[:, None])
+    again = load(model.save(tmp_path / "m.descend"))
+    assert model.predict(X).shape == (len(X), 1)
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
+def test_settings_may_be_numpys_own(tmp_path):
+    """Parameters out of an array, as a search over a grid gives them, train and are saved as Python's own."""
+    given = {"fit_intercept": np.bool_(True), "standardize": np.bool_(True), "alpha": np.float32(0.5)}
+    model = LinearClassifier(random_state=0, **given).fit(*CANCER)
+    plain = LinearClassifier(random_state=0, fit_intercept=True, standardize=True, alpha=0.5).fit(*CANCER)
+    paths = [m.save(tmp_path / f"{i}.descend") for i, m in enumerate((model, plain))]
+    assert [load(path).fit_intercept for path in paths] == [True, True]
+    np.testing.assert_array_equal(load(paths[0]).coef_, plain.coef_)
 
 
 def test_pickle_and_clone():

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn import metrics
 from sklearn.datasets import load_diabetes, load_iris, make_multilabel_classification
@@ -95,7 +96,23 @@ def test_what_cannot_be_evaluated_is_refused(model: Any, rows: Any) -> None:
         ((model, X, y[:, :2]), "has 2 columns, but the model tells 4 labels a row"),
         ((model, X, y * 3), "holds '3' as label . of row .*; the model tells labels that are there"),
         ((model, X, y[:7]), "y has 7 rows, but X has 300"),
+        ((model, X, None), "y is None; give one target a row"),
         ((library.MLPClassifier(), X, y), "a fitted estimator of descend"),
     ):
         with pytest.raises((InputError, ColumnError), match=message):
             library.evaluate(*given)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT], ids=str)
+def test_a_missing_label_is_no_unknown_class(missing: Any) -> None:
+    """A row without a label is refused by its row, among texts and among numbers; it counts as no class."""
+    X, y = load_iris(return_X_y=True)
+    texts = np.array(["a", "b", "c"], dtype=object)[y]
+    model = library.LinearClassifier().fit(X, texts)
+    texts[4] = missing
+    with pytest.raises(ColumnError, match="target 'y' has no value in row 5"):
+        library.evaluate(model, X, texts)
+    numbers = y.astype(float)
+    numbers[4] = np.nan
+    with pytest.raises(ColumnError, match="target 'y' holds nan in row 5"):
+        library.evaluate(library.LinearClassifier().fit(X, y), X, numbers)

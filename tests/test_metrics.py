@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from descend.metrics import ClassificationMetrics, Metrics, RegressionMetrics, log_losses, roc_auc
+from descend.metrics import (
+    ClassificationMetrics,
+    Metrics,
+    RegressionMetrics,
+    log_losses,
+    roc_auc,
+    roc_auc_of_many,
+)
 
 CLASSES = st.integers(2, 4)
 SEEDS = st.integers(0, 1000)
@@ -97,7 +104,21 @@ def test_what_rows_cannot_tell_is_none() -> None:
     assert constant.result()["r2"] is None
     assert constant.result()["mae"] == 1.5
     assert set(RegressionMetrics(1).result().values()) == {None}
-    assert set(ClassificationMetrics(2).result().values()) == {None, 0.0}
+    assert set(ClassificationMetrics(2).result().values()) == {None}
+    weightless = ClassificationMetrics(2)
+    weightless.add(np.ones((3, 1)), np.array([0, 1, 1]), np.zeros(3))
+    assert set(weightless.result().values()) == {None}
+
+
+def test_infinite_scores_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few scores are sorted at a time, infinite ones are in one range each: the area is that of all rows."""
+    scores = np.array([np.inf, -np.inf, 0.0, np.inf, 1.0, -np.inf])
+    positive = np.array([True, False, True, False, False, True])
+    for most in (1, 2, 100):
+        monkeypatch.setattr("descend.metrics.MOST_SORTED", most)
+        assert roc_auc_of_many([scores[:3], scores[3:]], [positive[:3], positive[3:]], []) == roc_auc(
+            scores, positive
+        )
 
 
 def test_rows_of_unknown_classes_are_wrong_but_have_no_log_loss() -> None:

@@ -37,6 +37,20 @@ def test_every_optimizer_finds_its_rate(optimizer):
     assert model.score(X[1200:], y[1200:]) > 0.9
 
 
+@pytest.mark.parametrize(("factor", "told"), [(1.0, False), (3.0, False), (50.0, True), (0.001, True)])
+def test_an_output_that_is_small_beside_another_is_told(factor, told):
+    """Outputs share one loss: where one varies 10 times less than another, notes name it and say what to do."""
+    X, y = waves(300)
+    Y = np.c_[factor * (y - y.mean()) / y.std(), (X[:, 0] - X[:, 0].mean()) / X[:, 0].std()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        notes = MLPRegressor((4,), epochs=2, random_state=0).fit(X, Y).history_.notes
+    said = [note for note in notes if "scale the outputs alike" in note]
+    assert len(said) == told
+    if told:
+        assert f"output {int(factor > 1.0)} varies" in said[0]
+
+
 @pytest.mark.parametrize("batch_size", [1, 8, 100, "full"])
 def test_every_batch_size_learns(batch_size):
     """Stochastic, mini-batch and batch gradient descent all tell iris apart."""

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from scipy.sparse import csr_array
 from sklearn.datasets import load_breast_cancer
 
-from descend import LinearClassifier, LinearRegressor
+from descend import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor
+from descend.errors import InputError
 
 X, Y = load_breast_cancer(return_X_y=True)
 X = X[:, :5]
@@ -143,3 +145,46 @@ def test_one_row_and_labels(kind):
     model = LinearClassifier(random_state=0).fit(rows, words)
     assert set(model.predict(rows)) == {"no", "yes"}
     assert model.partial_fit(rows, words).score(rows, words) > 0.8
+
+
+MIXED = pd.DataFrame({"size": X[:, 0], "colour": np.array(["red", "blue"])[Y]})
+NO_TARGETS = {
+    "none": (None, r"requires y to be passed, but the target y is None"),
+    "missing": (np.where(np.arange(len(Y)) == 3, np.nan, Y), r"'?y'? holds nan in row"),
+    "two types": (np.array(["a", 1], dtype=object)[Y], r"y holds (labels that are no classes|values)"),
+    "dates": (np.array(["2020-01-01", "2020-01-02"], dtype="M8[D]")[Y], r"'?y'? holds datetime64"),
+}
+
+
+@pytest.mark.parametrize("rows", [X, MIXED], ids=["array", "table"])
+@pytest.mark.parametrize("estimator", [*ESTIMATORS, MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize("kind", NO_TARGETS)
+def test_targets_that_are_none_are_told_so_of_arrays_and_tables(estimator, kind, rows):
+    """No target, a gap, labels of two types and dates are a ValueError that names y, whatever X is."""
+    y, said = NO_TARGETS[kind]
+    if kind == "missing" and rows is X:
+        said = r"y contains NaN"
+    with pytest.raises(ValueError, match=said):
+        estimator().fit(rows, y)
+
+
+def test_rows_that_are_not_read_yet_are_told_how_to_be():
+    """A lazy frame of polars is refused with what to give, by every method, and of the same frame collected not."""
+    frame = pl.DataFrame({"a": X[:, 0], "b": X[:, 1]})
+    model = LinearClassifier().fit(frame, Y)
+    for method in (model.fit, model.partial_fit, model.score):
+        with pytest.raises(ValueError, match=r"X is a LazyFrame, .* give X.collect\(\)"):
+            method(frame.lazy(), Y)
+    with pytest.raises(ValueError, match=r"X is a LazyFrame"):
+        model.predict(frame.lazy())
+    assert len(model.predict(frame.lazy().collect())) == len(Y)
+
+
+def test_tables_that_arrow_cannot_take_are_told_why():
+    """Columns of one name, and a sparse column among others, are refused as input that is wrong, by name."""
+    twice = pd.concat([MIXED, MIXED[["size"]]], axis=1)
+    with pytest.raises(InputError, match=r"Duplicate column names.*rename all but one"):
+        LinearClassifier().fit(twice, Y)
+    sparse = MIXED.assign(few=pd.arrays.SparseArray((X[:, 1] > 20) * 1.0))
+    with pytest.raises(InputError, match=r"Sparse pandas data \(column few\).*dense"):
+        LinearClassifier().fit(sparse, Y)

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from descend.comparing.claims import CLAIMS, answer_claims
-from descend.comparing.kinds import GradientNoise, Kind
+from descend.comparing.gradient_noise import GradientNoise
+from descend.comparing.kinds import Kind
 from descend.comparing.valley_claims import network_claims
 
 FIRST, BEST, ROWS = 1.0, 0.0, 1000
@@ -46,7 +47,8 @@ def kind(name, finals=(0.0, 0.001, 0.002), stopped=None, sharp=(1.0, 1.1, 1.2), 
     summary = {
         "kind": name, "batch_size": SIZES[name], "target_reached": 3, "num_seeds": len(finals), "learning_rate": 0.1,
         "seconds_to_target": {"median": 1.0, "low": 1.0, "high": 1.0}, "final_loss": finals[0],
-        "rows_per_second": 1e6, "working_bytes": 40, "stopped": list(stopped or ["converged"] * len(finals)),
+        "rows_per_second": 1e6, "rows_per_second_range": [1e6, 1e6],
+        "working_bytes": 40, "stopped": list(stopped or ["converged"] * len(finals)),
         "sharpness_found": [{"value": v, "within": 0.0, "iterations": 20, "arrived": True} for v in sharp],
         "excursions": left or excursions(False, False, False), "histories": histories,
     }  # fmt: skip
@@ -77,6 +79,9 @@ CASES = [
     (FLATTER, "mini-batch", {"batch": {"sharp": (1.05, 1.15, 1.25)}}, False),
     (FLATTER, "stochastic", {"batch": {"sharp": (2.0,) * 3, "finals": (0.3,) * 3, "stopped": ["time"] * 3}}, None),
     (FLATTER, "stochastic", {"batch": {"sharp": (None,) * 3}}, None),
+    # one seed, two seeds: chance
+    (FLATTER, "stochastic", {"stochastic": {"sharp": (1.0, None, None)}, "batch": {"sharp": (9.0, 9.0, 9.0)}}, None),
+    (FLATTER, "stochastic", {"stochastic": {"sharp": (9.0, 9.0, None)}, "batch": {"sharp": (1.0, 1.0, 1.0)}}, None),
     # stopped by itself above the best, did not, for some seeds, was cut off
     (WORSE, "batch", {"batch": {"finals": (0.2, 0.2, 0.3)}}, True),
     (WORSE, "batch", {}, False),
@@ -87,6 +92,9 @@ CASES = [
     (CHANCE, "stochastic", {"stochastic": {"finals": (0.0, 0.1, 0.2)}}, True),
     (CHANCE, "stochastic", {"stochastic": {"finals": (0.0, 0.1, 0.2), "stopped": ["time"] * 3}}, None),
     (CHANCE, "stochastic", {}, None),
+    # the kind that spreads least was cut off on its way: that is no end to compare with
+    (CHANCE, "stochastic", {"stochastic": {"finals": (0.0, 0.1, 0.2)},
+                            "batch": {"finals": (0.5,) * 3, "stopped": ["time"] * 3}}, None),
     (START, "batch", {"batch": {"finals": (0.0, 1e-5, 2e-5)}}, False),
     (START, "batch", {"batch": {"finals": (0.0, 0.003, 0.006)}}, None),
     (START, "batch", {name: {"finals": (0.0,), "sharp": (1.0,)} for name in ("stochastic", "mini", "batch")}, None),
@@ -138,4 +146,4 @@ def test_a_tenth_of_the_way_is_counted_from_each_seeds_own_start():
     one = kind("stochastic")
     for seed in (1, 2):
         one.columns()[seed]["loss"][0] = 0.6
-    assert one.seconds_to_share(0.1) == 1.0
+    assert one.seconds_to_share(0.1).median == 1.0

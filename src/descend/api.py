@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from descend.comparing.compared import MODELS
 from descend.comparing.comparison import Comparison, Progress, compare_prepared
-from descend.errors import InputError, one_of
+from descend.errors import InputError, one_of, shorten
 from descend.features import Prepared, prepare
 from descend.models.network import check_hidden
 from descend.settings import Settings, whole_number
 from descend.sources import array_source, open_source, table_source
+from descend.sources.tables import refuse_lazy
 from descend.store.choice import check_choice, refuse_beside, store_of
 from descend.store.preparing import prepare_store
 from descend.types import Source, Task
@@ -32,7 +33,7 @@ def compare(
     hidden_layer_sizes: int | Sequence[int] | None = None,
     activation: str | None = None,
     weight_decay: float | None = None,
-    batch_sizes: Sequence[int | str] = (1, 32, "full"),
+    batch_sizes: int | str | Sequence[int | str] = (1, 32, "full"),
     seeds: int = 3,
     target: str | None = None,
     task: Task | None = None,
@@ -73,6 +74,7 @@ def compare(
     X : array (n, d), CSR or CSC matrix, table (pandas, polars, PyArrow), or what the command line takes: a path, of a
         block store too, or ``sklearn:NAME``
     y : array (n,); or None, and ``target`` names a column of ``X``
+    sample_weight : array (n,); of a path or a table also the name of a column
     model : "linear" or "mlp"; with "mlp": ``hidden_layer_sizes`` (100,), ``activation`` "relu", ``weight_decay`` 0
     clip : the longest gradient of a batch, penalty apart; None: any
     memory_limit : bytes that the process may come to hold; a store that does not fit is read in every epoch
@@ -86,6 +88,9 @@ def compare(
     >>> [run["kind"] for run in comparison.runs]
     ['stochastic', 'batch']
     """
+    if memory_limit is not None:
+        memory_limit = whole_number("memory_limit", memory_limit, at_least=1)
+    random_state = whole_number("random_state", random_state, at_least=0)
     settings = Settings(
         **_network(model, hidden=hidden_layer_sizes, activation=activation, weight_decay=weight_decay),
         loss=loss,
@@ -123,7 +128,7 @@ def compare(
     return compare_prepared(
         prepared,
         settings,
-        batch_sizes=batch_sizes,
+        batch_sizes=(batch_sizes,) if isinstance(batch_sizes, (int, str)) else batch_sizes,
         seeds=seeds,
         target_loss=target_loss,
         data_name=name,
@@ -191,8 +196,9 @@ def configure_batch_size(
 
     if memory_limit is not None:
         memory_limit = whole_number("memory_limit", memory_limit, at_least=1)
-    if model not in ("linear", "mlp"):
-        raise one_of("model", model, ["linear", "mlp"])
+    random_state = whole_number("random_state", random_state, at_least=0)
+    if model not in MODELS:
+        raise one_of("model", model, list(MODELS))
     settings = Settings(
         loss=loss,
         penalty=penalty,
@@ -279,15 +285,33 @@ def _prepared(
         return prepare(source, **options), source.name
     refuse_beside(y, sample_weight)
     check_choice(store, target=target, standardize=options.pop("standardize"))
-    del options["seed"], options["loss_task"]
+    del options["seed"]
     return prepare_store(store, memory_limit=memory_limit, **options), store.name
 
 
 def _source(X: Any, y: Any, target: str | None, sample_weight: Any) -> Source:
-    if isinstance(X, (str, Path)):
-        return open_source(X, target=target)
-    if hasattr(X, "__arrow_c_stream__"):
+    is_path, is_table = isinstance(X, (str, Path)), hasattr(X, "__arrow_c_stream__")
+    if isinstance(y, str) and target is None and (is_path or is_table):  # a name, as estimators take it
+        y, target = None, y
+    if is_path:
+        for name, value in (("y", y), ("sample_weight", sample_weight)):
+            if value is not None and not isinstance(value, str):
+                raise InputError(
+                    f"{name} is a {type(value).__name__}, but X is a path: give the name of the column that holds "
+                    f"{'the target, as target' if name == 'y' else 'the weights'}"
+                )
+        if y is not None:
+            raise InputError(
+                f"y is {shorten(y)!r}, and target {shorten(str(target))!r} too: give one of them"
+            )
+        return open_source(X, target=target, weights=sample_weight)
+    if is_table:
         return table_source(X, y=y, weights=sample_weight, target=target, require_target=True)
+    refuse_lazy(X)
+    if target is not None:
+        raise InputError(
+            f"target is {shorten(target)!r}, but X is a {type(X).__name__}, whose columns have no names: give y"
+        )
     if y is None:
         raise InputError("y is missing: give one target a row, or a table and the name of its target column")
     import numpy as np

@@ -24,7 +24,7 @@ from descend.fitting import fit
 from descend.machine import describe_machine, held_bytes, num_threads, peak_bytes
 from descend.networks.fitting import fit_network
 from descend.report.formatting import duration
-from descend.settings import Settings
+from descend.settings import Settings, finite_number
 from descend.table_trainer import TableTrainer
 from descend.target_objective import loss_unit
 from descend.types import FloatArray, IntArray
@@ -66,8 +66,9 @@ def configure_prepared(
     Raises ``InputError`` naming a setting that does not go with it, a target that no run can reach or that is
     reached before the first step, or a ``memory_limit`` (bytes, of the process) that runs do not keep to.
     """
-    from descend.engines.kernel_cache import seconds_compiling
+    from descend.engines.kernel_cache import bytes_left_by_compiling, seconds_compiling
 
+    target_loss = finite_number("target_loss", target_loss)
     check_memory(held_bytes(), memory_limit, "with the rows in it the process holds")
     began = time.perf_counter()
     budget = BUDGET_SECONDS if budget is None else budget
@@ -78,9 +79,11 @@ def configure_prepared(
     first_loss = first_loss_of(trainer, prepared)
     _check_first(first_loss, target_loss)
     seconds = PILOT_SHARES[model] * budget
+    held = held_bytes() - bytes_left_by_compiling()
     pilot, best_loss = _pilot(
         prepared, settings, model, seconds, () if pilot_progress is None else (pilot_progress,)
     )
+    by_pilot = max(0, held_bytes() - bytes_left_by_compiling() - held)
     target, share = _target(first_loss, best_loss, target_loss, pilot, budget)
     rows_each = ROWS_OF_MICROBATCH[model]
     spent = time.perf_counter() - started - (seconds_compiling() - compiling)
@@ -112,7 +115,8 @@ def configure_prepared(
                 "first": noise_at(trainer, trainer.start, rows_each, settings.seed),
                 "last": noise_at(trainer, pilot.model.parameters, rows_each, settings.seed),
             },
-            peak=trainer.scales.most_bytes,
+            # A run that loads its kernels, and no others than its own, holds less than this process.
+            peak=max(held, trainer.scales.most_bytes - bytes_left_by_compiling() - by_pilot),
             data=describe_data(prepared, data_name),
             model=model,
             first_loss=first_loss,

@@ -3,6 +3,7 @@
     DescendError
     ├── InputError            a call that cannot be carried out; also a ValueError
     │   ├── SourceError       data that cannot be read
+    │   │   └── NoRowsError   a table with a header and no rows
     │   ├── ColumnError       columns or values that cannot be used
     │   └── ModelFileError    a model or run file that is damaged or not one
     ├── OutputError           a file that could not be written, though its place looked right; also an OSError
@@ -24,6 +25,14 @@ class InputError(DescendError, ValueError):
 
 class SourceError(InputError):
     """Data that cannot be read: missing, empty, cut short, or not what its name says."""
+
+
+class NoRowsError(SourceError):
+    """A table that has a header and no rows; ``names`` are its columns. Nothing is learnt from it."""
+
+    def __init__(self, message: str, names: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.names = names
 
 
 class ColumnError(InputError):

@@ -38,6 +38,8 @@ def evaluate(model: Any, X: Any, y: Any, *, sample_weight: Any = None) -> dict[s
         )
     scores = np.asarray(model._scores(X))
     truth = np.asarray(y)
+    if truth.ndim == 0:
+        raise InputError(f"y is {shorten(repr(y))}; give one target a row")
     if len(truth) != len(scores):
         raise InputError(f"y has {len(truth)} rows, but X has {len(scores)}: give one target a row")
     weights = None

@@ -132,7 +132,7 @@ def fit(
     with one_blas_thread():
         say_what_is_left(history, watch, plan, parameters)
     if plan.untuned and settings.epochs is None:
-        history.notes += certificate_notes(watch)
+        history.notes += certificate_notes(watch, plan)
     history.notes += troubles(prepared, plan.loss, plan.penalty, parameters, settings.standardize)
     if history.stopped != "converged":
         history.notes += slow_or_diverged(prepared, plan, settings, history.stopped)

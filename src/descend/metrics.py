@@ -81,6 +81,7 @@ def roc_auc_of_many(
     sample = np.sort(np.concatenate([some[:: 1 + num_rows // MOST_SORTED] for some in scores]))
     ranges = 1 + num_rows // MOST_SORTED
     edges = np.unique(sample[np.arange(1, ranges) * len(sample) // ranges])
+    edges = edges[np.isfinite(edges)]  # a score may be infinite; it belongs to the first or the last range
     area = ups = downs = 0.0
     for low, high in pairwise([-np.inf, *edges.tolist(), np.inf]):
         chosen = [(low <= some) & (some < high) if high < np.inf else low <= some for some in scores]
@@ -169,7 +170,7 @@ class ClassificationMetrics:
         }
         if self.num_classes == 2:
             metrics["roc_auc"] = self._roc_auc()
-        metrics["f1"] = self._f1()
+        metrics["f1"] = self._f1() if total else None
         return metrics
 
     def _add_unknown(

@@ -176,6 +176,23 @@ def _number(
     return number
 
 
+def finite_number(name: str, value: object) -> float | None:
+    """``value`` as a finite float, None as None; or an ``InputError`` that names it.
+
+    >>> finite_number("target loss", "0.3"), finite_number("target loss", None)
+    (0.3, None)
+    """
+    if value is None:
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = float("nan")
+    if isinstance(value, bool) or not isfinite(number):
+        raise InputError(f"{name} is {shorten(str(value))!r}; a finite number is needed")
+    return number
+
+
 def whole_number(name: str, value: object, at_least: int) -> int:
     """``value`` as an int of ``at_least`` that much, or an ``InputError`` that says so.
 

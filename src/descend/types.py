@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from descend.coded_rows import CodedRows
+from descend.products import Products
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,6 +94,13 @@ class Chunks(Protocol):
         ...
 
 
+class KnownProducts(NamedTuple):
+    """The products of the first ``num_rows`` rows, with the targets as they are trained on."""
+
+    num_rows: int
+    products: Products
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Encoded rows in memory: features → batches.
@@ -106,6 +114,8 @@ class Dataset:
     X: FloatArray
     y: NDArray[np.float64]
     weights: NDArray[np.float64] | None = None
+    known: KnownProducts | None = None
+    """What a store was told of these rows when it was written. Whoever changes rows or weights leaves it out."""
 
     @property
     def num_rows(self) -> int:

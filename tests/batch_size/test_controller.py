@@ -218,7 +218,7 @@ def test_it_says_with_how_much_of_the_rate_training_begins():
     controller.look(state, None)
     assert state.pace == 5 / 3
     assert controller.reason.startswith(
-        "begun at 3.33 times that and moved 1 times, between 1.67 and 3.33 times that"
+        "begun at 3.33 times that and moved 1 time, between 1.67 and 3.33 times that"
     )
 
 

@@ -111,3 +111,18 @@ def test_rungs_are_rows_of_the_history():
     assert rows[0]["loss"] == 6.0
     assert [row["updates"] for row in rows] == sorted(row["updates"] for row in rows)
     assert rows[1]["learning_rate"] == ladder.rungs[0].rate
+
+
+@pytest.mark.parametrize("depth", [0.0, 0.9, 100.0])
+def test_losses_below_nothing_have_rungs_too(depth):
+    """A loss that falls below 0, as a likelihood may, is not too high for being no multiple of the lowest."""
+    place = [1.0]
+
+    def run(rate):
+        for _ in range(3):
+            place[0] -= rate * place[0]
+        return place[0] ** 2 - depth
+
+    rate, edge = climb_rungs(run, place.copy, lambda kept: place.__setitem__(0, kept[0]), 1e-3, 1.0 - depth)
+    assert 0.1 < rate <= 2.0
+    assert edge > 2.0

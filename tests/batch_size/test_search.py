@@ -5,10 +5,11 @@ import time
 import pytest
 from trainers import LawTrainer
 
+from descend.batch_size.branches import Branch
 from descend.batch_size.explain import bound_by, explain
-from descend.batch_size.findings import seconds_of
+from descend.batch_size.findings import Findings, seconds_of
 from descend.batch_size.search import search
-from descend.batch_size.timing import grid
+from descend.batch_size.timing import StepTimes, grid
 from descend.batch_size.trainer import Look
 
 
@@ -185,3 +186,28 @@ def test_a_rate_that_is_lost_again_behind_the_target_is_no_plan():
     assert found.best is not None
     assert found.best.rate <= 0.6 * trainer.best_rate_at(found.best.batch_size)
     assert any(branch.outcome == "unreliable" for branch in found.branches)
+
+
+@pytest.mark.parametrize("row", [1e-6, 2.5e-7])
+def test_where_the_search_begins_does_not_decide(row):
+    """Of two sizes as good, with a worse one between them, the better is found from the side of the other, too."""
+
+    class Bumpy(LawTrainer):
+        def steps(self, batch_size, rate):
+            return super().steps(batch_size, rate) * {16: 0.92, 32: 1.15, 64: 0.65}.get(batch_size, 1.2)
+
+    trainer = Bumpy(step=8e-6, row=row, critical=60.0)
+    found = search(trainer, trainer.target, budget=200.0)
+    assert found.best is not None
+    assert found.best.batch_size == 64
+
+
+def test_a_step_is_the_median_seconds_over_the_median_updates():
+    """Each run's own step would be another: what looks take is the same for runs of few steps and of many."""
+    runs = ((400e-6, 80), (440e-6, 110), (520e-6, 170))
+    best = Branch(64, 0.1, "reached", 440e-6, 64 * 110, 110, 0.1, 0.1, 110e-6, runs)
+    again = Branch(64, 0.1, "reached", 600e-6, 64 * 200, 200, 0.1, 0.1, 200e-6, ((600e-6, 200),))
+    missed = Branch(64, 0.1, "diverged", 9.0, 64, 1, 9.0, 9.0, 1e-6, ((9.0, 1),))
+    found = Findings(LawTrainer(), 0.1, times=StepTimes({64: 1e-6}), branches=[best], repeats=[again, missed])
+    assert found.longer * found.times.at(64) == pytest.approx(480e-6 / 140)
+    assert seconds_of(found) == pytest.approx((480e-6, 400e-6, 600e-6))

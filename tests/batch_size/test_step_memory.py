@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import descend
+from descend.batch_size import memory
 from descend.batch_size.memory import Line, in_children, is_about_memory, peak_of
 from descend.batch_size.memory import find_ceiling as find
 from descend.machine import Room, find_room
@@ -97,6 +98,36 @@ def test_errors_of_the_step_come_out():
 
     with pytest.raises(ValueError, match="shapes differ"):
         peak_of(broken, 4, 100 * MEGA, time.monotonic() + 5)
+
+
+class AskingError(Exception):
+    """An error that is pickled, and cannot be made anew from its message."""
+
+    def __init__(self, message, place):
+        super().__init__(message)
+        self.place = place
+
+
+def test_an_error_that_cannot_be_sent_comes_out_in_words():
+    """An error whose class asks for more than a message is told with its name, and not one about pickling."""
+
+    def step(size):
+        raise AskingError("the layer is wrong", place=3)
+
+    with pytest.raises(RuntimeError, match="AskingError: the layer is wrong"):
+        peak_of(step, 1, 2**30, time.monotonic() + 10)
+
+
+def test_an_interrupt_right_after_the_fork_ends_the_child_alone(monkeypatch):
+    """Ctrl-C before the child listens to nobody ends it there: the caller's work goes on once, not twice."""
+    parent = os.getpid()
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(memory, "_in_child", interrupted)
+    assert peak_of(lambda size: None, 1, 2**30, time.monotonic() + 10) is None
+    assert os.getpid() == parent
 
 
 def test_a_step_that_never_ends_is_ended():

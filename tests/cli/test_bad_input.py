@@ -61,6 +61,7 @@ CASES = {
     "fit missing.csv --target y": ("missing.csv",),
     "fit empty.csv --target y": ("empty.csv", "0 bytes"),
     "fit header.csv --target answer": ("header.csv", "no rows"),
+    "evaluate model.descend header.csv": ("header.csv", "no rows; give a file that has some"),
     "fit one_row.csv --target answer": ("one_row", "at least 2"),
     "fit cut.csv.gz --target answer": ("cut.csv.gz", "cut short"),
     "fit cut.npy --target -1": ("cut.npy", "cut short"),

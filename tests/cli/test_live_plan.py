@@ -37,8 +37,9 @@ class Rows:
 
 def branch(size: int, rate: float, outcome: str, updates: int) -> Branch:
     step = 1e-6 * (10 + size)
+    seconds = 1.2 * updates * step
     return Branch(
-        size, rate, outcome, 1.2 * updates * step, updates * size, updates, 0.3, 0.3, updates * step
+        size, rate, outcome, seconds, updates * size, updates, 0.3, 0.3, updates * step, ((seconds, updates),)
     )
 
 

@@ -177,3 +177,45 @@ class TestMatrices:
         found = descend("evaluate", "n", "d.npz", "--target", "y_test", "--json").json
         assert found["rows"] == 50
         assert found["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("header", ["size,colour,answer", "colour,size"])
+def test_a_table_with_no_rows_has_no_predictions(
+    descend: Command, model: Path, tmp_path: Path, header: str
+) -> None:
+    """A header alone gives a header alone, on stdout and in a file, and status 0."""
+    (tmp_path / "new.csv").write_text(f"{header}\n")
+    result = descend("predict", model, "new.csv", "--probabilities")
+    assert (result.status, result.out) == (0, "prediction,probability_no,probability_yes\n"), result.err
+    for name in ("none.csv", "none.parquet", "none.npy"):
+        assert descend("predict", model, "new.csv", "--output", name).status == 0
+    assert (tmp_path / "none.csv").read_text() == "prediction\n"
+    assert len(np.load(tmp_path / "none.npy")) == 0
+    assert open_parquet(tmp_path / "none.parquet").num_rows == 0
+
+
+def open_parquet(path: Path) -> Any:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path)
+
+
+def test_a_parquet_file_with_no_rows_has_no_predictions(
+    descend: Command, model: Path, tmp_path: Path
+) -> None:
+    """A Parquet file of a schema and no rows gives a header alone."""
+    import pyarrow
+    import pyarrow.parquet
+
+    none = pyarrow.table({"size": pyarrow.array([], "double"), "colour": pyarrow.array([], "string")})
+    pyarrow.parquet.write_table(none, tmp_path / "new.parquet")
+    result = descend("predict", model, "new.parquet")
+    assert (result.status, result.out) == (0, "prediction\n"), result.err
+
+
+def test_a_header_that_lacks_columns_is_refused(descend: Command, model: Path, tmp_path: Path) -> None:
+    """Without rows, too, the columns have to be the model's."""
+    (tmp_path / "new.csv").write_text("size,answer\n")
+    result = descend("predict", model, "new.csv")
+    assert result.status == 2
+    assert "lacks column 'colour'" in result.err

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from descend.cli.interrupts import SIGNALS, Interrupts, hear_interrupts
+from descend.cli.interrupts import SIGNALS, Interrupts, StopComparing, hear_interrupts
 from descend.models.loading import load_model
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -114,6 +114,59 @@ def test_a_closed_pipe_is_no_error(start: Start, matrix: Path, model: Path) -> N
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_full_place_for_the_output_is_named(tmp_path: Path) -> None:
+    """Output that finds no room leaves 1 and one line that says what could not be written."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "descend", "machine"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("descend: error: the output could not be written: No space left")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_that_are_closed_are_no_bug(closed: str, model: Path, tmp_path: Path) -> None:
+    """A command whose stdout or stderr was closed before it began does its work, and prints into nothing."""
+    (tmp_path / "rows.csv").write_text("size,colour\n1.5,red\n")
+    words = f"{sys.executable} -m descend predict model.descend rows.csv -o out.csv {closed}"
+    done = subprocess.run(words, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "bug" not in done.stderr
+    assert (tmp_path / "out.csv").read_text().startswith("prediction\n")
+
+
+def test_an_interrupt_that_nobody_could_be_told_shows_no_traceback() -> None:
+    """What Ctrl-C raises inside a library's callback is left to ``raise_lost``; other lost errors are shown."""
+    code = (
+        "import sys\n"
+        "from descend.cli.interrupts import StopComparing\n"
+        "from descend.cli.process import prepare_process\n"
+        "prepare_process(verbose=False)\n"
+        "class Lost:\n"
+        "    def __init__(self, error): self.error = error\n"
+        "    def __del__(self): raise self.error\n"
+        "for error in (StopComparing(), KeyboardInterrupt(), ValueError('shown')):\n"
+        "    Lost(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "ValueError: shown" in done.stderr
+    assert "StopComparing" not in done.stderr
+    assert "KeyboardInterrupt" not in done.stderr
+
+
+def test_a_signal_that_got_lost_is_raised_at_the_next_look() -> None:
+    """``raise_lost`` raises what a signal raised where it was swallowed, with the error of that time."""
+    with Interrupts() as interrupts:
+        interrupts.raise_lost()
+        interrupts.error = StopComparing
+        with contextlib.suppress(StopComparing):
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(StopComparing):
+            interrupts.raise_lost()
 
 
 def test_names_that_stdout_cannot_encode_are_escaped(start: Start, tmp_path: Path) -> None:

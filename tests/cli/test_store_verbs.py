@@ -55,6 +55,7 @@ def test_a_model_of_the_file_scores_the_store(descend: Command, data: Path) -> N
         (["--columns", "a"], "--columns is a, but store 'rows.store' was ingested without"),
         (["--weights", "b"], "--weights is b, but store 'rows.store' was ingested without"),
         (["--task", "regression"], "--task is 'regression', but rows.store was ingested for classification"),
+        (["--loss", "poisson"], "ingest the data again with --task regression"),
         (["--no-standardize"], "--no-standardize: store 'rows.store' holds standardised columns"),
         (["--memory-limit", "much"], "--memory-limit is 'much'"),
         (["--memory-limit", "20MB"], "store 'rows.store' needs more memory than the limit of 20 MB leaves"),

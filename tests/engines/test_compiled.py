@@ -226,3 +226,16 @@ def test_kernel_divides_by_zero_as_numpy_does() -> None:
 
     assert ratio(1.0, 0.0) == np.inf
     assert np.isnan(ratio(0.0, 0.0))
+
+
+def test_what_compiling_leaves_is_counted_once(package: Path) -> None:
+    """A first process counts megabytes, less than it holds; one that loads what was kept counts nothing."""
+    code = (
+        RUN
+        + """
+from descend.engines.kernel_cache import bytes_left_by_compiling, _held_bytes
+print(bytes_left_by_compiling(), _held_bytes())"""
+    )
+    _, left, held = map(float, run(package, code)[0].split())
+    assert 1e6 < left < held
+    assert float(run(package, code)[0].split()[1]) == 0.0

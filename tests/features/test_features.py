@@ -5,6 +5,7 @@ import decimal
 import json
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from descend.errors import ColumnError, ModelFileError
-from descend.features import Features, Statistics
+from descend.features import Features, Statistics, prepare
+from descend.features.kinds import as_numbers
+from descend.sources import table_source
 
 RNG = np.random.default_rng(0)
 
@@ -122,6 +125,28 @@ def test_rounding_noise_is_constant():
     assert learn(X).names == ("x1",)
 
 
+@pytest.mark.parametrize("weight", [1e-300, 1e-3, 1e9, 1e15])
+def test_what_all_rows_weigh_decides_no_column(weight):
+    """Columns are kept, pooled and left out alike whether rows weigh 1 each, a share of 1 or billions."""
+    columns = {
+        "year": [2000 + i % 9 for i in range(400)],
+        "few": ["u", "v"] * 200,
+        "rare": ["u"] * 300 + ["v"] * 98 + ["w"] * 2,
+        "grade": ["0", "1", "2", "3+"] * 5 + ["0"] * 380,
+    }
+
+    def names(weights):
+        stats = Statistics(tuple(columns))
+        stats.update(pa.RecordBatch.from_pydict(columns), weights)
+        return Features.from_statistics(stats).names
+
+    kept = names(np.full(400, weight))
+    assert kept[:3] == ("year", "few=u", "few=v")
+    if weight <= 1:
+        assert kept == names(None)
+        assert "rare=other" in kept
+
+
 def test_rare_levels_are_pooled_and_unseen_ones_join_them():
     """Levels of few rows share one column, named =other, where unseen levels go too."""
     texts = ["a"] * 500 + ["b"] * 480 + ["c"] * 5 + ["d"] * 4
@@ -157,11 +182,41 @@ def test_text_that_is_dictionary_encoded_is_text():
     assert learn({"t": column, "n": numbers}).names == ("t=u", "t=v", "n=1", "n=2")
 
 
+def test_categories_of_polars_are_text():
+    """Categories of polars come as a dictionary of views; they are levels, in new data too, and a target."""
+    texts = ["u", None, "v", "v"] * 10
+    frame = pl.DataFrame({"t": texts, "y": [text or "none" for text in texts]})
+    told = frame.with_columns(pl.col("t").cast(pl.Categorical), pl.col("y").cast(pl.Enum(["none", "u", "v"])))
+    plain, category = (prepare(table_source(f, target="y"), validation=0.0) for f in (frame, told))
+    assert category.features.names == plain.features.names == ("t=u", "t=v", "t=missing")
+    assert category.target.classes == ("none", "u", "v")
+    np.testing.assert_array_equal(category.train.X, plain.train.X)
+    np.testing.assert_array_equal(category.train.y, plain.train.y)
+
+
+def test_a_null_in_a_dictionary_is_a_missing_value():
+    """A dictionary may hold the null instead of the array: the row has no target, and the cell no level."""
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2] * 20), pa.array(["u", None, "v"]))
+    source = table_source(pa.table({"t": column, "y": column}), target="y")
+    assert sum(block.num_rows for block in source.blocks()) == 40
+    assert learn({"t": column}).names == ("t=u", "t=v", "t=missing")
+
+
 def test_levels_that_arrive_as_numbers_are_found():
     """Levels "1" and "2" are found where a file holds only digits, whole or with .0."""
     features = learn({"t": ["1", "2", "3+"] * 30})
     for column in ([1, 2], [1.0, 2.0], ["1", "2"]):
         np.testing.assert_array_equal(encode(features, {"t": column}), [[1, 0, 0], [0, 1, 0]])
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_long_durations_are_seconds(unit):
+    """Durations of months and years, odd to the last nanosecond, are their seconds to float64's rounding."""
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    counts = [200 * 86_400 * per_second + 1, -(250 * 365 * 86_400 * per_second) - 1, 0]
+    found = as_numbers(pa.array([*counts, None], pa.duration(unit)), "wait", "number")[:, 0]
+    np.testing.assert_allclose(found[:3], np.array(counts, dtype=float) / per_second, rtol=1e-15)
+    assert np.isnan(found[3])
 
 
 def test_decimals_and_durations_are_numbers():
@@ -243,6 +298,13 @@ def test_other_values_for_a_number_are_refused(column):
     """Text, dates and lists where numbers are needed are refused by name."""
     with pytest.raises(ColumnError, match=r"column 'a' holds .* numbers are needed"):
         encode(learn({"a": [1, 2]}), {"a": column})
+
+
+def test_the_text_among_numbers_is_the_one_shown():
+    """Of a column of new data that became text the message shows a cell that is no number, not the first one."""
+    features = learn({"a": [1.5, 2.5], "b": [1, 2]})
+    with pytest.raises(ColumnError, match=r"column 'a' holds string values \('oops'\)"):
+        encode(features, {"a": ["1.5", None, "2e3", "oops", "x"], "b": [1] * 5})
 
 
 def test_infinity_in_new_data_is_refused():

@@ -144,6 +144,7 @@ def test_balanced_classes_weigh_the_same():
         (np.arange(1000) % 2, "even", "'even' is not known"),
         (np.arange(1000) % 2, {7: 1.0}, "'7', which is no class"),
         (np.arange(1000) % 2, {0: -1.0}, "at least 0"),
+        (np.arange(1000) % 2, {0: 0.0}, "leaves one class only, '1'"),
     ],
 )
 def test_class_weights_that_make_no_sense_are_refused(y, class_weight, message):

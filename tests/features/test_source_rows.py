@@ -203,6 +203,8 @@ def test_rows_stay_where_they_do_not_fit():
     assert not choose_place(1000, 80.0, 1, 1, in_source=False).in_source
     assert "88 kB encoded" in tight.reason
     assert "the limit of 1 B" in tight.reason
+    assert "so the limit is not kept" in tight.reason
+    assert "is not kept" not in choose_place(10**9, 80.0, 10**10, 1).reason
 
 
 def test_what_needs_memory_refuses_by_name(folder, monkeypatch):

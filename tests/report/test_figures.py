@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import plotly.graph_objects as go
 import pytest
@@ -136,3 +137,38 @@ def test_colours_are_variables_of_the_style_sheet(comparison, fit):
     for name in used:
         assert f"{name}:" in light
         assert f"{name}:" in dark
+
+
+def test_linear_axes_are_in_words_that_have_units(comparison):
+    """Ticks of a linear axis are durations or counts, never 50m for fifty milliseconds or half an epoch."""
+    views = comparison_views(comparison, comparison_series(comparison))
+    for name, view in views.items():
+        ticks = view["layouts"]["linear"]["xaxis"]["ticktext"]
+        assert not any(tick.endswith(("m", "k", "M")) for tick in ticks)
+        if name.startswith("seconds "):
+            assert all(tick.endswith(("s", "min", "h")) for tick in ticks)
+
+
+def _contrast(one, other):
+    def light(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((light(one), light(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_stand_out_from_the_paper():
+    """Lines reach the contrast of 3 that WCAG asks of graphics, words 4.5, in the light page and in the dark one."""
+    light, dark = embed.asset("report.css").split("@media", 2)[:2]
+    for part in (light, dark):
+        colours = dict(re.findall(r"(--[\w-]+): (#\w{6});", part))
+        lines = [name for name in colours if name.startswith(("--series-", "--size-"))]
+        assert len(lines) == 14
+        for name in lines:
+            assert _contrast(colours[name], colours["--paper"]) >= 3.0, name
+        for name in ("--ink", "--soft", "--accent", "--yes", "--no", "--unknown"):
+            assert _contrast(colours[name], colours["--paper"]) >= 4.5, name
+        for name in ("--wash", "--best"):
+            assert _contrast(colours["--soft"], colours[name]) >= 4.5, name

@@ -1,5 +1,7 @@
 """CSV and TSV files: dialects, types that hold for the whole file, hostile names."""
 
+import datetime as dt
+
 import pytest
 
 from descend.errors import SourceError
@@ -37,6 +39,19 @@ def test_dialects(tmp_path, delimiter, line_end, mark):
     lines = ["a,b c,y", "1,u,0", '2,"v",1', ""]
     text = mark + line_end.join(lines).replace(",", delimiter)
     assert columns_of(write(tmp_path, text)) == {"a": [1, 2], "b c": ["u", "v"]}
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("blank", ["\n", "\n\r\n\n", "\r\r"])
+def test_empty_lines_before_the_header_are_no_rows(tmp_path, small_blocks, mark, blank):
+    """Empty lines before the header change nothing: the header is never read as a row, whole or in parts."""
+    path = write(tmp_path, mark + blank + "a,b,y\n" + "1,u,2\n" * 3000)
+    assert columns_of(path) == {"a": [1] * 3000, "b": ["u"] * 3000}
+    source = open_source(path, target="y")
+    parts = [block for part in source.parts() for block in part()]
+    assert sum(block.num_rows for block in parts) == 3000
+    assert {str(block.columns.schema.field("b").type) for block in parts} == {"string"}
+    assert {v for block in parts for v in block.columns["b"].to_pylist()} == {"u"}
 
 
 def test_delimiters_inside_quotes_do_not_count(tmp_path):
@@ -83,6 +98,22 @@ def test_late_change_of_type_widens_the_whole_column(tmp_path, small_blocks, ear
     assert values[0] == first
     assert values[-1] == (late if late == "word" else float(late))
     assert {type(v) for v in values if v is not None} == {type(values[-1])}
+
+
+@pytest.mark.parametrize(
+    ("late", "value"),
+    [
+        ("2020-01-31", dt.date(2020, 1, 31)),
+        ("2020-01-31 10:30:00", dt.datetime(2020, 1, 31, 10, 30)),
+        ("10:30:00", dt.time(10, 30)),
+        ("true", True),
+        ('"say ""no"""', 'say "no"'),
+    ],
+)
+def test_a_column_that_begins_with_gaps_has_the_type_of_its_values(tmp_path, small_blocks, late, value):
+    """Dates, times and booleans behind a first megabyte of gaps are no text."""
+    values = columns_of(write(tmp_path, "a,y\n" + ",0\n" * 5000 + f"{late},1\n" * 3))["a"]
+    assert values == [None] * 5000 + [value] * 3
 
 
 def test_a_draft_asks_to_begin_again(tmp_path, small_blocks):

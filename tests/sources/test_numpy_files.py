@@ -123,6 +123,42 @@ def test_fields_of_a_structured_array_are_columns(tmp_path):
     assert block.target.to_pylist() == [2.5, 4.5]
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (">f8", [1.5, 2.5]),
+        (">i4", [1, 2]),
+        (">U3", ["uvw", "x"]),
+        ("S2", [b"uv", b"x"]),
+        ("?", [True, False]),
+        (">M8[s]", ["2020-01-01T10:00", "2021-05-01T11:00"]),
+        ("M8[D]", ["2020-01-01", "2021-05-01"]),
+        ("M8[M]", ["2020-01", "2021-05"]),
+        ("m8[h]", [3, 4]),
+        ("f2", [1.5, 2.5]),
+    ],
+)
+def test_fields_of_any_one_value_are_read(tmp_path, kind, values):
+    """Numbers, texts, booleans and times of either order of bytes are columns with the values they have in NumPy."""
+    records = np.zeros(2, dtype=[("a", kind), ("y", "i4")])
+    records["a"] = np.array(values, dtype=kind)
+    np.save(tmp_path / "t.npy", records)
+    (block,) = open_source(tmp_path / "t.npy", target="y").blocks()
+    read = np.array(block.columns.column(0).to_pylist())
+    expected = records["a"].astype("M8[s]" if kind.lstrip(">").startswith("M8") else records["a"].dtype)
+    np.testing.assert_array_equal(read.astype(expected.dtype), expected)
+
+
+@pytest.mark.parametrize("kind", ["(2,)i4", "c16", "V3"])
+def test_fields_of_several_values_are_refused(tmp_path, kind):
+    """A field that is no one number, text, boolean or date is refused by its name, and may be left out."""
+    np.save(tmp_path / "t.npy", np.zeros(9, dtype=[("both", kind), ("a", "f8"), ("y", "i4")]))
+    with pytest.raises(ColumnError, match=r"field 'both' of t.npy holds .* --drop"):
+        open_source(tmp_path / "t.npy", target="y")
+    (block,) = open_source(tmp_path / "t.npy", target="y", drop="both").blocks()
+    assert block.num_rows == 9
+
+
 def test_files_of_another_width_are_refused(tmp_path):
     """Matrices read together have one width."""
     saved(tmp_path, X, "1.npy")

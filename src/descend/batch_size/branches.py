@@ -48,7 +48,12 @@ class Branch:
     lowest: float
     score: float
     """Updates times the seconds of a step: what is compared. Runs of some milliseconds are timed too coarsely."""
-    num_seeds: int = 1
+    runs: tuple[tuple[float, int], ...] = ()
+    """Seconds and updates of each seed, in the order of the seeds."""
+
+    @property
+    def num_seeds(self) -> int:
+        return len(self.runs)
 
     @property
     def reached(self) -> bool:
@@ -114,6 +119,7 @@ class Race:
         outcome = ended[-1].outcome or "stalled"
         if outcome in ("diverged", "stalled") and len(ended) > 1:
             outcome = "unreliable"
+        runs = tuple((follower.came_to.seconds, follower.came_to.updates) for follower in ended)
         ended.sort(key=lambda follower: follower.came_to.updates)
         middle = ended[len(ended) // 2].came_to
         return Branch(
@@ -126,7 +132,7 @@ class Race:
             middle.loss,
             min(follower.lowest for follower in ended),
             middle.updates * step,
-            len(ended),
+            runs,
         )
 
     def _shown(self, batch_size: int, rate: float, follow: Callable[[Look], bool]) -> Callable[[Look], bool]:

@@ -23,6 +23,7 @@ from math import inf, isfinite
 from typing import Any, Literal
 
 from descend.engines.base import State
+from descend.report.formatting import counted
 from descend.types import FloatArray
 
 FEWEST_ROWS, FEWEST_STEPS, ENOUGH_ROWS = 1500, 12, 3000
@@ -140,8 +141,13 @@ class Controller:
             return begun
         begun += " and " if begun else ""
         moves = sum(one != other for one, other in pairwise(self.paces))
-        back = f", {self.num_taken_back} times after steps went astray" if self.num_taken_back else ""
-        return f"{begun}moved {moves} times, between {min(self.paces):.3g} and {max(self.paces):.3g} times that{back}"
+        back = (
+            f", {counted(self.num_taken_back, 'time')} after steps went astray" if self.num_taken_back else ""
+        )
+        return (
+            f"{begun}moved {counted(moves, 'time')}, between {min(self.paces):.3g} and "
+            f"{max(self.paces):.3g} times that{back}"
+        )
 
     def kept(self) -> dict[str, Any]:
         """What it remembers, for a checkpoint."""
@@ -162,7 +168,7 @@ class Controller:
 
     def refuses(self, state: State, loss: float) -> bool:
         """Takes back what a ladder did whose few rows hid that others went astray; ``loss``: of all rows."""
-        if loss <= FAR_ABOVE * self._course.first:
+        if loss <= self._course.first + (FAR_ABOVE - 1.0) * abs(self._course.first):
             return False
         state.parameters[:] = self._begun_at
         return True

@@ -7,7 +7,7 @@ from statistics import median
 
 from descend.batch_size.branches import Branch
 from descend.batch_size.findings import Findings
-from descend.report.formatting import duration
+from descend.report.formatting import counted, duration
 
 SHORT = 0.02
 """Seconds of a run that nobody feels, however it is tuned."""
@@ -46,9 +46,9 @@ def explain(found: Findings, optimizer: str, beside: str = "", share: float | No
     several = f" (median of {len(runs)} runs)" if len(runs) > 1 else ""
     left = "" if share is None else f" ({100 * share:g} % of the gap left)"
     what = (
-        f"Take batches of {rows(best.batch_size)} at learning rate {best.rate:.3g} "
+        f"Take batches of {counted(best.batch_size, 'row')} at learning rate {best.rate:.3g} "
         f"({optimizer}): the target, a loss of {found.target:.4g}{left}, was reached in {duration(seconds)}"
-        f"{several}, after {round(steps):,} steps."
+        f"{several}, after {counted(round(steps), 'step')}."
     )
     return [what, _why(found, best), _otherwise(found, best, beside)]
 
@@ -116,23 +116,10 @@ OUTCOMES = {
 def _not_told(found: Findings, optimizer: str) -> list[str]:
     lowest = min((branch.lowest for branch in found.branches), default=inf)
     runs = len(found.branches)
-    reached = (
-        f"the lowest loss was {lowest:.4g} in {runs} run{'s' * (runs != 1)}"
-        if runs
-        else "no run was finished"
-    )
+    reached = f"the lowest loss was {lowest:.4g} in {counted(runs, 'run')}" if runs else "no run was finished"
     return [
         f"It cannot be told in this budget: no run reached the target, a loss of {found.target:.4g} ({reached}).",
-        f"Batches of {rows(found.prior)} are what this machine's step times alone suggest; learning rate "
+        f"Batches of {counted(found.prior, 'row')} are what this machine's step times alone suggest; learning rate "
         f"{found.prior_rate:.3g} ({optimizer}) is where trying began.",
         "Give it more time, or a target that is easier to reach.",
     ]
-
-
-def rows(number: int) -> str:
-    """So many rows, in words.
-
-    >>> rows(1), rows(12345)
-    ('1 row', '12,345 rows')
-    """
-    return f"{number:,} row{'' if number == 1 else 's'}"

@@ -88,14 +88,25 @@ class Findings:
         return max([law.at(size) * self.times.at(size), *given_up])
 
     @property
+    def runs(self) -> list[tuple[float, int]]:
+        """Seconds and updates of every run of the best, each seed by itself."""
+        best = self.best
+        if best is None:
+            return []
+        return [run for branch in (best, *self.repeats) if branch.reached for run in branch.runs]
+
+    @property
     def longer(self) -> float:
-        """How much longer a step takes inside a run than alone: that of the best runs, taken for all sizes alike."""
+        """How much longer a step takes inside a run than alone: that of the best's runs, taken for all sizes alike.
+
+        Median seconds over median updates, and not the median of each run's own: what a short run's looks take is
+        nearly the same however many steps it has, so runs of few steps have long ones.
+        """
         best = self.best
         if best is None:
             return 1.0
-        step = self.times.at(best.batch_size)
-        runs = [best, *(branch for branch in self.repeats if branch.reached)]
-        return median(run.seconds / max(run.updates * step, 1e-12) for run in runs)
+        seconds, updates = zip(*self.runs, strict=True)
+        return float(median(seconds) / max(median(updates) * self.times.at(best.batch_size), 1e-12))
 
     @property
     def best(self) -> Branch | None:
@@ -132,8 +143,7 @@ class Findings:
 
 def seconds_of(found: Findings) -> tuple[float, float, float] | None:
     """Median, lowest and highest seconds to the target at the best size and rate, over seeds."""
-    best = found.best
-    if best is None:
+    if found.best is None:
         return None
-    times = [best.seconds, *(branch.seconds for branch in found.repeats if branch.reached)]
+    times = [seconds for seconds, _ in found.runs]
     return median(times), min(times), max(times)

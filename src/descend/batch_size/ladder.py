@@ -26,6 +26,7 @@ from descend.batch_size.rungs import climb_rungs
 from descend.batches import Visits, shuffle
 from descend.engines.base import Rule, State
 from descend.objectives.losses import Loss
+from descend.report.formatting import counted
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import OPTIMIZERS
 
@@ -67,7 +68,7 @@ class Ladder:
     def reason(self) -> str:
         """Where the rate comes from, in words."""
         end = f"{self.edge:.3g} was too high" if isfinite(self.edge) else "none was too high"
-        return f"from a ladder of {len(self.rungs)} rungs in {self.seconds:.2g} s: {end}"
+        return f"from a ladder of {counted(len(self.rungs), 'rung')} in {self.seconds:.2g} s: {end}"
 
 
 def climb(

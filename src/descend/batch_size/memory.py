@@ -171,10 +171,13 @@ def peak_of(step: Callable[[int], object], batch_size: int, room: int, end: floa
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(reading)
-        _in_child(step, batch_size, room, writing)
-    os.close(writing)
+        try:
+            os.close(reading)
+            _in_child(step, batch_size, room, writing)
+        finally:
+            os._exit(1)  # an interrupt that comes now must not go on with the caller's work a second time
     try:
+        os.close(writing)
         answer = _read_until(reading, end)
     finally:
         os.close(reading)
@@ -206,8 +209,11 @@ def _in_child(step: Callable[[int], object], batch_size: int, room: int, writing
     with suppress(BaseException):
         try:
             text = pickle.dumps(answer)
+            pickle.loads(
+                text
+            )  # errors whose class asks for more than a message are sent, but cannot be taken
         except Exception:
-            text = pickle.dumps(("error", RuntimeError(str(answer[1]))))
+            text = pickle.dumps(("error", RuntimeError(f"{type(answer[1]).__name__}: {answer[1]}")))
         os.write(writing, text)
     os._exit(0)
 

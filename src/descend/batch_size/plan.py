@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import InputError, ModelFileError
+from descend.report.formatting import counted
 
 FORMAT = "descend.plan"
 VERSION = 1
@@ -197,7 +198,7 @@ def plan_of_run(summary: dict[str, Any]) -> Plan:
             "evidence": {"step_seconds": {str(size): summary["seconds"] / steps}},
             "tuning_seconds": 0.0,
             "explanation": [
-                f"Batches of {size:,} rows: {summary['batch_size_reason']}.",
+                f"Batches of {counted(size, 'row')}: {summary['batch_size_reason']}.",
                 f"Learning rate {summary['learning_rate']:.3g} of {summary['optimizer']}: "
                 f"{summary['learning_rate_reason']}.",
                 "Nothing was searched for: configure_batch_size does that.",

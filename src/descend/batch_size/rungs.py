@@ -9,9 +9,9 @@ from typing import Any
 
 MOST_RUNGS = 30
 WORSE = 1.3
-"""A loss this many times the lowest so far is too high."""
-STRIDE, FALLEN = 8.0, 0.9
-"""Until the loss has fallen to this share of what it was, rates are far too low: a rung is so many times the last."""
+"""A loss this many times the lowest so far is too high; below 0, one that lost such a share of what it was."""
+STRIDE, FALLEN = 8.0, 0.1
+"""Until this share of the loss is gone rates are far too low: a rung's is so many times the last one's."""
 
 
 def climb_rungs(
@@ -37,7 +37,8 @@ def climb_rungs(
             break
         now = run(rate)
         rungs += 1
-        if not isfinite(now) or now > WORSE * lowest:
+        scale = lowest if lowest > 0.0 else max(before - lowest, -lowest)
+        if not isfinite(now) or now > lowest + (WORSE - 1.0) * scale:
             put_back(good)
             if failed:
                 edge = rate
@@ -48,7 +49,7 @@ def climb_rungs(
         failed, good, good_rate = False, keep(), rate
         if now < lowest:
             lowest, best, best_rate = now, good, rate
-        stride = 2.0 if lowest < FALLEN * before else stride
+        stride = 2.0 if lowest < before - FALLEN * abs(before) else stride
         rate *= stride
     put_back(best)
     nothing_learnt = lowest >= before or rungs <= 2

@@ -16,16 +16,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from descend.batch_size.branches import Branch, Race
-from descend.batch_size.findings import Findings, Running
+from descend.batch_size.findings import OTHERWISE, Findings, Running
 from descend.batch_size.prior import prior_size
 from descend.batch_size.timing import StepTimes, measure_times
 from descend.batch_size.trainer import Look, Trainer
+from descend.report.formatting import counted
 
 APART = 8
 TIMING_SHARE = 0.15
 FIRST_SHARE = 0.4
 NEIGHBOUR_SHARE = 0.4
-MOST_REFINEMENTS = 6
+MOST_REFINEMENTS = 8
+RULED_OUT = 2.0
+"""A size predicted to take so many times the best one's seconds is not tried."""
 REPEATS = 4
 REPEAT_SHARE = 0.2
 SEEDS_WITHIN = 200.0
@@ -61,11 +64,11 @@ def search(
         if now - last_told >= TELL_SECONDS:
             last_told = now
             found.running = Running(batch_size, rate, look)
-            tell(f"training with {batch_size:,} rows a step")
+            tell(f"training with {counted(batch_size, 'row')} a step")
 
     def take_branch(branch: Branch) -> None:
         found.running = None
-        tell(f"training with {branch.batch_size:,} rows a step")
+        tell(f"training with {counted(branch.batch_size, 'row')} a step")
 
     def take_times(times: StepTimes) -> None:
         found.times = times
@@ -132,7 +135,11 @@ def _try_neighbours(race: Race, found: Findings) -> None:
 
 
 def _refine(race: Race, found: Findings) -> None:
-    """Goes to where t(B) · S(B) is least, until that size has been measured."""
+    """Goes to where t(B) · S(B) is least, until that size has been measured, and all near it that may be as fast.
+
+    Between two measured sizes lies no law: four times the rows can be as fast with a slower size between them, and
+    which of the two was found would hang on where the search began.
+    """
     tried = {branch.batch_size for branch in found.branches}
     for _ in range(MOST_REFINEMENTS):
         predicted = found.predicted()
@@ -141,6 +148,7 @@ def _refine(race: Race, found: Findings) -> None:
         assert best is not None
         if size in tried or predicted[size] > 0.97 * found.longer * best.score:
             untried = [near for near in _beside(best.batch_size, predicted) if near not in tried]
+            untried = untried or _may_be_as_fast(best, predicted, tried, found.longer)
             if not untried:
                 return
             size = min(untried, key=lambda size: predicted[size])
@@ -148,6 +156,13 @@ def _refine(race: Race, found: Findings) -> None:
             return
         tried.add(size)
         race.climb(size, _guess(race, found, size), NEIGHBOUR_SHARE)
+
+
+def _may_be_as_fast(best: Branch, predicted: dict[int, float], tried: set[int], longer: float) -> list[int]:
+    """Untried sizes not far from the best, of which nothing was predicted that rules them out."""
+    near = range(best.batch_size // OTHERWISE, best.batch_size * OTHERWISE + 1)
+    most = RULED_OUT * longer * best.score
+    return [size for size in predicted if size in near and size not in tried and predicted[size] <= most]
 
 
 def _beside(size: int, predicted: dict[int, float]) -> list[int]:

@@ -115,15 +115,9 @@ def validation(text: str) -> tuple[float, str | None]:
 
 def number(text: str | None, name: str) -> float | None:
     """A finite number, or None where the option was not given."""
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not isfinite(value):
-        raise InputError(f"{name} is {shorten(text)!r}; a finite number is needed")
-    return value
+    from descend.settings import finite_number
+
+    return finite_number(name, text)
 
 
 def task(text: str | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
         plan.save(plan_path, force=given["force"])
         if page is not None:
             plan.save_html(page, force=given["force"])
-    _tell(talk, plan, plan_path, page)
+        _tell(talk, plan, plan_path, page)
     return 0
 
 
@@ -118,6 +119,14 @@ def _configure(
 
     budget = settings.seconds or BUDGET_SECONDS
     with make_plan_display(talk, name, budget) as display:
+
+        def follow(show: Callable[[Any], None]) -> Callable[[Any], None]:
+            def heard(seen: Any) -> None:
+                interrupts.raise_lost()
+                show(seen)
+
+            return heard
+
         interrupts.error = StopComparing  # KeyboardInterrupt would end one run and go on with the next
         try:
             return configure_prepared(
@@ -128,8 +137,8 @@ def _configure(
                 target_loss,
                 name,
                 command_line,
-                progress=None if talk.quiet else display.update,
-                pilot_progress=None if talk.quiet else display.pilot,
+                progress=follow(display.update),
+                pilot_progress=follow(display.pilot),
                 memory_limit=memory_limit,
             )
         except InputError as error:
@@ -145,7 +154,7 @@ def _configure(
 def _tell(talk: Talk, plan: Plan, plan_path: Path, page: Path | None) -> None:
     from descend.report import plan_table, plan_text
 
-    talk.result(plan_table(plan.record), plan_text(plan.record))
+    talk.result(plan.record, plan_table, plan_text)
     talk.note("", "")
     if page is not None:
         talk.note("page", str(page))

@@ -91,7 +91,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
         comparison.save(run_path, force=given["force"])
         if page is not None:
             comparison.save_html(page, force=given["force"])
-    _tell(talk, comparison, run_path, page)
+        _tell(talk, comparison, run_path, page)
     if all(stopped == "diverged" for run in comparison.runs for stopped in run["stopped"]):
         raise FailedRunError(
             "every run diverged: no kind got anywhere; take --learning-rate auto, or a smaller one"
@@ -147,6 +147,11 @@ def _compare(
 
     rows = check_batch_sizes(sizes, prepared.train.num_rows)
     with make_display(talk, name, rows, prepared.train.num_rows, seeds) as display:
+
+        def follow(*seen: Any) -> None:
+            interrupts.raise_lost()
+            display.update(*seen)
+
         interrupts.error = StopComparing
         try:
             return compare_prepared(
@@ -157,7 +162,7 @@ def _compare(
                 target_loss,
                 name,
                 command_line,
-                progress=display.update,
+                progress=follow,
                 model=model,
                 on_measuring=display.measuring,
             )
@@ -174,8 +179,7 @@ def _tell(talk: Talk, comparison: Comparison, run_path: Path, page: Path | None)
     from descend.report import comparison_table, comparison_text
 
     record = comparison.record
-    if not talk.as_json:
-        talk.result(comparison_table(record), comparison_text(record))
+    talk.result(record, comparison_table, comparison_text)
     talk.note("", "")
     if page is not None:
         talk.note("page", str(page))

@@ -86,6 +86,7 @@ def _add_up(model: Model, source: Source) -> Sums:
 
 def _say_unknown(talk: Talk, sums: Sums) -> None:
     from descend.errors import shorten
+    from descend.report.formatting import counted
 
     unknown = getattr(sums, "unknown_rows", 0)
     if not unknown:
@@ -94,8 +95,8 @@ def _say_unknown(talk: Talk, sums: Sums) -> None:
     shown = ", ".join(shorten(str(label), 30) for label in labels[:5]) + (", …" if len(labels) > 5 else "")
     talk.note(
         "note",
-        f"{unknown:,} rows are of {len(labels):,} classes that the model was not trained on ({shown}): "
-        "counted as told wrong; log_loss and roc_auc leave them out",
+        f"{counted(unknown, 'row')} of classes that the model was not trained on ({shown}): counted as told wrong; "
+        "log_loss and roc_auc leave out such rows",
     )
 
 

@@ -14,6 +14,8 @@ from descend.errors import DescendError, InputError, shorten
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 LONGEST = 2000
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""What writing to stdout fails with; files that are written name themselves."""
 
 
 class CarriedError(Exception):
@@ -96,6 +98,8 @@ def _unexpected(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         text = f"memory ran out ({error})" if str(error) else "memory ran out"
         return f"{text}; fewer rows or columns (--columns, --drop) need less"
+    if isinstance(error, OSError) and error.filename is None and error.errno in FULL:
+        return f"the output could not be written: {error.strerror}; send it to a place that has room"
     if isinstance(error, OSError):
         where = f" {shorten(os.fspath(error.filename), 200)!r}" if isinstance(error.filename, str) else ""
         return f"{kind}{where}: {error.strerror or error}"

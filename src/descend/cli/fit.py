@@ -109,7 +109,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
         except (OutputError, InputError) as error:  # the places were right when the run began
             ways = saving.how_to_go_on(checkpoint)
             raise FailedRunError(f"{error}{written}{ways and '; ' + ways}") from error
-    _tell(talk, run, record, model_path, page)
+        _tell(talk, run, record, model_path, page)
     if run.stopped == "interrupted":
         forced = " with --force" if given["output"] and not given["force"] else ""
         ways = saving.how_to_go_on(checkpoint) or f"Run the command again{forced} to train to the end"
@@ -202,8 +202,7 @@ def _tell(
 ) -> None:
     from descend.report import fit_table, fit_text
 
-    if not talk.as_json:
-        talk.result(fit_table(record), fit_text(record))
+    talk.result(record, fit_table, fit_text)
     talk.note("", "")
     if page is not None:
         talk.note("page", str(page))

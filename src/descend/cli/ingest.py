@@ -104,8 +104,7 @@ def _carry_out(job: Job, talk: Talk) -> Store:
     show = None if talk.quiet else IngestLine(line, job)
 
     def follow(progress: Progress) -> None:
-        if interrupts.asked:  # libraries that are loaded under way may have caught what the signal raised
-            raise KeyboardInterrupt
+        interrupts.raise_lost()  # libraries that are loaded under way may have caught what the signal raised
         if show is not None:
             show(progress)
 
@@ -139,12 +138,11 @@ def _tell(talk: Talk, job: Job, store: Store, seconds: float) -> None:
     talk.note("data", f"{shorten(job.source.name)}: {columns} columns, encoded as {encoded} ({kind})")
     talk.note("task", store.target().reason)
     talk.notes((*job.notes, *store.notes))
-    blocks = formatting.count(layout.num_blocks)
     talk.note("", "")
     talk.note(
         "store",
-        f"{job.folder}: {formatting.count(layout.num_rows)} rows in {blocks} "
-        f"block{'' if layout.num_blocks == 1 else 's'}, {formatting.size(store.num_bytes)}, "
+        f"{job.folder}: {formatting.count(layout.num_rows)} rows in "
+        f"{formatting.counted(layout.num_blocks, 'block')}, {formatting.size(store.num_bytes)}, "
         f"in {formatting.duration(seconds)}",
     )
     talk.json(

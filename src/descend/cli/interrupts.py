@@ -48,9 +48,14 @@ class Interrupts:
 
     @gentle.setter
     def gentle(self, gentle: bool) -> None:
-        if gentle and self._raised:  # and it got lost
-            raise self.error
+        if gentle:
+            self.raise_lost()
         self._gentle = gentle
+
+    def raise_lost(self) -> None:
+        """Raises what a signal raised where Python had no one to tell: to be called ever so often."""
+        if self._raised:
+            raise self.error
 
     def __enter__(self) -> Interrupts:
         if _heard:

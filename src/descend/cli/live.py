@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from descend.cli.progress import PLAIN_SECONDS
-from descend.cli.redrawing import Redrawn
+from descend.cli.redrawing import Redrawn, Showing
 from descend.cli.talk import Talk
 from descend.report import formatting
 
@@ -51,67 +49,53 @@ class Lane:
         self.last = seen
 
 
-class Display:
-    """Silent; also the base of the others. A context, in which ``update`` follows the runs."""
+class Display(Showing):
+    """Silent; also the base of the others. ``update`` follows the runs."""
 
     def __init__(self, name: str, batch_sizes: Sequence[int], num_rows: int, seeds: int) -> None:
         from descend.batches import kind_of
 
+        super().__init__()
         self.name = name
         self.seeds = seeds
         self.lanes = {size: Lane(kind_of(size, num_rows), size) for size in batch_sizes}
+        self.lane: Lane | None = None
+        """Whose run was seen last."""
         self.first_loss = float("nan")
         self.lowest = math.inf
-        self._next = 0.0
-        self._started = time.monotonic()
-
-    def __enter__(self) -> Display:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def update(self, kind: str, batch_size: int | str, seed: int, seen: Observation) -> None:
-        """Takes in one observation; draws if the last drawing is long enough ago."""
-        lane = self.lanes[int(batch_size)]
-        lane.add(seed, seen)
+        """Takes in one observation."""
+        self.lane = self.lanes[int(batch_size)]
+        self.lane.add(seed, seen)
         if seen.updates == 0:
             self.first_loss = seen.loss
         if math.isfinite(seen.loss):
             self.lowest = min(self.lowest, seen.loss)
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + self.draw(lane)
+        self.draw_if_due()
 
     def measuring(self) -> None:
         """The runs are over; what is measured of them may take a moment."""
-
-    def draw(self, lane: Lane) -> float:
-        """Shows the state; returns the seconds until it may be called again."""
-        return math.inf
-
-    def close(self) -> None:
-        """Takes away what was drawn."""
 
 
 class PlainDisplay(Display):
     """A line every few seconds, for logs."""
 
-    def draw(self, lane: Lane) -> float:
-        if lane.last is not None and lane.last.seconds >= FIRST_SECONDS:
-            print(
-                f"{lane.kind} (batch size {lane.batch_size:,}), run {lane.num_runs} of {self.seeds}: "
-                f"loss {formatting.loss(_finite(lane.last.loss))} after {formatting.count(lane.last.epoch)} epochs, "
-                f"{formatting.short_count(lane.last.rows_per_second)} rows/s",
-                file=sys.stderr,
-                flush=True,
-            )
-            return PLAIN_SECONDS
-        return 0.0
+    def draw(self) -> float:
+        lane = self.lane
+        if lane is None or lane.last is None or lane.last.seconds < FIRST_SECONDS:
+            return 0.0
+        print(
+            f"{lane.kind} (batch size {lane.batch_size:,}), run {lane.num_runs} of {self.seeds}: "
+            f"loss {formatting.loss(lane.last.loss)} after {formatting.count(lane.last.epoch)} epochs, "
+            f"{formatting.short_count(lane.last.rows_per_second)} rows/s",
+            file=sys.stderr,
+            flush=True,
+        )
+        return PLAIN_SECONDS
 
     def measuring(self) -> None:
-        if time.monotonic() - self._started > PLAIN_SECONDS:
+        if self.seconds > PLAIN_SECONDS:
             print("the runs are over: measuring where they ended", file=sys.stderr, flush=True)
 
 
@@ -128,7 +112,7 @@ class LiveDisplay(Display):
         if self._drawn.is_shown:
             self._drawn.show(self.table())
 
-    def draw(self, lane: Lane) -> float:
+    def draw(self) -> float:
         self._drawn.show(self.table())
         return REDRAW_SECONDS
 
@@ -140,7 +124,7 @@ class LiveDisplay(Display):
         from rich.table import Table
         from rich.text import Text
 
-        seconds = formatting.duration(round(time.monotonic() - self._started))
+        seconds = formatting.duration(round(self.seconds))
         table = Table(
             box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", header_style="dim"
         )
@@ -162,7 +146,7 @@ class LiveDisplay(Display):
         return [
             size,
             f"{lane.num_runs}/{self.seeds}",
-            formatting.loss(_finite(lane.last.loss)),
+            formatting.loss(lane.last.loss),
             curve(lane.seconds, lane.losses, self.first_loss, self.lowest),
             formatting.short_count(lane.last.epoch),
             formatting.short_count(lane.last.rows_per_second),
@@ -195,7 +179,3 @@ def curve(
         share = 1 - math.log(min(max(gap, SMALLEST_GAP), 1.0)) / math.log(SMALLEST_GAP) if gap == gap else 1.0
         bars.append(BARS[min(len(BARS) - 1, int(share * len(BARS)))])
     return "".join(bars)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

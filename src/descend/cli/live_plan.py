@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from descend.cli.progress import PLAIN_SECONDS
-from descend.cli.redrawing import Redrawn
+from descend.cli.redrawing import Redrawn, Showing
 from descend.cli.talk import Talk
 from descend.report import formatting
 from descend.report.plan_evidence import OUTCOMES
@@ -41,61 +39,41 @@ class Row:
     state: str
 
 
-class PlanDisplay:
-    """Silent; also the base of the others. A context, in which ``pilot`` and ``update`` follow what is measured."""
+class PlanDisplay(Showing):
+    """Silent; also the base of the others. ``pilot`` and ``update`` follow what is measured."""
 
     def __init__(self, name: str, budget: float) -> None:
+        super().__init__()
         self.name, self.budget = name, budget
         self.found: Findings | None = None
         self.seen: Observation | None = None
-        self._next = 0.0
-        self._started = time.monotonic()
-
-    def __enter__(self) -> PlanDisplay:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def pilot(self, seen: Observation) -> None:
         """Takes in a look at the first run."""
         self.seen = seen
-        self._draw_if_due()
+        self.draw_if_due()
 
     def update(self, found: Findings) -> None:
         """Takes in what has been measured so far."""
         self.found = found
-        self._draw_if_due()
-
-    def _draw_if_due(self) -> None:
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + self.draw()
-
-    def draw(self) -> float:
-        """Shows the state; returns the seconds until it may be called again."""
-        return math.inf
-
-    def close(self) -> None:
-        """Takes away what was drawn."""
+        self.draw_if_due()
 
     @property
     def clock(self) -> str:
         """Seconds of the budget."""
-        spent = formatting.duration(round(time.monotonic() - self._started))
+        spent = formatting.duration(round(self.seconds))
         return f"{spent} of {formatting.duration(self.budget)}"
 
     @property
     def doing(self) -> str:
         """What is being done, in words."""
         if self.found is None:
-            return PILOT if self.seen is None else f"{PILOT}: {_loss_words(self.seen.loss)}"
+            return PILOT if self.seen is None else f"{PILOT}: loss {formatting.loss(self.seen.loss)}"
         running = self.found.running
         if running is None:
             return self.found.doing
         rate = formatting.number(running.rate, 3)
-        return f"{self.found.doing}, rate {rate}: {_loss_words(running.look.loss)}"
+        return f"{self.found.doing}, rate {rate}: loss {formatting.loss(running.look.loss)}"
 
 
 class PlainPlanDisplay(PlanDisplay):
@@ -109,7 +87,7 @@ class PlainPlanDisplay(PlanDisplay):
         best = None if self.found is None else self.found.best
         if best is None:
             return ""
-        size = f"{best.batch_size:,} row{'' if best.batch_size == 1 else 's'}"
+        size = formatting.counted(best.batch_size, "row")
         rate, seconds = formatting.number(best.rate, 3), formatting.duration(best.seconds)
         return f" (best so far: {size} at rate {rate}, {seconds})"
 
@@ -218,7 +196,3 @@ def make_plan_display(talk: Talk, name: str, budget: float) -> PlanDisplay:
     """The display that suits where stderr goes."""
     kind = PlanDisplay if talk.quiet else LivePlanDisplay if talk.is_live else PlainPlanDisplay
     return kind(name, budget)
-
-
-def _loss_words(loss: float) -> str:
-    return f"loss {formatting.loss(loss if math.isfinite(loss) else None)}"

@@ -10,8 +10,9 @@ from descend.cli.command import option, verb
 from descend.cli.talk import Talk
 
 if TYPE_CHECKING:
+    from descend.cli.prediction_files import Writer
     from descend.models.model import Model
-    from descend.types import Source
+    from descend.types import FloatArray, Source
 
 
 @verb(
@@ -66,9 +67,11 @@ def command(model: str, data: str, **given: Any) -> int:
     if talk.as_json and path is None:
         _as_json(talk, loaded, source, given["probabilities"])
         return 0
+    from descend.report.formatting import counted
+
     rows = _write(loaded, source, path, ending, given)
     if path is not None:
-        talk.note("predictions", f"{rows:,} rows in {path}")
+        talk.note("predictions", f"{counted(rows, 'row')} in {path}")
         talk.json({"rows": rows, "output": path})
     return 0
 
@@ -96,6 +99,8 @@ def _as_json(talk: Talk, model: Model, source: Source, probabilities: bool) -> N
 
 def _write(model: Model, source: Source, path: str | None, ending: str, given: dict[str, Any]) -> int:
     """Writes all predictions; returns the number of rows."""
+    import numpy as np
+
     from descend.cli.prediction_files import column_names, make_writer, whole_file
     from descend.cli.scoring import scores
 
@@ -106,12 +111,17 @@ def _write(model: Model, source: Source, path: str | None, ending: str, given: d
         rows, writer = 0, None
         for scored, part in scores(model, source):
             writer = writer or make_writer(ending, file, names)
-            likely = model.probabilities(scored) if given["probabilities"] else None
-            writer.write(model.predict_scores(scored), likely)
+            put(writer, scored)
             rows += part.num_rows
-        if writer is not None:
-            writer.close()
+        if writer is None:  # no rows: a header, or an array of length 0
+            writer = make_writer(ending, file, names)
+            put(writer, np.empty((0, model.target.num_outputs)))
+        writer.close()
         return rows
+
+    def put(writer: Writer, scored: FloatArray) -> None:
+        likely = model.probabilities(scored) if given["probabilities"] else None
+        writer.write(model.predict_scores(scored), likely)
 
     if path is None:
         return write_to(_StandardOutput())

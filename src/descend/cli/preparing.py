@@ -113,6 +113,7 @@ def _from_store(data: str, given: dict[str, Any], settings: Settings, talk: Talk
             prepare_store,
             store,
             task=arguments.task(given["task"]),
+            loss_task=settings.loss_task,
             validation=share,
             scale_target=settings.loss != "poisson",
             memory_limit=limit,

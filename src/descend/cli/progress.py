@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from descend.cli.talk import Talk, terminal_width
 from descend.report import formatting
-
-if TYPE_CHECKING:
-    pass
 
 REDRAW_SECONDS = 0.1
 PLAIN_SECONDS = 3.0

@@ -1,15 +1,54 @@
-"""A part of the terminal that is drawn again and again, and taken away in the end."""
+"""What is shown while something long goes on: a context, drawn now and then, and taken away in the end."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+class Showing:
+    """Silent; also the base of the others. A context."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._started
+
+    def draw_if_due(self) -> None:
+        """Draws if the last drawing is long enough ago."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + self.draw()
+
+    def draw(self) -> float:
+        """Shows the state; returns the seconds until it may be called again."""
+        return math.inf
+
+    def close(self) -> None:
+        """Takes away what was drawn."""
+
+
 class Redrawn:
-    """Drawn when it is shown, and by nobody else: nothing competes with what is measured."""
+    """A part of the terminal that is drawn again and again.
+
+    Drawn when it is shown, and by nobody else: nothing competes with what is measured.
+    """
 
     def __init__(self) -> None:
         self._live: Any = None

@@ -92,11 +92,9 @@ def _is_json(path: str) -> bool:
 def _show(talk: Talk, record: dict[str, Any]) -> None:
     from descend.report import comparison_table, comparison_text, fit_table, fit_text, plan_table, plan_text
 
-    if talk.as_json:
-        return
     if record["format"] == "descend.comparison":
-        talk.result(comparison_table(record), comparison_text(record))
+        talk.result(record, comparison_table, comparison_text)
     elif record["format"] == "descend.plan":
-        talk.result(plan_table(record), plan_text(record))
+        talk.result(record, plan_table, plan_text)
     else:
-        talk.result(fit_table(record), fit_text(record))
+        talk.result(record, fit_table, fit_text)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from descend.cli.arguments import names, with_options
-from descend.errors import ColumnError, InputError, shorten
+from descend.errors import ColumnError, InputError, NoRowsError, shorten
 from descend.estimators.sources import scored
 from descend.features.target_values import as_values
 from descend.models.model import Model
@@ -31,8 +31,28 @@ def needed_columns(model: Model) -> list[str]:
     return list(dict.fromkeys(encoder.name for _, encoder in model.features.encoders))
 
 
+class NoRows:
+    """A table with a header alone: it has no predictions, and is no mistake in a pipeline that runs every night."""
+
+    target_name: str | None = None
+
+    def __init__(self, name: str, column_names: tuple[str, ...]) -> None:
+        self.name, self.column_names = name, column_names
+
+    def blocks(self) -> Iterator[Block]:
+        return iter(())
+
+
 def open_unlabelled(model: Model, data: str, target: str | None = None) -> Source:
     """Rows to predict. A target is not needed; where it is there it is not read, and no row is left out."""
+    try:
+        return _unlabelled(model, data, target)
+    except NoRowsError as empty:
+        _check_columns(model, empty.names, data)
+        return NoRows(data, empty.names)
+
+
+def _unlabelled(model: Model, data: str, target: str | None) -> Source:
     goal = target if target is not None else model.target.name
     if is_store(data):
         return _stored(model, data, target)

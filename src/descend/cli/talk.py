@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -43,17 +44,17 @@ class Talk:
         if len(texts) > len(shown):
             self.note("note", f"and {len(texts) - len(shown)} more (--verbose shows them)")
 
-    def result(self, renderable: Any, plain: str) -> None:
-        """A result for people: drawn on a terminal, plain in a pipe; nothing with ``--json``."""
+    def result(self, record: dict[str, Any], table: Callable[[Any], Any], text: Callable[[Any], str]) -> None:
+        """A result for people: drawn by ``table`` on a terminal, ``text`` in a pipe; nothing with ``--json``."""
         if self.as_json:
             return
         self.note("", "")
         if sys.stdout.isatty():
             from rich.console import Console
 
-            Console(highlight=False, emoji=False, soft_wrap=False).print(renderable)
+            Console(highlight=False, emoji=False).print(table(record))
         else:
-            sys.stdout.write(plain)
+            sys.stdout.write(text(record))
         sys.stdout.flush()
 
     def text(self, plain: str) -> None:

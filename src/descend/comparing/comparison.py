@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,12 @@ import numpy as np
 from descend.batches import check_batch_size, kind_of
 from descend.comparing.claims import answer_claims, verdict
 from descend.comparing.compared import AnyRun, Compared, find_compared
-from descend.comparing.kinds import GradientNoise, Kind
+from descend.comparing.gradient_noise import gradient_noise
+from descend.comparing.kinds import Kind
+from descend.comparing.summary import KindRuns, summarise
 from descend.errors import InputError
 from descend.machine import Scales, describe_machine
-from descend.settings import Settings
+from descend.settings import Settings, finite_number
 from descend.watching import Callback, Observation
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 FORMAT = "descend.comparison"
 VERSION = 1
 TARGET_SHARE = 0.01
-REPEAT_SECONDS = 2.0
-NOISE_BATCHES = 64
 
 Progress = Callable[[str, int | str, int, Observation], object]
 """Called with kind, batch size, seed and observation while a run goes on."""
@@ -101,25 +101,6 @@ class Comparison:
         return f'<iframe srcdoc="{escape(render_page(self.record))}" width="100%" height="900"></iframe>'
 
 
-@dataclass(slots=True)
-class _KindRuns:
-    """The runs of one batch size, one for each seed."""
-
-    kind: str
-    batch_size: int
-    runs: list[AnyRun] = field(default_factory=list)
-    peak_bytes: int = 0
-    has_chance: bool = False
-    """Whether a seed changes something of the full batch too: where it starts."""
-
-    @property
-    def stands_for_all_seeds(self) -> bool:
-        """The full batch has no order, so no randomness: a long run is not repeated only to be timed again."""
-        if self.has_chance or self.kind != "batch" or not self.runs:
-            return False
-        return bool(self.runs[0].history.last["seconds"] > REPEAT_SECONDS)
-
-
 def check_batch_sizes(batch_sizes: Sequence[int | str], num_rows: int) -> list[int]:
     """The batch sizes as rows, checked; each once; raises ``InputError`` for none or impossible ones."""
     sizes = []
@@ -150,12 +131,12 @@ def compare_prepared(
     ``on_measuring`` is called when the runs are over and what takes long after them begins.
     """
     compared = find_compared(model) if isinstance(model, str) else model
+    target_loss = finite_number("target_loss", target_loss)
     num_rows = prepared.train.num_rows
     sizes = check_batch_sizes(batch_sizes, num_rows)
     settings = replace(
         settings,
         optimizer="sgd" if settings.optimizer == "auto" else settings.optimizer,
-        epochs=settings.epochs,
         dense=True,
     ).checked()
     budget = settings.seconds
@@ -163,7 +144,7 @@ def compare_prepared(
         budget = compared.budget(prepared, settings)
         settings = replace(settings, seconds=budget)
     kinds = [
-        _KindRuns(kind_of(size, num_rows), size, has_chance=compared.seeds_move_the_start) for size in sizes
+        KindRuns(kind_of(size, num_rows), size, has_chance=compared.seeds_move_the_start) for size in sizes
     ]
     for seed in range(seeds):
         for kind in kinds:  # interleaved: a busy minute of the machine hits all kinds
@@ -181,7 +162,7 @@ def _one_run(
     compared: Compared,
     prepared: Prepared,
     settings: Settings,
-    kind: _KindRuns,
+    kind: KindRuns,
     seed: int,
     progress: Progress | None,
 ) -> AnyRun:
@@ -205,7 +186,7 @@ def _measure(
     compared: Compared,
     prepared: Prepared,
     settings: Settings,
-    kinds: list[_KindRuns],
+    kinds: list[KindRuns],
     seeds: int,
     budget: float | None,
     target_loss: float | None,
@@ -219,10 +200,14 @@ def _measure(
     runs = {kind.batch_size: kind.runs for kind in kinds}
     measured = compared.measure(prepared, settings, runs, first_loss - best_loss)
     summaries = [
-        _summarise(kind, prepared, target, first_loss) | measured.by_size.get(kind.batch_size, {})
+        summarise(kind, prepared, target, first_loss) | measured.by_size.get(kind.batch_size, {})
         for kind in kinds
     ]
-    noise = [gradient_noise(compared, prepared, settings, kind.batch_size) for kind in kinds]
+    engine, start = compared.start(prepared, settings)
+    noise = [
+        gradient_noise(engine, start, prepared.train.num_rows, kind.batch_size, settings.seed)
+        for kind in kinds
+    ]
     facts = [
         Kind(
             summary,
@@ -254,98 +239,8 @@ def _measure(
         "runs": summaries,
         "surface": measured.surface,
         "claims": answer_claims(facts, compared.claims),
-        "verdict": verdict(facts),
+        "verdict": verdict(facts, target),
     }
     if measured.valleys is not None:
         record["valleys"] = measured.valleys
     return Comparison(record)
-
-
-def _summarise(kind: _KindRuns, prepared: Prepared, target: float, first_loss: float) -> dict[str, Any]:
-    histories = [run.history for run in kind.runs]
-    hits = [
-        None if history.stopped == "diverged" else _first_at_or_below(history["loss"], target)
-        for history in histories
-    ]
-    row_bytes = prepared.train.bytes_of_row
-
-    def to_target(name: str) -> dict[str, float] | None:
-        values = [history[name][hit] for history, hit in zip(histories, hits, strict=True) if hit is not None]
-        return spread_of([value for value in values if value is not None])
-
-    finals = [history.last["loss"] for history in histories if history.last["loss"] is not None]
-    speeds = [
-        history.last["rows"] / history.last["seconds"] for history in histories if history.last["seconds"]
-    ]
-    return {
-        "kind": kind.kind,
-        "batch_size": kind.batch_size,
-        "learning_rate": kind.runs[0].rate.value,
-        "target_reached": sum(hit is not None for hit in hits),
-        "num_seeds": len(histories),
-        "seconds_to_target": to_target("seconds"),
-        "epochs_to_target": to_target("epoch"),
-        "rows_to_target": to_target("rows"),
-        "updates_to_target": to_target("updates"),
-        "final_loss": float(np.median(finals)) if finals else None,
-        "rows_per_second": float(np.median(speeds)) if speeds else None,
-        "peak_bytes": kind.peak_bytes,
-        "working_bytes": round(kind.batch_size * row_bytes),
-        "stopped": [history.stopped for history in histories],
-        "note": note_on(kind, hits, target, first_loss),
-        "histories": [{"columns": history.columns} for history in histories],
-    }
-
-
-def note_on(kind: _KindRuns, hits: list[int | None], target: float, first_loss: float) -> str | None:
-    """One sentence on a kind that did not reach the target with every seed, or that ran once for all of them."""
-    if all(hit is not None for hit in hits):
-        return "run once, counted for every seed: it has no randomness" if kind.stands_for_all_seeds else None
-    missed = [run for run, hit in zip(kind.runs, hits, strict=True) if hit is None]
-    run = missed[0]
-    if run.history.notes:
-        return run.history.notes[0]
-    lowest = min(loss for loss in run.history["loss"] if loss is not None)
-    share = (lowest - target) / max(first_loss - target, 1e-300)
-    reason = {
-        "time": "the time budget ended",
-        "epochs": "the epochs ended",
-        "converged": "it had stopped gaining",
-    }.get(run.stopped, run.stopped)
-    updates = run.history.last["updates"]
-    return f"{reason} after {updates:,} updates, {100 * share:.2g} % of the way short of the target"
-
-
-def _first_at_or_below(losses: list[float | None], target: float) -> int | None:
-    return next((i for i, loss in enumerate(losses) if loss is not None and loss <= target), None)
-
-
-def spread_of(values: Sequence[float]) -> dict[str, float] | None:
-    """Median and range; None of nothing.
-
-    >>> spread_of([3.0, 1.0, 2.0])
-    {'median': 2.0, 'low': 1.0, 'high': 3.0}
-    """
-    if not values:
-        return None
-    return {"median": float(np.median(values)), "low": float(min(values)), "high": float(max(values))}
-
-
-def gradient_noise(
-    compared: Compared, prepared: Prepared, settings: Settings, batch_size: int
-) -> GradientNoise:
-    """How far the gradient of a batch strays from that of all rows, at the start: measured on random batches."""
-    data = prepared.train
-    engine, parameters = compared.start(prepared, settings)
-    few = min(data.num_rows, 20_000)  # rows lie in random order: the first ones stand for all
-    whole = engine.loss_and_gradient(parameters, slice(few)).gradient / few
-    length = float(np.linalg.norm(whole))
-    if batch_size >= data.num_rows or length == 0.0:
-        return GradientNoise(batch_size, 0.0)
-    generator = np.random.default_rng(settings.seed)
-    strays = []
-    for _ in range(NOISE_BATCHES):
-        rows = generator.integers(data.num_rows, size=min(batch_size, few))
-        gradient = engine.loss_and_gradient(parameters, rows).gradient / len(rows)
-        strays.append(float(np.sum((gradient - whole) ** 2)))
-    return GradientNoise(batch_size, float(np.sqrt(np.mean(strays))) / length)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf, nan
 from typing import Any
 
 import numpy as np
 
+from descend.comparing.clearly import Spread
+from descend.comparing.gradient_noise import GradientNoise
 
-@dataclass(frozen=True, slots=True)
-class GradientNoise:
-    """Root mean square distance of a batch's gradient from the whole one, relative to the whole one's length."""
-
-    batch_size: int
-    relative: float
+GAINED = 1e-6
+"""Of the first loss: less than that is rounding, and no gap to measure anything by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,16 @@ class Kind:
     def gap(self) -> float:
         return max(self.first_loss - self.best_loss, 1e-300)
 
+    @property
+    def has_gap(self) -> bool:
+        """Whether any run gained anything."""
+        return self.first_loss - self.best_loss > GAINED * abs(self.first_loss)
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether a seed did: where it ended and what it took until then say nothing of the others."""
+        return "diverged" in self.summary["stopped"]
+
     def columns(self) -> list[dict[str, list[Any]]]:
         return [history["columns"] for history in self.summary["histories"]]
 
@@ -49,8 +58,8 @@ class Kind:
         lasts = [c["loss"][-1] for c in self.columns()]
         return [float("inf") if loss is None else float(loss) for loss in lasts]
 
-    def seconds_to_share(self, share: float) -> float | None:
-        """Median seconds until ``share`` of the gap is closed; None where a seed never got there."""
+    def seconds_to_share(self, share: float) -> Spread:
+        """Seconds until ``share`` of the gap is closed."""
         found = []
         for c in self.columns():
             start = (
@@ -58,16 +67,15 @@ class Kind:
             )  # another seed may start elsewhere
             target = start - share * (start - self.best_loss)
             pairs = _pairs(c, "seconds", "loss")
-            found.append(next((s for s, loss in pairs if loss <= target), None))
-        times = [seconds for seconds in found if seconds is not None]
-        return float(np.median(times)) if len(times) == len(found) else None
+            found.append(next((s for s, loss in pairs if loss <= target), inf))
+        return Spread.of(found)
 
-    def loss_after(self, column: str, amount: float) -> float:
-        """Median loss at the last observation at or before ``amount`` seconds or epochs, as a share of the gap."""
+    def loss_after(self, column: str, amount: float) -> Spread:
+        """Loss at the last observation at or before ``amount`` seconds or epochs, as a share of the gap."""
         losses = [
             [loss for place, loss in _pairs(c, column, "loss") if place <= amount][-1] for c in self.columns()
         ]
-        return (float(np.median(losses)) - self.best_loss) / self.gap
+        return Spread.of([(loss - self.best_loss) / self.gap for loss in losses])
 
     def hovering(self) -> float:
         """Mean height of the last parameters over the best loss in the last third of the run, share of the gap."""
@@ -82,16 +90,33 @@ class Kind:
             wobbles.append(float(np.std(steps)) if len(steps) > 2 else np.nan)
         return float(np.nanmedian(wobbles)) / self.gap if np.isfinite(wobbles).any() else float("nan")
 
-    def seconds_to_target(self) -> float | None:
-        spread = self.summary["seconds_to_target"]
-        all_there = self.summary["target_reached"] == self.summary["num_seeds"]
-        return float(spread["median"]) if spread and all_there else None
+    def seconds_to_target(self) -> Spread:
+        """Seconds until the target."""
+        found, seeds = self.summary["seconds_to_target"], self.summary["num_seeds"]
+        if not found:
+            return Spread(inf, inf, inf, seeds)
+        if self.summary["target_reached"] < seeds:
+            return Spread(found["low"], inf, inf, seeds)
+        return Spread(found["low"], found["median"], found["high"], seeds)
+
+    @property
+    def rows_per_second(self) -> float:
+        """Median; not a number where no run took time."""
+        return float(self.summary["rows_per_second"] or nan)
+
+    def speeds(self) -> Spread:
+        """Rows a second of training."""
+        low, high = self.summary["rows_per_second_range"] or (nan, nan)
+        return Spread(low, self.rows_per_second, high, self.summary["num_seeds"])
 
     def updates_an_epoch(self) -> float:
         return float(self.num_rows / self.summary["batch_size"])
 
     def seconds_an_update(self) -> float:
-        return float(self.summary["batch_size"] / (self.summary["rows_per_second"] or np.nan))
+        return float(self.summary["batch_size"] / self.rows_per_second)
+
+    def seconds_an_epoch(self) -> float:
+        return float(self.num_rows / self.rows_per_second)
 
 
 def _pairs(columns: dict[str, list[Any]], x: str, y: str) -> list[tuple[float, float]]:
@@ -107,7 +132,7 @@ def _last_third(columns: dict[str, list[Any]]) -> list[float]:
 def find_kind(kinds: list[Kind], name: str) -> Kind | None:
     """The kind of that name; of several mini-batch sizes the one that reached the target first."""
     named = [kind for kind in kinds if kind.name == name]
-    return min(named, key=lambda kind: kind.seconds_to_target() or float("inf"), default=None)
+    return min(named, key=lambda kind: kind.seconds_to_target().median, default=None)
 
 
 def listing(kinds: list[Kind], text: Callable[[Kind], str]) -> str:

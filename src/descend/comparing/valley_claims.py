@@ -11,7 +11,6 @@ import numpy as np
 
 from descend.comparing.claims import (
     CLAIMS,
-    CLEARLY,
     SETTLED_SHARE,
     Answer,
     Question,
@@ -19,8 +18,10 @@ from descend.comparing.claims import (
     settles_in_a_worse_place,
     updates_are_noisy,
 )
+from descend.comparing.clearly import CLEARLY, ENOUGH_SEEDS
 from descend.comparing.kinds import Kind, find_kind, listing
-from descend.comparing.wording import percent, two_digits
+from descend.comparing.wording import percent
+from descend.report.formatting import number
 
 ONE_IN = 20
 """Deviations count as different where chance alone would set them so far apart once in so many times."""
@@ -53,10 +54,10 @@ def with_falling_rate(question: Question) -> Question:
 
     def asked(mine: Kind, kinds: list[Kind]) -> Answer:
         holds, evidence = question(mine, kinds)
-        first = mine.summary["learning_rate"]
-        last = [c["learning_rate"][-1] for c in mine.columns()]
-        if last and all(rate is not None and rate < 0.99 * first for rate in last):
-            evidence += f"; its learning rate had fallen to {percent(min(last) / first)} of the first by then"
+        rates = [c["learning_rate"] for c in mine.columns()]
+        left = [one[-1] / one[0] for one in rates if one[0] and one[-1] is not None]
+        if len(left) == len(rates) and max(left) < 0.99:
+            evidence += f"; its learning rate had fallen to {percent(min(left))} of the first by then"
         return holds, evidence
 
     return asked
@@ -73,11 +74,12 @@ def ends_differ(mine: Kind, kinds: list[Kind]) -> Answer:
     )
     if seeds < 2:
         return None, "one seed has no spread: take --seeds 3 or more"
-    needed = float(np.sqrt(_f_quantile(seeds - 1)))
-    least = min(spread for label, spread in spreads.items() if label != mine.label)
-    evidence += f". From {seeds} seeds a difference can be told from {two_digits(needed)} times on"
-    if not _has_arrived(mine):
-        return None, f"{evidence}; {mine.label} had not arrived, so these are no ends to compare"
+    others = [kind for kind in kinds if kind is not mine]
+    needed = float(np.sqrt(_f_quantile(seeds - 1, len(others))))
+    least = min(spreads[kind.label] for kind in others)
+    evidence += f". From {seeds} seeds a difference can be told from {number(needed, 2)} times on"
+    if on_the_way := _on_the_way(kinds):
+        return None, evidence + on_the_way
     if spreads[mine.label] > needed * least:
         return True, evidence
     return (False if spreads[mine.label] * needed < least else None), evidence
@@ -102,12 +104,10 @@ def ends_in_flatter_places(mine: Kind, kinds: list[Kind]) -> Answer:
         + listing([mine, batch], lambda k: _range(_values(k)))
         + f"; flatter in {flatter} of {len(pairs)} seeds, sharper in {sharper}"
     )
-    on_the_way = [k.label for k in (mine, batch) if not _has_arrived(k)]
-    if on_the_way:
-        return (
-            None,
-            evidence + f"; {' and '.join(on_the_way)} had not arrived, so these are no ends to compare",
-        )
+    if on_the_way := _on_the_way([mine, batch]):
+        return None, evidence + on_the_way
+    if len(pairs) < ENOUGH_SEEDS:
+        return None, f"{evidence}; so few may be chance: take --seeds {ENOUGH_SEEDS} or more"
     if flatter == len(pairs):
         return True, evidence
     return (False if flatter == 0 else None), evidence
@@ -137,6 +137,12 @@ def leaves_where_batch_stays(mine: Kind, kinds: list[Kind]) -> Answer:
     return None, f"{evidence}: {counts}"
 
 
+def _on_the_way(kinds: list[Kind]) -> str:
+    """What is said where some of them had not arrived; empty where all had."""
+    names = [kind.label for kind in kinds if not _has_arrived(kind)]
+    return f"; {' and '.join(names)} had not arrived, so these are no ends to compare" if names else ""
+
+
 def _has_arrived(kind: Kind) -> bool:
     """Whether all its runs stopped by themselves, or are as good as at the best loss."""
     return all(
@@ -150,7 +156,7 @@ def _values(kind: Kind) -> list[float]:
 
 
 def _range(values: list[float]) -> str:
-    low, high = two_digits(min(values)), two_digits(max(values))
+    low, high = number(min(values), 2), number(max(values), 2)
     return low if low == high else f"{low} to {high}"
 
 
@@ -174,11 +180,14 @@ def _deviation(values: list[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _f_quantile(degrees: int) -> float:
-    """What the ratio of two variances, both of ``degrees`` of freedom, exceeds once in twenty times by chance."""
+def _f_quantile(degrees: int, others: int) -> float:
+    """The ratio of a variance to the least of ``others`` that chance exceeds no more than once in twenty times.
+
+    All have ``degrees`` of freedom.
+    """
     from scipy.special import fdtri
 
-    return float(fdtri(degrees, degrees, 1.0 - 1.0 / ONE_IN))
+    return float(fdtri(degrees, degrees, 1.0 - 1.0 / (ONE_IN * others)))
 
 
 MORE: dict[str, tuple[tuple[str, Question], ...]] = {

@@ -128,11 +128,11 @@ class FullBatch:
 
     def know_start(self, parameters: FloatArray) -> None:
         """Squared error at weights of 0 is in what the preconditioner was made of: then no pass is needed for it."""
-        sums = None if self.preconditioner is None else self.preconditioner.sums
+        products = None if self.preconditioner is None else self.preconditioner.products
         own = self._own(parameters)
-        if sums is None or self.loss.code != SQUARED_ERROR or own[:, :-1].any():
+        if products is None or self.loss.code != SQUARED_ERROR or own[:, :-1].any():
             return
-        value, gradient = sums.squared_error(own[:, -1].astype(np.float64), self.num_rows)
+        value, gradient = products.squared_error(own[:, -1].astype(np.float64), self.num_rows)
         if not self.fit_intercept:
             gradient[:, -1] = 0.0
         self.last = Known(own.copy(), value, gradient, self.smooth)

@@ -33,6 +33,7 @@ from typing import Any
 import numba
 import numba.core.compiler
 import numba.core.serialize
+import psutil
 
 _numba: Any = numba  # partly typed: what is used here is not
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -46,6 +47,7 @@ _DIGEST_BYTES = 32
 _told: set[str] = set()
 _silent = False
 _compiling = 0.0
+_left = _held = 0
 
 
 def quiet(silent: bool = True) -> None:
@@ -57,6 +59,15 @@ def quiet(silent: bool = True) -> None:
 def seconds_compiling() -> float:
     """Seconds that this process has spent on compiling kernels: no budget of a caller's is meant for that."""
     return _compiling
+
+
+def _held_bytes() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+def bytes_left_by_compiling() -> int:
+    """Memory that compiling has left this process with: another one, which loads what is kept, goes without."""
+    return _left
 
 
 def _tell(topic: str, message: str) -> None:
@@ -164,13 +175,16 @@ class KernelCache:
                     os.utime(place)  # pruning keeps what was used last
                 return compiled
         _tell("compiling", f"compiling its kernels, once (about {COMPILE_SECONDS} s)")
-        self._began = time.perf_counter()
+        self._began, self._held = time.perf_counter(), _held_bytes()
         return None
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
         """Keep what Numba compiled in the first place that can be written."""
-        global _compiling
+        global _compiling, _left, _held
         _compiling += time.perf_counter() - self._began
+        now = _held_bytes()
+        _left += max(0, now - max(self._held, _held))  # what a kernel inside this one took is counted already
+        _held = now
         if not self._enabled:
             return
         if compiled.library.has_dynamic_globals:

@@ -12,38 +12,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from descend.machine import one_blas_thread
+from descend.products import Piece, Products, parts, products_of, step
 from descend.types import Dataset, FloatArray
 
 MOST_COLUMNS = 500
-BLOCK_NUMBERS = 2**17
-"""Read at a time: half a megabyte, so that a block is still near when its product is made."""
 FEWEST_ROWS, MOST_CHUNKS = 2**16, 16
 """Rows of a chunk at the least, and chunks at the most: threads share them."""
 FEW_COLUMNS = 16
 FLATTEST = 1e-10
 FLATTEST_OF_SINGLES = 1e-6
 """Directions flatter than this share of the mean are taken to bend so much: columns that say the same have none."""
-
-
-class Sums(NamedTuple):
-    """Sums over rows: weight · x̃ x̃ᵀ (d + 1, d + 1), weight · y x̃ᵀ (k, d + 1), weight · y² (k,)."""
-
-    products: FloatArray
-    targets: FloatArray
-    squares: FloatArray
-
-    def squared_error(self, intercept: FloatArray, num_rows: int) -> tuple[float, FloatArray]:
-        """Squared error's mean, and its gradient (k, d + 1), at weights of 0 and ``intercept`` (k,)."""
-        ones = self.products[:, -1]
-        values = intercept**2 * ones[-1] - 2.0 * intercept * self.targets[:, -1] + self.squares
-        gradient = (intercept[:, None] * ones - self.targets) / num_rows
-        return 0.5 * float(values.sum()) / num_rows, gradient
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +42,7 @@ class Preconditioner:
     bend: float
     direction: FloatArray
     norms: FloatArray | None = None
-    sums: Sums | None = None
+    products: Products | None = None
     """What the matrix was made of."""
 
 
@@ -69,16 +52,16 @@ def precondition(
     """H⁻¹ for ``data``; ``norms``: also how heavy every row is under it, at the cost of another product.
 
     Without an intercept x̃ = (x, 0): the last direction stands alone, bent as the others are in the mean. The result
-    does not depend on ``threads``.
+    does not depend on ``threads``. Rows whose products are known are not read.
     """
     d = data.num_columns
     with one_blas_thread():
-        k = data.y.shape[1]
-        sums = Sums(np.zeros((d + 1, d + 1)), np.zeros((k, d + 1)), np.zeros(k))
-        for part in _sums(data, threads):
-            for total, some in zip(sums, part, strict=True):
-                total += some
-        H = sums.products.copy()
+        products = Products.zero(d, data.y.shape[1])
+        if data.known is not None:
+            products.add(data.known.products)
+        for some in _products(data, threads):
+            products.add(some)
+        H = products.columns.copy()
         if not fit_intercept:
             H[d] = H[:, d] = 0.0
         H *= curvature / data.num_rows
@@ -93,39 +76,27 @@ def precondition(
         inverse = factor @ factor.T
         matrix = (directions * bends) @ directions.T
         weight_of = _norms(data, factor, curvature, fit_intercept) if norms else None
-    return Preconditioner(inverse, matrix, bend, direction, weight_of, sums)
+    return Preconditioner(inverse, matrix, bend, direction, weight_of, products)
 
 
-def _sums(data: Dataset, threads: int) -> Iterator[Sums]:
-    """The sums of one chunk of rows after another.
+def _products(data: Dataset, threads: int) -> Iterator[Products]:
+    """Those of one chunk of rows after another, of rows whose products are not known.
 
     Chunks are cut by the number of rows alone, so that the sums do not tell how many threads there are.
     """
-    step = _step(data)
-    size = max(FEWEST_ROWS, -(-data.num_rows // MOST_CHUNKS)) // step * step
-    chunks = [slice(start, start + size) for start in range(0, data.num_rows, size)]
-    if threads == 1 or len(chunks) == 1:
-        yield from map(partial(_sums_of, data), chunks)
+    first = 0 if data.known is None else data.known.num_rows
+    least = step(data.num_columns)
+    size = max(FEWEST_ROWS, -(-data.num_rows // MOST_CHUNKS)) // least * least
+    chunks = [slice(start, min(start + size, data.num_rows)) for start in range(first, data.num_rows, size)]
+
+    def of(chunk: slice) -> Products:
+        return products_of(_pieces(data, chunk))
+
+    if threads == 1 or len(chunks) <= 1:
+        yield from map(of, chunks)
         return
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(partial(_sums_of, data), chunks)
-
-
-def _sums_of(data: Dataset, rows: slice) -> Sums:
-    d, k = data.num_columns, data.y.shape[1]
-    products, targets, squares = np.zeros((d + 1, d + 1)), np.zeros((k, d + 1)), np.zeros(k)
-    for part, X, weights in _blocks(data, rows):
-        weighted = X if weights is None else X * weights[:, None]
-        each = np.ones(len(X), dtype=X.dtype) if weights is None else weights
-        products[:d, :d] += weighted.T @ X
-        products[:d, d] += each @ X
-        products[d, d] += each.sum()
-        y = data.y[part].T
-        targets[:, :d] += y.astype(X.dtype) @ weighted
-        targets[:, d] += y @ each
-        squares += np.square(y) @ each
-    products[d, :d] = products[:d, d]
-    return Sums(products, targets, squares)
+        yield from pool.map(of, chunks)
 
 
 def _norms(data: Dataset, factor: FloatArray, curvature: float, fit_intercept: bool) -> FloatArray:
@@ -133,7 +104,7 @@ def _norms(data: Dataset, factor: FloatArray, curvature: float, fit_intercept: b
     found = np.empty(data.num_rows)
     own = factor.astype(data.X.dtype)
     at = 0
-    for _, X, weights in _blocks(data, slice(0, data.num_rows)):
+    for X, _, weights in _pieces(data, slice(0, data.num_rows)):
         if data.num_columns <= FEW_COLUMNS:  # rows so short are better walked a column after the other
             white = own[:-1].T @ X.T
             if fit_intercept:
@@ -150,18 +121,14 @@ def _norms(data: Dataset, factor: FloatArray, curvature: float, fit_intercept: b
     return found
 
 
-def _step(data: Dataset) -> int:
-    return min(32768, max(512, BLOCK_NUMBERS // (data.num_columns + 1)))
-
-
-def _blocks(data: Dataset, rows: slice) -> Iterator[tuple[slice, Any, Any]]:
-    """A block of rows at a time: which, they themselves, and their weights."""
-    step, (start, stop, _) = _step(data), rows.indices(data.num_rows)
+def _pieces(data: Dataset, rows: slice) -> Iterator[Piece]:
+    """A few rows at a time."""
     stored: Any = data.X
-    parts = [slice(low, min(low + step, stop)) for low in range(start, stop, step)]
-    pieces = stored.pieces(start, stop, step) if data.is_stored else (data.X[part] for part in parts)
-    for part, X in zip(parts, pieces, strict=True):
+    some = list(parts(rows.start, rows.stop, data.num_columns))
+    size = step(data.num_columns)
+    pieces = stored.pieces(rows.start, rows.stop, size) if data.is_stored else (data.X[part] for part in some)
+    for part, X in zip(some, pieces, strict=True):
         if data.is_sparse:  # at most MOST_COLUMNS wide: a dense block and one product are the quicker way
             X = X.toarray()
         weights = None if data.weights is None else data.weights[part].astype(X.dtype)
-        yield part, X, weights
+        yield X, data.y[part], weights

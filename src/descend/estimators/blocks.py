@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from descend.errors import InputError, shorten
@@ -18,6 +18,7 @@ from descend.estimators.checks import (
     FLOATS,
     all_or_nothing,
     as_numbers,
+    check_labels,
     check_weights,
     is_mixed_table,
     refuse_no_columns,
@@ -29,6 +30,7 @@ from descend.incremental import add_rows, check_settings, tell_callbacks
 from descend.settings import Settings
 from descend.sources.arrays import column_names
 from descend.sources.sparse import as_csr
+from descend.sources.tables import refuse_lazy
 from descend.stream import Rows, begin
 from descend.types import Task, is_sparse
 from descend.updates import OPTIMIZERS
@@ -195,6 +197,7 @@ def takes_blocks(estimator: Any) -> bool:
 
 def check_block(estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None) -> Rows:
     """The rows of ``partial_fit``: numbers, known labels, weights above 0."""
+    refuse_lazy(X)
     refuse_no_columns(X)
     model = getattr(estimator, "model_", None)
     encoded = model is not None and not (model.features.is_matrix and not model.features.tells_missing)
@@ -240,7 +243,7 @@ def block_names(estimator: Any) -> tuple[str, ...]:
 
 def _known_labels(estimator: Any, y: Any) -> NDArray[Any]:
     labels = np.asarray(column_or_1d(y, warn=True))
-    check_classification_targets(labels)
+    check_labels(labels)
     classes = estimator.classes_
     unseen = [label for label in np.unique(labels).tolist() if label not in set(classes.tolist())]
     if unseen:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _num_samples, check_non_negative
 
 from descend.coded_rows import SMALL
@@ -53,6 +54,12 @@ def refuse_a_name(y: Any) -> None:
 def as_numbers(y: Any) -> NDArray[Any]:
     """A regression's target as an array of numbers in their own type, or an ``InputError`` naming ``y``."""
     numbers = np.asarray(y)
+    if numbers.dtype.kind in "mM":
+        raise InputError(
+            f"y holds {numbers.dtype} values; numbers are needed: turn them into days or seconds first"
+        )
+    if numbers.ndim not in (1, 2):
+        raise InputError(f"y has shape {numbers.shape}; give one target a row: (n,), or (n, k) for k numbers")
     if numbers.dtype.kind in "fiu":
         return numbers
     try:
@@ -61,9 +68,27 @@ def as_numbers(y: Any) -> NDArray[Any]:
         raise InputError(f"y holds values that are no numbers: {error}") from None
 
 
+def check_labels(labels: NDArray[Any]) -> None:
+    """Labels (n,) that are classes, or a ``ValueError`` naming ``y``."""
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        row = int(np.argmin(np.isfinite(labels)))
+        raise InputError(f"y holds {float(labels[row])} in row {row}; every row needs a class: leave it out")
+    try:
+        check_classification_targets(labels)
+    except TypeError as error:
+        raise InputError(
+            f"y holds labels that are no classes: {error}; give text alone, or numbers alone"
+        ) from None
+
+
+def is_sparse_table(X: Any) -> bool:
+    """Whether ``X`` is a pandas table of sparse columns alone, which scikit-learn takes for a sparse matrix."""
+    return hasattr(X, "__arrow_c_stream__") and hasattr(X, "sparse")
+
+
 def is_mixed_table(X: Any) -> bool:
     """Whether ``X`` is a table with columns other than plain numbers, or with gaps: the features stage is needed."""
-    if not hasattr(X, "__arrow_c_stream__"):
+    if not hasattr(X, "__arrow_c_stream__") or is_sparse_table(X):
         return False
     import pyarrow as pa
 

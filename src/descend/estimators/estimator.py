@@ -27,6 +27,7 @@ from descend.estimators.checks import (
     all_or_nothing,
     check_weights,
     is_mixed_table,
+    is_sparse_table,
     naming_the_column,
     refuse_a_name,
     refuse_no_columns,
@@ -45,6 +46,7 @@ from descend.features.class_weights import read_weight
 from descend.settings import Settings
 from descend.sources import array_source, table_source
 from descend.sources.arrays import column_names, numbered
+from descend.sources.tables import arrow_table, refuse_lazy
 from descend.store import Store, is_store, open_store
 from descend.store.choice import check_choice, refuse_beside
 from descend.store.preparing import prepare_store
@@ -192,9 +194,9 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             task=self._target_task(),
             validation=self.validation_fraction if settings.early_stopping else 0.0,
             seed=settings.seed,
-            standardize=self.standardize,
+            standardize=settings.standardize,
             scale_target=self._scales_target(),
-            centre=self.fit_intercept,
+            centre=settings.fit_intercept,
             shuffle=self.shuffle and not self._is_solved_at_once(settings, source),
             class_weight=getattr(self, "class_weight", None),
             in_source=None if is_readable(X) else False,
@@ -225,12 +227,12 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             self.classes_ = np.asarray(prepared.target.classes)
         return settings, prepared
 
-    def _know_columns(self, features: Features) -> None:
-        """The columns of rows that came from a file or a store."""
+    def _know_columns(self, features: Features, named: bool = False) -> None:
+        """The columns of rows that came from a file or a store; ``named``: such names as x0 were a table's own."""
         names = features.input_names
         self._from_table = not features.is_matrix
         self.n_features_in_ = len(names)
-        if names not in (column_names(len(names)), numbered(1, len(names))):
+        if named or not _are_counted(names):
             self.feature_names_in_ = np.array(names, dtype=object)
 
     # --- before training -------------------------------------------------------------------------
@@ -296,9 +298,14 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                     delattr(self, name)
             self._from_table = True
             return readable_source(X, y, sample_weight)
+        refuse_lazy(X)
         refuse_no_columns(X)
         refuse_a_name(y)
         if is_mixed_table(X):
+            if y is None:
+                raise InputError(
+                    f"This {type(self).__name__} estimator requires y to be passed, but the target y is None"
+                )
             self._from_table = True
             weights = None if sample_weight is None else check_weights(sample_weight, X)
             table = table_source(X, y=self._check_y(y, weights), weights=weights, name="X")
@@ -312,7 +319,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
                 X,
                 y,
                 accept_sparse="csr",
-                dtype=FLOATS if hasattr(X, "tocsr") else NUMBERS,
+                dtype=_types_for(X),
                 multi_output=self._takes_outputs,
                 y_numeric=False,
             )
@@ -331,6 +338,8 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
 
     def _adopt(self, model: Any) -> None:
         """Takes the model's results as the estimator's own attributes."""
+        if hasattr(self, "feature_names_in_") and _are_counted(model.features.input_names):
+            model.summary["named_columns"] = True
         self.model_ = model
         self.history_ = model.history
         self.batch_size_ = model.summary["batch_size"]
@@ -357,9 +366,11 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         if is_readable(X) or isinstance(X, Store) or gives_batches(X):
             return scores_of(self.model_, X)
+        refuse_lazy(X)
         refuse_no_columns(X)
         if self._from_table:
-            blocks = table_source(self._as_table(X), name="X").blocks()
+            table = arrow_table(self._as_table(X), "X")
+            blocks = table_source(table, name="X", columns=self._needed_columns(table)).blocks()
             scores = [self.model_.scores(block.columns) for block in blocks]
             if not scores:
                 raise InputError("X has 0 sample(s), and a minimum of 1 is required: give a table with rows")
@@ -367,8 +378,13 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         if self.model_.features.tells_missing:  # a model of the command line, whose rows may have gaps
             X = validate_data(self, X, dtype=FLOATS, reset=False, ensure_all_finite=False)
             return np.asarray(self.model_.scores(X))
-        dtype = FLOATS if hasattr(X, "tocsr") else NUMBERS
-        return self._scores_of(validate_data(self, X, accept_sparse="csr", dtype=dtype, reset=False))
+        X = validate_data(self, X, accept_sparse="csr", dtype=_types_for(X), reset=False)
+        return self._scores_of(X)
+
+    def _needed_columns(self, table: Any) -> list[str] | None:
+        """The columns that the model reads, whatever else is there; None where some lack, for it will say which."""
+        needed = [encoder.name for _, encoder in self.model_.features.encoders]
+        return needed if set(needed) <= set(table.schema.names) else None
 
     def _as_table(self, X: Any) -> Any:
         """An array in the place of a table: its columns are those of the model, in their order."""
@@ -393,7 +409,7 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         estimator = cls(**cls._parameters(model.summary["asked"]))
         if "class_weight" in model.summary:
             estimator.set_params(class_weight=read_weight(model.summary["class_weight"]))
-        estimator._know_columns(model.features)
+        estimator._know_columns(model.features, model.summary.get("named_columns", False))
         estimator._adopt(model)
         return estimator
 
@@ -401,3 +417,13 @@ class Estimator(LearnsBlocks, BaseEstimator):  # type: ignore[misc]
     def _parameters(cls, asked: dict[str, Any]) -> dict[str, Any]:
         """Settings of a run as parameters of the estimator."""
         return asked
+
+
+def _types_for(X: Any) -> tuple[Any, ...]:
+    """The types of numbers that are taken as they come: small ones of dense rows alone."""
+    return FLOATS if hasattr(X, "tocsr") or is_sparse_table(X) else NUMBERS
+
+
+def _are_counted(names: tuple[str, ...]) -> bool:
+    """Whether these are the names that columns without any are given."""
+    return names in (column_names(len(names)), numbered(1, len(names)))

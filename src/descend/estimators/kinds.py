@@ -82,8 +82,11 @@ class Regressor(ScoresSources, RegressorMixin, Estimator):  # type: ignore[misc]
 
     def _adopt(self, model: Any) -> None:
         super()._adopt(model)
+        one = model.target.num_outputs == 1
         if not hasattr(self, "_one_output"):
-            self._one_output = model.target.num_outputs == 1
+            self._one_output = one and not model.summary.get("y_is_column", False)
+        elif one and not self._one_output:
+            model.summary["y_is_column"] = True
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

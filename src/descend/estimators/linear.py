@@ -9,12 +9,12 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from descend.checkpoint import Checkpoint
 from descend.coded_rows import SMALL
 from descend.estimators.blocks import takes_blocks
+from descend.estimators.checks import check_labels
 from descend.estimators.estimator import Estimator
 from descend.estimators.kinds import Classifier, Regressor
 from descend.features.target_values import labels_of
@@ -226,10 +226,10 @@ class LinearClassifier(Classifier, _Linear):
     def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
         labels = column_or_1d(y, warn=True)
         if labels.dtype.kind not in "iub":
-            check_classification_targets(labels)  # before anything is sorted: cells may not be comparable
+            check_labels(labels)  # before anything is sorted: cells may not be comparable
         present = labels_of(labels)
         if labels.dtype.kind in "iub" and 2 * len(present) > len(labels):  # else it has nothing to say
-            check_classification_targets(labels)
+            check_labels(labels)
         self.classes_ = present if weights is None else labels_of(labels[weights > 0])
         return np.asarray(labels)
 

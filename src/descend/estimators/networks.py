@@ -10,12 +10,13 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples, column_or_1d
 
 from descend.checkpoint import Checkpoint
 from descend.errors import InputError
 from descend.estimators.blocks import block_names, takes_blocks
+from descend.estimators.checks import check_labels
 from descend.estimators.estimator import Estimator
 from descend.estimators.kinds import Classifier, Regressor
 from descend.estimators.sources import is_readable
@@ -244,7 +245,7 @@ class MLPClassifier(Classifier, _Network):
         self.class_weight = class_weight
 
     def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
-        self._labels = type_of_target(y).startswith("multilabel")
+        self._labels = _has_labels(y)
         if self._labels:
             if self.class_weight is not None:
                 raise InputError("class_weight does not go with several labels a row; leave it at None")
@@ -252,7 +253,7 @@ class MLPClassifier(Classifier, _Network):
             self.classes_ = np.arange(labels.shape[1])
             return labels.astype(np.float64)
         labels = column_or_1d(y, warn=True)
-        check_classification_targets(labels)
+        check_labels(labels)
         self.classes_ = np.unique(labels if weights is None else labels[weights > 0])
         return np.asarray(labels)
 
@@ -273,7 +274,7 @@ class MLPClassifier(Classifier, _Network):
         return self
 
     def _see_block(self, y: Any, classes: Any) -> None:
-        several = type_of_target(y).startswith("multilabel")
+        several = _has_labels(y)
         known = getattr(self, "classes_", None)
         if known is None:
             self._labels = several
@@ -416,3 +417,8 @@ class MLPRegressor(Regressor, _Network):
         """
         self._fit_block(X, y, sample_weight)
         return self
+
+
+def _has_labels(y: Any) -> bool:
+    """Whether ``y`` is (n, K) of 0 and 1, several labels a row."""
+    return getattr(y, "ndim", 2) != 1 and bool(type_of_target(y).startswith("multilabel"))

@@ -48,6 +48,9 @@ def choose_encoders(
     ``centre`` off: columns are divided and not shifted, for a model without an intercept, and a column of one
     value is kept, for it is one.
     """
+    # A level has to occur in some rows. Weights above 1 are rows that came several times; weights below it, such as
+    # shares of 1, are rows all the same.
+    rows_of_weight = max(1.0, 1.0 / stats.mean_weight)
     variance = stats.moments.variance
     constant = _is_constant(stats)
     keeps_constants = keep_constants or (bool(stats.is_matrix) and not (standardize and centre))
@@ -61,7 +64,8 @@ def choose_encoders(
         has_gaps = missing > 1e-9 * stats.total
         encoder: Encoder | None
         if kind == "category":
-            encoder = _category(name, stats.levels[name], stats.total, has_gaps, notes)
+            levels = stats.levels[name] if rows_of_weight == 1.0 else stats.levels[name].times(rows_of_weight)
+            encoder = _category(name, levels, stats.total * rows_of_weight, has_gaps, notes)
         elif kind == "number":
             slot = stats.slots[name]
             _refuse_overflow(name, variance[slot], standardize)
@@ -91,8 +95,9 @@ def _is_constant(stats: Statistics) -> np.ndarray[tuple[int], np.dtype[np.bool_]
     """One value only, or a spread that is rounding error (the bound of scikit-learn's StandardScaler)."""
     m = stats.moments
     eps = np.finfo(np.float64).eps
+    rows = m.count / stats.mean_weight  # rounding adds up over rows, whatever they weigh
     with np.errstate(over="ignore", invalid="ignore"):
-        bound = m.count * eps * m.variance + np.square(m.count * m.mean * eps)
+        bound = rows * eps * m.variance + np.square(rows * m.mean * eps)
         return np.asarray((m.minimum >= m.maximum) | (m.variance <= bound))
 
 

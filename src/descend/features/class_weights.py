@@ -58,6 +58,11 @@ def _given(class_weight: Mapping[Any, float], target: Target) -> np.ndarray[Any,
         raise InputError(
             f"class_weight holds {factors.tolist()}; give finite numbers of at least 0, not all 0"
         )
+    if (factors > 0).sum() < 2:
+        raise InputError(
+            f"class_weight leaves one class only, {shorten(str(target.classes[int(factors.argmax())]))!r}; at "
+            "least 2 need a weight above 0: leave their rows out, or give them a small one"
+        )
     return factors
 
 

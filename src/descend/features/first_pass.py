@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from descend.errors import ColumnError, InputError, SourceError
 from descend.features.clustering import Clustering
+from descend.features.row_index import RowIndex
 from descend.features.split import Split, split_rows
 from descend.features.statistics import InfiniteValueError, Statistics
 from descend.features.target_statistics import TargetStatistics, TargetValueError
@@ -85,11 +86,12 @@ def _first_pass(
     columns, held_columns = Statistics(source.column_names), Statistics(source.column_names)
     goal, held_goal = TargetStatistics(name, task), TargetStatistics(name, task)
     split, clustering = Split(share), Clustering()
-    heaviest = 0.0
+    index, heaviest = RowIndex(source.column_names), 0.0
     blocks = getattr(source, "draft_blocks", source.blocks)()
     for rows in split_rows(blocks, share, seed):
         if rows.block.target is None:
             raise InputError(f"{source.name} has no target; name one with --target, or give y")
+        index.add(rows.block.columns)
         block, weights, target = rows.part(rows.train)
         columns.place_rows(rows.train, rows.first_row)
         columns.update(block, weights)
@@ -113,6 +115,7 @@ def _first_pass(
             f"{split.num_train - 1:,} count for nothing: nothing is learnt from one row; correct it, or leave "
             "the row out"
         )
+    split.notes += index.notes()
     goal.merge(held_goal, weight=0.0)
     columns.merge_mistakes(held_columns)
     return Learned(columns, goal, held_columns, clustering), split

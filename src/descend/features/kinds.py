@@ -12,6 +12,7 @@ from descend.errors import ColumnError, shorten
 Kind: TypeAlias = Literal["number", "category", "date", "time"]
 
 DAY_SECONDS = 86_400.0
+PER_SECOND = {"s": 1e0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 PARTS: dict[Kind, tuple[str, ...]] = {
     "number": ("value",),
     "date": ("elapsed", "hour of day", "day of week", "day of year"),
@@ -46,6 +47,8 @@ def as_texts(column: Any, name: str) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_dictionary(column.type):
+        column = pa.DictionaryArray.from_arrays(column.indices, as_texts(column.dictionary, name))
     try:
         if (
             pa.types.is_floating(column.type)
@@ -77,9 +80,9 @@ def _numbers(column: Any, name: str) -> NDArray[np.float64]:
         return np.full(len(column), np.nan)
     try:
         if pa.types.is_duration(column.type):
-            column = pc.divide(
-                pc.cast(pc.cast(column, pa.duration("ns")), pa.int64()).cast(pa.float64()), 1e9
-            )
+            # From 104 days on nanoseconds are more than float64 holds exactly: rounded, not refused.
+            whole = pc.cast(column, pa.int64())
+            column = pc.divide(pc.cast(whole, pa.float64(), safe=False), PER_SECOND[column.type.unit])
         elif kind_of(column.type) != "number" and not pa.types.is_boolean(column.type):
             raise _not("numbers", column, name)
         if pa.types.is_decimal(column.type) or pa.types.is_boolean(column.type):
@@ -136,10 +139,22 @@ def _local(column: Any) -> Any:
 
 
 def _not(what: str, column: Any, name: str) -> ColumnError:
-    example = next((v for v in column[:1000].to_pylist() if v is not None), None)
+    cells = [v for v in column[:10_000].to_pylist() if v is not None]
+    # Of texts among numbers the one that is none is to be corrected.
+    example = next(
+        (v for v in cells if isinstance(v, str) and not _is_number(v)), cells[0] if cells else None
+    )
     shown = f" ({shorten(str(example))!r})" if example is not None else ""
     return ColumnError(
         f"column {shorten(name)!r} holds {shorten(str(column.type))} values{shown}, but {what} are needed "
         "there; "
         "correct the values or leave the column out of training"
     )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -65,6 +65,18 @@ class Levels:
                 self.first_word = names[codes[found[0]]]
                 self.first_word_row = rows.of(int(found[0]))
 
+    def times(self, factor: float) -> Levels:
+        """The record with every weight multiplied."""
+        record = Levels()
+        record.overflowed = self.overflowed
+        record.first_word, record.first_word_row = self.first_word, self.first_word_row
+        record.count, record.numbers, record.num_words = (
+            factor * weight for weight in (self.count, self.numbers, self.num_words)
+        )
+        record.counts = {name: factor * weight for name, weight in self.counts.items()}
+        record.words = {name: factor * weight for name, weight in self.words.items()}
+        return record
+
     def merge(self, other: Levels) -> None:
         """Add the record of other rows; they come later in the file."""
         self.count += other.count

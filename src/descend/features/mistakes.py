@@ -25,7 +25,7 @@ def refuse_text_among_numbers(name: str, levels: Levels, where: str = "") -> Non
     are_codes = len(words) >= 3 and all(_is_code(word) for word in words)
     if are_levels or (are_codes and levels.num_words >= 0.005 * cells):
         return
-    share = 100.0 * levels.numbers / cells
+    share = min(100.0 * levels.numbers / cells, 99.99)  # a few words among millions are not none
     raise ColumnError(
         f"column {shorten(name)!r} holds numbers in {share:.4g} % of its cells, and text such as "
         f"{shorten(levels.first_word)!r} in row {levels.first_word_row + 1}{where}; correct that text or "

@@ -16,7 +16,7 @@ from descend.features.filling import Filler, random_places, untouched
 from descend.features.first_pass import Learned, OnProgress, learn
 from descend.features.prepare_source import Place, choose_place, does_not_fit, prepare_source, tell_order
 from descend.features.source_rows import Weigh
-from descend.features.split import Split, split_rows
+from descend.features.split import Split, check_share, split_rows
 from descend.features.statistics import Statistics
 from descend.features.target import Target
 from descend.sources.stamps import Stamps
@@ -83,11 +83,9 @@ def prepare(
     >>> ready.num_rows, ready.train.num_rows + ready.validation.num_rows, ready.target.task
     (20, 20, 'classification')
     """
-    if not 0 <= validation < 1:
-        raise InputError(
-            f"validation is {validation}; give a share of at least 0 and less than 1, such as 0.1"
-        )
-    share = 0.0 if validation_source is not None else validation
+    share = check_share(validation)
+    if validation_source is not None:
+        share = 0.0
     hint = getattr(source, "task", None) if task is None else task
     stamps = Stamps(source)
     learned, split = learn(source, share, seed, on_progress, hint)

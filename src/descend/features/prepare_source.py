@@ -70,6 +70,8 @@ def choose_place(
         f"{size(needed)} encoded are more than half of the {size(room.bytes)} that {what} leaves: rows are read from "
         "their files in every epoch"
     )
+    if limit is not None and (held := held_bytes() + _kernels_to_come()) >= limit:
+        reason += f"; without rows the process comes to hold {size(held)}, so the limit is not kept"
     return Place(in_source, reason, room, row_bytes, needed <= room.bytes)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.errors import InputError, shorten
 from descend.types import Block, is_sparse
 
 Chosen: TypeAlias = NDArray[np.intp] | slice
@@ -46,6 +48,15 @@ class Rows:
         block = self.block
         weights = None if block.weights is None else block.weights[chosen]
         return _take(block.columns, chosen), weights, _take(block.target, chosen)
+
+
+def check_share(share: Any) -> float:
+    """The share of rows to set aside, or an ``InputError``; 0 for none."""
+    if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= float(share) < 1:
+        raise InputError(
+            f"validation is {shorten(repr(share))}; give a share of at least 0 and less than 1, such as 0.1"
+        )
+    return float(share)
 
 
 def split_rows(blocks: Iterable[Block], share: float, seed: int, first: int = 0) -> Iterator[Rows]:

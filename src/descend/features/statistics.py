@@ -128,6 +128,11 @@ class Statistics:
             elif self.kinds.get(name) is not None and levels.first_word is not None:
                 self._learn(name, "category")
 
+    @property
+    def mean_weight(self) -> float:
+        """The weight of a row on the average; 1 where there are none."""
+        return self.total / self.num_rows if self.num_rows and self.total else 1.0
+
     def missing(self, name: str) -> float:
         """The weight of the rows whose value is missing."""
         if name in self.levels:

@@ -111,6 +111,7 @@ class Target:
         values = as_values(target, self.name)
         if self.task == "regression":
             return self._scaled(values)
+        _refuse_missing(values, self.name)
         codes = self._codes(values)
         if unknown == "error" and (codes < 0).any():
             row = int(np.argmax(codes < 0))
@@ -193,6 +194,16 @@ class Target:
             labels = np.array([_as_number(text) for text in labels.tolist()])
         codes = np.array([places.get(label, -1.0) for label in labels.tolist()], dtype=np.float64)
         return codes[inverse]
+
+
+def _refuse_missing(values: NDArray[Any], name: str) -> None:
+    """NaN is no class, not even an unknown one."""
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        row = int(np.argmax(np.isnan(values.reshape(len(values), -1)).any(axis=1)))
+        raise ColumnError(
+            f"target {shorten(name)!r} holds nan in row {row + 1} of its block; every row needs a class: correct "
+            "or remove that row"
+        )
 
 
 def _tell(stats: TargetStatistics, name: str) -> tuple[Task, str]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.errors import ColumnError, shorten
+from descend.sources.tables import decoded
 
 FEWEST_COUNTED = 1000
 WIDEST = 2**12
@@ -44,8 +45,7 @@ def _from_arrow(target: Any, name: str) -> NDArray[Any]:
     import pyarrow.compute as pc
 
     t = pa.types
-    if t.is_dictionary(target.type):
-        target = pc.cast(target, target.type.value_type)
+    target = decoded(target)
     kind = target.type
     try:
         if t.is_decimal(kind):
@@ -71,7 +71,7 @@ def _from_objects(values: NDArray[Any], name: str) -> NDArray[Any]:
     if all(isinstance(c, str) for c in cells) and values.ndim == 1:
         return values
     for row, cell in enumerate(cells):
-        if cell is None:
+        if _is_missing(cell):
             raise ColumnError(
                 f"target {shorten(name)!r} has no value in row {row // max(1, values[0:1].size) + 1}; "
                 "leave out rows without a target"
@@ -91,6 +91,15 @@ def _from_objects(values: NDArray[Any], name: str) -> NDArray[Any]:
     if all(isinstance(c, int | np.integer) for c in cells):
         return values.astype(np.int64)
     return numbers
+
+
+def _is_missing(cell: Any) -> bool:
+    """None, NaN, or what pandas has for them; told by its name, for pandas need not be there."""
+    return (
+        cell is None
+        or (isinstance(cell, float) and cell != cell)
+        or type(cell).__name__ in ("NAType", "NaTType")
+    )
 
 
 def coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:

@@ -30,6 +30,7 @@ from descend.settings import Settings, is_growing, most_epochs
 from descend.target_objective import constant_loss, first_intercept, loss_unit
 from descend.trail import Trail
 from descend.training import train
+from descend.troubles import unlike_outputs
 from descend.types import FloatArray
 from descend.watching import Callback, Watch
 
@@ -142,6 +143,8 @@ def fit_network(
         value, reason = plan.rate.value * watch.tuner.paces[0], f"{plan.rate.reason}; {watch.tuner.reason}"
         plan = replace(plan, rate=replace(plan.rate, value=value, reason=reason))
     history = watch.history
+    if prepared.target.task == "regression" and not multilabel:
+        history.notes += unlike_outputs(data, prepared.target.name)
     history.rule = history.stopped.replace("_", " ")
     if history.stopped == "converged":
         history.rule = "nothing gained"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from descend.report import curves, formatting
@@ -30,6 +31,16 @@ AXES = (
 )
 
 
+TICKS: dict[Callable[[float | None], str], Callable[[float | None], str]] = {
+    formatting.count: formatting.short_count
+}
+"""What ticks are written with where that is shorter."""
+NARROW = 270.0
+"""Pixels of an x axis where the page is 400 wide: figures are made once, whatever they are looked at on."""
+LETTER, SPACE = 6.8, 12.0
+"""Pixels that a tick's letter takes, and that should be between two texts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One curve with its look; ``run`` is its place in the legend."""
@@ -50,15 +61,22 @@ def log_x(lines: Sequence[Line], x: Axis) -> Figure:
     low = low / 1.1 if low < high else low / 10  # a decade holds round values to tell
     return (
         {"type": "log", "range": [math.log10(low), math.log10(high * 1.1)]}
-        | log_ticks(low, high * 1.1, x.show)
+        | log_ticks(low, high * 1.1, TICKS.get(x.show, x.show), NARROW)
         | {"tickangle": 0}
     )
 
 
-def linear_x(lines: Sequence[Line]) -> Figure:
+def linear_x(lines: Sequence[Line], x: Axis) -> Figure:
     """To the end, or a little beyond the last arrival: more would press the descent to the left."""
-    highest = min(_end(lines), _last_arrival(lines) * 1.5)
-    return {"range": [0, highest * 1.01 or 1.0], "nticks": 6, "tickformat": "~s", "hoverformat": ".4~g"}
+    highest = min(_end(lines), _last_arrival(lines) * 1.5) or 1.0
+    ticks = curves.even_values(highest)
+    return {
+        "range": [0, highest * 1.01],
+        "tickvals": ticks,
+        "ticktext": [x.show(value) for value in ticks],
+        "tickangle": 0,
+        "hoverformat": ".4~g",
+    }
 
 
 def _end(lines: Sequence[Line]) -> float:
@@ -103,9 +121,19 @@ def linear_y(lines: Sequence[Line], best: float | None, top: float | None) -> Fi
     return {"range": [low - room, high + room], "nticks": 6}
 
 
-def log_ticks(low: float, high: float, show: Callable[[float | None], str]) -> Figure:
-    """A few round values on a logarithmic axis, in words."""
-    values = curves.nice_values(low, high, limit=6)
-    if len(values) < 2:
-        return {"nticks": 5}
-    return {"tickvals": values, "ticktext": [show(value) for value in values]}
+def log_ticks(
+    low: float, high: float, show: Callable[[float | None], str], pixels: float = math.inf
+) -> Figure:
+    """A few round values on a logarithmic axis, in words; as many as stand apart where it is ``pixels`` long."""
+    a_decade = pixels / math.log10(high / low)
+    for limit in range(6, 1, -1):
+        values = curves.nice_values(low, high, limit=limit)
+        texts = [show(value) for value in values]
+        if len(values) < 2:
+            break
+        if all(
+            math.log10(b / a) * a_decade >= LETTER * (len(one) + len(other)) / 2 + SPACE
+            for (a, b), (one, other) in zip(pairwise(values), pairwise(texts), strict=True)
+        ):
+            return {"tickvals": values, "ticktext": texts}
+    return {"nticks": 5} if len(values) < 2 else {"tickvals": values, "ticktext": texts}

@@ -126,7 +126,7 @@ def curve_view(
                 offset or 0.0,
             ),
             "linear": _layout(
-                x, curve_axes.linear_x(lines), curve_axes.linear_y(lines, offset, top), target, None
+                x, curve_axes.linear_x(lines, x), curve_axes.linear_y(lines, offset, top), target, None
             ),
         },
     }

@@ -81,6 +81,17 @@ def thin(xs: Sequence[float], limit: int = MAX_POINTS) -> list[float]:
     return sorted({xs[0], positive[0], *buckets.values()})
 
 
+def even_values(high: float, limit: int = 6) -> list[float]:
+    """Even steps of a round number from 0 to ``high``, at most ``limit`` values.
+
+    >>> even_values(0.23), even_values(1617)
+    ([0.0, 0.05, 0.1, 0.15, 0.2], [0.0, 500.0, 1000.0, 1500.0])
+    """
+    decade = 10.0 ** math.floor(math.log10(high / (limit - 1)))
+    step = next(step for nice in (1, 2, 5, 10) if (step := nice * decade) * (limit - 1) >= high * (1 - 1e-9))
+    return [float(f"{i * step:.12g}") for i in range(int(high / step * (1 + 1e-9)) + 1)]
+
+
 def nice_values(low: float, high: float, limit: int = 10) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten) from ``low`` to ``high``, at most ``limit`` of them.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from descend.report import formatting
-from descend.report.curve_axes import log_ticks
+from descend.report.curve_axes import NARROW, log_ticks
 from descend.report.drawing import Figure, axis, colour, layout, plain
 from descend.report.ends import final_losses, sharpness_values
 from descend.report.schema import Run
@@ -60,7 +60,7 @@ def _points(
     low, high = min(every), max(every)
     across: Figure = {"nticks": 5}
     if low > 0 and high > LOGARITHMIC_FROM * low:
-        across = {"type": "log", "tickangle": 0} | log_ticks(low / 1.2, high * 1.2, formatting.number)
+        across = {"type": "log", "tickangle": 0} | log_ticks(low / 1.2, high * 1.2, formatting.number, NARROW)
     return {
         "data": traces,
         "layout": layout(

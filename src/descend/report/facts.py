@@ -78,7 +78,7 @@ def machine_facts(run: Run) -> list[Fact]:
         ("Cores", machine.get("cores")),
         ("Memory", None if memory is None else formatting.size(memory)),
         ("System", machine.get("system")),
-        ("Load before the run", _load(load)),
+        ("Load at the end", _load(load)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
         ("Run at", _moment(run.get("created"))),
     )

@@ -18,7 +18,7 @@ def number(value: float | None, digits: int = 4) -> str:
     >>> number(0.123456), number(1617), number(0.00001234), number(None)
     ('0.1235', '1,617', '1.234e-5', '–')
     """
-    if value is None:
+    if value is None or not math.isfinite(value):
         return NOTHING
     if value == 0:
         return "0"
@@ -34,10 +34,12 @@ def number(value: float | None, digits: int = 4) -> str:
 def loss(value: float | None) -> str:
     """A loss with four significant digits, zeros kept, so that a column of them lines up.
 
-    >>> loss(0.53), loss(0.31868)
-    ('0.5300', '0.3187')
+    >>> loss(0.53), loss(0.31868), loss(float("inf"))
+    ('0.5300', '0.3187', '–')
     """
-    if value is None or not 1e-3 <= abs(value) < 1e4:
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if not 1e-3 <= abs(value) < 1e4:
         return number(value)
     return f"{value:.{3 - math.floor(math.log10(abs(value)))}f}"
 
@@ -55,6 +57,15 @@ def count(value: float | None) -> str:
     if value >= 1e6:
         return f"{number(value / 1e6, 3)} million"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else number(value, 3)
+
+
+def counted(number: float, noun: str) -> str:
+    """A number with what is counted, in the plural but for one.
+
+    >>> counted(1, "row"), counted(12_345, "row")
+    ('1 row', '12,345 rows')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def short_count(value: float | None) -> str:
@@ -116,6 +127,16 @@ def share(value: float | None) -> str:
     return f"{number(100 * value, 2 if abs(value) < 0.1 else 3)} %"
 
 
+def ratio(value: float) -> str:
+    """How many times something is, with two digits: as much as timings are worth.
+
+    >>> ratio(12.34), ratio(0.5), ratio(1.004), ratio(float("nan"))
+    ('12', '0.5', '1.0', 'unknown')
+    """
+    text = number(value, 2) if math.isfinite(value) else "unknown"
+    return "1.0" if text == "1" else text
+
+
 def batch_size(value: object) -> str:
     """A batch size as a run names it: rows, or ``full``.
 
@@ -158,9 +179,9 @@ def training_text(seen: Any) -> str:
     >>> training_text(Observation(1.0, 2.5, 250, 250, 0.5, None, 250.0, 125.0))
     'epoch 2.5 · loss 0.5000 · 250 rows/s · at most 2 min 5 s left'
     """
-    parts = [f"epoch {short_count(seen.epoch)}", f"loss {loss(_finite(seen.loss))}"]
+    parts = [f"epoch {short_count(seen.epoch)}", f"loss {loss(seen.loss)}"]
     if seen.validation_loss is not None:
-        parts.append(f"validation {loss(_finite(seen.validation_loss))}")
+        parts.append(f"validation {loss(seen.validation_loss)}")
     parts.append(f"{short_count(seen.rows_per_second)} rows/s")
     if seen.seconds_left is not None and seen.seconds >= FORETELLS:
         parts.append(f"at most {duration(_whole(seen.seconds_left))} left")
@@ -169,7 +190,3 @@ def training_text(seen: Any) -> str:
 
 def _whole(seconds: float) -> float:
     return round(seconds) if seconds >= 1 else seconds
-
-
-def _finite(value: float) -> float | None:
-    return value if abs(value) < float("inf") else None

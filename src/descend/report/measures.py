@@ -61,7 +61,7 @@ def seeds_words(run: Any) -> str:
     reached, seeds = run.get("target_reached"), run.get("num_seeds")
     if reached is None or seeds is None:
         return formatting.NOTHING
-    return f"{reached} of {seeds} seed{'' if seeds == 1 else 's'}"
+    return f"{reached} of {formatting.counted(seeds, 'seed')}"
 
 
 def stopped_words(reasons: Sequence[Any]) -> str:

@@ -35,7 +35,8 @@ def time_figure(run: Run) -> Figure | None:
         return None
     measured = plan_evidence.by_size(run, "steps_to_target")
     words = {
-        size: f"{_rows(size)}: {formatting.duration(value)}, {'measured' if size in measured else 'predicted'}"
+        size: f"{formatting.counted(size, 'row')}: {formatting.duration(value)}, "
+        f"{'measured' if size in measured else 'predicted'}"
         for size, value in seconds.items()
     }
     known = {size: value for size, value in seconds.items() if size in measured}
@@ -73,7 +74,7 @@ def _times(run: Run, title: str, of: Callable[[float, float], float]) -> Figure 
     }
     cliffs = set(run["evidence"].get("cliffs") or ())
     words = {
-        size: f"{_rows(size)}: {formatting.duration(value)}{_between(spread.get(size))}"
+        size: f"{formatting.counted(size, 'row')}: {formatting.duration(value)}{_between(spread.get(size))}"
         + (", a cliff: a row costs much more than at half the size" if size in cliffs else "")
         for size, value in seconds.items()
     }
@@ -106,7 +107,7 @@ def steps_figure(run: Run) -> Figure | None:
             "x": [one.batch_size for one in runs],
             "y": [one.updates for one in runs],
             "text": [
-                f"{_rows(one.batch_size)}, rate {formatting.number(one.rate, 3)}: "
+                f"{formatting.counted(one.batch_size, 'row')}, rate {formatting.number(one.rate, 3)}: "
                 f"{formatting.count(one.updates)} steps"
                 for one in runs
             ],
@@ -120,7 +121,7 @@ def steps_figure(run: Run) -> Figure | None:
         }
     )
     words = {
-        size: f"{_rows(size)}, its best rate: {formatting.count(value)} steps"
+        size: f"{formatting.counted(size, 'row')}, its best rate: {formatting.count(value)} steps"
         for size, value in steps.items()
     }
     data += [_line(steps, "best rate"), _points(steps, words, "best rate")]
@@ -135,7 +136,9 @@ def memory_figure(run: Run) -> Figure | None:
     if len(memory) < FEWEST_POINTS or not plan_evidence.memory_is_told(run):
         return None
     limit = run["evidence"].get("room_bytes")
-    words = {size: f"{_rows(size)}: {formatting.size(value)}" for size, value in memory.items()}
+    words = {
+        size: f"{formatting.counted(size, 'row')}: {formatting.size(value)}" for size, value in memory.items()
+    }
     shapes = [_chosen(run), *_ceiling(run)]
     heights = list(memory.values())
     if limit and limit > 0:
@@ -162,10 +165,6 @@ def _figure(
             shapes=list(shapes),
         ),
     }
-
-
-def _rows(size: int) -> str:
-    return f"{formatting.batch_size(size)} row{'' if size == 1 else 's'}"
 
 
 def _between(ends: tuple[float, float] | None) -> str:
@@ -246,7 +245,9 @@ def _open_points(values: dict[int, float], words: dict[int, str], name: str) -> 
 
 
 def _answer(size: int, seconds: float, ends: tuple[float, float] | None) -> Figure:
-    words = {size: f"{_rows(size)}: {formatting.duration(seconds)}{_between(ends)}, the answer"}
+    words = {
+        size: f"{formatting.counted(size, 'row')}: {formatting.duration(seconds)}{_between(ends)}, the answer"
+    }
     spread = None if ends is None else {size: ends}
     return _points({size: seconds}, words, "the answer", spread, "--series-0", "diamond", 13)
 

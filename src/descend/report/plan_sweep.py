@@ -85,7 +85,7 @@ def _failure(one: Tried) -> str:
 
 
 def _traces(index: int, size: int, hue: str, own: Sequence[Tried], failures: Sequence[str]) -> list[Figure]:
-    label = f"{formatting.batch_size(size)} row{'' if size == 1 else 's'}"
+    label = formatting.counted(size, "row")
     common: Figure = {"type": "scatter", "name": label, "meta": {"run": index}, "cliponaxis": False}
     look = {"color": colour(hue), "line": {"color": colour("--paper"), "width": 1}}
     reached = [one for one in own if one.seconds is not None]

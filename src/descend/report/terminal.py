@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from descend.report import formatting, plan_evidence
@@ -14,9 +15,11 @@ from descend.report.schema import check_run
 from descend.report.series import Series, comparison_series
 
 if TYPE_CHECKING:
-    from rich.console import Group, RenderableType
+    from rich.console import Console, ConsoleOptions, Group, RenderableType
     from rich.table import Table
 
+WIDE = 1000
+"""Columns of a terminal that every table fits into."""
 _STYLES = {"stochastic": "dark_orange", "mini-batch": "dodger_blue1", "batch": "green"}
 _ANSWER_STYLES = {"yes": "green", "no": "red", "unknown": "dim"}
 
@@ -118,32 +121,58 @@ def _frame(table: type[Table]) -> Table:
     return table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
 
 
-def _runs(shown: list[Series]) -> Table:
+LEFT_OUT = ("memory", "rows/s", "updates", "seeds", "batch")
+"""Columns that a narrow terminal does without, one after the other."""
+
+
+def _runs(shown: list[Series]) -> Fitting:
+    return Fitting([_runs_without(shown, LEFT_OUT[:number]) for number in range(len(LEFT_OUT) + 1)])
+
+
+def _runs_without(shown: list[Series], left_out: tuple[str, ...]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    fastest = _fastest(shown)
     table = _frame(Table)
     table.add_column("", no_wrap=True)
-    for name in ("batch", "time", "epochs", "updates", "seeds", "final loss", "rows/s", "memory"):
+    rows = [[Text(series.label, style=_STYLES.get(series.run["kind"], ""))] for series in shown]
+    for name, text in RUN_COLUMNS.items():
+        if name in left_out:
+            continue
         table.add_column(name, justify="right", no_wrap=True)
-    fastest = _fastest(shown)
-    for series in shown:
-        one = series.run
-        cells = [
-            formatting.batch_size(one["batch_size"]),
-            formatting.spread(one.get("seconds_to_target"), formatting.duration)[0],
-            _median(one.get("epochs_to_target")),
-            _median(one.get("updates_to_target")),
-            seeds_words(one).removesuffix("s").removesuffix(" seed"),
-            formatting.loss(one.get("final_loss")),
-            formatting.short_count(one.get("rows_per_second")),
-            formatting.size(one.get("peak_bytes")),
-        ]
-        texts = [
-            Text(cell, style="bold" if series is fastest and i == 1 else "") for i, cell in enumerate(cells)
-        ]
-        table.add_row(Text(series.label, style=_STYLES.get(one["kind"], "")), *texts)
+        for series, row in zip(shown, rows, strict=True):
+            row.append(Text(text(series.run), style="bold" if name == "time" and series is fastest else ""))
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+RUN_COLUMNS: dict[str, Callable[[Any], str]] = {
+    "batch": lambda one: formatting.batch_size(one["batch_size"]),
+    "time": lambda one: formatting.spread(one.get("seconds_to_target"), formatting.duration)[0],
+    "epochs": lambda one: _median(one.get("epochs_to_target")),
+    "updates": lambda one: _median(one.get("updates_to_target")),
+    "seeds": lambda one: seeds_words(one).removesuffix("s").removesuffix(" seed"),
+    "final loss": lambda one: formatting.loss(one.get("final_loss")),
+    "rows/s": lambda one: formatting.short_count(one.get("rows_per_second")),
+    "memory": lambda one: formatting.size(one.get("peak_bytes")),
+}
+
+
+class Fitting:
+    """Of several tables, the widest first, the first that the terminal has room for, or else the last."""
+
+    def __init__(self, tables: list[Table]) -> None:
+        self.tables = tables
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        wide = options.update(max_width=WIDE)
+        fitting = (
+            table for table in self.tables
+            if console.measure(table, options=wide).maximum <= options.max_width
+        )  # fmt: skip
+        yield next(fitting, self.tables[-1])
 
 
 def _ends(run: Any, shown: list[Series]) -> list[RenderableType]:
@@ -227,7 +256,7 @@ def _plan_sizes(run: Any) -> Table:
     step_seconds = plan_evidence.by_size(run, "step_seconds")
     rates = plan_evidence.best_rates(plan_evidence.tried(run))
     table = _frame(Table)
-    for name in ("measured size", "a step alone", "steps", "best rate", "time to target"):
+    for name in ("measured size", "a step alone", "steps", "best rate", "to target"):
         table.add_column(name, justify="right", no_wrap=True)
     for size, count in steps.items():
         cells = [

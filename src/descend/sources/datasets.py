@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from descend.errors import SourceError, shorten
+from descend.sources.arrow_files import BUFFER_BYTES
 from descend.sources.limits import table_rows
 from descend.sources.selection import select
 from descend.sources.tables import BatchPart, TableSource, refuse_duplicates, refuse_nested
@@ -44,6 +45,8 @@ class DatasetReader:
     def _read(self, fragment: Any, columns: Sequence[str], **options: Any) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
+        if hasattr(fragment, "split_by_row_group"):
+            options["fragment_scan_options"] = _parquet_options()
         try:
             yield from fragment.to_batches(
                 schema=self.schema, columns=list(columns), batch_size=table_rows(len(columns)), **options
@@ -54,6 +57,13 @@ class DatasetReader:
                 f"{where} cannot be read: it is damaged, cut short, gone or something else "
                 f"({shorten(str(error), 120)})"
             ) from None
+
+
+def _parquet_options() -> Any:
+    """Row groups are read some pages at a time, whatever their length."""
+    from pyarrow.dataset import ParquetFragmentScanOptions
+
+    return ParquetFragmentScanOptions(use_buffered_stream=True, buffer_size=BUFFER_BYTES, pre_buffer=False)
 
 
 def dataset_source(dataset: Any, name: str = "X", **choice: Any) -> TableSource:

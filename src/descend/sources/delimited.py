@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from descend.errors import SourceError, shorten
+from descend.errors import NoRowsError, SourceError, shorten
 from descend.sources.arrow_files import same_columns
 from descend.sources.dialect import Dialect, damaged, dialect_of
 from descend.sources.line_ranges import Range, changed, line_ranges, read_range
@@ -58,7 +58,7 @@ class DelimitedReader:
             rows += batch.num_rows
             yield batch
         if rows == 0:
-            raise _no_rows(self._paths[0])
+            raise _no_rows(self._paths[0], self.names)
         self._settled |= set(columns)
 
     def parts(self, columns: Sequence[str]) -> list[BatchPart] | None:
@@ -202,7 +202,7 @@ def _options(
     return {
         "read_options": pyarrow.csv.ReadOptions(
             column_names=list(dialect.names),
-            skip_rows_after_names=int(has_header),
+            skip_rows_after_names=dialect.blank_lines + 1 if has_header else 0,
             block_size=dialect.block_bytes,
             encoding=dialect.encoding,
         ),
@@ -239,10 +239,10 @@ def _parse_head(path: Path, dialect: Dialect, types: dict[str, Any]) -> pa.Table
                 break
         else:
             if table.num_rows == 0:
-                raise _no_rows(path)
+                raise _no_rows(path, dialect.names)
             return table
     if "Empty CSV" in problem or "straddling" in problem:
-        raise _no_rows(path)
+        raise _no_rows(path, dialect.names)
     raise SourceError(f"{shorten(path.name)} cannot be read: {shorten(_plain(problem), 200)}")
 
 
@@ -251,23 +251,36 @@ def _line_end(head: bytes, before: int) -> int:
     return head.rfind(b"\n", 0, max(before, 0)) + 1
 
 
-class NoRowsError(SourceError):
-    """A file that has a header and no rows."""
-
-
-def _no_rows(path: Path) -> NoRowsError:
-    return NoRowsError(f"{shorten(path.name)} has a header but no rows; at least 2 are needed")
+def _no_rows(path: Path, names: Sequence[str]) -> NoRowsError:
+    return NoRowsError(
+        f"{shorten(path.name)} has a header but no rows; give a file that has some", tuple(names)
+    )
 
 
 def _wider(kind: pa.DataType, message: str, pa: Any) -> pa.DataType:
     if pa.types.is_null(kind) or pa.types.is_integer(kind):
         value = re.search(r"invalid value '(.*)'", message, re.DOTALL)
-        return pa.float64() if value and _is_number(value.group(1)) else pa.string()
+        if value is not None and _is_number(value.group(1)):
+            return pa.float64()
+        return _type_of(value.group(1)) if value is not None and pa.types.is_null(kind) else pa.string()
     if pa.types.is_date(kind):
         return pa.timestamp("s")
     if pa.types.is_timestamp(kind) and kind.unit == "s":
         return pa.timestamp("ns")
     return pa.string()
+
+
+def _type_of(text: str) -> pa.DataType:
+    """The type of the first value of a column that began with gaps: a date as it is anywhere else, or text."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.csv
+
+    cell = '"{}"'.format(text.replace('"', '""'))
+    options = {"parse_options": pyarrow.csv.ParseOptions(newlines_in_values=True)}
+    found = pyarrow.csv.read_csv(io.BytesIO(f"value\n{cell}\n".encode()), **options).schema.field(0).type
+    return found if pa.types.is_temporal(found) or pa.types.is_boolean(found) else pa.string()
 
 
 def _has_decimal_commas(table: pa.Table, dialect: Dialect) -> bool:

@@ -28,6 +28,8 @@ class Dialect:
     decimal_point: str = "."
     block_bytes: int = BLOCK_BYTES
     """Bytes parsed at a time: room for several of the longest lines. PyArrow reads about 32 of them ahead."""
+    blank_lines: int = 0
+    """Empty lines before the header: PyArrow counts them where it skips the header, and nowhere else."""
 
 
 def dialect_of(path: Path) -> Dialect:
@@ -39,7 +41,8 @@ def dialect_of(path: Path) -> Dialect:
     encoding = _encoding(head, path)
     text = head.removeprefix(codecs.BOM_UTF8).decode(encoding, errors="replace")
     if not text.strip():
-        raise SourceError(f"{shorten(path.name)} is empty; a header and at least 2 rows are needed")
+        raise SourceError(f"{shorten(path.name)} is empty; a header and rows are needed")
+    blank_lines = _blank_lines(text)
     record = _first_record(text)
     delimiter = _delimiter(record, ".tsv" in [s.lower() for s in path.suffixes])
     names = _names(record, delimiter)
@@ -47,7 +50,9 @@ def dialect_of(path: Path) -> Dialect:
     longest = max(len(line) for line in head.split(b"\n"))
     # Room for a hundred rows of a wide table, and for a few whatever their length.
     block_bytes = max(BLOCK_BYTES, min(128 * longest, MOST_HEAD_BYTES), 4 * longest)
-    return Dialect(delimiter, names, encoding, head, is_whole, block_bytes=block_bytes)
+    return Dialect(
+        delimiter, names, encoding, head, is_whole, block_bytes=block_bytes, blank_lines=blank_lines
+    )
 
 
 def _head(path: Path) -> tuple[bytes, bool]:
@@ -93,6 +98,16 @@ def _encoding(head: bytes, path: Path) -> str:
             ) from None
         return "latin-1"
     return "utf-8"
+
+
+def _blank_lines(text: str) -> int:
+    r"""How many empty lines the text begins with.
+
+    >>> _blank_lines("\r\n\na,b\n")
+    2
+    """
+    ends = text[: len(text) - len(text.lstrip("\r\n"))]
+    return len(ends.splitlines())
 
 
 def _first_record(text: str) -> str:

@@ -224,7 +224,7 @@ def _stored(path: Path, opener: Opener, label: str, numeric: bool = True) -> Sto
         if len(shape) < 2:
             raise SourceError(f"{label} has shape {shape}; a matrix (rows, columns) is needed")
     if len(shape) == 0 or shape[0] == 0:
-        raise SourceError(f"{label} has shape {shape}: no rows; at least 2 are needed")
+        raise SourceError(f"{label} has shape {shape}: no rows; give one that has some")
     if numeric and dtype.names is None and 0 in shape:
         raise SourceError(f"{label} has shape {shape}: no columns; at least 1 is needed")
     return StoredArray(path, label, opener, shape, dtype, fortran and len(shape) > 1)

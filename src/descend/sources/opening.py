@@ -178,9 +178,7 @@ def _common_ending(paths: Sequence[Path], address: str) -> str:
         raise SourceError(f"{shorten(paths[0].name)} is of no kind that can be read; {ACCEPTED}")
     for path in paths:
         if path.stat().st_size == 0:
-            raise SourceError(
-                f"{shorten(path.name)} is empty (0 bytes); a header and at least 2 rows are needed"
-            )
+            raise SourceError(f"{shorten(path.name)} is empty (0 bytes); a header and rows are needed")
     return kind
 
 

@@ -146,7 +146,7 @@ class TableSource:
         names = batch.schema.names
         target: Any = None
         if self._selection.target is not None:
-            target = batch.column(names.index(self._selection.target))
+            target = decoded(batch.column(names.index(self._selection.target)))
             if target.null_count:
                 present = target.is_valid()
                 places = np.flatnonzero(present.to_numpy(zero_copy_only=False))
@@ -167,6 +167,18 @@ class TableSource:
             check_weights(values, self._selection.weights, start, places)
             return values
         return None if self._weights is None else self._weights[start : start + batch.num_rows]
+
+
+def decoded(column: Any) -> Any:
+    """An Arrow array without its dictionary, where it has one: a null in there is none in the array itself."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        return column
+    values = column.dictionary
+    if pa.types.is_string_view(values.type):  # as polars has them; PyArrow takes nothing out of these
+        values = values.cast(pa.string())
+    return pa.DictionaryArray.from_arrays(column.indices, values).dictionary_decode()
 
 
 def numbers_of(column: Any, name: str) -> NDArray[np.float64]:
@@ -244,6 +256,8 @@ def table_source(
     """
     table = _without_index(arrow_table(obj, name))
     refuse_duplicates(table.schema.names, name)
+    if y is not None and target is not None:
+        raise InputError(f"y is given, and target {shorten(target)!r} too: give one of them")
     weight_name = weights if isinstance(weights, str) else None
     selection = select(
         table.schema.names,
@@ -283,6 +297,22 @@ def as_weights(weights: Any, num_rows: int, name: str) -> NDArray[np.float64]:
     return values
 
 
+def refuse_lazy(obj: Any, name: str = "X") -> None:
+    """A ``polars.LazyFrame``: a plan of what to read, and no rows yet."""
+    if hasattr(obj, "collect_schema") and not hasattr(obj, "__arrow_c_stream__") and hasattr(obj, "collect"):
+        raise InputError(
+            f"{name} is a {type(obj).__name__}, whose rows are not read yet: give {name}.collect()"
+        )
+
+
+_ONE_TYPE = "give every column one type (numbers or text, not both)"
+_REMEDIES = {
+    "Duplicate column names": "rename all but one of a name",
+    "Sparse pandas data": "give the columns dense, as in column.sparse.to_dense(), or all of them sparse",
+}
+"""What to do, by a part of the message of whoever made the table."""
+
+
 def arrow_table(obj: Any, name: str) -> pa.Table:
     """``obj`` as an Arrow table; ``ColumnError`` where a column has no one type, or there is one column alone."""
     import pyarrow as pa
@@ -294,15 +324,13 @@ def arrow_table(obj: Any, name: str) -> pa.Table:
         )
     try:
         return pa.RecordBatchReader.from_stream(obj).read_all()
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except (ValueError, TypeError, pa.ArrowNotImplementedError) as error:
         if "non-struct type" in str(error):
             raise ColumnError(
                 f"{name} is one column ({type(obj).__name__}), and a table is needed: give {name}.to_frame()"
             ) from None
-        raise ColumnError(
-            f"{name} cannot be read as a table: {shorten(str(error), 200)}; "
-            "give every column one type (numbers or text, not both)"
-        ) from None
+        remedy = next((told for part, told in _REMEDIES.items() if part in str(error)), _ONE_TYPE)
+        raise ColumnError(f"{name} cannot be read as a table: {shorten(str(error), 200)}; {remedy}") from None
 
 
 def _without_index(table: pa.Table) -> pa.Table:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from descend.batches import STRIP
 from descend.errors import SourceError, shorten
 from descend.store import layout as lay
+from descend.store.block_products import pack_products
 from descend.store.layout import Layout, Parts, Span
 from descend.types import is_sparse
 
@@ -69,6 +70,10 @@ def write_block(
         pieces.append((parts.weights, weights))
     else:
         weights = None
+    if layout.has_products:
+        products = pack_products(X, y)
+        checks.append(zlib.crc32(lay.bytes_of(products)))
+        pieces.append((parts.products, products))
     trailer = np.array([*checks, lay.target_check(y, weights)], dtype="<u4")
     pieces += [(parts.y, y), (parts.checks, trailer)]
     _write(folder / name, sorted(pieces, key=lambda piece: piece[0].start))
@@ -108,6 +113,8 @@ def read_block(path: Path, record: BlockRecord, layout: Layout) -> tuple[Any, ND
     strips = lay.num_strips(record.rows)
     if lay.target_check(y, weights) != checks[-1]:
         raise damaged(path, "its targets do not match their checksum")
+    if layout.has_products and zlib.crc32(data[parts.products.start : parts.products.stop]) != checks[-2]:
+        raise damaged(path, "its products do not match their checksum")
     if not layout.sparse:
         X = _array(data, parts.X, layout.dtype).reshape(record.rows, layout.num_columns)
         refuse_changed(path, lay.strip_checks(X), checks[:strips])

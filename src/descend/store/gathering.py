@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from descend.errors import ColumnError, InputError, SourceError
 from descend.features.first_pass import ALL_THE_WEIGHT, with_row_of_file
+from descend.features.row_index import RowIndex
 from descend.features.split import Rows, split_rows
 from descend.features.statistics import InfiniteValueError, Statistics
 from descend.features.target import Target
@@ -34,6 +35,7 @@ class Gathered:
     target: TargetStatistics
     packer: Packer
     spill: Spill
+    notes: tuple[str, ...] = ()
 
 
 def gather(
@@ -68,12 +70,13 @@ def _pass(
 ) -> Gathered:
     columns = Statistics(source.column_names)
     target = TargetStatistics(source.target_name or "y", task)
-    heaviest = 0.0
+    index, heaviest = RowIndex(source.column_names), 0.0
     rows = 0
     with closing(ahead(_blocks(source))) as blocks:
         for some in split_rows(regroup(blocks, len(source.column_names)), 0.0, 0):
             if some.block.target is None:
                 raise InputError(f"{source.name} has no target; name one with --target, or give y")
+            index.add(some.block.columns)
             heaviest = max(heaviest, _add(some, columns, target, packer, keys.next(some.num_seen), spill))
             columns.forget_rows()
             _refuse_early(target, task)
@@ -86,7 +89,7 @@ def _pass(
             f"one row of {source.name} has the weight {heaviest:.3g}, beside which the others count for nothing: "
             "nothing is learnt from one row; correct it, or leave the row out"
         )
-    return Gathered(columns, target, packer, spill)
+    return Gathered(columns, target, packer, spill, tuple(index.notes()))
 
 
 def _blocks(source: Source) -> Iterator[Block]:

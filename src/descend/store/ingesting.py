@@ -25,6 +25,7 @@ from descend.files import flush_folder
 from descend.store import appending
 from descend.store import manifest as manifests
 from descend.store import plan as plans
+from descend.store.block_products import has_products
 from descend.store.budget import Budget, budget, reading_bytes
 from descend.store.building import Builder
 from descend.store.gathering import Gathered, gather
@@ -154,7 +155,8 @@ def _finished(job: Job, before: Manifest | None) -> Manifest:
         shares.threads,
         note,
     )
-    blocks = builder.build(spill, shares.share_bytes, done, plan.before, head)
+    with machine.one_blas_thread():
+        blocks = builder.build(spill, shares.share_bytes, done, plan.before, head)
     return replace(plan.draft, blocks=(*kept, *blocks))
 
 
@@ -233,7 +235,7 @@ def _draft(job: Job, gathered: Gathered, hint: Task | None, generation: int) -> 
     columns = gathered.columns
     features = Features.from_statistics(columns)
     target = Target.from_statistics(gathered.target, hint)
-    notes = [*getattr(job.source, "notes", ()), *features.notes]
+    notes = [*getattr(job.source, "notes", ()), *gathered.notes, *features.notes]
     return Manifest(
         _layout(gathered, features, target),
         (),
@@ -264,7 +266,8 @@ def _layout(gathered: Gathered, features: Features, target: Target) -> Layout:
     else:
         row = d * dtype.itemsize
     rows = rows_of_block(row + 8 * outputs + 8 * form.has_weights)
-    return Layout(n, d, dtype, rows, form.has_weights, outputs, form.sparse)
+    products = has_products(d, outputs, dtype, plain=not (form.sparse or form.has_weights))
+    return Layout(n, d, dtype, rows, form.has_weights, outputs, form.sparse, products)
 
 
 def _target(draft: Manifest) -> Target:
@@ -280,6 +283,7 @@ def _check_space(folder: Path, layout: Layout, spill: Spill, done: dict[int, Any
         needed = spill.num_bytes * rows // max(1, spill.num_rows)
     else:
         needed = rows * (layout.row_bytes + 8 * layout.num_outputs + 8 * layout.has_weights)
+        needed += 8 * layout.products_size * (-(-rows // layout.block_rows))
     refuse_full_disk(folder, needed, "the store")
 
 

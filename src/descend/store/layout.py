@@ -6,8 +6,10 @@ A block holds ``block_rows`` rows, the last one of a store fewer. Its parts, eac
   ``data`` of the stored type;
 - ``y`` (r, outputs) float64: class codes, or numbers as they are;
 - ``weights`` (r,) float64, where rows have weights;
+- ``products`` float64, where the block has them: sums over its rows (``products.py``, ``block_products.py``);
 - the trailer: uint32 checksums (CRC-32) of every 64 rows of X in order (of sparse rows over their indices, then their
-  data), then of ``indptr`` where there is one, then of ``y`` and ``weights`` together.
+  data), then of ``indptr`` where there is one, of ``products`` where there are some, and of ``y`` and ``weights``
+  together.
 
 Numbers are little-endian. A checksum covers 64 rows, so that a strip can be verified wherever it is read. The
 trailer's own checksum stands in the manifest.
@@ -51,6 +53,8 @@ class Layout:
     has_weights: bool = False
     num_outputs: int = 1
     sparse: bool = False
+    has_products: bool = False
+    """Whether blocks keep sums of the products of their columns, from which training is told more than half of it."""
 
     @property
     def num_blocks(self) -> int:
@@ -60,6 +64,12 @@ class Layout:
     def row_bytes(self) -> int:
         """Bytes of a dense row of X."""
         return self.num_columns * self.dtype.itemsize
+
+    @property
+    def products_size(self) -> int:
+        """Numbers that a block's products are kept in; they are symmetric."""
+        columns, outputs = self.num_columns + 1, self.num_outputs
+        return columns * (columns + 1) // 2 + outputs * (columns + 3) if self.has_products else 0
 
     def rows_of(self, block: int) -> int:
         """Rows in a block."""
@@ -87,8 +97,9 @@ class Layout:
             X = part(self.row_bytes * rows)
         y = part(8 * self.num_outputs * rows)
         weights = part(8 * rows if self.has_weights else 0)
-        checks = part(4 * (num_strips(rows) + self.sparse + 1))
-        return Parts(X, y, weights, checks, indptr, indices)
+        products = part(8 * self.products_size)
+        checks = part(4 * (num_strips(rows) + self.sparse + self.has_products + 1))
+        return Parts(X, y, weights, products, checks, indptr, indices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,7 @@ class Parts:
     X: Span
     y: Span
     weights: Span
+    products: Span
     checks: Span
     indptr: Span
     indices: Span

@@ -22,7 +22,9 @@ from descend.store.layout import DTYPES, Layout
 
 NAME = "store.json"
 FORMAT = "descend.store"
-VERSION = 1
+VERSION = 2
+READ = (1, 2)
+"""Blocks of version 1 have no products."""
 _ZEROS = "0" * 64
 _DIGEST = re.compile(rb'\{"sha256": "([0-9a-f]{64})"')
 _PLAIN_NAME = re.compile(r"block-(\d+-)?\d{5,}\.bin")
@@ -135,7 +137,7 @@ def unpack(data: bytes, place: Path, is_draft: bool = False) -> Manifest:
         raise SourceError(
             f"{shown!r} says it is {shorten(repr(value.get('format')))}; accepted is {FORMAT!r}"
         )
-    if value.get("version") != VERSION:
+    if value.get("version") not in READ:
         raise SourceError(
             f"{shown!r} was written in layout {value.get('version')}; this descend reads {VERSION}: install a newer "
             "one, or ingest the data again"

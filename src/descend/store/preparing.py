@@ -13,8 +13,11 @@ from descend.errors import InputError, shorten
 from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.first_pass import Learned
 from descend.features.prepare import Prepared, normalised, read_validation
+from descend.features.split import check_share
 from descend.features.target import Target
 from descend.machine import return_freed_memory, spare_addresses
+from descend.products import Products
+from descend.store.block_products import unpack_products
 from descend.store.keeping import may_map, spare_bytes, where_to_keep
 from descend.store.layout import bytes_of
 from descend.store.opening import Store
@@ -23,7 +26,7 @@ from descend.store.rows import StoredRows
 from descend.store.source import StoredSource
 from descend.store.sparse_reading import SparseBlockReader
 from descend.store.sparse_rows import StoredSparseRows
-from descend.types import Dataset, Source, Task
+from descend.types import Dataset, KnownProducts, Source, Task
 
 OnProgress: TypeAlias = Callable[[int], None]
 
@@ -32,6 +35,7 @@ def prepare_store(
     store: Store,
     *,
     task: Task | None = None,
+    loss_task: Task | None = None,
     validation: float = 0.1,
     scale_target: bool = True,
     class_weight: ClassWeight = None,
@@ -48,16 +52,18 @@ def prepare_store(
     in every epoch; ``stream`` settles it. Either way the model is the same. ``validation_source`` gives the rows to
     set aside instead. ``on_progress`` is called with the rows whose targets, or which, have been read.
 
-    Raises ``InputError`` for a ``task`` that is not the store's, ``SourceError`` for a damaged store.
+    Raises ``InputError`` for a ``task``, or a loss's, that is not the store's, ``SourceError`` for a damaged store.
     """
-    if not 0 <= validation < 1:
-        raise InputError(
-            f"validation is {validation}; give a share of at least 0 and less than 1, such as 0.1"
-        )
+    validation = check_share(validation)
     if task is not None and task != store.task:
         raise InputError(
             f"task is {task!r}, but {shorten(store.name)} was ingested for {store.task}; leave it out, or ingest the "
-            "data again"
+            f"data again with --task {task}"
+        )
+    if loss_task is not None and loss_task != store.task:
+        raise InputError(
+            f"the loss is one for {loss_task}, but {shorten(store.name)} was ingested for {store.task}; choose one "
+            f"for {store.task}, or ingest the data again with --task {loss_task}"
         )
     target = store.target(scale_target)
     weighting = class_weights(class_weight, target, store.target_statistics)
@@ -67,14 +73,14 @@ def prepare_store(
         return_freed_memory()
     spare = spare_bytes(store, target.num_outputs, memory_limit) if streamed else 0
     mapped = spare if may_map(store, target.num_outputs, memory_limit) else None
-    X, y, weights = _read(store, target, streamed, spare, mapped, on_progress)
     n = store.num_rows
     aside = 0 if validation_source is not None else round(n * validation)
     notes = [*store.notes, reason]
     if validation and validation_source is None and (aside == 0 or n - aside < 2):
         aside = 0
         notes.append(f"too few rows ({n}) to set some aside for validation: all are used for training")
-    train = weighting(_part(X, y, weights, slice(0, n - aside), streamed))
+    X, y, weights, known = _read(store, target, streamed, spare, mapped, n - aside, on_progress)
+    train = weighting(_part(X, y, weights, slice(0, n - aside), streamed, known))
     held_out = weighting(_part(X, y, weights, slice(n - aside, n), streamed)) if aside else None
     if validation_source is not None:
         held_out, told = _held_out(validation_source, store, target, train)
@@ -111,9 +117,13 @@ def _read(
     streamed: bool,
     spare: int,
     mapped: int | None,
+    trained: int,
     on_progress: OnProgress | None,
-) -> tuple[Any, NDArray[np.float64], NDArray[np.float64] | None]:
-    """X of all rows, loaded or stored, sparse ones stored still; targets as they are trained on; weights."""
+) -> tuple[Any, NDArray[np.float64], NDArray[np.float64] | None, KnownProducts | None]:
+    """X of all rows, loaded or stored, sparse ones stored still; targets as they are trained on; weights.
+
+    With them the products of the blocks whose rows are all among the first, which are ``trained`` on.
+    """
     layout = store.layout
     n, d = layout.num_rows, layout.num_columns
     y = np.empty((n, layout.num_outputs))
@@ -127,7 +137,7 @@ def _read(
         blocks = BlockReader(store.folder, layout, store.manifest.blocks, mapped)
         X = StoredRows(blocks, 0, n, _code(store)) if streamed else np.empty((n, d), dtype=layout.dtype)
     blocks.spare_bytes = spare
-    start = 0
+    start, known = 0, None
     for block, record in enumerate(store.manifest.blocks):
         rows = slice(start, start + record.rows)
         blocks.read_targets(block, y[rows], None if weights is None else weights[rows])
@@ -138,13 +148,31 @@ def _read(
             blocks.read_ends(block)
         elif not streamed:
             blocks.read(start, record.rows, bytes_of(X[rows]))
+        if layout.has_products and rows.stop <= trained:
+            known = _more(known, rows.stop, _products(blocks, block, target))
         start = rows.stop
         if on_progress is not None:
             on_progress(start)
     if not streamed and not layout.sparse:
         X = CodedRows(X, store.features.mean, store.features.scale) if store.is_coded else X
         blocks.close()
-    return X, y, weights
+    return X, y, weights, known
+
+
+def _products(blocks: BlockReader, block: int, target: Target) -> Products:
+    """Those of a block's rows, with the targets as they are trained on."""
+    k = blocks.layout.num_outputs
+    centre, scale = np.zeros(k), np.ones(k)
+    if target.task == "regression":
+        centre, scale = np.broadcast_to(target.mean, k), np.broadcast_to(target.scale, k)
+    return unpack_products(blocks.read_products(block), blocks.layout, centre, scale)
+
+
+def _more(known: KnownProducts | None, num_rows: int, products: Products) -> KnownProducts:
+    if known is None:
+        return KnownProducts(num_rows, products)
+    known.products.add(products)
+    return KnownProducts(num_rows, known.products)
 
 
 def _code(store: Store) -> CodedRows | None:
@@ -155,7 +183,12 @@ def _code(store: Store) -> CodedRows | None:
 
 
 def _part(
-    X: Any, y: NDArray[np.float64], weights: NDArray[np.float64] | None, rows: slice, streamed: bool
+    X: Any,
+    y: NDArray[np.float64],
+    weights: NDArray[np.float64] | None,
+    rows: slice,
+    streamed: bool,
+    known: KnownProducts | None = None,
 ) -> Dataset:
     part = X.part(rows) if streamed or isinstance(X, CodedRows) else X[rows]  # sparse ones are loaded here
-    return Dataset(part, y[rows], None if weights is None else weights[rows])
+    return Dataset(part, y[rows], None if weights is None else weights[rows], known)

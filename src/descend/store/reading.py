@@ -120,6 +120,17 @@ class BlockReader:
         if target_check(y, weights) != checks[-1]:
             raise damaged(self.path(block), "its targets do not match their checksum")
 
+    def read_products(self, block: int) -> NDArray[np.float64]:
+        """The products of a block's rows, as they are kept (``block_products.py``)."""
+        file = self._file(block)
+        kept = np.empty(self.layout.products_size)
+        self._fill(block, file, bytes_of(kept), file.parts.products.start)
+        checks = self._checks[block]
+        assert checks is not None
+        if zlib.crc32(bytes_of(kept)) != checks[-2]:
+            raise damaged(self.path(block), "its products do not match their checksum")
+        return kept
+
     def path(self, block: int) -> Path:
         return self.folder / self.records[block].file
 

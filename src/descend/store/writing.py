@@ -14,7 +14,9 @@ from descend.features.features import Features
 from descend.features.statistics import Statistics
 from descend.features.statistics_json import dump_statistics, dump_target_statistics
 from descend.features.target_statistics import TargetStatistics
+from descend.machine import one_blas_thread
 from descend.store.block_files import write_block
+from descend.store.block_products import has_products
 from descend.store.layout import Layout, block_name, rows_of_block
 from descend.store.manifest import Manifest, write_manifest
 from descend.store.opening import Store, is_store, open_store
@@ -50,7 +52,8 @@ def write_store(
     for block in range(layout.num_blocks):
         rows = slice(block * layout.block_rows, block * layout.block_rows + layout.rows_of(block))
         w = None if weights is None else weights[rows]
-        records.append(write_block(place, block_name(block), layout, values[rows], y[rows], w))
+        with one_blas_thread():
+            records.append(write_block(place, block_name(block), layout, values[rows], y[rows], w))
     manifest = Manifest(
         layout,
         tuple(records),
@@ -71,7 +74,9 @@ def layout_of(X: Any, y: NDArray[Any], weights: NDArray[Any] | None, block_rows:
     """The layout that such rows get."""
     n, d = X.shape
     dtype = np.dtype(X.values.dtype if is_coded(X) else X.dtype)
+    plain = not is_sparse(X) and weights is None
     row = X.size * (dtype.itemsize + 4) / max(1, n) + 8 if is_sparse(X) else d * dtype.itemsize
     if block_rows is None:
         block_rows = rows_of_block(row + 8 * y.shape[1] + 8 * (weights is not None))
-    return Layout(n, d, dtype, block_rows, weights is not None, y.shape[1], is_sparse(X))
+    products = has_products(d, y.shape[1], dtype, plain)
+    return Layout(n, d, dtype, block_rows, weights is not None, y.shape[1], is_sparse(X), products)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from descend.batch_size.explain import rows
 from descend.batch_size.memory import (
     SAFE_SHARE,
     Ceiling,
@@ -24,6 +23,7 @@ from descend.batch_size.memory import (
 )
 from descend.errors import InputError
 from descend.machine import Room, find_room, status_bytes
+from descend.report.formatting import counted
 from descend.torch.module_trainer import ModuleTrainer
 from descend.torch.sizes import at_once
 
@@ -176,13 +176,14 @@ def with_memory(
         record["explanation"].append(_of_memory(size, part, limits, trainer.coupled))
         if look_rows < min(at_once(1), trainer.looked_at.num_rows):
             record["explanation"].append(
-                f"Evaluate {rows(look_rows)} at once (evaluation_batch_size={look_rows}): more do not fit either."
+                f"Evaluate {counted(look_rows, 'row')} at once (evaluation_batch_size={look_rows}): more do "
+                "not fit either."
             )
     return record
 
 
 def _of_memory(size: int, part: int, limits: Ceiling, coupled: str | None) -> str:
-    room = f"{rows(limits.rows or 0)} fit into memory ({limits.room.bound})"
+    room = f"{counted(limits.rows or 0, 'row')} fit into memory ({limits.room.bound})"
     if coupled is not None:
         return f"{room}, and larger batches are left out: {coupled}."
     if part == size:
