@@ -40,6 +40,18 @@ def test_a_hand_run():
     assert means[20] == 16.5  # 13 … 20
 
 
+@pytest.mark.parametrize(("growth", "least", "most"), [(1.25, 0.20, 0.36), (GROWTH, 1 / 3, 5 / 9)])
+def test_windows_that_grow_more_slowly_cover_less(growth, least, most):
+    """The average covers between (g − 1) / g and 1 − 1 / g² of all steps, where windows grow by the factor g."""
+    state, tail, covered = State(np.zeros((1, 1))), TailAverage(growth), []
+    for step in range(1, 3001):
+        take_step(state, [], 0.0)
+        tail.close_if_due(state)
+        covered.append((tail.num_closed + state.num_averaged) / step)
+    assert min(covered[300:]) == pytest.approx(least, abs=0.01)
+    assert max(covered[300:]) == pytest.approx(most, abs=0.01)
+
+
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(0, 100))
 def test_it_is_the_mean_over_the_last_two_windows(parts, seed):
     """However often the run is looked at, the average is the plain mean since the last close but one."""

@@ -1,8 +1,8 @@
 """Averaging the tail: a constant rate keeps single steps noisy, and the mean of many of them is not.
 
 The average covers the last two windows of steps. A window closes when the number of steps has grown by half
-since the last one did, so at any time the average holds the last third to last 56 % of all steps, and no
-length of the run has to be known (``docs/architecture.md`` has what this gains).
+(or by what else is said) since the last one did, so at any time the average holds the last third to last 56 % of
+all steps, and no length of the run has to be known (``docs/architecture.md`` has what this gains).
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ FIRST_CLOSE = 8
 class TailAverage:
     """The closed window, while ``State.average`` is the open one."""
 
-    def __init__(self) -> None:
+    def __init__(self, growth: float = GROWTH) -> None:
+        """A window closes when the number of steps has grown by the factor ``growth``."""
+        self._growth = growth
         self.began, self.next_close = 0, FIRST_CLOSE
         self.closed: FloatArray | None = None
         self.num_closed = 0
@@ -31,7 +33,7 @@ class TailAverage:
         self.closed, self.num_closed = state.average.copy(), state.num_averaged
         state.average[:] = 0.0
         state.num_averaged = 0
-        self.next_close = self.began + ceil(GROWTH * (state.steps - self.began))
+        self.next_close = self.began + ceil(self._growth * (state.steps - self.began))
 
     def begin_anew(self, state: State) -> None:
         """Forgets what was averaged: from here on steps are of another kind."""

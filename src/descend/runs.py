@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from descend.averaging import PolyakAverage, TailAverage
+from descend.averaging import GROWTH, PolyakAverage, TailAverage
 from descend.checkpoint import Checkpoint
 from descend.growing import Growth
 from descend.history import History
@@ -81,9 +81,9 @@ def limits_of(settings: Settings, epochs: int, held_out: bool) -> Limits:
     )
 
 
-def average_of(settings: Settings) -> TailAverage:
+def average_of(settings: Settings, growth: float = GROWTH) -> TailAverage:
     """Which average of the parameters is kept, where one is."""
-    return PolyakAverage() if settings.average == "polyak" else TailAverage()
+    return PolyakAverage() if settings.average == "polyak" else TailAverage(growth)
 
 
 def growth_of(checkpoint: Checkpoint | None, measure: Callable[[], Growth]) -> Growth:

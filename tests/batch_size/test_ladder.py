@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import dataset, rule
 
-from descend.batch_size.ladder import climb, lowest_rate, recorded
+from descend.batch_size.ladder import LOOK_ROWS, climb, lowest_rate, recorded
 from descend.batch_size.rungs import climb_rungs
 from descend.engines.base import State
 from descend.engines.mlp import NetworkEngine
@@ -31,18 +31,47 @@ def ladder_of(shape="softmax", batch_size=16, optimizer="sgd", scale=1.0, averag
 
 @pytest.mark.parametrize("batch_size", [0, 1, 16, 300])
 @pytest.mark.parametrize("shape", ["softmax", "squared_error"])
-def test_the_rungs_double_up_to_an_edge_and_have_trained(shape, batch_size):
-    """Rates double until two in a row are too high; the weights left behind are those of the lowest rung."""
+def test_the_rungs_rise_to_an_edge_and_have_trained(shape, batch_size):
+    """Rates rise until two in a row are too high; the weights left behind are those of the lowest rung."""
     ladder, before, engine, state = ladder_of(shape, batch_size)
     rates = [rung.rate for rung in ladder.rungs]
     assert np.isfinite(ladder.edge)
     assert rates[-1] == rates[-2] == ladder.edge
-    assert all(later in (one, pytest.approx(2 * one)) for one, later in pairwise(rates))
-    assert engine.mean_loss(state.parameters, 512) == pytest.approx(
+    ratios = [later / one for one, later in pairwise(rates)]
+    assert all(any(ratio == pytest.approx(step) for step in (0.25, 1, 2, 8)) for ratio in ratios)
+    assert engine.mean_loss(state.parameters, LOOK_ROWS) == pytest.approx(
         min(rung.loss for rung in ladder.rungs), rel=1e-9
     )
     assert engine.mean_loss(state.parameters) < before
     assert ladder.rate <= ladder.edge / 2
+
+
+def rungs_of(loss_at, lowest=1.0):
+    """Rates that are tried where a rung ends at ``loss_at(rate)``, whatever came before; and rate and edge."""
+    tried = []
+
+    def run(rate):
+        tried.append(rate)
+        return loss_at(rate)
+
+    return tried, climb_rungs(run, lambda: None, lambda _: None, lowest, before=1.0)
+
+
+def test_rates_far_too_low_are_passed_in_strides_and_the_others_one_by_one():
+    """Eight times the rate until a tenth of the loss is gone, then twice, and the last one once more."""
+    tried, (rate, edge) = rungs_of(
+        lambda rate: 0.99 if rate < 64 else 9.0 if rate > 300 else 0.8 - rate / 1e4
+    )
+    assert tried == [1, 8, 64, 128, 256, 512, 512]
+    assert (rate, edge) == (256, 512)
+
+
+@pytest.mark.parametrize("edge", [3, 12, 40, 200, 700])
+def test_a_stride_that_leads_too_far_is_taken_back(edge):
+    """Where a stride jumps over every good rate, the ladder goes on at twice the last one that was good."""
+    _, (rate, found) = rungs_of(lambda rate: 9.0 if rate > edge else 0.99 - 1e-4 * rate)
+    assert edge / 2 <= rate <= edge
+    assert edge <= found <= 2 * edge
 
 
 def test_nothing_of_the_rates_that_were_too_high_is_left_in_the_average():

@@ -5,7 +5,9 @@
     progress = the lowest loss before − the lower of the two
         gone astray                     back to where the window began, half the rate, and never that high again
         noise > 8 · progress            half the rate: single steps are noisier than what is gained
-        noise < progress / 10, gaining  twice the rate: it is curvature or caution that holds steps back
+        noise < progress, gaining       twice the rate, as long as no window was noisy or went astray: until then the
+                                        rate is being looked for
+        noise < progress / 10, gaining  twice the rate from then on; back to one that was noisy at the second time
         else                            the rate stays
 
 ``decide`` is numbers in, decision out, for whoever can evaluate two sets of weights. ``Controller`` does so for a
@@ -24,11 +26,14 @@ from descend.engines.base import State
 from descend.report.formatting import counted
 from descend.types import FloatArray
 
-FEWEST_ROWS = 3000
+FEWEST_ROWS, FEWEST_STEPS, ENOUGH_ROWS = 1500, 12, 3000
+"""A window has as many rows, and as many steps unless it comes to the last of these: a longer one is long enough."""
 SHARE = 0.35
 """A window takes this share of all rows visited before it."""
 NOISY = 8.0
-CALM = 0.1
+EAGER, CALM = 1.0, 0.1
+"""Noise below this share of the progress doubles the rate: while it is being looked for, and later. The window behind
+a noisy one has that one's steps in its average, which looks worse than it is: rates went up and down for ever."""
 BELOW_EDGE = 1.9
 ASTRAY = 0.5
 """A loss has gone astray that is above the lowest by this share of what was gained."""
@@ -58,6 +63,12 @@ class Course:
     lowest_rate: float = 0.25
     rate: float = 1.0
     constant: float | None = None
+    chances: int = 1
+    """The rate is being looked for until so many windows more were noisy, or one went astray."""
+    noisy_rate: float = inf
+    """The rate of the last window that was noisy."""
+    num_calm: int = 0
+    """Windows in a row that would have led back there."""
 
     def has_moved(self, loss: float) -> bool:
         """Whether this is clearly less than what a constant has."""
@@ -78,17 +89,24 @@ def decide(course: Course, last: float, average: float | None) -> tuple[Course, 
     scale = max(course.first - course.lowest, 0.2 * abs(course.lowest))
     if not isfinite(last) or loss > course.lowest + ASTRAY * scale:
         highest = min(course.highest_rate, course.rate / BELOW_EDGE)
-        return replace(course, rate=course.rate / 2.0, highest_rate=highest), "astray"
+        rate = course.rate / 2.0
+        return replace(course, rate=rate, highest_rate=highest, chances=0, num_calm=0), "astray"
     before, course = course.lowest, replace(course, lowest=min(course.lowest, loss))
     if average is None or not course.has_moved(loss):
         return course, "stay"
     noise, progress = last - average, before - loss
     swung = average > before + SWING * scale
     if swung or noise > NOISY * max(progress, 0.0):
-        return replace(course, rate=max(course.rate / 2.0, min(course.rate, course.lowest_rate))), "noisy"
-    if progress > 0.0 and noise < CALM * progress and 2.0 * course.rate <= course.highest_rate:
-        return replace(course, rate=2.0 * course.rate), "calm"
-    return course, "stay"
+        rate = max(course.rate / 2.0, min(course.rate, course.lowest_rate))
+        chances = max(0, course.chances - 1)
+        return replace(course, rate=rate, chances=chances, noisy_rate=course.rate, num_calm=0), "noisy"
+    calm = progress > 0.0 and noise < (EAGER if course.chances else CALM) * progress
+    if not calm or 2.0 * course.rate > course.highest_rate:
+        return course, "stay"
+    if 2.0 * course.rate >= course.noisy_rate and not course.num_calm:
+        return replace(course, num_calm=1), "stay"
+    floor = course.lowest_rate * (2.0 if course.chances else 1.0)
+    return replace(course, rate=2.0 * course.rate, lowest_rate=floor, num_calm=0), "calm"
 
 
 class Controller:
@@ -100,11 +118,14 @@ class Controller:
         state: State,
         lowest: float,
         constant: float | None = None,
+        batch_size: int = 1,
+        chances: int = 1,
     ) -> None:
-        """``state`` stands before the first step of all; ``lowest`` and ``constant`` are the course's."""
+        """``state`` stands before the first step of all; ``lowest``, ``constant``, ``chances`` are the course's."""
         self._loss = loss
+        self._fewest_rows = min(ENOUGH_ROWS, max(FEWEST_ROWS, FEWEST_STEPS * batch_size))
         first = loss(state.parameters)
-        self._course = Course(first, first, lowest_rate=lowest, constant=constant)
+        self._course = Course(first, first, lowest_rate=lowest, constant=constant, chances=chances)
         self._begun_at = state.parameters.copy()
         self.next_visit = self.num_taken_back = 0
         self.verdicts: list[Verdict] = []
@@ -130,7 +151,7 @@ class Controller:
 
     def kept(self) -> dict[str, Any]:
         """What it remembers, for a checkpoint."""
-        kept = {name: value for name, value in vars(self).items() if name != "_loss"}
+        kept = {name: value for name, value in vars(self).items() if name not in ("_loss", "_fewest_rows")}
         return kept | {"_course": asdict(self._course)}
 
     def recall(self, kept: dict[str, Any]) -> None:
@@ -179,4 +200,4 @@ class Controller:
 
     def _begin_window(self, state: State) -> None:
         self._begun_at = state.parameters.copy()
-        self.next_visit = state.visits + max(FEWEST_ROWS, int(SHARE * state.visits))
+        self.next_visit = state.visits + max(self._fewest_rows, int(SHARE * state.visits))

@@ -32,7 +32,7 @@ from descend.updates import OPTIMIZERS
 
 FEWEST_STEPS = 6
 ROWS_OF_RUNG = 128
-LOOK_ROWS = 512
+LOOK_ROWS = 256
 CURVATURE_ROWS = 64
 
 

@@ -10,6 +10,8 @@ from typing import Any
 MOST_RUNGS = 30
 WORSE = 1.3
 """A loss this many times the lowest so far is too high; below 0, one that lost such a share of what it was."""
+STRIDE, FALLEN = 8.0, 0.1
+"""Until this share of the loss is gone rates are far too low: a rung's is so many times the last one's."""
 
 
 def climb_rungs(
@@ -28,6 +30,7 @@ def climb_rungs(
     """
     end = time.perf_counter() + seconds
     lowest, best_rate, edge, failed, rungs = before, rate, inf, False, 0
+    good_rate, stride = rate, STRIDE
     best = good = keep()
     for _ in range(MOST_RUNGS):
         if time.perf_counter() > end:
@@ -40,12 +43,14 @@ def climb_rungs(
             if failed:
                 edge = rate
                 break
-            failed = True
+            failed, stride = True, 2.0
+            rate = min(rate, 2.0 * good_rate)
             continue
-        failed, good = False, keep()
+        failed, good, good_rate = False, keep(), rate
         if now < lowest:
             lowest, best, best_rate = now, good, rate
-        rate *= 2.0
+        stride = 2.0 if lowest < before - FALLEN * abs(before) else stride
+        rate *= stride
     put_back(best)
     nothing_learnt = lowest >= before or rungs <= 2
     return min(best_rate, edge / (4.0 if nothing_learnt else 2.0)), edge

@@ -39,8 +39,12 @@ if TYPE_CHECKING:
 
 LOWEST_OF_LADDER, LOWEST_OF_RULE, HIGHEST_OF_RULE = 0.25, 1.0, 2.0
 """What noise may lower a rate to, and a rule's may rise to, as shares of it."""
-BOLD_START, BOLDEST = 4.0, 8.0
-"""The same where units that long steps kill are started anew: what training begins with, and may rise to."""
+BOLD_START = 4.0
+"""The same where units that long steps kill are started anew: what training begins with. It may double from there."""
+CHANCES_OF_MOMENTUM = 2
+"""Its rate is a share of what plain steps could bear, further off, and on a plateau it swings."""
+NETWORK_GROWTH = 1.25
+"""Of the windows of the average, the last 20 to 36 % of the steps: meanwhile the loss of a network still falls."""
 NETWORK_ASKED = (*ASKED, "hidden", "activation", "weight_decay")
 
 
@@ -94,7 +98,7 @@ def fit_network(
             constant=constant_loss(plan.loss, data, prepared.target.num_outputs) if not multilabel else None,
         ),
         validation=validation,
-        tail=average_of(settings) if plan.average else None,
+        tail=average_of(settings, NETWORK_GROWTH) if plan.average else None,
         unit=loss_unit(prepared.target, plan.loss.name),
         callbacks=callbacks,
         snapshot=trail.add if keep_path else None,
@@ -192,21 +196,27 @@ def controller_of(plan: StepsPlan, engine: Any, watch: Watch, state: State) -> C
     """What moves the rate. It looks at rows held out where they choose the parameters anyway, else at the first ones.
 
     Rows held out for it alone would be lost for training, and those that a caller holds out to judge the model by
-    must not shape it. A rate by a rule may double once, and falls with the phases alone; where the watch mends what
-    long steps break, training begins with more of it, as far as the rule's bound allows, and noise brings it down.
+    must not shape it. A rate by a rule is not looked for: it may double once, and falls with the phases alone; where
+    the watch mends what long steps break, training begins with more of it, as far as the rule's bound allows, may
+    double once from there, whatever the bound, and noise brings it down.
     """
     held_out = watch.validation if watch.limits.early_stopping and watch.validation is not None else engine
+    chances = CHANCES_OF_MOMENTUM if plan.phases[0].rule.optimizer.uses_momentum else 1
+    chances = chances if plan.by_ladder else 0
     controller = Controller(
         lambda parameters: held_out.mean_loss(parameters, LOOK_ROWS),
         state,
         lowest=LOWEST_OF_LADDER if plan.by_ladder else LOWEST_OF_RULE,
         constant=watch.limits.constant,
+        batch_size=plan.batch_size,
+        chances=chances,
     )
     room = plan.rate.bound / plan.rate.value
     bold = watch.mend is not None and not plan.by_ladder and room > 1.0
-    controller.limit(min(BOLDEST if bold else HIGHEST_OF_RULE, room))
+    start = min(BOLD_START, room)
+    controller.limit(2.0 * start if bold else min(HIGHEST_OF_RULE, room))
     if bold:
-        controller.start_at(state, min(BOLD_START, room))
+        controller.start_at(state, start)
     return controller
 
 
