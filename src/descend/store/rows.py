@@ -25,8 +25,8 @@ WINDOW_BYTES = 3 * 2**20
 IN_PLACE_BYTES = 8 * 2**20
 """Mapped at a time. Nothing is copied, so that more of them cost no cache, and there are fewer windows to prepare."""
 TIGHT_BYTES, TIGHT_WINDOW_BYTES = 64 * 2**20, 2 * 2**20
-"""With less than the first to spare no more than the second is mapped at a time: on 2,000,000 × 50 float32 all windows
-then take 17 MB instead of 39 to 45, fewer than the 21 of windows that are read, and a third more processor time."""
+"""With less than the first to spare no more than the second is mapped at a time: on 2,000,000 × 50 float32 windows
+then take 17 MB instead of 39 to 45, less than the 21 of windows that are read, and a third more processor time."""
 LARGER, MOST_SPARE = 2, 2 * ROOMS
 """How many times too large a spare piece of memory may be, and how many pieces are kept."""
 
