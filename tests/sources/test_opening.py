@@ -260,3 +260,18 @@ def test_a_link_to_nowhere_is_called_one(tmp_path):
     (tmp_path / "rows.csv").symlink_to(tmp_path / "gone.csv")
     with pytest.raises(SourceError, match="is a link to a file that is not there"):
         open_source(tmp_path / "rows.csv", target="y")
+
+
+def test_long_row_groups_are_read_some_pages_at_a_time(tmp_path):
+    """Of a Parquet file of one long row group less than a third is held at a time."""
+    random = np.random.default_rng(0)
+    path = tmp_path / "long.parquet"
+    columns = {f"c{i}": random.standard_normal(1_500_000) for i in range(4)}
+    pyarrow.parquet.write_table(pa.table(columns), path, row_group_size=1_500_000)
+    del columns
+    pool, most = pa.default_memory_pool(), 0
+    before = pool.bytes_allocated()
+    for block in open_source(path, target="c0").blocks():
+        most = max(most, pool.bytes_allocated() - before)
+        assert block.num_rows
+    assert 0 < most < path.stat().st_size / 3
