@@ -50,7 +50,7 @@ class Products(NamedTuple):
     @property
     def constant_loss(self) -> float:
         """Squared error's mean at the best constants."""
-        weight = self.columns[-1, -1]
+        weight = float(self.columns[-1, -1])
         return 0.5 * float((self.squares - np.square(self.targets[:, -1]) / weight).sum()) / weight
 
     def doubt(self, parameters: FloatArray, num_rows: int) -> tuple[float, float]:
