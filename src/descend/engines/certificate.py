@@ -199,8 +199,8 @@ def sample(data: Dataset, most: int | None = None, in_order: bool = False) -> Sa
     n = data.num_rows
     enough = max(SAMPLE_ROWS, ROWS_A_COLUMN * data.num_columns) if most is None else most
     if n <= NEARLY * enough and in_order:
-        rows = np.random.default_rng(n).permutation(n)
-        return rows, np.full(n, 1.0 / n) if data.weights is None else data.weights[rows] / n
+        mixed = np.random.default_rng(n).permutation(n)
+        return mixed, np.full(n, 1.0 / n) if data.weights is None else data.weights[mixed] / n
     if n <= NEARLY * enough:
         return slice(n), np.full(n, 1.0 / n) if data.weights is None else data.weights / n
     heavy = heavy_rows(data)
