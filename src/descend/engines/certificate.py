@@ -204,7 +204,7 @@ def sample(data: Dataset, most: int | None = None, in_order: bool = False) -> Sa
     if n <= NEARLY * enough:
         return slice(n), np.full(n, 1.0 / n) if data.weights is None else data.weights / n
     heavy = heavy_rows(data)
-    first = np.arange(min(n, enough + len(heavy)))
+    first: IntArray = np.arange(min(n, enough + len(heavy)))
     if in_order:
         first = _from_everywhere(n, len(first))
     others = np.setdiff1d(first, heavy, assume_unique=True)
