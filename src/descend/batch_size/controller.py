@@ -5,7 +5,7 @@
     progress = the lowest loss before − the lower of the two
         gone astray                     back to where the window began, half the rate, and never that high again
         noise > 8 · progress            half the rate: single steps are noisier than what is gained
-        noise < progress, gaining       twice the rate, as long as no window was noisy or went astray: until then the
+        noise < progress / 2, gaining   twice the rate, as long as no window was noisy or went astray: until then the
                                         rate is being looked for
         noise < progress / 10, gaining  twice the rate from then on; back to one that was noisy at the second time
         else                            the rate stays
@@ -31,7 +31,7 @@ FEWEST_ROWS, FEWEST_STEPS, ENOUGH_ROWS = 1500, 12, 3000
 SHARE = 0.35
 """A window takes this share of all rows visited before it."""
 NOISY = 8.0
-EAGER, CALM = 1.0, 0.1
+EAGER, CALM = 0.5, 0.1
 """Noise below this share of the progress doubles the rate: while it is being looked for, and later. The window behind
 a noisy one has that one's steps in its average, which looks worse than it is: rates went up and down for ever."""
 BELOW_EDGE = 1.9
