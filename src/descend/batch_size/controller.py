@@ -82,7 +82,7 @@ def decide(course: Course, last: float, average: float | None) -> tuple[Course, 
     something is gained: a loss that got worse, with an average that got worse still, looks like one without noise.
 
     >>> course = Course(first=1.0, lowest=0.5)
-    >>> [decide(course, last, average)[1] for last, average in ((0.59, 0.49), (0.4, 0.4), (0.45, 0.42), (0.9, 0.8))]
+    >>> [decide(course, last, average)[1] for last, average in ((0.59, 0.49), (0.4, 0.4), (0.47, 0.42), (0.9, 0.8))]
     ['noisy', 'calm', 'stay', 'astray']
     """
     loss = last if average is None or not average < last else average
