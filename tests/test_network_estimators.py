@@ -61,9 +61,7 @@ def test_every_batch_size_learns(batch_size):
 
 
 def test_the_rate_falls_as_nothing_more_is_gained():
-    """From what 100 units can bear of the rule's rate, doubled once, it falls to a quarter, twice; the last row is
-    the model.
-    """
+    """From what 100 units bear, the rate doubles once and falls to a quarter, twice; the last row is the model."""
     X, y = waves()
     model = MLPRegressor(random_state=0).fit(X, y)
     rates = list(dict.fromkeys(model.history_.columns["learning_rate"]))
