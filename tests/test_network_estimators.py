@@ -61,11 +61,11 @@ def test_every_batch_size_learns(batch_size):
 
 
 def test_the_rate_falls_as_nothing_more_is_gained():
-    """From what 100 units can bear of the rule's rate it falls to a quarter, twice; the last row is the model."""
+    """From what 100 units bear, the rate doubles once and falls to a quarter, twice; the last row is the model."""
     X, y = waves()
     model = MLPRegressor(random_state=0).fit(X, y)
     rates = list(dict.fromkeys(model.history_.columns["learning_rate"]))
-    np.testing.assert_allclose(rates, [1e-2, 2.5e-3, 6.25e-4])
+    np.testing.assert_allclose(rates, [1e-2, 2e-2, 5e-3, 1.25e-3])
     assert "begun at 3.33 times that" in model.model_.summary["learning_rate_reason"]
     expected = 0.5 * np.mean((model.predict(X) - y) ** 2)
     penalty = 0.5e-4 * sum(np.sum(w**2) for w in model.coefs_) * np.var(y)

@@ -5,7 +5,7 @@
     progress = the lowest loss before − the lower of the two
         gone astray                     back to where the window began, half the rate, and never that high again
         noise > 8 · progress            half the rate: single steps are noisier than what is gained
-        noise < progress, gaining       twice the rate, as long as no window was noisy or went astray: until then the
+        noise < progress / 2, gaining   twice the rate, as long as no window was noisy or went astray: until then the
                                         rate is being looked for
         noise < progress / 10, gaining  twice the rate from then on; back to one that was noisy at the second time
         else                            the rate stays
@@ -31,7 +31,7 @@ FEWEST_ROWS, FEWEST_STEPS, ENOUGH_ROWS = 1500, 12, 3000
 SHARE = 0.35
 """A window takes this share of all rows visited before it."""
 NOISY = 8.0
-EAGER, CALM = 1.0, 0.1
+EAGER, CALM = 0.5, 0.1
 """Noise below this share of the progress doubles the rate: while it is being looked for, and later. The window behind
 a noisy one has that one's steps in its average, which looks worse than it is: rates went up and down for ever."""
 BELOW_EDGE = 1.9
@@ -82,7 +82,7 @@ def decide(course: Course, last: float, average: float | None) -> tuple[Course, 
     something is gained: a loss that got worse, with an average that got worse still, looks like one without noise.
 
     >>> course = Course(first=1.0, lowest=0.5)
-    >>> [decide(course, last, average)[1] for last, average in ((0.59, 0.49), (0.4, 0.4), (0.45, 0.42), (0.9, 0.8))]
+    >>> [decide(course, last, average)[1] for last, average in ((0.59, 0.49), (0.4, 0.4), (0.47, 0.42), (0.9, 0.8))]
     ['noisy', 'calm', 'stay', 'astray']
     """
     loss = last if average is None or not average < last else average
