@@ -18,7 +18,7 @@ from descend.features.target import Target
 from descend.machine import return_freed_memory, spare_addresses
 from descend.products import Products
 from descend.store.block_products import unpack_products
-from descend.store.keeping import spare_bytes, where_to_keep
+from descend.store.keeping import may_map, spare_bytes, where_to_keep
 from descend.store.layout import bytes_of
 from descend.store.opening import Store
 from descend.store.reading import BlockReader
@@ -72,13 +72,14 @@ def prepare_store(
         spare_addresses()
         return_freed_memory()
     spare = spare_bytes(store, target.num_outputs, memory_limit) if streamed else 0
+    mapped = may_map(store, target.num_outputs, memory_limit)
     n = store.num_rows
     aside = 0 if validation_source is not None else round(n * validation)
     notes = [*store.notes, reason]
     if validation and validation_source is None and (aside == 0 or n - aside < 2):
         aside = 0
         notes.append(f"too few rows ({n}) to set some aside for validation: all are used for training")
-    X, y, weights, known = _read(store, target, streamed, spare, n - aside, on_progress)
+    X, y, weights, known = _read(store, target, streamed, spare, mapped, n - aside, on_progress)
     train = weighting(_part(X, y, weights, slice(0, n - aside), streamed, known))
     held_out = weighting(_part(X, y, weights, slice(n - aside, n), streamed)) if aside else None
     if validation_source is not None:
@@ -115,6 +116,7 @@ def _read(
     target: Target,
     streamed: bool,
     spare: int,
+    mapped: bool,
     trained: int,
     on_progress: OnProgress | None,
 ) -> tuple[Any, NDArray[np.float64], NDArray[np.float64] | None, KnownProducts | None]:
@@ -134,6 +136,7 @@ def _read(
     else:
         blocks = BlockReader(store.folder, layout, store.manifest.blocks, spare)
         X = StoredRows(blocks, 0, n, _code(store)) if streamed else np.empty((n, d), dtype=layout.dtype)
+    blocks.may_map = streamed and mapped
     start, known = 0, None
     for block, record in enumerate(store.manifest.blocks):
         rows = slice(start, start + record.rows)

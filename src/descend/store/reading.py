@@ -47,6 +47,8 @@ class BlockReader:
         self, folder: Path, layout: Layout, records: Sequence[BlockRecord], spare_bytes: int = 0
     ) -> None:
         self.folder, self.layout, self.records = folder, layout, tuple(records)
+        self.may_map = True
+        """Whether there is room for windows that are used in place; else rows are read."""
         self.spare_bytes = spare_bytes
         """What may stay in memory: mapped where rows are used in place, else of rows that are visited again."""
         self.shared: dict[str, Any] = {}
@@ -67,7 +69,8 @@ class BlockReader:
         if not self._looked:
             from descend.store.in_place import rows_in_place
 
-            self._in_place = rows_in_place(self, self.spare_bytes)
+            if self.may_map:
+                self._in_place = rows_in_place(self, self.spare_bytes)
             self._looked = True
         return self._in_place
 

@@ -24,9 +24,6 @@ WINDOW_BYTES = 3 * 2**20
 """Read at a time, as it is trained on: two of them are near the processors of most machines."""
 IN_PLACE_BYTES = 8 * 2**20
 """Mapped at a time. Nothing is copied, so that more of them cost no cache, and there are fewer windows to prepare."""
-TIGHT_BYTES, TIGHT_WINDOW_BYTES = 64 * 2**20, 2 * 2**20
-"""With less than the first to spare no more than the second is mapped at a time: on 2,000,000 × 50 float32 windows
-then take 17 MB instead of 39 to 45, less than the 21 of windows that are read, and a third more processor time."""
 LARGER, MOST_SPARE = 2, 2 * ROOMS
 """How many times too large a spare piece of memory may be, and how many pieces are kept."""
 
@@ -80,12 +77,7 @@ class StoredRows:
     @property
     def in_place_rows(self) -> int:
         """Rows mapped at a time: whole strips."""
-        size = (
-            IN_PLACE_BYTES
-            if self.blocks.spare_bytes >= TIGHT_BYTES
-            else min(TIGHT_WINDOW_BYTES, IN_PLACE_BYTES)
-        )
-        return max(STRIP, size // self.blocks.layout.row_bytes // STRIP * STRIP)
+        return max(STRIP, IN_PLACE_BYTES // self.blocks.layout.row_bytes // STRIP * STRIP)
 
     def __len__(self) -> int:
         return self.shape[0]
