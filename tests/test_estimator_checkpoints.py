@@ -78,11 +78,10 @@ def test_other_rows_and_parameters_are_refused(tmp_path: Path) -> None:
 
 
 def test_data_of_another_size_are_named_before_what_follows_from_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    """A network holds rows out where there are many: the data are at fault then, and no setting."""
-    monkeypatch.setattr("descend.estimators.networks.MANY_ROWS", 1000)
+    """A network holds rows out where there are enough: the data are at fault then, and no setting."""
     model = MLPClassifier((3,), random_state=0, callbacks=[lambda seen: True], checkpoint=tmp_path)
-    model.fit(X[:400], y[:400])
-    with pytest.raises(InputError, match=r"data of 400 rows, these are 1,500"):
+    model.fit(X[:200], y[:200])
+    with pytest.raises(InputError, match=r"data of 200 rows, these are 1,500"):
         clone(model).fit(X, y)

@@ -95,13 +95,16 @@ def test_rows_held_out_choose_the_parameters():
     held_out = model.history_.columns["validation_loss"]
     assert model.history_.stopped == "early_stopping"
     assert held_out[-1] <= min(held_out[10:]) + 1e-12
-    assert MLPClassifier(random_state=0, epochs=2).fit(X, y).history_.last["validation_loss"] is None
+    model = MLPClassifier(early_stopping=False, random_state=0, epochs=2).fit(X, y)
+    assert model.history_.last["validation_loss"] is None
 
 
-def test_many_rows_are_held_out_by_themselves():
-    """early_stopping="auto" holds rows out from 10,000 on."""
-    X, y = waves(10_000)
-    assert MLPRegressor(epochs=1, random_state=0).fit(X, y).history_.last["validation_loss"] is not None
+@pytest.mark.parametrize(("num_rows", "held_out"), [(299, False), (300, True)])
+def test_enough_rows_are_held_out_by_themselves(num_rows, held_out):
+    """early_stopping="auto" holds rows out from 300 on."""
+    X, y = waves(num_rows)
+    last = MLPRegressor(epochs=1, random_state=0).fit(X, y).history_.last
+    assert (last["validation_loss"] is not None) == held_out
 
 
 def test_several_labels_a_row():

@@ -30,8 +30,12 @@ from descend.stream import Rows
 from descend.types import FloatArray, Task
 from descend.watching import Callback
 
-MANY_ROWS = 10_000
-"""From so many rows on ``early_stopping="auto"`` holds some out, as scikit-learn's boosted trees do."""
+ENOUGH_ROWS = 300
+"""From so many rows on ``early_stopping="auto"`` holds some out: fewer than 30 of them tell too little.
+
+Boosted trees of scikit-learn begin at 10,000. Networks of 100 units learn a thousand rows by heart long before: of
+2,100 rows of four classes the log loss of new ones was 0.64 instead of 1.21 (docs/networks.md).
+"""
 Hidden = int | Sequence[int]
 
 
@@ -62,7 +66,7 @@ class _Network(Estimator):
 
     def _stops_early(self, X: Any) -> bool:
         if str(self.early_stopping) == "auto":
-            return is_readable(X) or bool(_num_samples(X) >= MANY_ROWS)
+            return is_readable(X) or bool(_num_samples(X) >= ENOUGH_ROWS)
         return bool(self.early_stopping)
 
     def _begin(self, rows: Rows, class_weight: Any) -> NetworkStream:
@@ -140,7 +144,7 @@ class MLPClassifier(Classifier, _Network):
     clip : the longest gradient of a batch, penalty apart; None: any
     epochs : None (until nothing is gained) or exactly so many
     tol : a gain below this share of the loss does not count
-    early_stopping : hold rows out, and keep what they like best; "auto": from 10,000 rows on
+    early_stopping : hold rows out, and keep what they like best; "auto": from 300 rows on
     validation_fraction, n_iter_no_change : how many rows; epochs without a gain that end a phase
     average : True or "tail": the last half of the parameters; "polyak": all; "auto": the tail with the automatic
         rate, unless full batch or an L1 penalty
