@@ -35,6 +35,7 @@ from descend import ingest, open_store
 from descend.batches import order
 from descend.engines.base import Rule, State
 from descend.engines.choose import make_engine
+from descend.engines.file_pieces import advise_around
 from descend.engines.kernel_cache import KernelCache
 from descend.engines.quoted_text import last_line_end
 from descend.engines.svmlight_text import parse_lines
@@ -63,6 +64,8 @@ for batch_size in (1, 32, "full"):
     LinearClassifier(batch_size=batch_size, shuffle=False).fit(X, np.arange(400) % 3, sample_weight=np.full(400, 2.0))
     LinearRegressor(batch_size=batch_size, loss="quantile", penalty="l1").fit(X, X[:, 1])
 LinearClassifier(batch_size=32).fit(np.tile(X, (66, 1)), np.tile(y, 66))
+for rows in (X, np.asfortranarray(X)):  # are learnt where they are
+    LinearRegressor(alpha=0.0).fit(rows, X[:, 1] ** 2)
 stage.FEWEST_CODED = 0
 small = np.rint(10 * X).astype(np.int16)
 small[7] = 3000  # a row so heavy that it is visited several times
@@ -82,6 +85,8 @@ with tempfile.TemporaryDirectory() as folder:
     engine.run(state, Rule(OPTIMIZERS["sgd"], 0.1), np.arange(300, dtype=np.int32), 32)
 last_line_end(np.frombuffer(b"1\\n", dtype=np.uint8), 44, 0)
 parse_lines(b"1 1:0.5\\n", False)
+none = np.zeros(0, dtype=np.int64)
+advise_around(0, 0, none, none, 4096, 0, 4096, 0, 4)
 order(0, 0, 100_000)
 for name in kernels_without_a_call():
     print("not called:", name)

@@ -237,12 +237,12 @@ def test_a_start_that_other_rows_find_bad_is_refused():
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
 def test_digits_are_learnt_with_nothing_set_but_the_optimizer(optimizer):
-    """From the ladder's rate, or the rule's, more than 96 % of 540 digits that were not trained on are told."""
+    """From the ladder's rate, or the rule's, more than 95 % of 540 digits that were not trained on are told."""
     X, y = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(y))
     train, test = order[540:], order[:540]
     model = MLPClassifier(optimizer=optimizer, random_state=0).fit(X[train], y[train])
-    assert model.score(X[test], y[test]) > 0.96
+    assert model.score(X[test], y[test]) > 0.95
 
 
 @pytest.mark.parametrize(("hidden", "times"), [((20,), 4.0), ((100,), 10 / 3), ((400,), 1.0)])

@@ -40,7 +40,9 @@ def test_fit_says_that_rows_stay_in_their_files(descend, sorted_rows):
     )
     assert found.status == 0, found.err
     assert "that the limit of 1 MB leaves: rows are read from their files in every epoch" in found.err
-    assert re.search(r"without rows the process comes to hold \d+ MB, so the limit is not kept", found.err)
+    assert re.search(
+        r"without rows the process comes to hold [\d.]+ [MG]B, so the limit is not kept", found.err
+    )
     assert "the target changes from one part of the file to the next" in found.err
     assert "descend ingest" in found.err
     assert found.json["optimizer"] == "sgd"

@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import types
 
-from descend.engines.compiled import kernel
+from descend.engines.compiled import kernel, part
 from descend.types import IntArray
 
 _pread: Any = types.ExternalFunction(
@@ -34,7 +34,7 @@ def read_pieces(pieces: IntArray, start: int, out: Any) -> int:
 _madvise: Any = types.ExternalFunction("madvise", types.int32(types.uintp, types.uintp, types.int32))
 
 
-@kernel
+@part
 def end_of_run(strips: IntArray, start: int) -> int:
     """Where in ascending numbers the run of neighbours ends that begins at place ``start``."""
     stop = start + 1

@@ -66,7 +66,7 @@ class _Network(Estimator):
 
     def _stops_early(self, X: Any) -> bool:
         if str(self.early_stopping) == "auto":
-            return is_readable(X) or bool(_num_samples(X) >= ENOUGH_ROWS)
+            return self.epochs is None and (is_readable(X) or bool(_num_samples(X) >= ENOUGH_ROWS))
         return bool(self.early_stopping)
 
     def _begin(self, rows: Rows, class_weight: Any) -> NetworkStream:
@@ -144,7 +144,8 @@ class MLPClassifier(Classifier, _Network):
     clip : the longest gradient of a batch, penalty apart; None: any
     epochs : None (until nothing is gained) or exactly so many
     tol : a gain below this share of the loss does not count
-    early_stopping : hold rows out, and keep what they like best; "auto": from 300 rows on
+    early_stopping : hold rows out, and keep what they like best; "auto": from 300 rows on,
+        unless ``epochs`` says how long to train
     validation_fraction, n_iter_no_change : how many rows; epochs without a gain that end a phase
     average : True or "tail": the last half of the parameters; "polyak": all; "auto": the tail with the automatic
         rate, unless full batch or an L1 penalty

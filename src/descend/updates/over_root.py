@@ -13,7 +13,7 @@ def over_root(number: Any, square: Any, epsilon: Any) -> Any:
     A root and a division take the same part of a processor, one after the other, and were half of a step of Adam on
     single rows. ``engines/fast_math.py`` has the kernel's side.
 
-    >>> over_root(1.0, 4.0, 2.0)
+    >>> float(over_root(1.0, 4.0, 2.0))
     0.25
     """
     return number / (np.sqrt(square) + epsilon)

@@ -30,6 +30,11 @@ def gained_nothing(marks: Sequence[Mark], window: int, tol: float) -> bool:
     return min(before) - lowest <= 0.1 * tol * (first - lowest)
 
 
+def on_plateau(window: int, loss: float, first: float, epochs_of: Callable[[int], int]) -> int:
+    """The epochs of patience with a network whose ``loss`` of the training rows is hardly below ``first``."""
+    return max(window, epochs_of(PLATEAU_UPDATES)) if loss > UNMOVED * abs(first) else window
+
+
 @dataclass(slots=True)
 class Plateau:
     """The schedule "plateau": the rate falls after epochs in which the last parameters' loss hardly did."""
@@ -72,7 +77,7 @@ class Flatness:
     def is_reached(
         self,
         score: float,
-        best: float,
+        loss: float,
         first: float,
         epoch: int,
         epochs_of: Callable[[int], int],
@@ -80,15 +85,15 @@ class Flatness:
     ) -> bool:
         """Whether nothing more is gained behind this epoch.
 
-        ``first``: the loss that gains are counted from; ``epochs_of``: epochs that so many updates take.
+        ``loss``: of the training rows at the best score, for few rows held out may have a lower one than all from
+        the start; ``first``: the loss that gains are counted from; ``epochs_of``: epochs that so many updates take.
         """
         assert limits.tol is not None
         window = max(limits.patience, epochs_of(FEWEST_UPDATES))
         floor = 1.0
         if limits.early_stopping:
             floor, window = HELD_OUT_FLOOR, max(window, epoch // 25)
-        if best > UNMOVED * abs(first):
-            window = max(window, epochs_of(PLATEAU_UPDATES))
+        window = on_plateau(window, loss, first, epochs_of)
         if score < self.score - limits.tol * max(abs(self.score), floor * abs(first)) or not isfinite(
             self.score
         ):

@@ -11,7 +11,7 @@ from descend.recipe import Phase
 from descend.types import FloatArray, IntArray
 from descend.updates.schedules import PLATEAU_FACTOR
 from descend.watching.certificate import Certificate, may_be_left
-from descend.watching.flatness import FEWEST_UPDATES, Flatness, Plateau, gained_nothing
+from descend.watching.flatness import FEWEST_UPDATES, Flatness, Plateau, gained_nothing, on_plateau
 from descend.watching.keepers import Saver
 from descend.watching.losses import Kept
 from descend.watching.observing import Observer
@@ -238,7 +238,7 @@ class Watch(Observer):
             self.stopped = "time"
         elif self.phase.when_flat in ("next", "stop"):
             self._leave_when_flat(state, epoch, last)
-        elif self.limits.early_stopping and epoch - self.best.epoch >= window:
+        elif self.limits.early_stopping and epoch - self.best.epoch >= self._patience(window):
             self.stopped = "early_stopping"
         elif self._is_certified(state, epoch) if self.limits.certify else self._gained_nothing(epoch, window):
             self.stopped = "converged"
@@ -348,9 +348,9 @@ class Watch(Observer):
             self.stopped = "epochs"
         if self.limits.tol is None:
             return
-        score, best = self.latest.score, self.best.score
+        score, loss = self.latest.score, self.best.loss
         if not self.flatness.is_reached(
-            score, best, self._knows_nothing, epoch, self._epochs_of, self.limits
+            score, loss, self._knows_nothing, epoch, self._epochs_of, self.limits
         ):
             return
         if self.phase.when_flat == "stop":
@@ -358,6 +358,13 @@ class Watch(Observer):
         else:
             self.phase_is_over = True
         self._go_on_from_best(state)
+
+    def _patience(self, window: int) -> int:
+        """With rows held out, which on the plateau where a network may begin are liked or not by chance."""
+        constant = self.limits.constant
+        if constant is None or self.limits.certify:
+            return window
+        return on_plateau(window, self.best.loss, constant, self._epochs_of)
 
     def _epochs_of(self, updates: int) -> int:
         return ceil(updates * self.batch_size / self.num_visits)
