@@ -98,6 +98,15 @@ def test_rows_held_out_choose_the_parameters():
     assert MLPClassifier(random_state=0, epochs=2).fit(X, y).history_.last["validation_loss"] is None
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_plateau_at_the_beginning_is_no_end(activation):
+    """At a rate of one's own, too, 40 rows held out do not end a run that has not yet learnt anything."""
+    X, y = waves(400)
+    model = MLPRegressor(activation=activation, learning_rate=3e-3, random_state=0).fit(X, y)
+    assert model.history_.last["validation_loss"] is not None
+    assert model.score(X, y) > 0.9
+
+
 @pytest.mark.parametrize(("num_rows", "held_out"), [(299, False), (300, True)])
 def test_enough_rows_are_held_out_by_themselves(num_rows, held_out):
     """early_stopping="auto" holds rows out from 300 on; who says how many epochs gets as many, on all rows."""

@@ -186,7 +186,7 @@ LARGEST = 3e38
 
 
 def divided(number: Any, by: Any) -> Any:
-    """``number`` / ``by``; in a loop over float32, by the processor's estimate of 1 / ``by``, right to 2e-7.
+    """``number`` / ``by``; in a loop over float32, by the processor's estimate of 1 / ``by``, right to 3e-7.
 
     LLVM takes the estimate and a step of Newton's where it may leave infinite numbers out ("ninf"): ``by`` is none.
     """

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def over_root(number: Any, square: Any, epsilon: Any) -> Any:
-    """``number`` / (√``square`` + ``epsilon``); inside a kernel and for float32 right to 2e-7.
+    """``number`` / (√``square`` + ``epsilon``); inside a kernel and for float32 right to 3e-7.
 
     A root and a division take the same part of a processor, one after the other, and were half of a step of Adam on
     single rows. ``engines/fast_math.py`` has the kernel's side.
