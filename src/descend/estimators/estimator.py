@@ -27,7 +27,6 @@ from descend.estimators.given import TakesRows, are_counted
 from descend.estimators.sources import is_readable, refuse_read_once
 from descend.features import Features, Prepared, Target, prepare
 from descend.features.class_weights import read_weight
-from descend.features.covariance import FEW_COLUMNS
 from descend.features.first_pass import Learned
 from descend.settings import Settings
 from descend.store import Store, is_store, open_store
@@ -179,7 +178,7 @@ class Estimator(TakesRows, LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             scale_target=self._scales_target(),
             centre=settings.fit_intercept,
             shuffle=self.shuffle,
-            covariance=len(source.column_names) <= FEW_COLUMNS and self._is_solved_at_once(settings, source),
+            covariance=self._is_solved_at_once(settings, source),
             needs_no_order=partial(self._needs_no_order, settings, source),
             class_weight=getattr(self, "class_weight", None),
             in_source=None if is_readable(X) else False,

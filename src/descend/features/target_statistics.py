@@ -50,8 +50,13 @@ class TargetStatistics:
         """Say, for messages, which rows the next update holds: ``chosen`` ones of a block."""
         self._rows = RowNumbers(chosen, first_row)
 
-    def update(self, target: Any, weights: NDArray[np.float64] | None = None) -> None:
-        """Add the targets of a block; ``weights`` (r,). Rows of weight 0 must be left out before."""
+    def update(
+        self, target: Any, weights: NDArray[np.float64] | None = None, moments: Moments | None = None
+    ) -> None:
+        """Add the targets of a block; ``weights`` (r,). Rows of weight 0 must be left out before.
+
+        ``moments``: those of all rows so far, where they have been found out beside the columns'.
+        """
         values = as_values(target, self.name)
         if self._rows.first_row is None:
             self._rows = RowNumbers(first_row=self.num_rows)
@@ -59,7 +64,10 @@ class TargetStatistics:
             return
         self._check_kind(values)
         if values.dtype.kind == "f" or (values.dtype.kind in "iu" and self.task != "classification"):
-            self._add_numbers(values, weights)
+            if moments is not None and self.task == "regression" and np.isfinite(moments.mean).all():
+                self.moments = moments
+            else:
+                self._add_numbers(values, weights)
         counts = self.task != "regression" or self.kind == "text"
         if values.ndim == 1 and counts and not self.overflowed:
             self._add_counts(values, weights)
