@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 MOST_NEWTON_ROWS = 4000
 """Above this L-BFGS's passes in compiled loops take less than the Hessian does in NumPy."""
+SOLVED = 1e-20
+SOLVED_CORNERS = 1e-5
+"""The least share of the gain that is left to gain on a small table, where corners of the loss are rounded."""
 TOLD_ROWS = 1000
 """Rows that the curvature is measured on where it is only told."""
 
@@ -318,3 +321,18 @@ def choose_rate(
     if settings.reduction == "sum":
         return replace(rate, value=rate.value / batch_size, bound=rate.bound / batch_size)
     return rate
+
+
+def tolerance(
+    settings: Settings, data: Dataset, loss: Loss, penalty: Penalty, untuned: bool
+) -> float | None:
+    """``tol`` where the run has to find its end itself. A small table is solved: that costs milliseconds.
+
+    Not with L1 and more columns than rows: which weights are 0 takes seconds to settle to the last digit.
+    """
+    if settings.epochs is not None or settings.tol is None:
+        return None
+    if penalty.l1 and data.num_columns >= data.num_rows:
+        return settings.tol
+    last = SOLVED_CORNERS if loss.has_corners else SOLVED
+    return min(settings.tol, last) if untuned and data.num_rows <= SMALL_TABLE else settings.tol

@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from descend.batch_size.plan import Plan, plan_of_run
 from descend.checkpoint import Checkpoint, opened
 from descend.errors import InputError
 from descend.estimators.blocks import LearnsBlocks, tell
-from descend.estimators.checks import all_or_nothing
+from descend.estimators.checks import all_or_nothing, seed_of
 from descend.estimators.given import TakesRows, are_counted
 from descend.estimators.sources import is_readable, refuse_read_once
 from descend.features import Features, Prepared, Target, prepare
@@ -168,7 +167,8 @@ class Estimator(TakesRows, LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, settings: Settings
     ) -> tuple[Settings, Prepared]:
         source = self._source(X, y, sample_weight)
-        settings = replace(settings, early_stopping=self._stops_early(X))
+        if settings.early_stopping != self._stops_early(X):
+            settings = replace(settings, early_stopping=self._stops_early(X))
         return settings, prepare(
             source,
             task=self._target_task(),
@@ -236,7 +236,7 @@ class Estimator(TakesRows, LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             average=self.average,
             shuffle=self.shuffle,
             reduction=self.reduction,
-            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+            seed=seed_of(self.random_state),
             threads="auto" if threads == -1 else threads,
         )
 
