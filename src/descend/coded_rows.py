@@ -8,6 +8,7 @@ that are read two or three times altogether are kept so as well: scaling them fo
 from __future__ import annotations
 
 from copy import copy
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -42,14 +43,16 @@ class CodedRows:
         self.values, self.mean, self.scale = values, mean, scale
         self.dtype = np.dtype(np.float64 if values.dtype == np.float64 else np.float32)
         """What rows are decoded into."""
+
+    @cached_property
+    def code(self) -> NDArray[np.floating[Any]]:
+        """What is taken off a stored number, what the rest is multiplied by, and what is added: (3, repeats · d)."""
+        values, mean, scale = self.values, self.mean, self.scale
         # A stored number less the one nearest to the mean is exact: what is scaled has no digits to lose.
         whole = np.rint(mean) if values.dtype.kind in "iu" else mean
         centre = whole.astype(values.dtype).astype(self.dtype)
         repeats = max(1, min(MOST_REPEATS, LONGEST // max(1, values.shape[1])))
-        self.code: NDArray[np.floating[Any]] = np.tile(
-            [centre, 1.0 / scale, (centre - mean) / scale], (1, repeats)
-        ).astype(self.dtype)
-        """What is taken off a stored number, what the rest is multiplied by, and what is added: (3, repeats · d)."""
+        return np.tile([centre, 1.0 / scale, (centre - mean) / scale], (1, repeats)).astype(self.dtype)
 
     @property
     def shape(self) -> tuple[int, int]:

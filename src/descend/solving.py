@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -84,9 +85,8 @@ def solved(
 def _solve(products: Products, data: Dataset, penalty: Penalty, fit_intercept: bool) -> Answer | None:
     """None where the equations cannot be solved, or their rounding hides too much of the loss."""
     n, d, alpha = data.num_rows, data.num_columns, penalty.alpha
-    H = products.columns / n
-    goal = products.targets / n
-    H[np.arange(d), np.arange(d)] += alpha
+    H, goal = products.columns / n, products.targets / n
+    H.flat[: (d + 1) * d : d + 2] += alpha
     if not fit_intercept:
         H[d] = H[:, d] = goal[:, d] = 0.0
         H[d, d] = 1.0
@@ -94,27 +94,22 @@ def _solve(products: Products, data: Dataset, penalty: Penalty, fit_intercept: b
         inverse = np.linalg.inv(H)
     except np.linalg.LinAlgError:
         return None
-
-    def look(parameters: FloatArray) -> tuple[float, FloatArray]:
-        value, gradient = products.squared_error(parameters, n)
-        gradient[:, :-1] += alpha * parameters[:, :-1]
-        if not fit_intercept:
-            gradient[:, -1] = 0.0
-        return value + penalty.value(parameters), gradient
-
     exact = goal @ inverse
-    exact -= look(exact)[1] @ inverse  # what solving has rounded
+    exact -= (exact @ H - goal) @ inverse  # what solving has rounded
     parameters = exact.astype(data.X.dtype)
     at = parameters.astype(np.float64)
-    value, gradient = look(at)
-    bend = float(np.trace(H))
-    above = bound_beside(gradient, np.eye(len(at)), alpha, bend)
+    bent = at @ H
+    gradient = bent - goal
+    first = 0.5 * float(products.squares.sum()) / n
+    value = first + float(np.vdot(0.5 * bent - goal, at))
     of_value, of_gradient = products.doubt(at, n)
+    bend = float(H.trace())
+    above = bound_beside(gradient, np.eye(len(at)), alpha, bend)
     if above is None or not of_value <= SEEN * value:
         return None
-    bound = float((np.sqrt(above) + of_gradient / np.sqrt(2.0 * alpha)) ** 2)
+    bound = (sqrt(above) + of_gradient / sqrt(2.0 * alpha)) ** 2
     gap = min(0.5 * float(np.vdot(gradient, gradient @ inverse)), bound)
-    return Answer(parameters, 0.5 * float(products.squares.sum()) / n, value, gap, min(bound, value), bend)
+    return Answer(parameters, first, value, gap, min(bound, value), bend)
 
 
 def _plan(data: Dataset, loss: Loss, penalty: Penalty, bend: float, fit_intercept: bool) -> Plan:

@@ -91,26 +91,30 @@ class Covariance:
     def encoded(self, features: Features, target: Target) -> Products | None:
         """The sums over rows as they are encoded; None where numbers were too large or too small for their type."""
         n, d, size = float(self.num_rows), len(features.origin), len(self._units)
-        used = np.append(features.origin, np.arange(size - len(target.mean), size))
-        mean, squares, units = self._moments[0, used], self._moments[1, used], self._units[used]
+        products, moments, units = self._products[:size, :size], self._moments, self._units
+        k = len(target.mean)
+        if d + k < size:  # columns were left out
+            used = np.concatenate([features.origin, np.arange(size - k, size)])
+            products, moments, units = products[np.ix_(used, used)], moments[:, used], units[used]
+        mean, squares = moments[:2]
+        scale = np.concatenate([features.scale, target.scale])
+        rounding = np.full(d + 1 + k, self._last_place)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            products = self._products[np.ix_(used, used)]
             # Squares have been summed in float64 as well: how far off they are tells how far rounding goes.
-            own = np.diagonal(products) / np.square(units)
-            rounding = np.maximum(np.abs(own - squares) / squares, self._last_place)
-            if not np.isfinite(products).all() or not (rounding[:d] <= MOST_ROUNDING).all():
+            off = np.abs(products.diagonal() / (units * units) - squares) / squares
+            rounding[:d] = np.fmax(off[:d], rounding[:d])  # a column of one value is exact
+            rounding[d + 1 :] = np.fmax(off[d:], rounding[d + 1 :])
+            if not np.isfinite(products.sum() + squares.sum()) or rounding[:d].max() > MOST_ROUNDING:
                 return None
-            scale = np.append(features.scale, target.scale)
-            origin = (mean - np.append(features.mean, target.mean)) / scale
+            origin = (mean - np.concatenate([features.mean, target.mean])) / scale
             factor = 1.0 / (scale * units)
-            whole = products * np.outer(factor, factor) + n * np.outer(origin, origin)
-        columns = np.empty((d + 1, d + 1))
-        columns[:d, :d] = whole[:d, :d]
+            whole = products * (factor[:, None] * factor)
+            whole += n * (origin[:, None] * origin)
+        columns, targets = np.empty((d + 1, d + 1)), np.empty((k, d + 1))
+        columns[:d, :d], targets[:, :d] = whole[:d, :d], whole[d:, :d]
         columns[d, :d] = columns[:d, d] = n * origin[:d]
-        columns[d, d] = n
-        targets = np.append(whole[d:, :d], n * origin[d:, None], axis=1)
-        rounding = np.insert(np.nan_to_num(rounding, nan=self._last_place), d, self._last_place)
-        return Products(columns, targets, np.diagonal(whole)[d:].copy(), rounding)
+        columns[d, d], targets[:, d] = n, n * origin[d:]
+        return Products(columns, targets, whole.diagonal()[d:].copy(), rounding)
 
 
 def _pieces(X: NDArray[Any], step: int, at_once: bool) -> Iterator[tuple[NDArray[Any], int, int, int]]:

@@ -167,7 +167,7 @@ class Target:
                 f"target {shorten(self.name)!r} holds text such as {shorten(str(values[row]))!r}; numbers "
                 "are needed"
             )
-        numbers = values.astype(np.float64).reshape(len(values), -1)
+        numbers = values.reshape(len(values), -1)
         if numbers.shape[1] != len(self.mean):
             raise ColumnError(
                 f"target {shorten(self.name)!r} has {numbers.shape[1]} columns, but the model predicts "
@@ -179,9 +179,9 @@ class Target:
                 f"target {shorten(self.name)!r} holds {numbers[row].tolist()} in row {row + 1} of its block; "
                 "finite numbers are needed"
             )
-        numbers -= self.mean  # a copy already
-        numbers /= self.scale
-        return numbers
+        scaled: NDArray[np.float64] = numbers - self.mean
+        scaled /= self.scale
+        return scaled
 
     def _codes(self, values: NDArray[Any]) -> NDArray[np.float64]:
         if values.ndim != 1:
