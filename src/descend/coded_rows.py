@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from copy import copy
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,4 +94,5 @@ class CodedRows:
         values, mean, scale = self.values[rows], self.mean, self.scale
         if columns is not None:
             values, mean, scale = values[:, columns], mean[columns], scale[columns]
-        return type(self)(np.ascontiguousarray(values), mean, scale)
+        order: Literal["C", "F"] = "C" if self.values.flags.c_contiguous else "F"
+        return type(self)(np.asarray(values, order=order), mean, scale)

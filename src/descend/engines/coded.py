@@ -18,7 +18,9 @@ from descend.engines import row_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.decoding import NO_ORDER, decode, distinct, near_rows
 from descend.engines.linear import LinearEngine
+from descend.engines.logistic_columns import NO_HESSIAN, add_logistic, goes_by_columns
 from descend.engines.saga_kernels import run_saga
+from descend.objectives.losses import LOG_LOSS
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA
 
@@ -34,6 +36,9 @@ class CodedEngine(LinearEngine):
         self.near_rows = near or near_rows(data.num_columns)
         self._cut(near or max(FEWEST, self.near_rows))
         self.rooms = threading.local()
+        X: Any = data.X
+        by_columns = X.values.dtype == X.dtype and goes_by_columns(X.values, data.num_columns)
+        self.goes_by_columns = by_columns and self.loss.code == LOG_LOSS
         few = min(self.near_rows, self.num_rows)
         self.near = LinearEngine(
             Dataset(self._room(few), np.empty((few, data.y.shape[1]))), *args, **options | {"threads": 1}
@@ -151,6 +156,26 @@ class CodedEngine(LinearEngine):
                     self.inverse,
                 )
         state.visits += len(rows)
+
+    def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
+        """Two classes by columns, where that is the quicker way; all else by rows."""
+        if not self.goes_by_columns or self.in_float64:
+            return super()._objective_of(chunk, parameters)
+        X: Any = self.data.X
+        gradient = np.zeros(parameters.shape)
+        value = add_logistic(
+            X.values.T,
+            X.code,
+            self.data.y,
+            self.weights,
+            chunk.start,
+            chunk.stop,
+            parameters[0],
+            False,
+            gradient[0],
+            NO_HESSIAN,
+        )
+        return value, gradient
 
     def _read(self, rows: slice) -> Iterator[tuple[FloatArray, FloatArray, FloatArray, int, int]]:
         count = rows.stop - rows.start
