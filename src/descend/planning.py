@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from descend.batches import Visits
 from descend.engines.base import Rule
 from descend.errors import InputError
@@ -23,6 +25,7 @@ from descend.settings import (
     settle_batch_size,
 )
 from descend.target_objective import class_shares, find_objective
+from descend.troubles import column_scales
 from descend.types import Dataset, FloatArray
 from descend.updates import Optimizer, find_optimizer
 from descend.updates.schedules import find_schedule
@@ -248,9 +251,10 @@ def _untuned_plan(
     known = None if matrix is None else (max(matrix.bend - penalty.alpha, 0.0), matrix.direction)
     split = not full_batch and not steps_too
     if by_sample:  # only told: no step goes by it
-        curvature = replace(
-            measure_curvature(data.first(TOLD_ROWS), loss, settings.seed, split=False),
-            visits=Visits(data.num_rows),
+        squares = np.append(np.square(column_scales(data.first(TOLD_ROWS))), 1.0)
+        total = float(squares.sum())  # no less than the largest of the directions
+        curvature = Curvature(
+            loss.curvature * total, np.inf, np.sqrt(squares / total), Visits(data.num_rows)
         )
     else:
         curvature = measure_curvature(data, loss, settings.seed, split, known)

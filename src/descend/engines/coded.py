@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,16 +40,23 @@ class CodedEngine(LinearEngine):
         X: Any = data.X
         by_columns = X.values.dtype == X.dtype and goes_by_columns(X.values, data.num_columns)
         self.goes_by_columns = by_columns and self.loss.code == LOG_LOSS
-        few = min(self.near_rows, self.num_rows)
-        self.near = LinearEngine(
-            Dataset(self._room(few), np.empty((few, data.y.shape[1]))), *args, **options | {"threads": 1}
-        )
-        """The dense engine; its rows are those of the moment."""
-        self.near.all_rows, self.near.inverse = self.num_rows, self.inverse
-        self.places = np.arange(few, dtype=row_number(few))
+        self._dense_of = lambda rows: LinearEngine(rows, *args, **options | {"threads": 1})
         self.marks = np.empty(0, dtype=np.int32)
         if self.only_visits.size:
             self._once(np.zeros(1, dtype=row_number(self.num_rows)))  # compiled before a clock runs
+
+    @cached_property
+    def near(self) -> LinearEngine:
+        """The dense engine; its rows are those of the moment."""
+        few = min(self.near_rows, self.num_rows)
+        engine = self._dense_of(Dataset(self._room(few), np.empty((few, self.data.y.shape[1]))))
+        engine.all_rows, engine.inverse = self.num_rows, self.inverse
+        return engine
+
+    @cached_property
+    def places(self) -> IntArray:
+        few = min(self.near_rows, self.num_rows)
+        return np.arange(few, dtype=row_number(few))
 
     def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
         order = np.arange(self.num_rows)[rows] if isinstance(rows, slice) else rows

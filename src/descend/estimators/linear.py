@@ -244,7 +244,7 @@ class LinearClassifier(Classifier, _Linear):
         return self
 
     def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
-        labels = column_or_1d(y, warn=True)
+        labels = y if type(y) is np.ndarray and y.ndim == 1 else column_or_1d(y, warn=True)
         if labels.dtype.kind not in "iub":
             check_labels(labels)  # before anything is sorted: cells may not be comparable
         present = labels_of(labels)

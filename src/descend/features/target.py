@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from descend.errors import ColumnError, ModelFileError, one_of, shorten
 from descend.features.mistakes import refuse_text_among_numbers
 from descend.features.target_statistics import MAX_NUMBERS, Label, TargetStatistics
-from descend.features.target_values import as_values, coded
+from descend.features.target_values import as_values, coded, places_among
 from descend.types import Task
 
 MAX_INTEGER_CLASSES = 30
@@ -190,6 +190,8 @@ class Target:
             )
         if isinstance(self.classes[0], str):
             values = values.astype(object).astype(str)
+        elif (codes := places_among(values, self.classes)) is not None:
+            return codes
         labels, inverse = coded(values)
         places = {label: float(i) for i, label in enumerate(self.classes)}
         if not isinstance(self.classes[0], str) and values.dtype == object:

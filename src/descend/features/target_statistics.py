@@ -11,7 +11,7 @@ from descend.errors import ColumnError, shorten
 from descend.features.levels import MAX_LEVELS, NUMBER, Levels
 from descend.features.moments import Moments
 from descend.features.row_numbers import RowNumbers
-from descend.features.target_values import are_near, as_values, coded, first_places
+from descend.features.target_values import as_values, coded, counted, first_places
 from descend.types import Task
 
 MAX_NUMBERS = 10_000
@@ -133,13 +133,17 @@ class TargetStatistics:
         self.moments.update(numbers, weights)
 
     def _add_counts(self, values: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
+        found = counted(values, weights)
         # Few numbers are counted at once: to look at them first is to sort them twice.
-        many = self.kind == "numbers" and len(values) > MAX_NUMBERS and not are_near(values)
+        many = self.kind == "numbers" and len(values) > MAX_NUMBERS and found is None
         if many and len(np.unique(values[: 4 * MAX_NUMBERS])) > MAX_NUMBERS:
             self._overflow()  # of a measured target nearly every number differs: they need not all be told apart
             return
-        labels, codes = coded(values)
-        sums = np.bincount(codes, weights=weights, minlength=len(labels))
+        if found is None:
+            labels, codes = coded(values)
+            sums = np.bincount(codes, weights=weights, minlength=len(labels))
+        else:
+            labels, sums = found
         for label, count in zip(labels.tolist(), sums.tolist(), strict=True):
             self.counts[label] = self.counts.get(label, 0.0) + float(count)
         if self.kind == "text":
