@@ -26,7 +26,7 @@ from descend.settings import (
 )
 from descend.target_objective import class_shares, find_objective
 from descend.troubles import column_scales
-from descend.types import Dataset, FloatArray
+from descend.types import Dataset, FloatArray, Task
 from descend.updates import Optimizer, find_optimizer
 from descend.updates.schedules import find_schedule
 
@@ -181,6 +181,17 @@ def is_solved_at_once(settings: Settings, num_columns: int) -> bool:
         and settings.epochs is None
         and num_columns <= MOST_COLUMNS
     )
+
+
+def uses_products(settings: Settings, num_columns: int, task: Task) -> bool:
+    """Whether a run goes by the products of dense columns, told before there are any rows."""
+    from descend.engines.preconditioner import MOST_COLUMNS
+    from descend.engines.sampled import MOST_COLUMNS as MOST_BY_SAMPLE
+
+    if not is_untuned(settings) or settings.penalty not in (None, "l2") or num_columns > MOST_COLUMNS:
+        return False
+    by_sample = settings.loss in (None, "log_loss") and settings.batch_size == "auto"
+    return task == "regression" or not by_sample or num_columns > MOST_BY_SAMPLE
 
 
 def _plan_of_one(

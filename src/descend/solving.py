@@ -60,7 +60,9 @@ def solved(
     data, known = prepared.train, prepared.train.known
     if known is None or known.num_rows != data.num_rows or known.products.rounding is None:
         return None
-    if prepared.validation is not None or not is_solved_at_once(settings, data.num_columns):
+    if prepared.target.task != "regression" or prepared.validation is not None:
+        return None
+    if not is_solved_at_once(settings, data.num_columns):
         return None
     began = time.perf_counter()
     loss, penalty = find_objective(data, prepared.target, settings)

@@ -24,6 +24,7 @@ from descend.types import Dataset, FloatArray
 ROWS_A_COLUMN = 100
 """Of the sample. Columns of rare levels bend only where few of its rows are: with 105 columns, most of them levels,
 steps by its curvature led astray, and three times as many passes were needed as with the matrix of all rows."""
+MOST_COLUMNS = SAMPLE_ROWS // ROWS_A_COLUMN - 1
 RARER_A_COLUMN = 10
 """Of the rarer class in the sample: with fewer, its lowest place says more of these rows than of all."""
 FEWEST_FIRST = 750

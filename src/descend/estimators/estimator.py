@@ -178,7 +178,7 @@ class Estimator(TakesRows, LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             scale_target=self._scales_target(),
             centre=settings.fit_intercept,
             shuffle=self.shuffle,
-            covariance=self._is_solved_at_once(settings, source),
+            covariance=self._uses_products(settings, source),
             needs_no_order=partial(self._needs_no_order, settings, source),
             class_weight=getattr(self, "class_weight", None),
             in_source=None if is_readable(X) else False,
@@ -244,8 +244,8 @@ class Estimator(TakesRows, LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         """Whether rows are held out, and training ends when these gain nothing."""
         return bool(self.early_stopping)
 
-    def _is_solved_at_once(self, settings: Settings, source: Source) -> bool:
-        """Whether the covariance of columns and target tells the optimum."""
+    def _uses_products(self, settings: Settings, source: Source) -> bool:
+        """Whether training goes by the products of columns with one another, and with a target of numbers."""
         return False
 
     def _needs_no_order(

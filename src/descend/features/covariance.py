@@ -41,8 +41,8 @@ class Covariance:
         """Powers of two, which lose no digit: squares of large numbers overflow in float32."""
         self._last_place = 0.0
 
-    def add(self, X: NDArray[Any], y: NDArray[Any]) -> tuple[Moments, Moments]:
-        """Add rows ``X`` (r, m) of floats with targets ``y`` (r,) or (r, k); returns the moments of all rows so far.
+    def add(self, X: NDArray[Any], y: NDArray[Any] | None) -> tuple[Moments, Moments]:
+        """Add rows ``X`` (r, m) of floats with targets ``y`` (r,), (r, k) or none; returns all rows' moments so far.
 
         They are those of the columns and of the targets. A mean that is no finite number says that some numbers are
         missing or infinite: what is here then means nothing any more.
@@ -50,7 +50,8 @@ class Covariance:
         from descend.engines import columns  # compiled: costs a second, which a small table need not pay
 
         m = X.shape[1]
-        targets = np.ascontiguousarray(y.reshape(len(y), -1).T, dtype=np.float64)
+        goals = np.empty((len(X), 0)) if y is None else y.reshape(len(y), -1)
+        targets = np.ascontiguousarray(goals.T, dtype=np.float64)
         size = m + len(targets)
         wide = size + -size % columns.TILE
         if not self.num_rows:

@@ -110,7 +110,7 @@ def _first_pass(
         index.add(rows.block.columns)
         block, weights, target = rows.part(rows.train)
         columns.place_rows(rows.train, rows.first_row)
-        moments = columns.update(block, weights, target)
+        moments = columns.update(block, weights, target if task == "regression" else None)
         if weights is not None and len(weights):
             heaviest = max(heaviest, float(weights.max()))
         goal.place_rows(rows.train, rows.first_row)

@@ -197,7 +197,7 @@ class Statistics:
         if X.dtype != self.stored:
             self.stored = None
 
-    def _matrix_with_target(self, X: NDArray[Any], target: NDArray[Any]) -> Moments | None:
+    def _matrix_with_target(self, X: NDArray[Any], target: NDArray[Any] | None) -> Moments | None:
         """``_matrix`` of rows without weights, their covariance with it; rows with gaps have none."""
         assert self.covariance is not None
         self._begin_rows_of_matrix(X)
@@ -308,9 +308,11 @@ class Statistics:
 
 def _has_covariance(columns: Any, weights: Any, target: Any) -> bool:
     """Whether these rows can be taken into a ``Covariance``."""
-    if weights is not None or not isinstance(columns, np.ndarray) or not isinstance(target, np.ndarray):
+    if weights is not None or not isinstance(columns, np.ndarray):
         return False
-    return columns.dtype in (np.float32, np.float64) and target.dtype.kind in "fiu"
+    if target is not None and not (isinstance(target, np.ndarray) and target.dtype.kind in "fiu"):
+        return False
+    return columns.dtype in (np.float32, np.float64)
 
 
 _PLURAL = {"number": "numbers", "category": "text or booleans", "date": "dates", "time": "times of day"}
