@@ -76,7 +76,12 @@ class CodedRows:
         return self.values.dtype in SMALL
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> NDArray[np.floating[Any]]:
-        decoded = self.values[rows].astype(self.dtype, order="C")
+        values = self.values
+        if not isinstance(rows, slice) and not values.flags.c_contiguous:
+            picked = values.T.take(rows, axis=1).T  # a column after the other: ten times as fast
+        else:
+            picked = values[rows]
+        decoded = picked.astype(self.dtype, order="C")
         centre, factor, shift = self.code[:, : decoded.shape[1]]
         decoded -= centre
         decoded *= factor

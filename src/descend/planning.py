@@ -264,9 +264,7 @@ def _untuned_plan(
     if by_sample:  # only told: no step goes by it
         squares = np.append(np.square(column_scales(data.first(TOLD_ROWS))), 1.0)
         total = float(squares.sum())  # no less than the largest of the directions
-        curvature = Curvature(
-            loss.curvature * total, np.inf, np.sqrt(squares / total), Visits(data.num_rows)
-        )
+        curvature = Curvature(loss.curvature * total, np.inf, np.sqrt(squares / total), Visits(data.num_rows))
     else:
         curvature = measure_curvature(data, loss, settings.seed, split, known)
     if steps_too and matrix is not None and matrix.norms is not None:
@@ -338,9 +336,7 @@ def choose_rate(
     return rate
 
 
-def tolerance(
-    settings: Settings, data: Dataset, loss: Loss, penalty: Penalty, untuned: bool
-) -> float | None:
+def tolerance(settings: Settings, data: Dataset, loss: Loss, penalty: Penalty, untuned: bool) -> float | None:
     """``tol`` where the run has to find its end itself. A small table is solved: that costs milliseconds.
 
     Not with L1 and more columns than rows: which weights are 0 takes seconds to settle to the last digit.

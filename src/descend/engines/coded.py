@@ -7,7 +7,7 @@ of it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -40,7 +40,9 @@ class CodedEngine(LinearEngine):
         X: Any = data.X
         by_columns = X.values.dtype == X.dtype and goes_by_columns(X.values, data.num_columns)
         self.goes_by_columns = by_columns and self.loss.code == LOG_LOSS
-        self._dense_of = lambda rows: LinearEngine(rows, *args, **options | {"threads": 1})
+        self._dense_of: Callable[[Dataset], LinearEngine] = lambda rows: LinearEngine(
+            rows, *args, **options | {"threads": 1}
+        )
         self.marks = np.empty(0, dtype=np.int32)
         if self.only_visits.size:
             self._once(np.zeros(1, dtype=row_number(self.num_rows)))  # compiled before a clock runs

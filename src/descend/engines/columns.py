@@ -164,7 +164,7 @@ def nearest_power(deviation: float) -> float:
     """1 over ``deviation``, rounded to a power of two, which loses no digit; 1 for 0."""
     if not (deviation > 0.0 and deviation < np.inf):
         return 1.0
-    return 2.0 ** -np.rint(np.log2(deviation))
+    return float(2.0 ** -np.rint(np.log2(deviation)))
 
 
 @part
@@ -212,8 +212,13 @@ def scale_into(
     return infinite == 0
 
 
+def filled_up(num_columns: int) -> int:
+    """So many columns, and as many of zeros as it takes for whole tiles."""
+    return num_columns + -num_columns % TILE
+
+
 def by_column(X: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Some rows of ``X`` (n, m) at a time: which, and an array (m, r) that begins with them, overwritten each time."""
+    """Some rows of ``X`` (n, m) at a time: which, and an array (m, r) that begins with them, the same each time."""
     room = room_for(X, X.shape[1])
     step = room.shape[1]
     for start in range(0, len(X), step):

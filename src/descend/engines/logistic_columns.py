@@ -1,4 +1,4 @@
-"""Log loss of two classes, told column by column: its value, gradient and Hessian in one pass over rows of few columns.
+"""Log loss of two classes, told column by column: value, gradient and Hessian in one pass over rows of few columns.
 
 Kernels that walk a row at a time (``row_kernels.py``) have much to do at each row's begin and end: of 3 columns a row
 takes 11 ns there, and here 3. Some rows at a time are decoded into columns that stay near, and every loop goes along
@@ -45,8 +45,8 @@ def add_logistic(
 ) -> float:
     """The sum of weighted losses of rows start … stop − 1; their gradients and Hessians are added to float64 arrays.
 
-    ``columns`` (d, n) are decoded by ``code`` (``CodedRows``); ``weights`` (n,), or empty for all 1; ``parameters`` and
-    ``gradient`` (d + 1,), ``hessian`` (m, m) with m a multiple of ``TILE`` from d + 1 on: its upper triangle.
+    ``columns`` (d, n) are decoded by ``code`` (``CodedRows``); ``weights`` (n,), or empty for all 1; ``parameters``
+    and ``gradient`` (d + 1,), ``hessian`` (m, m) with m a multiple of ``TILE`` from d + 1 on: its upper triangle.
     """
     d, number = columns.shape[0], columns.dtype.type
     wide = d + 1 + -(d + 1) % TILE
@@ -86,6 +86,7 @@ def decode(columns: FloatArray, code: FloatArray, low: int, n: int, room: FloatA
 
 @part
 def write_scores(room: FloatArray, own: FloatArray, n: int, scores: FloatArray) -> None:
+    """Overwrites the first n ``scores``; the intercept is the weight of the ones."""
     for j in range(0, own.size, AT_ONCE):
         a, b, c, e = own[j], own[j + 1], own[j + 2], own[j + 3]
         one, two, three, four = room[j], room[j + 1], room[j + 2], room[j + 3]

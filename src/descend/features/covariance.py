@@ -53,7 +53,7 @@ class Covariance:
         goals = np.empty((len(X), 0)) if y is None else y.reshape(len(y), -1)
         targets = np.ascontiguousarray(goals.T, dtype=np.float64)
         size = m + len(targets)
-        wide = size + -size % columns.TILE
+        wide = columns.filled_up(size)
         if not self.num_rows:
             self._products, self._units = np.zeros((wide, wide)), np.ones(size)
             self._moments = np.zeros((4, size))
