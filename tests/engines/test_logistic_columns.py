@@ -9,6 +9,7 @@ from descend.engines.compiled import kernel
 from descend.engines.decoding import norms_of_columns
 from descend.engines.fast_math import log_beyond_one
 from descend.engines.logistic_columns import NO_HESSIAN, add_logistic
+from descend.engines.softmax_columns import add_curvature_of_columns
 
 NONE = np.empty(0)
 
@@ -66,6 +67,24 @@ def test_scores_far_out_have_a_finite_loss():
             rows.values.T, rows.code, np.array(y), NONE, 0, 2, p, False, gradient, NO_HESSIAN
         )
         assert total == pytest.approx(loss, abs=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(np.float32, 1e-6), (np.float64, 1e-14)])
+@pytest.mark.parametrize(("num_rows", "num_columns", "classes"), [(1, 1, 3), (513, 4, 5), (1500, 17, 26)])
+def test_softmaxs_curvature_is_numpys(num_rows, num_columns, classes, dtype, near):
+    """Times any direction, whatever rows, columns and classes leave over."""
+    random = np.random.default_rng(num_rows)
+    X, v = random.normal(size=(num_rows, num_columns)), random.normal(size=(classes, num_columns + 1))
+    chances = random.dirichlet(np.ones(classes), num_rows)
+    weights = random.random(num_rows)
+    rows = np.column_stack([X, np.ones(num_rows)])
+    moves = rows @ v.T
+    moves -= (chances * moves).sum(axis=1, keepdims=True)
+    wanted = (chances * weights[:, None] * moves).T @ rows
+    found = np.zeros(v.shape)
+    transposed = (np.ascontiguousarray(part.T, dtype=dtype) for part in (X, chances))
+    add_curvature_of_columns(*transposed, weights.astype(dtype), v.astype(dtype), found)
+    assert np.abs(found - wanted).max() <= near * max(1.0, np.abs(wanted).max())
 
 
 @kernel
