@@ -35,11 +35,12 @@ class CodedEngine(LinearEngine):
     def __init__(self, data: Dataset, *args: Any, near: int | None = None, **options: Any) -> None:
         super().__init__(data, *args, **options)
         self.near_rows = near or near_rows(data.num_columns)
+        self._few = min(self.near_rows, self.num_rows)
         self._cut(near or max(FEWEST, self.near_rows))
         self.rooms = threading.local()
         X: Any = data.X
-        by_columns = X.values.dtype == X.dtype and goes_by_columns(X.values, data.num_columns)
-        self.goes_by_columns = by_columns and self.loss.code == LOG_LOSS
+        as_floats = data.is_coded and X.values.dtype == X.dtype and self.loss.code == LOG_LOSS
+        self.goes_by_columns = as_floats and goes_by_columns(X.values, data.num_columns)
         self._dense_of: Callable[[Dataset], LinearEngine] = lambda rows: LinearEngine(
             rows, *args, **options | {"threads": 1}
         )
@@ -50,15 +51,14 @@ class CodedEngine(LinearEngine):
     @cached_property
     def near(self) -> LinearEngine:
         """The dense engine; its rows are those of the moment."""
-        few = min(self.near_rows, self.num_rows)
+        few = self._few
         engine = self._dense_of(Dataset(self._room(few), np.empty((few, self.data.y.shape[1]))))
         engine.all_rows, engine.inverse = self.num_rows, self.inverse
         return engine
 
     @cached_property
     def places(self) -> IntArray:
-        few = min(self.near_rows, self.num_rows)
-        return np.arange(few, dtype=row_number(few))
+        return np.arange(self._few, dtype=row_number(self._few))
 
     def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
         order = np.arange(self.num_rows)[rows] if isinstance(rows, slice) else rows
