@@ -38,6 +38,7 @@ ORDER: list[set[str]] = [
     {"watching", "identity"},
     {"checkpoint"},
     {"training", "runs", "run_notes"},
+    {"solving"},
     {"fitting"},
     {"source_fitting"},
     {"stream"},

@@ -8,7 +8,8 @@ that are read two or three times altogether are kept so as well: scaling them fo
 from __future__ import annotations
 
 from copy import copy
-from typing import Any, Self
+from functools import cached_property
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,14 +43,16 @@ class CodedRows:
         self.values, self.mean, self.scale = values, mean, scale
         self.dtype = np.dtype(np.float64 if values.dtype == np.float64 else np.float32)
         """What rows are decoded into."""
+
+    @cached_property
+    def code(self) -> NDArray[np.floating[Any]]:
+        """What is taken off a stored number, what the rest is multiplied by, and what is added: (3, repeats · d)."""
+        values, mean, scale = self.values, self.mean, self.scale
         # A stored number less the one nearest to the mean is exact: what is scaled has no digits to lose.
         whole = np.rint(mean) if values.dtype.kind in "iu" else mean
         centre = whole.astype(values.dtype).astype(self.dtype)
         repeats = max(1, min(MOST_REPEATS, LONGEST // max(1, values.shape[1])))
-        self.code: NDArray[np.floating[Any]] = np.tile(
-            [centre, 1.0 / scale, (centre - mean) / scale], (1, repeats)
-        ).astype(self.dtype)
-        """What is taken off a stored number, what the rest is multiplied by, and what is added: (3, repeats · d)."""
+        return np.tile([centre, 1.0 / scale, (centre - mean) / scale], (1, repeats)).astype(self.dtype)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -73,7 +76,12 @@ class CodedRows:
         return self.values.dtype in SMALL
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> NDArray[np.floating[Any]]:
-        decoded = self.values[rows].astype(self.dtype, order="C")
+        values = self.values
+        if not isinstance(rows, slice) and not values.flags.c_contiguous:
+            picked = values.T.take(rows, axis=1).T  # a column after the other: ten times as fast
+        else:
+            picked = values[rows]
+        decoded = picked.astype(self.dtype, order="C")
         centre, factor, shift = self.code[:, : decoded.shape[1]]
         decoded -= centre
         decoded *= factor
@@ -91,4 +99,5 @@ class CodedRows:
         values, mean, scale = self.values[rows], self.mean, self.scale
         if columns is not None:
             values, mean, scale = values[:, columns], mean[columns], scale[columns]
-        return type(self)(np.ascontiguousarray(values), mean, scale)
+        order: Literal["C", "F"] = "C" if self.values.flags.c_contiguous else "F"
+        return type(self)(np.asarray(values, order=order), mean, scale)

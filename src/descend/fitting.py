@@ -16,24 +16,21 @@ from descend.growing import grown, in_words, measure_growth
 from descend.identity import identity_of
 from descend.machine import num_threads, one_blas_thread
 from descend.models.linear import LinearModel, initialise
-from descend.planning import Plan, resolve
+from descend.planning import Plan, resolve, tolerance
 from descend.recipe import WHOLE
 from descend.run_notes import certificate_notes, say_what_is_left, slow_or_diverged
 from descend.runs import AVERAGE_ROWS, Run, average_of, growth_of, limits_of, summarise
-from descend.settings import SMALL_TABLE, Settings, is_growing, most_epochs
+from descend.settings import Settings, is_growing, most_epochs
+from descend.solving import solved
 from descend.target_objective import constant_loss, first_intercept, loss_unit
 from descend.trail import Trail
 from descend.training import train
 from descend.troubles import check_range, troubles
-from descend.types import Dataset, FloatArray
+from descend.types import FloatArray
 from descend.watching import Callback, Watch
 
 if TYPE_CHECKING:
     from descend.features import Prepared
-
-SOLVED = 1e-20
-SOLVED_CORNERS = 1e-5
-"""The least share of the gain that is left to gain on a small table, where corners of the loss are rounded."""
 
 
 def fit(
@@ -57,6 +54,10 @@ def fit(
     data = prepared.train
     if not settings.standardize:
         check_range(prepared)
+    if checkpoint is None and initial is None and not keep_path and give_up_after is None:
+        run = solved(prepared, settings, callbacks)
+        if run is not None:
+            return run
     epochs = settings.epochs or give_up_after or most_epochs(data.num_rows)
     plan = resolve(prepared, settings, epochs)
     if checkpoint is not None:
@@ -81,7 +82,7 @@ def fit(
     if prepared.validation is not None:
         validation = make_engine(prepared.validation, plan.loss, plan.penalty, threads=threads)
     trail = Trail()
-    tol = tolerance(settings, plan, data)
+    tol = tolerance(settings, data, plan.loss, plan.penalty, plan.untuned)
     constant = None
     if plan.untuned and settings.fit_intercept and tol is not None:
         constant = constant_loss(plan.loss, data, outputs, shares)
@@ -148,16 +149,3 @@ def _may_be_slow(settings: Settings, plan: Plan, num_rows: int) -> bool:
     if settings.optimizer != "auto":
         return settings.optimizer not in WHOLE
     return settings.batch_size != "auto" and plan.batch_size < num_rows
-
-
-def tolerance(settings: Settings, plan: Plan, data: Dataset) -> float | None:
-    """``tol`` where the run has to find its end itself. A small table is solved: that costs milliseconds.
-
-    Not with L1 and more columns than rows: which weights are 0 takes seconds to settle to the last digit.
-    """
-    if settings.epochs is not None or settings.tol is None:
-        return None
-    if plan.penalty.l1 and data.num_columns >= data.num_rows:
-        return settings.tol
-    solved = SOLVED_CORNERS if plan.loss.has_corners else SOLVED
-    return min(settings.tol, solved) if plan.untuned and data.num_rows <= SMALL_TABLE else settings.tol

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from descend.batches import Visits
 from descend.engines.base import Rule
 from descend.errors import InputError
@@ -23,7 +25,8 @@ from descend.settings import (
     settle_batch_size,
 )
 from descend.target_objective import class_shares, find_objective
-from descend.types import Dataset, FloatArray
+from descend.troubles import column_scales
+from descend.types import Dataset, FloatArray, Task
 from descend.updates import Optimizer, find_optimizer
 from descend.updates.schedules import find_schedule
 
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
 MOST_NEWTON_ROWS = 4000
 """Above this L-BFGS's passes in compiled loops take less than the Hessian does in NumPy."""
+SOLVED = 1e-20
+SOLVED_CORNERS = 1e-5
+"""The least share of the gain that is left to gain on a small table, where corners of the loss are rounded."""
 TOLD_ROWS = 1000
 """Rows that the curvature is measured on where it is only told."""
 
@@ -177,6 +183,17 @@ def is_solved_at_once(settings: Settings, num_columns: int) -> bool:
     )
 
 
+def uses_products(settings: Settings, num_columns: int, task: Task) -> bool:
+    """Whether a run goes by the products of dense columns, told before there are any rows."""
+    from descend.engines.preconditioner import MOST_COLUMNS
+    from descend.engines.sampled import MOST_COLUMNS as MOST_BY_SAMPLE
+
+    if not is_untuned(settings) or settings.penalty not in (None, "l2") or num_columns > MOST_COLUMNS:
+        return False
+    by_sample = settings.loss in (None, "log_loss") and settings.batch_size == "auto"
+    return task == "regression" or not by_sample or num_columns > MOST_BY_SAMPLE
+
+
 def _plan_of_one(
     data: Dataset,
     settings: Settings,
@@ -245,10 +262,9 @@ def _untuned_plan(
     known = None if matrix is None else (max(matrix.bend - penalty.alpha, 0.0), matrix.direction)
     split = not full_batch and not steps_too
     if by_sample:  # only told: no step goes by it
-        curvature = replace(
-            measure_curvature(data.first(TOLD_ROWS), loss, settings.seed, split=False),
-            visits=Visits(data.num_rows),
-        )
+        squares = np.append(np.square(column_scales(data.first(TOLD_ROWS))), 1.0)
+        total = float(squares.sum())  # no less than the largest of the directions
+        curvature = Curvature(loss.curvature * total, np.inf, np.sqrt(squares / total), Visits(data.num_rows))
     else:
         curvature = measure_curvature(data, loss, settings.seed, split, known)
     if steps_too and matrix is not None and matrix.norms is not None:
@@ -318,3 +334,16 @@ def choose_rate(
     if settings.reduction == "sum":
         return replace(rate, value=rate.value / batch_size, bound=rate.bound / batch_size)
     return rate
+
+
+def tolerance(settings: Settings, data: Dataset, loss: Loss, penalty: Penalty, untuned: bool) -> float | None:
+    """``tol`` where the run has to find its end itself. A small table is solved: that costs milliseconds.
+
+    Not with L1 and more columns than rows: which weights are 0 takes seconds to settle to the last digit.
+    """
+    if settings.epochs is not None or settings.tol is None:
+        return None
+    if penalty.l1 and data.num_columns >= data.num_rows:
+        return settings.tol
+    last = SOLVED_CORNERS if loss.has_corners else SOLVED
+    return min(settings.tol, last) if untuned and data.num_rows <= SMALL_TABLE else settings.tol

@@ -76,6 +76,10 @@ def class_shares(loss: Loss, data: Dataset, num_outputs: int) -> FloatArray | No
     """The share of the weight that each class has; None for losses whose best constant they do not tell."""
     if loss.code not in (LOG_LOSS, SOFTMAX):
         return None
+    if num_outputs == 1:
+        weight = float(data.num_rows if data.weights is None else data.weights.sum())
+        ones = float(data.y.sum() if data.weights is None else data.weights @ data.y[:, 0])
+        return np.array([weight - ones, ones]) / weight
     sums = np.zeros(max(2, num_outputs))
     for start in range(0, data.num_rows, COUNTED):
         rows = slice(start, start + COUNTED)

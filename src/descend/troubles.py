@@ -94,7 +94,9 @@ def _target(prepared: Prepared) -> list[str]:
 
 def _lone_numbers(moments: Any) -> list[tuple[int, float]]:
     """Place and value of the extreme numbers that alone make nearly all of their column's deviation."""
-    found = []
+    found: list[tuple[int, float]] = []
+    if not max(moments.maximum.max(initial=0.0), -moments.minimum.min(initial=0.0)) >= FAR:
+        return found
     with np.errstate(over="ignore", invalid="ignore"):
         for extreme in (moments.maximum, moments.minimum):
             lone = (np.abs(extreme) >= FAR) & ((extreme - moments.mean) ** 2 >= NEARLY_ALL * moments.M2)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from descend.engines import row_kernels
-from descend.engines.decoding import blocks
+from descend.engines.decoding import blocks, norms_of_columns
 from descend.types import FloatArray, is_coded, is_sparse, is_stored
 
 NORM_ROWS = 65_536
@@ -31,6 +31,12 @@ def squared_norms(X: Any) -> NDArray[np.float64]:
 
 def norms_by_block(X: Any) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """``squared_norms`` of the rows, some at a time, each time with the number of the first of them."""
+    if is_coded(X) and not X.values.flags.c_contiguous:
+        for start in range(0, len(X), NORM_ROWS):
+            norms = np.empty(min(NORM_ROWS, len(X) - start))
+            norms_of_columns(X.values.T, start, X.code, norms)
+            yield start, norms
+        return
     if is_coded(X):
         for rows, some in blocks(X):
             yield rows.start, squared_norms(some)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from descend.engines import row_kernels
 from descend.engines.by_storage import norms_by_block
 from descend.engines.decoding import blocks
+from descend.engines.softmax_columns import MOST_COLUMNS, add_curvature_of_columns
 from descend.objectives.losses import SOFTMAX, Loss, second_derivatives, softmax
 from descend.types import Dataset, FloatArray, IntArray
 
@@ -161,6 +162,8 @@ def _hessian(
     X, scores = _scores(data, parameters, rows)
     if loss.code == SOFTMAX:
         bends = p = softmax(scores)
+        if isinstance(X, np.ndarray) and data.num_columns <= MOST_COLUMNS:
+            return _softmax_by_columns(X, p, weights, alpha, fit_intercept)
     else:
         bends = second_derivatives(loss.code, scores, data.y[rows], loss.shape)
 
@@ -189,6 +192,24 @@ def _hessian(
         return out
 
     return softmax_product if loss.code == SOFTMAX and not data.is_sparse else product
+
+
+def _softmax_by_columns(
+    X: FloatArray, p: FloatArray, weights: FloatArray, alpha: float, fit_intercept: bool
+) -> Product:
+    """The same of dense rows of few columns."""
+    columns, chances = np.ascontiguousarray(X.T), np.ascontiguousarray(p.T, dtype=X.dtype)
+    shares = weights.astype(X.dtype)
+
+    def product(v: FloatArray) -> FloatArray:
+        out = np.zeros(v.shape)
+        add_curvature_of_columns(columns, chances, shares, v.astype(X.dtype, order="C"), out)
+        out[:, :-1] += alpha * v[:, :-1]
+        if not fit_intercept:
+            out[:, -1] = v[:, -1]
+        return out
+
+    return product
 
 
 def sample(data: Dataset, most: int | None = None, in_order: bool = False) -> Sample:
@@ -221,7 +242,8 @@ def _from_everywhere(num_rows: int, count: int) -> IntArray:
     """
     random = np.random.default_rng(num_rows)
     places = (np.arange(count) + random.random(count)) * (num_rows / count)
-    return random.permutation(np.unique(np.minimum(places.astype(np.int64), num_rows - 1)))
+    ascending = np.minimum(places.astype(np.int64), num_rows - 1)
+    return random.permutation(ascending[np.diff(ascending, prepend=-1) > 0])
 
 
 def heavy_rows(data: Dataset) -> IntArray:

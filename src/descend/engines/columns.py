@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.engines.column_tiles import LENGTH, TILE, add_tile, widen
 from descend.engines.compiled import exact_kernel, kernel, part
 from descend.types import FloatArray, IntArray
 
 NEAR_NUMBERS = 2**16
 """Numbers worked on at a time: a quarter of a megabyte of float32."""
+FEWEST_ROWS = 512
+"""Of fewer, what is done once for each square of columns takes longest."""
 LANES = 64
-TILE = 4
 SUMMED = 1024
 RUN = 64
 """Rows that are scaled before they are written: of 16 an array of 105 columns took 1.7 times as long."""
@@ -26,7 +28,7 @@ RUN = 64
 
 def near_rows(num_columns: int) -> int:
     """Rows worked on at a time."""
-    return max(RUN, NEAR_NUMBERS // max(1, num_columns))
+    return max(FEWEST_ROWS, NEAR_NUMBERS // max(1, num_columns)) // LENGTH * LENGTH
 
 
 @kernel
@@ -77,44 +79,105 @@ def add_moments(
 
 
 @kernel
-def shift(columns: FloatArray, num_rows: int, centres: FloatArray, units: FloatArray) -> None:
-    """Overwrites ``columns`` with (x − centre) · unit, the difference taken in float64."""
-    for j in range(columns.shape[0]):
-        for i in range(num_rows):
-            columns[j, i] = (np.float64(columns[j, i]) - centres[j]) * units[j]
+def add_rows(
+    columns: FloatArray,
+    begin: int,
+    targets: FloatArray,
+    first: int,
+    num_rows: int,
+    count: int,
+    by_tiles: bool,
+    room: FloatArray,
+    moments: FloatArray,
+    units: FloatArray,
+    products: FloatArray,
+) -> None:
+    """Adds ``num_rows`` rows to what ``count`` before them came to: moments, and products about the mean.
 
+    ``columns`` (m, r) have these rows from ``begin`` on, ``targets`` (k, n) from ``first`` on. ``moments`` (4, m + k)
+    are mean, squared deviations, least and most; ``products`` are in ``units`` (m + k,), which the first rows settle.
+    As many rows as ``room`` is long are worked on at a time: they lie there then, each number (x − mean of these
+    rows) · unit, the difference taken in float64. Where ``by_tiles`` is off, their products are left to the caller.
 
-@kernel
-def add_products(columns: FloatArray, num_rows: int, products: FloatArray) -> None:
-    """Adds the product of each column with itself and those behind it to ``products``, (m, m).
-
-    m is a multiple of ``TILE``. Sixteen sums at a time stay in registers, for so few rows that those of float32 lose
-    little. BLAS, made for larger matrices, took 0.3 ms where 13 columns take 0.08.
+    A mean that is no finite number says that a column has gaps or is infinite; the rest then means nothing.
     """
-    for a in range(0, columns.shape[0], TILE):
-        for b in range(a, columns.shape[0], TILE):
-            for start in range(0, num_rows, SUMMED):
-                add_tile(columns, a, b, start, min(start + SUMMED, num_rows), products)
+    m, size = columns.shape[0], units.size
+    apart = np.empty(size)
+    for start in range(0, num_rows, room.shape[1]):
+        some, before = min(room.shape[1], num_rows - start), count + start
+        for j in range(m):
+            low = begin + start
+            take_in(columns[j][low : low + some], j, before, room, moments, units, apart)
+        for j in range(m, size):
+            low = first + start
+            take_in(targets[j - m][low : low + some], j, before, room, moments, units, apart)
+        padded = some + -some % LENGTH
+        for j in range(size):
+            room[j, some:padded] = 0
+        share = before * some / (before + some)
+        for a in range(size):
+            for b in range(a, size):
+                products[a, b] += apart[a] * apart[b] * share
+        if by_tiles:
+            add_products(room, padded, products)
+    for a in range(size):
+        for b in range(a):
+            products[a, b] = products[b, a]
 
 
 @part
-def add_tile(columns: FloatArray, a: int, b: int, start: int, stop: int, products: FloatArray) -> None:
-    """The products of four columns from ``a`` on with four from ``b`` on."""
-    zero = columns.dtype.type(0.0)
-    s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = zero
-    s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = zero
-    for i in range(start, stop):
-        x0, x1, x2, x3 = columns[a, i], columns[a + 1, i], columns[a + 2, i], columns[a + 3, i]
-        y0, y1, y2, y3 = columns[b, i], columns[b + 1, i], columns[b + 2, i], columns[b + 3, i]
-        s00, s01, s02, s03 = s00 + x0 * y0, s01 + x0 * y1, s02 + x0 * y2, s03 + x0 * y3
-        s10, s11, s12, s13 = s10 + x1 * y0, s11 + x1 * y1, s12 + x1 * y2, s13 + x1 * y3
-        s20, s21, s22, s23 = s20 + x2 * y0, s21 + x2 * y1, s22 + x2 * y2, s23 + x2 * y3
-        s30, s31, s32, s33 = s30 + x3 * y0, s31 + x3 * y1, s32 + x3 * y2, s33 + x3 * y3
-    for row, sums in enumerate(
-        ((s00, s01, s02, s03), (s10, s11, s12, s13), (s20, s21, s22, s23), (s30, s31, s32, s33))
-    ):
-        for column in range(TILE):
-            products[a + row, b + column] += sums[column]
+def take_in(
+    numbers: FloatArray,
+    j: int,
+    count: int,
+    room: FloatArray,
+    moments: FloatArray,
+    units: FloatArray,
+    apart: FloatArray,
+) -> None:
+    """A column's next numbers: into its moments, and into ``room``."""
+    total = squares = 0.0
+    for i in range(numbers.size):
+        total += np.float64(numbers[i])
+    center = total / numbers.size
+    for i in range(numbers.size):
+        away = np.float64(numbers[i]) - center
+        squares += away * away
+    if count == 0:
+        units[j] = nearest_power(np.sqrt(squares / numbers.size))
+    unit, line = units[j], room[j]
+    for i in range(numbers.size):
+        line[i] = (np.float64(numbers[i]) - center) * unit
+    mean = center - moments[0, j]
+    apart[j] = mean * unit
+    moments[0, j] += mean * numbers.size / (count + numbers.size)
+    moments[1, j] += squares + mean * mean * count * numbers.size / (count + numbers.size)
+    whole = numbers.size - numbers.size % LENGTH
+    widen(numbers, whole, j, moments)
+    for i in range(whole, numbers.size):
+        moments[2, j] = min(moments[2, j], np.float64(numbers[i]))
+        moments[3, j] = max(moments[3, j], np.float64(numbers[i]))
+
+
+@part
+def nearest_power(deviation: float) -> float:
+    """1 over ``deviation``, rounded to a power of two, which loses no digit; 1 for 0."""
+    if not (deviation > 0.0 and deviation < np.inf):
+        return 1.0
+    return float(2.0 ** -np.rint(np.log2(deviation)))
+
+
+@part
+def add_products(columns: FloatArray, num_rows: int, products: FloatArray) -> None:
+    """Adds the product of each column with itself and those behind it to ``products``, (m, m).
+
+    m is a multiple of ``TILE``, ``num_rows`` one of ``LENGTH``. Rows are few at a time, so that sums of float32 lose
+    little.
+    """
+    for start in range(0, num_rows, SUMMED):
+        for a in range(0, columns.shape[0], TILE):
+            for b in range(a, columns.shape[0], TILE):
+                add_tile(columns, a, b, start, min(start + SUMMED, num_rows), products)
 
 
 @exact_kernel
@@ -149,18 +212,22 @@ def scale_into(
     return infinite == 0
 
 
-def by_column(
-    X: NDArray[Any], more: int = 0, fewest_numbers: int = 0
-) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Some rows of ``X`` (n, m) at a time: which, and an array (m, r) that begins with them.
+def filled_up(num_columns: int) -> int:
+    """So many columns, and as many of zeros as it takes for whole tiles."""
+    return num_columns + -num_columns % TILE
 
-    It is the same array each time, overwritten; below come ``more`` columns, of zeros at first, that are left alone.
-    """
-    d = X.shape[1]
-    step = max(near_rows(d), fewest_numbers // max(1, d))
-    room = np.empty((d + more, min(step, len(X))), dtype=X.dtype)
-    room[d:] = 0
+
+def by_column(X: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Some rows of ``X`` (n, m) at a time: which, and an array (m, r) that begins with them, the same each time."""
+    room = room_for(X, X.shape[1])
+    step = room.shape[1]
     for start in range(0, len(X), step):
         rows = slice(start, min(start + step, len(X)))
-        room[:d, : rows.stop - start] = X[rows].T
+        room[:, : rows.stop - start] = X[rows].T
         yield rows, room
+
+
+def room_for(X: NDArray[Any], num_columns: int) -> NDArray[Any]:
+    """An array (num_columns, r) of the type of ``X``, as long as the rows that are worked on at a time."""
+    rows = min(near_rows(X.shape[1]), len(X))
+    return np.empty((num_columns, rows + -rows % LENGTH), dtype=X.dtype)

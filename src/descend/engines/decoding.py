@@ -18,6 +18,7 @@ NEAR_NUMBERS = 2**18
 FEW_ROWS = 64
 MOST_NUMBERS = 2**22
 """Of long rows so many at least, up to 16 MB: fewer are not worth a call and a gradient of their own."""
+NORMED = 1024
 AHEAD = 8  # runs of rows between asking memory for one and decoding it
 LINE = 64
 LONGEST_PREFETCH = 512
@@ -128,6 +129,20 @@ def decode_columns(
             for i in range(low, low + count):
                 stored = columns[j, order[i] if order.size else i]
                 out[i - start, j] = (number(stored) - centre) * factor + shift
+
+
+@kernel
+def norms_of_columns(columns: FloatArray, start: int, code: FloatArray, out: FloatArray) -> None:
+    """Overwrites ``out`` with |x|² + 1 of rows from ``start`` on, of floats that lie a column after the other."""
+    for low in range(0, out.size, NORMED):
+        norms = out[low : low + NORMED]
+        norms[:] = 1.0
+        for j in range(columns.shape[0]):
+            stored = columns[j][start + low : start + low + norms.size]
+            centre, factor, shift = code[0, j], code[1, j], code[2, j]
+            for i in range(norms.size):
+                number = np.float64((stored[i] - centre) * factor + shift)
+                norms[i] += number * number
 
 
 @kernel

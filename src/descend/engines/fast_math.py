@@ -125,6 +125,29 @@ def _logistic(x: Any) -> Any:
     return from_table if x == types.float32 else library
 
 
+def log_beyond_one(x: Any) -> Any:
+    """log(1 + x) of x from 0 to 1, float64; of float32, whose own rounding is larger, to 1e-9.
+
+    The series of the area tangent at x / (2 + x), which goes in vector instructions.
+    """
+    return np.log1p(x)
+
+
+@overload(log_beyond_one, jit_options={"fastmath": set(FAST_MATH), "error_model": "numpy"})
+def _log_beyond_one(x: Any) -> Any:
+    def library(x: Any) -> Any:
+        return np.log1p(x)
+
+    def series(x: Any) -> Any:
+        wide = np.float64(x)
+        s = wide / (2.0 + wide)
+        q = s * s
+        rest = q * (1 / 9 + q * (1 / 11 + q * (1 / 13 + q * (1 / 15))))
+        return 2.0 * s * (1.0 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + rest))))
+
+    return series if x == types.float32 else library
+
+
 ROOT_HALF = sqrt(0.5)
 
 

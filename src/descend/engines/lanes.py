@@ -65,10 +65,12 @@ class Lanes:
 
     def halved(self, a: Any) -> Any:
         """The upper half of the lanes added to the lower."""
+        return self.add(*self.halves(a))
+
+    def halves(self, a: Any) -> tuple[Any, Any]:
+        """The lower half of the lanes, and the upper."""
         n = a.type.count
-        return self.add(
-            self._shuffled(a, a, list(range(n // 2))), self._shuffled(a, a, list(range(n // 2, n)))
-        )
+        return self._shuffled(a, a, list(range(n // 2))), self._shuffled(a, a, list(range(n // 2, n)))
 
     def narrowed(self, a: Any) -> Any:
         """Float64 lanes as numbers of this kind."""

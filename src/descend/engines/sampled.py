@@ -8,19 +8,23 @@ leaves about (columns / rows of the sample) of the gap. Neither a rate nor the m
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from descend.engines.certificate import SAMPLE_ROWS, Sample
-from descend.objectives.losses import LOG_LOSS, Loss, row_losses, sigmoid
+from descend.engines.column_tiles import TILE
+from descend.engines.full_batch import ALL_ONE
+from descend.engines.logistic_columns import add_logistic
+from descend.objectives.losses import LOG_LOSS, Loss
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray
 
 ROWS_A_COLUMN = 100
 """Of the sample. Columns of rare levels bend only where few of its rows are: with 105 columns, most of them levels,
 steps by its curvature led astray, and three times as many passes were needed as with the matrix of all rows."""
+MOST_COLUMNS = SAMPLE_ROWS // ROWS_A_COLUMN - 1
 RARER_A_COLUMN = 10
 """Of the rarer class in the sample: with fewer, its lowest place says more of these rows than of all."""
 FEWEST_FIRST = 750
@@ -52,12 +56,22 @@ def knows_enough(num_rows: int, num_columns: int, rarer: float) -> bool:
     return rows >= ROWS_A_COLUMN * columns and rarer * rows >= RARER_A_COLUMN * columns
 
 
+class Seen(NamedTuple):
+    """The objective of a sample at a place: ``value``, ``gradient`` (1, d + 1) and ``hessian`` (d + 1, d + 1)."""
+
+    value: float
+    gradient: FloatArray
+    hessian: FloatArray
+
+
 class SampledCurvature:
     """The rows of ``chosen``, and what they know; of one output."""
 
     def __init__(self, data: Dataset, alpha: float, fit_intercept: bool, chosen: Sample) -> None:
         rows, shares = chosen
         self.X, self.y = data.X[rows], data.y[rows]
+        self.columns = np.ascontiguousarray(self.X.T)
+        self.code = np.repeat(np.array([[0], [1], [0]], dtype=self.X.dtype), self.X.shape[1], axis=1)
         self.shares = shares
         self.alpha, self.fit_intercept = alpha, fit_intercept
         self.at: FloatArray | None = None
@@ -76,7 +90,7 @@ class SampledCurvature:
         first = max(FEWEST_FIRST, n // 4)
         point: FloatArray = parameters.astype(np.float64)
         read = 0
-        before = self._value(point, slice(0, n), self.shares)
+        before = self._read(point, slice(0, n), self.shares, with_hessian=False).value
         if 2 * first <= n:
             point, read = self._descend(point, slice(n - first, n))  # the heavy ones are in front
         point, more = self._descend(point, slice(0, n))
@@ -85,7 +99,7 @@ class SampledCurvature:
     def look(self, parameters: FloatArray) -> None:
         """Makes the inverse Hessian of ``parameters`` the one that is kept."""
         if self.at is None or not np.array_equal(self.at, parameters):
-            self._keep(parameters, slice(0, len(self.y)), self.shares)
+            self._keep(parameters, self._read(parameters, slice(0, len(self.y)), self.shares))
 
     def product(self, v: FloatArray) -> FloatArray:
         """H⁻¹ · v (1, d + 1) with the sample's Hessian at the place that was looked at last."""
@@ -99,56 +113,65 @@ class SampledCurvature:
         if count < len(shares):
             shares = shares[rows] / shares[rows].sum()
         enough = SURE * point.size / (2.0 * count)
-        read = 0
-        value = self._value(point, rows, shares)
+        here, read = self._read(point, rows, shares), count
         for _ in range(MOST_STEPS):
-            gradient = self._keep(point, rows, shares)
-            read += count
-            assert self._inverse is not None
-            step = self._inverse(gradient)
-            promised = 0.5 * float(np.vdot(gradient, step))
-            if not promised > enough:
+            step = self._keep(point, here)(here.gradient)
+            if not 0.5 * float(np.vdot(here.gradient, step)) > enough:
                 break
             for _ in range(MOST_HALVINGS):
                 trial = point - step
-                there = self._value(trial, rows, shares)
-                if there < value:
+                there = self._read(trial, rows, shares)
+                read += count
+                if there.value < here.value:
                     break
                 step = 0.5 * step
             else:
                 break
-            point, value = trial, there
+            point, here = trial, there
         return point, read
 
-    def _scores(self, parameters: FloatArray, rows: slice) -> FloatArray:
-        own = parameters[0].astype(self.X.dtype)
-        return np.asarray(self.X[rows] @ own[:-1] + own[-1])
-
-    def _value(self, parameters: FloatArray, rows: slice, shares: FloatArray) -> float:
-        losses = row_losses(LOG_LOSS, self._scores(parameters, rows)[:, None], self.y[rows])
-        return float(losses @ shares) + 0.5 * self.alpha * float(np.sum(np.square(parameters[0, :-1])))
-
-    def _keep(self, parameters: FloatArray, rows: slice, shares: FloatArray) -> FloatArray:
-        """Makes the inverse Hessian of some of the rows at ``parameters``; returns the gradient there."""
-        X, d = self.X[rows], self.X.shape[1]
-        p = sigmoid(self._scores(parameters, rows))
-        slopes = (p - self.y[rows, 0]) * shares
-        bends = p * (1.0 - p) * shares
-        weighted = X * bends.astype(X.dtype)[:, None]
-        H = np.zeros((d + 1, d + 1))
-        H[:d, :d] = weighted.T @ X
-        H[d, :d] = H[:d, d] = weighted.sum(axis=0, dtype=np.float64)
-        H[d, d] = bends.sum()
-        gradient = np.empty((1, d + 1))
-        gradient[0, :d] = slopes.astype(X.dtype) @ X + self.alpha * parameters[0, :-1]
-        gradient[0, d] = slopes.sum()
+    def _read(
+        self, parameters: FloatArray, rows: slice, shares: FloatArray, with_hessian: bool = True
+    ) -> Seen:
+        """What some of the rows know of a place, by a share of each: all of their sum is 1."""
+        d, alpha = self.X.shape[1], self.alpha
+        even = shares[0] if (shares == shares[0]).all() else None
+        weights = ALL_ONE if even is not None else shares
+        first = rows.start if even is not None else 0
+        columns, y = self.columns, self.y
+        if even is None and rows.start:
+            columns, y = np.ascontiguousarray(columns[:, rows]), y[rows]
+        gradient, H = np.zeros((1, d + 1)), np.zeros((d + 1 + -(d + 1) % TILE,) * 2)
+        value = add_logistic(
+            columns,
+            self.code,
+            y,
+            weights,
+            first,
+            first + rows.stop - rows.start,
+            parameters[0].astype(self.X.dtype),
+            with_hessian,
+            gradient[0],
+            H,
+        )
+        if even is not None:
+            value, gradient, H = value * even, gradient * even, H * even
+        weighted = parameters[0, :-1]
+        value += 0.5 * alpha * float(weighted @ weighted)
+        gradient[0, :d] += alpha * weighted
+        H = np.triu(H) + np.triu(H, 1).T
+        H.flat[: (len(H) + 1) * d : len(H) + 1] += alpha
+        H = H[: d + 1, : d + 1]
         if not self.fit_intercept:
             H[d, :], H[:, d], H[d, d], gradient[0, d] = 0.0, 0.0, 1.0, 0.0
-        places = np.arange(d)
-        H[places, places] += self.alpha
-        H[np.diag_indices(d + 1)] += JITTER[X.dtype] * np.trace(H) / (d + 1)
+        return Seen(value, gradient, H)
+
+    def _keep(self, parameters: FloatArray, seen: Seen) -> Callable[[FloatArray], FloatArray]:
+        """Makes the inverse Hessian of a place the one that is kept."""
+        H, d = seen.hessian, self.X.shape[1]
+        H[np.diag_indices(d + 1)] += JITTER[self.X.dtype] * np.trace(H) / (d + 1)
         self.at, self._inverse = parameters.copy(), _inverse_of(H)
-        return gradient
+        return self._inverse
 
 
 def _inverse_of(H: FloatArray) -> Callable[[FloatArray], FloatArray]:

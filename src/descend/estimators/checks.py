@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, _num_samples, check_non_negative
 
@@ -33,6 +35,32 @@ def all_or_nothing(estimator: Any) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
+
+
+def seed_of(random_state: Any) -> int:
+    """A seed for descend, drawn as scikit-learn draws: the same each time from a number, else the next one."""
+    if type(random_state) is int:
+        return _seed_of_number(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+@lru_cache
+def _seed_of_number(random_state: int) -> int:
+    """A generator of NumPy's takes 0.1 ms to begin, and searches fit hundreds of times with the same number."""
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def are_plain(X: Any, y: Any) -> bool:
+    """Whether rows and targets are arrays of finite numbers, one a row: all that scikit-learn would ask of them.
+
+    To hear so from scikit-learn takes 0.3 ms.
+    """
+    if type(X) is not np.ndarray or type(y) is not np.ndarray or X.ndim != 2 or y.ndim != 1:
+        return False
+    if not X.size or len(X) != len(y) or y.dtype.kind not in "fiub":
+        return False
+    is_whole = X.dtype in SMALL and X.dtype.kind in "iu"
+    return (is_whole or are_finite(X)) and bool(np.isfinite(y).all())
 
 
 def are_finite(X: Any) -> bool:

@@ -15,19 +15,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from descend.batch_size.plan import Plan, plan_of_run
 from descend.checkpoint import Checkpoint, opened
 from descend.errors import InputError
 from descend.estimators.blocks import LearnsBlocks, tell
-from descend.estimators.checks import all_or_nothing
+from descend.estimators.checks import all_or_nothing, seed_of
 from descend.estimators.given import TakesRows, are_counted
 from descend.estimators.sources import is_readable, refuse_read_once
 from descend.features import Features, Prepared, Target, prepare
 from descend.features.class_weights import read_weight
-from descend.features.covariance import FEW_COLUMNS
 from descend.features.first_pass import Learned
 from descend.settings import Settings
 from descend.store import Store, is_store, open_store
@@ -169,7 +167,8 @@ class Estimator(TakesRows, LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None, settings: Settings
     ) -> tuple[Settings, Prepared]:
         source = self._source(X, y, sample_weight)
-        settings = replace(settings, early_stopping=self._stops_early(X))
+        if settings.early_stopping != self._stops_early(X):
+            settings = replace(settings, early_stopping=self._stops_early(X))
         return settings, prepare(
             source,
             task=self._target_task(),
@@ -179,7 +178,7 @@ class Estimator(TakesRows, LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             scale_target=self._scales_target(),
             centre=settings.fit_intercept,
             shuffle=self.shuffle,
-            covariance=len(source.column_names) <= FEW_COLUMNS and self._is_solved_at_once(settings, source),
+            covariance=self._uses_products(settings, source),
             needs_no_order=partial(self._needs_no_order, settings, source),
             class_weight=getattr(self, "class_weight", None),
             in_source=None if is_readable(X) else False,
@@ -237,7 +236,7 @@ class Estimator(TakesRows, LearnsBlocks, BaseEstimator):  # type: ignore[misc]
             average=self.average,
             shuffle=self.shuffle,
             reduction=self.reduction,
-            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+            seed=seed_of(self.random_state),
             threads="auto" if threads == -1 else threads,
         )
 
@@ -245,8 +244,8 @@ class Estimator(TakesRows, LearnsBlocks, BaseEstimator):  # type: ignore[misc]
         """Whether rows are held out, and training ends when these gain nothing."""
         return bool(self.early_stopping)
 
-    def _is_solved_at_once(self, settings: Settings, source: Source) -> bool:
-        """Whether the covariance of columns and target tells the optimum."""
+    def _uses_products(self, settings: Settings, source: Source) -> bool:
+        """Whether training goes by the products of columns with one another, and with a target of numbers."""
         return False
 
     def _needs_no_order(

@@ -13,6 +13,7 @@ from descend.estimators.checks import (
     FLOATS,
     NUMBERS,
     are_finite,
+    are_plain,
     check_weights,
     is_mixed_table,
     is_sparse_table,
@@ -49,6 +50,10 @@ class TakesRows:
 
     def _source(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Source:
         """The rows as a source, checked the way scikit-learn checks them."""
+        if are_plain(X, y):
+            self._from_table, self.n_features_in_ = False, X.shape[1]
+            vars(self).pop("feature_names_in_", None)
+            return self._array_source(X, y, sample_weight)
         if is_readable(X):
             self._forget()
             self._from_table = True
@@ -81,11 +86,14 @@ class TakesRows:
             )
         except ValueError as error:
             raise naming_the_column(error, X) from None
-        weights = None if sample_weight is None else check_weights(sample_weight, X)
-        source = array_source(X, self._check_y(y, weights), weights, name="X")
+        source = self._array_source(X, y, sample_weight)
         if hasattr(self, "feature_names_in_"):
             source.column_names = tuple(self.feature_names_in_)  # so that the model finds them in a file too
         return source
+
+    def _array_source(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Source:
+        weights = None if sample_weight is None else check_weights(sample_weight, X)
+        return array_source(X, self._check_y(y, weights), weights, name="X")
 
     def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
         raise NotImplementedError

@@ -23,7 +23,7 @@ from descend.features.target_values import labels_of
 from descend.fitting import fit as run_fit
 from descend.models.linear import LinearModel
 from descend.models.scaling import parameters_for
-from descend.planning import begins_by_sample, is_solved_at_once
+from descend.planning import begins_by_sample, is_solved_at_once, uses_products
 from descend.settings import Settings
 from descend.source_fitting import fit_from_source
 from descend.sources.limits import block_rows
@@ -53,6 +53,9 @@ class _Linear(Estimator):
         if prepared.train.is_in_source:
             return fit_from_source(prepared, settings, callbacks, initial=initial, checkpoint=checkpoint)
         return run_fit(prepared, settings, callbacks, initial=initial, checkpoint=checkpoint)
+
+    def _uses_products(self, settings: Settings, source: Source) -> bool:
+        return not self._from_table and uses_products(settings, len(source.column_names), self._task)
 
     def _is_solved_at_once(self, settings: Settings, source: Source) -> bool:
         regression = self._task == "regression" and not self._from_table
@@ -244,7 +247,7 @@ class LinearClassifier(Classifier, _Linear):
         return self
 
     def _check_y(self, y: Any, weights: NDArray[np.float64] | None = None) -> NDArray[Any]:
-        labels = column_or_1d(y, warn=True)
+        labels = y if type(y) is np.ndarray and y.ndim == 1 else column_or_1d(y, warn=True)
         if labels.dtype.kind not in "iub":
             check_labels(labels)  # before anything is sorted: cells may not be comparable
         present = labels_of(labels)

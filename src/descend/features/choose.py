@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 
 import numpy as np
 
 from descend.errors import ColumnError, shorten
 from descend.features.encoders import Category, Encoder, Moment, Number
-from descend.features.kinds import PARTS, PERIODS
+from descend.features.kinds import PARTS, PERIODS, Kind
 from descend.features.levels import Levels
 from descend.features.mistakes import numbers_in_disguise, refuse_text_among_numbers
 from descend.features.statistics import Statistics
@@ -51,8 +52,8 @@ def choose_encoders(
     # A level has to occur in some rows. Weights above 1 are rows that came several times; weights below it, such as
     # shares of 1, are rows all the same.
     rows_of_weight = max(1.0, 1.0 / stats.mean_weight)
-    variance = stats.moments.variance
-    constant = _is_constant(stats)
+    means, deviations = stats.moments.mean.tolist(), np.sqrt(stats.moments.variance).tolist()
+    constant: list[bool] = _is_constant(stats).tolist()
     keeps_constants = keep_constants or (bool(stats.is_matrix) and not (standardize and centre))
     for place, name in enumerate(stats.names):
         kind = stats.kinds.get(name)
@@ -68,13 +69,17 @@ def choose_encoders(
             encoder = _category(name, levels, stats.total * rows_of_weight, has_gaps, notes)
         elif kind == "number":
             slot = stats.slots[name]
-            _refuse_overflow(name, variance[slot], standardize)
+            fill, deviation = means[slot], deviations[slot]
+            _refuse_overflow(name, deviation, standardize)
             has_value = not constant[slot] or keeps_constants
-            mean, scale = _affine(stats, slot, standardize and has_value, centre)
+            mean, scale = _affine(fill, deviation, standardize and has_value, centre)
             scale = 1.0 if constant[slot] else scale
-            encoder = Number(name, mean, scale, float(stats.moments.mean[slot]), has_value, has_gaps)
+            encoder = Number(name, mean, scale, fill, has_value, has_gaps)
         else:
-            encoder = _moment(stats, name, constant, has_gaps, standardize, centre)
+            first = stats.slots[name]
+            encoder = _moment(
+                name, kind, means[first], deviations[first], constant[first:], has_gaps, standardize, centre
+            )
         if encoder is None:
             continue
         if encoder.names:
@@ -83,12 +88,10 @@ def choose_encoders(
             notes.drop(name, "the same value in every row")
 
 
-def _affine(stats: Statistics, slot: int, standardize: bool, centre: bool) -> tuple[float, float]:
+def _affine(mean: float, deviation: float, standardize: bool, centre: bool) -> tuple[float, float]:
     if not standardize:
         return 0.0, 1.0
-    moments = stats.moments
-    scale = float(np.sqrt(moments.M2[slot] / moments.count[slot]))
-    return float(stats.moments.mean[slot]) if centre else 0.0, scale if scale > 0 else 1.0
+    return mean if centre else 0.0, deviation if deviation > 0.0 else 1.0
 
 
 def _is_constant(stats: Statistics) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -101,8 +104,8 @@ def _is_constant(stats: Statistics) -> np.ndarray[tuple[int], np.dtype[np.bool_]
         return np.asarray((m.minimum >= m.maximum) | (m.variance <= bound))
 
 
-def _refuse_overflow(name: str, variance: float, standardize: bool) -> None:
-    if standardize and not np.isfinite(variance):
+def _refuse_overflow(name: str, deviation: float, standardize: bool) -> None:
+    if standardize and not isfinite(deviation):
         raise ColumnError(
             f"column {shorten(name)!r} holds numbers too large to be scaled (their squares pass 1e308); "
             "divide it "
@@ -153,20 +156,19 @@ def common_levels(levels: Levels, total: float) -> tuple[list[str], list[str]]:
 
 
 def _moment(
-    stats: Statistics,
     name: str,
-    constant: Sequence[bool] | np.ndarray,
+    kind: Kind,
+    fill: float,
+    deviation: float,
+    constant: Sequence[bool],
     has_gaps: bool,
     standardize: bool,
     centre: bool,
 ) -> Moment:
-    kind = stats.kinds[name]
-    first = stats.slots[name]
-    varying = [part for i, part in enumerate(PARTS[kind]) if not constant[first + i]]
+    varying = [part for part, is_constant in zip(PARTS[kind], constant, strict=False) if not is_constant]
     has_elapsed = "elapsed" in varying
-    mean, scale = _affine(stats, first, standardize and has_elapsed, centre)
+    mean, scale = _affine(fill, deviation, standardize and has_elapsed, centre)
     cycles = tuple(part for part in varying if part in PERIODS)
-    fill = float(stats.moments.mean[first])
     return Moment(name, kind, mean, scale, fill, has_elapsed, cycles, has_gaps)
 
 

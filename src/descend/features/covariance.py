@@ -7,6 +7,7 @@ means, so that columns far from 0 lose no digits.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +24,8 @@ MOST_ROUNDING = 1e-4
 """Squares summed in float32 may be off by this share; more has overflowed, or vanished."""
 LEAST_ROUNDING = 4.0
 """In units of the last place. Products of two columns are summed as squares are, but partly cancel."""
-FEWEST_OF_SQUARE = 4
-"""Numbers of a chunk for each product of its columns: of fewer rows adding up the products takes longest."""
-FEW_COLUMNS = 32
-"""Up to here a loop of our own takes less time than BLAS and than a pass of its own: of 60,000 rows of 26 columns a
-fit takes 10 ms instead of 12, of 96 it would take 108 or, by BLAS, 73 instead of 36."""
+MOST_IN_TILES = 160
+"""Columns up to which a loop of our own takes no longer than BLAS."""
 
 
 class Covariance:
@@ -35,93 +33,102 @@ class Covariance:
 
     def __init__(self) -> None:
         self.num_rows = 0
+        self._moments: Float64 = np.zeros((4, 0))
+        """Of columns and targets: mean, squared deviations, least and most, summed in float64."""
         self._products: Float64 = np.zeros((0, 0))
-        """Σ over chunks of the products about the chunk's means, in ``_units``: the upper triangle."""
+        """Σ of the products about the mean, in ``_units``."""
         self._units: Float64 = np.zeros(0)
         """Powers of two, which lose no digit: squares of large numbers overflow in float32."""
-        self._centres: list[Float64] = []
-        self._counts: list[int] = []
-        self._squares: Float64 = np.zeros(0)
-        """Of the targets about each chunk's mean, summed in float64."""
         self._last_place = 0.0
 
-    def add(self, X: NDArray[Any], y: NDArray[Any]) -> Moments:
-        """Add rows ``X`` (r, m) of floats with targets ``y`` (r,) or (r, k); returns the moments of the columns.
+    def add(self, X: NDArray[Any], y: NDArray[Any] | None) -> tuple[Moments, Moments]:
+        """Add rows ``X`` (r, m) of floats with targets ``y`` (r,), (r, k) or none; returns all rows' moments so far.
 
-        A mean of them that is no finite number says that a column has gaps or is infinite.
+        They are those of the columns and of the targets. A mean that is no finite number says that some numbers are
+        missing or infinite: what is here then means nothing any more.
         """
         from descend.engines import columns  # compiled: costs a second, which a small table need not pay
 
-        m, targets = X.shape[1], y.reshape(len(y), -1)
-        size = m + targets.shape[1]
-        room = -(-size // columns.TILE) * columns.TILE
+        m = X.shape[1]
+        goals = np.empty((len(X), 0)) if y is None else y.reshape(len(y), -1)
+        targets = np.ascontiguousarray(goals.T, dtype=np.float64)
+        size = m + len(targets)
+        wide = columns.filled_up(size)
         if not self.num_rows:
-            self._products, self._squares = np.zeros((room, room)), np.zeros(size - m)
+            self._products, self._units = np.zeros((wide, wide)), np.ones(size)
+            self._moments = np.zeros((4, size))
+            self._moments[2:] = [[np.inf], [-np.inf]]
             self._last_place = LEAST_ROUNDING * float(np.finfo(X.dtype).eps)
-        found = Moments(m)
-        for rows, some in columns.by_column(X, room - m, FEWEST_OF_SQUARE * size * size):
-            count = rows.stop - rows.start
-            centres = np.empty(size)
-            columns.add_moments(
-                some[:m], count, rows.start, found.mean, found.M2, found.minimum, found.maximum, centres
-            )
-            goals = targets[rows].T.astype(np.float64)
-            centres[m:] = goals.mean(axis=1)
-            goals -= centres[m:, None]
-            squares = np.einsum("ij,ij->i", goals, goals)
-            self._squares += squares
-            with np.errstate(over="ignore", invalid="ignore"):
-                if not self.num_rows:
-                    deviations = np.sqrt(np.append(found.M2, squares) / count)
-                    self._units = _nearest_power(deviations)
-                columns.shift(some[:m], count, centres, self._units)
-                some[m:size, :count] = goals * self._units[m:, None]
-                if size <= FEW_COLUMNS:
-                    columns.add_products(some, count, self._products)
-                else:
-                    self._products += some[:, :count] @ some[:, :count].T
-            self._centres.append(centres)
-            self._counts.append(count)
-            self.num_rows += count
-        found.count[:] = len(X)
+        self._moments = self._moments.copy()  # those that were given away stay as they are
+        room = columns.room_for(X, wide)
+        room[size:] = 0
+        by_tiles = wide <= MOST_IN_TILES
+        with np.errstate(over="ignore", invalid="ignore"):
+            for some, begin, first, count in _pieces(X, room.shape[1], by_tiles):
+                columns.add_rows(
+                    some,
+                    begin,
+                    targets,
+                    first,
+                    count,
+                    self.num_rows,
+                    by_tiles,
+                    room,
+                    self._moments,
+                    self._units,
+                    self._products,
+                )
+                self.num_rows += count
+                if not by_tiles:
+                    self._products += room[:, :count] @ room[:, :count].T
+        return self._found(slice(m)), self._found(slice(m, None))
+
+    def _found(self, places: slice) -> Moments:
+        found = Moments()
+        found.mean, found.M2, found.minimum, found.maximum = self._moments[:, places]
+        found.count = np.full(len(found.mean), float(self.num_rows))
         return found
 
-    def encoded(self, features: Features, target: Target, squares: Float64) -> Products | None:
-        """The sums over rows as they are encoded; None where numbers were too large or too small for their type.
-
-        ``squares`` (m,) are the columns' squared deviations, float64 throughout.
-        """
-        m, chosen, n = len(squares), features.origin, float(self.num_rows)
-        counts, centres = np.array(self._counts, dtype=np.float64), np.array(self._centres)
-        used = np.append(chosen, np.arange(m, centres.shape[1]))
+    def encoded(self, features: Features, target: Target) -> Products | None:
+        """The sums over rows as they are encoded; None where numbers were too large or too small for their type."""
+        n, d, size = float(self.num_rows), len(features.origin), len(self._units)
+        products, moments, units = self._products[:size, :size], self._moments, self._units
+        k = len(target.mean)
+        if d + k < size:  # columns were left out
+            used = np.concatenate([features.origin, np.arange(size - k, size)])
+            products, moments, units = products[np.ix_(used, used)], moments[:, used], units[used]
+        mean, squares = moments[:2]
+        scale = np.concatenate([features.scale, target.scale])
+        rounding = np.full(d + 1 + k, self._last_place)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            mean = counts @ centres / n
-            apart = (centres - mean) * np.sqrt(counts)[:, None]
-            squares = np.append(squares, self._squares + np.square(apart[:, m:]).sum(axis=0))[used]
-            apart *= self._units
-            upper = self._products[: len(mean), : len(mean)]
-            products = (np.triu(upper) + np.triu(upper, 1).T + apart.T @ apart)[np.ix_(used, used)]
             # Squares have been summed in float64 as well: how far off they are tells how far rounding goes.
-            own = np.diagonal(products) / np.square(self._units[used])
-            rounding = np.maximum(np.abs(own - squares) / squares, self._last_place)
-            if not np.isfinite(products).all() or not (rounding[: len(chosen)] <= MOST_ROUNDING).all():
+            off = np.abs(products.diagonal() / (units * units) - squares) / squares
+            rounding[:d] = np.fmax(off[:d], rounding[:d])  # a column of one value is exact
+            rounding[d + 1 :] = np.fmax(off[d:], rounding[d + 1 :])
+            if not np.isfinite(products.sum() + squares.sum()) or rounding[:d].max() > MOST_ROUNDING:
                 return None
-            scale = np.append(features.scale, target.scale)
-            origin = (mean[used] - np.append(features.mean, target.mean)) / scale
-            factor = 1.0 / (scale * self._units[used])
-            whole = products * np.outer(factor, factor) + n * np.outer(origin, origin)
-        d = len(chosen)
-        columns = np.empty((d + 1, d + 1))
-        columns[:d, :d] = whole[:d, :d]
+            origin = (mean - np.concatenate([features.mean, target.mean])) / scale
+            factor = 1.0 / (scale * units)
+            whole = products * (factor[:, None] * factor)
+            whole += n * (origin[:, None] * origin)
+        columns, targets = np.empty((d + 1, d + 1)), np.empty((k, d + 1))
+        columns[:d, :d], targets[:, :d] = whole[:d, :d], whole[d:, :d]
         columns[d, :d] = columns[:d, d] = n * origin[:d]
-        columns[d, d] = n
-        targets = np.append(whole[d:, :d], n * origin[d:, None], axis=1)
-        rounding = np.insert(np.nan_to_num(rounding, nan=self._last_place), d, self._last_place)
-        return Products(columns, targets, np.diagonal(whole)[d:].copy(), rounding)
+        columns[d, d], targets[:, d] = n, n * origin[d:]
+        return Products(columns, targets, whole.diagonal()[d:].copy(), rounding)
 
 
-def _nearest_power(deviations: Float64) -> Float64:
-    """1 over each number, rounded to a power of two; 1 for 0."""
-    usual = np.where((deviations > 0.0) & np.isfinite(deviations), deviations, 1.0)
-    units: Float64 = np.exp2(-np.rint(np.log2(usual)))
-    return units
+def _pieces(X: NDArray[Any], step: int, at_once: bool) -> Iterator[tuple[NDArray[Any], int, int, int]]:
+    """An array (m, r) that has rows of ``X``, from where on it has them, the number of the first, and how many.
+
+    Columns that lie one after the other are read where they are, ``at_once`` or so many rows at a time.
+    """
+    from descend.engines import columns
+
+    if not (X.flags.f_contiguous and X.flags.behaved):
+        for rows, some in columns.by_column(X):
+            yield some, 0, rows.start, rows.stop - rows.start
+        return
+    step = len(X) if at_once else step
+    for start in range(0, len(X), step):
+        yield X.T, start, start, min(step, len(X) - start)

@@ -57,11 +57,13 @@ class Features:
         self.standardize = standardize
         self.centred = centred
         self.notes = tuple(notes)
-        self.names: tuple[str, ...] = tuple(n for _, e in encoders for n in e.names)
+        names = [e.names for _, e in encoders]
+        self.names: tuple[str, ...] = tuple(n for own in names for n in own)
         affine = [pair for _, e in encoders for pair in e.affine]
         self.mean = np.array([m for m, _ in affine], dtype=np.float64)
         self.scale = np.array([s for _, s in affine], dtype=np.float64)
-        self.origin = np.array([p for p, e in encoders for _ in e.names], dtype=np.intp)
+        places = [p for (p, _), own in zip(encoders, names, strict=True) for _ in own]
+        self.origin = np.array(places, dtype=np.intp)
         self._matrix: MatrixEncoder | None = None
 
     @classmethod

@@ -115,9 +115,12 @@ def untouched(
         if not _is_scaled_in_use(X, features, scaled_in_use):
             return None
         X = CodedRows(X, features.mean, features.scale)
+    first, *more = source.blocks()
+    if not more:
+        return Dataset(X, target.encode(first.target), first.weights)
     y = np.empty((X.shape[0], len(target.mean) if target.task == "regression" else 1))
     weights, done = [], 0
-    for block in source.blocks():  # written in place: joined from parts they would be there twice
+    for block in (first, *more):  # written in place: joined from parts they would be there twice
         y[done : done + block.num_rows] = target.encode(block.target)
         done += block.num_rows
         if block.weights is not None:

@@ -110,11 +110,11 @@ def _first_pass(
         index.add(rows.block.columns)
         block, weights, target = rows.part(rows.train)
         columns.place_rows(rows.train, rows.first_row)
-        columns.update(block, weights, target)
+        moments = columns.update(block, weights, target if task == "regression" else None)
         if weights is not None and len(weights):
             heaviest = max(heaviest, float(weights.max()))
         goal.place_rows(rows.train, rows.first_row)
-        goal.update(target, weights)
+        goal.update(target, weights, moments)
         clustering.add(goal)
         if share:
             block, weights, target = rows.part(rows.validation)

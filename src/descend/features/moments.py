@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float64: TypeAlias = NDArray[np.float64]
+NOTHING: Float64 = np.zeros(0)
 
 
 class Moments:
@@ -25,11 +26,10 @@ class Moments:
     __slots__ = ("M2", "count", "maximum", "mean", "minimum")
 
     def __init__(self, num_columns: int = 0) -> None:
-        self.count: Float64 = np.zeros(num_columns)
-        self.mean: Float64 = np.zeros(num_columns)
-        self.M2: Float64 = np.zeros(num_columns)
-        self.minimum: Float64 = np.full(num_columns, np.inf)
-        self.maximum: Float64 = np.full(num_columns, -np.inf)
+        self.count = self.mean = self.M2 = self.minimum = self.maximum = NOTHING
+        if num_columns:
+            self.count, self.mean, self.M2 = np.zeros((3, num_columns))
+            self.minimum, self.maximum = np.full(num_columns, np.inf), np.full(num_columns, -np.inf)
 
     @property
     def variance(self) -> Float64:

@@ -165,7 +165,7 @@ def prepare(
     notes = [*getattr(source, "notes", ()), *notes, *features.notes]
     num_rows = train.num_rows + (0 if held_out is None else held_out.num_rows)
     if learned.columns.covariance is not None and class_weight is None:
-        products = learned.columns.covariance.encoded(features, target, learned.columns.moments.M2)
+        products = learned.columns.covariance.encoded(features, target)
         if products is not None:
             train = replace(train, known=KnownProducts(train.num_rows, products))
     return Prepared(train, held_out, features, target, tuple(notes), num_rows, learned, in_order)

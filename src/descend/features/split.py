@@ -65,9 +65,7 @@ def split_rows(blocks: Iterable[Block], share: float, seed: int, first: int = 0)
     The stream is drawn for every row, so the split depends on ``seed`` and the row's place alone. ``first`` is the
     number of the first row, where the blocks are not the source's from the beginning on.
     """
-    bits = np.random.PCG64([seed, 0])
-    bits.advance(first)
-    stream = np.random.Generator(bits)
+    stream = _stream(seed, first) if share > 0 else None
     for block in blocks:
         count = block.num_rows
         present = None if block.weights is None else block.weights > 0
@@ -75,7 +73,7 @@ def split_rows(blocks: Iterable[Block], share: float, seed: int, first: int = 0)
             present = None
         train: Chosen = ALL
         validation: Chosen = slice(0, 0)
-        if share > 0:
+        if stream is not None:
             aside = stream.random(count) < share
             train = np.flatnonzero(~aside if present is None else ~aside & present)
             validation = np.flatnonzero(aside if present is None else aside & present)
@@ -83,6 +81,12 @@ def split_rows(blocks: Iterable[Block], share: float, seed: int, first: int = 0)
             train = np.flatnonzero(present)
         yield Rows(block, first, count, train, validation)
         first += count
+
+
+def _stream(seed: int, first: int) -> np.random.Generator:
+    bits = np.random.PCG64([seed, 0])
+    bits.advance(first)
+    return np.random.Generator(bits)
 
 
 def _take(values: Any, chosen: Chosen) -> Any:

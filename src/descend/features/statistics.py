@@ -77,10 +77,10 @@ class Statistics:
         columns: pa.RecordBatch | NDArray[Any],
         weights: NDArray[np.float64] | None = None,
         target: Any = None,
-    ) -> None:
+    ) -> Moments | None:
         """Add the rows of a block; ``weights`` (r,). Rows of weight 0 count as absent.
 
-        ``target`` (r,) or (r, k) is for the ``covariance`` alone.
+        ``target`` (r,) or (r, k) is for the ``covariance`` alone: then its moments, of all rows so far, are returned.
         """
         is_matrix = isinstance(columns, np.ndarray) or is_sparse(columns)
         rows = columns.shape[0] if is_matrix else columns.num_rows  # type: ignore[union-attr]
@@ -94,16 +94,18 @@ class Statistics:
         self.total += float(rows if weights is None else weights.sum())
         if self.covariance is not None and not _has_covariance(columns, weights, target):
             self.covariance = None
+        of_target = None
         if is_sparse(columns):
             self._sparse_rows(columns, weights)
         elif self.covariance is not None:
-            self._matrix_with_target(columns, target)
+            of_target = self._matrix_with_target(columns, target)
         elif isinstance(columns, np.ndarray):
             self._matrix(columns, weights)
         else:
             self._table(columns, weights)
         self.num_rows += rows
         self._rows = RowNumbers()
+        return of_target
 
     def merge(self, other: Statistics) -> None:
         """Add the record of other rows of the same columns; they come later in the file."""
@@ -195,13 +197,17 @@ class Statistics:
         if X.dtype != self.stored:
             self.stored = None
 
-    def _matrix_with_target(self, X: NDArray[Any], target: NDArray[Any]) -> None:
+    def _matrix_with_target(self, X: NDArray[Any], target: NDArray[Any] | None) -> Moments | None:
         """``_matrix`` of rows without weights, their covariance with it; rows with gaps have none."""
         assert self.covariance is not None
         self._begin_rows_of_matrix(X)
-        self._merge(self.covariance.add(X, target), X)
-        if not self._is_finite():
-            self._refuse_infinity(X, list(self.names))
+        moments, of_target = self.covariance.add(X, target)
+        if not np.isfinite(moments.mean).all():
+            self.covariance = None
+            self._matrix(X, None)
+            return None
+        self.moments = moments
+        return of_target
 
     def _add_many(self, X: NDArray[Any]) -> None:
         """Adds rows in compiled passes."""
@@ -302,9 +308,11 @@ class Statistics:
 
 def _has_covariance(columns: Any, weights: Any, target: Any) -> bool:
     """Whether these rows can be taken into a ``Covariance``."""
-    if weights is not None or not isinstance(columns, np.ndarray) or not isinstance(target, np.ndarray):
+    if weights is not None or not isinstance(columns, np.ndarray):
         return False
-    return columns.dtype in (np.float32, np.float64) and target.dtype.kind in "fiu"
+    if target is not None and not (isinstance(target, np.ndarray) and target.dtype.kind in "fiu"):
+        return False
+    return columns.dtype in (np.float32, np.float64)
 
 
 _PLURAL = {"number": "numbers", "category": "text or booleans", "date": "dates", "time": "times of day"}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from descend.errors import ColumnError, ModelFileError, one_of, shorten
 from descend.features.mistakes import refuse_text_among_numbers
 from descend.features.target_statistics import MAX_NUMBERS, Label, TargetStatistics
-from descend.features.target_values import as_values, coded
+from descend.features.target_values import as_values, coded, places_among
 from descend.types import Task
 
 MAX_INTEGER_CLASSES = 30
@@ -167,7 +167,7 @@ class Target:
                 f"target {shorten(self.name)!r} holds text such as {shorten(str(values[row]))!r}; numbers "
                 "are needed"
             )
-        numbers = values.astype(np.float64).reshape(len(values), -1)
+        numbers = values.reshape(len(values), -1)
         if numbers.shape[1] != len(self.mean):
             raise ColumnError(
                 f"target {shorten(self.name)!r} has {numbers.shape[1]} columns, but the model predicts "
@@ -179,9 +179,9 @@ class Target:
                 f"target {shorten(self.name)!r} holds {numbers[row].tolist()} in row {row + 1} of its block; "
                 "finite numbers are needed"
             )
-        numbers -= self.mean  # a copy already
-        numbers /= self.scale
-        return numbers
+        scaled: NDArray[np.float64] = numbers - self.mean
+        scaled /= self.scale
+        return scaled
 
     def _codes(self, values: NDArray[Any]) -> NDArray[np.float64]:
         if values.ndim != 1:
@@ -190,6 +190,8 @@ class Target:
             )
         if isinstance(self.classes[0], str):
             values = values.astype(object).astype(str)
+        elif (codes := places_among(values, self.classes)) is not None:
+            return codes
         labels, inverse = coded(values)
         places = {label: float(i) for i, label in enumerate(self.classes)}
         if not isinstance(self.classes[0], str) and values.dtype == object:

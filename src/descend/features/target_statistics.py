@@ -11,7 +11,7 @@ from descend.errors import ColumnError, shorten
 from descend.features.levels import MAX_LEVELS, NUMBER, Levels
 from descend.features.moments import Moments
 from descend.features.row_numbers import RowNumbers
-from descend.features.target_values import are_near, as_values, coded, first_places
+from descend.features.target_values import as_values, coded, counted, first_places
 from descend.types import Task
 
 MAX_NUMBERS = 10_000
@@ -50,8 +50,13 @@ class TargetStatistics:
         """Say, for messages, which rows the next update holds: ``chosen`` ones of a block."""
         self._rows = RowNumbers(chosen, first_row)
 
-    def update(self, target: Any, weights: NDArray[np.float64] | None = None) -> None:
-        """Add the targets of a block; ``weights`` (r,). Rows of weight 0 must be left out before."""
+    def update(
+        self, target: Any, weights: NDArray[np.float64] | None = None, moments: Moments | None = None
+    ) -> None:
+        """Add the targets of a block; ``weights`` (r,). Rows of weight 0 must be left out before.
+
+        ``moments``: those of all rows so far, where they have been found out beside the columns'.
+        """
         values = as_values(target, self.name)
         if self._rows.first_row is None:
             self._rows = RowNumbers(first_row=self.num_rows)
@@ -59,7 +64,10 @@ class TargetStatistics:
             return
         self._check_kind(values)
         if values.dtype.kind == "f" or (values.dtype.kind in "iu" and self.task != "classification"):
-            self._add_numbers(values, weights)
+            if moments is not None and self.task == "regression" and np.isfinite(moments.mean).all():
+                self.moments = moments
+            else:
+                self._add_numbers(values, weights)
         counts = self.task != "regression" or self.kind == "text"
         if values.ndim == 1 and counts and not self.overflowed:
             self._add_counts(values, weights)
@@ -125,13 +133,17 @@ class TargetStatistics:
         self.moments.update(numbers, weights)
 
     def _add_counts(self, values: NDArray[Any], weights: NDArray[np.float64] | None) -> None:
+        found = counted(values, weights)
         # Few numbers are counted at once: to look at them first is to sort them twice.
-        many = self.kind == "numbers" and len(values) > MAX_NUMBERS and not are_near(values)
+        many = self.kind == "numbers" and len(values) > MAX_NUMBERS and found is None
         if many and len(np.unique(values[: 4 * MAX_NUMBERS])) > MAX_NUMBERS:
             self._overflow()  # of a measured target nearly every number differs: they need not all be told apart
             return
-        labels, codes = coded(values)
-        sums = np.bincount(codes, weights=weights, minlength=len(labels))
+        if found is None:
+            labels, codes = coded(values)
+            sums = np.bincount(codes, weights=weights, minlength=len(labels))
+        else:
+            labels, sums = found
         for label, count in zip(labels.tolist(), sums.tolist(), strict=True):
             self.counts[label] = self.counts.get(label, 0.0) + float(count)
         if self.kind == "text":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -122,16 +123,44 @@ def coded(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
     return _back(present, lowest, values), code_of[places]
 
 
+def counted(
+    values: NDArray[Any], weights: NDArray[np.float64] | None
+) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """What differs among whole numbers near one another, ascending, and how often each comes; None of all others.
+
+    >>> [part.tolist() for part in counted(np.array([7, 5, 7] * 400), None)]
+    [[5, 7], [400, 800]]
+    """
+    lowest, width = _span(values)
+    if not width:
+        return None
+    places = _above(values, lowest)
+    sums = np.bincount(places, weights, minlength=width)
+    present = np.flatnonzero(sums if weights is None else np.bincount(places, minlength=width))
+    return _back(present, lowest, values), sums[present]
+
+
+def places_among(values: NDArray[Any], labels: Sequence[Any]) -> NDArray[np.float64] | None:
+    """The place of each value among ``labels``, −1 where it is none of them; None but for whole numbers near another.
+
+    >>> places_among(np.array([7, 5, 9] * 400), [5, 7])[:3].tolist()
+    [1.0, 0.0, -1.0]
+    """
+    lowest, width = _span(values)
+    if not width:
+        return None
+    place_of = np.full(width, -1.0)
+    for place, label in enumerate(labels):
+        if label == int(label) and 0 <= int(label) - lowest < width:
+            place_of[int(label) - lowest] = place
+    return place_of[_above(values, lowest)]
+
+
 def first_places(codes: NDArray[np.intp], count: int) -> NDArray[np.intp]:
     """Where each of the codes 0 … count − 1 stands first, (count,)."""
     first = np.empty(count, dtype=np.intp)
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # the last one written stays
     return first
-
-
-def are_near(values: NDArray[Any]) -> bool:
-    """Whether these are whole numbers near one another, which ``coded`` counts in a table."""
-    return _span(values)[1] > 0
 
 
 def labels_of(values: NDArray[Any]) -> NDArray[Any]:

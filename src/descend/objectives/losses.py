@@ -119,7 +119,8 @@ def find_loss(
     if name == "log_loss" and num_outputs > 1:
         return SOFTMAX_LOSS
     setting = {"huber": epsilon / scale, "epsilon_insensitive": epsilon / scale, "quantile": quantile}
-    return replace(LOSSES[name], shape=(setting.get(name, 0.0), 0.0))
+    loss = LOSSES[name]
+    return replace(loss, shape=(setting[name], 0.0)) if name in setting else loss
 
 
 # --- one score, one target -------------------------------------------------------------------------

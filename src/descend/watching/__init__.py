@@ -1,5 +1,6 @@
 """Everything that looks at a run without being part of it (``watch.py``), and what it goes by."""
 
+from descend.watching.certificate import may_be_left
 from descend.watching.flatness import FEWEST_UPDATES
 from descend.watching.keepers import Saver, Tuner
 from descend.watching.limits import Limits
@@ -22,4 +23,5 @@ __all__ = [
     "Saver",
     "Tuner",
     "Watch",
+    "may_be_left",
 ]
