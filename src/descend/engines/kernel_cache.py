@@ -44,6 +44,8 @@ COMPILE_SECONDS = 10
 """What all kernels of one run take to compile, two cores of 2020; only a notice quotes it."""
 
 _DIGEST_BYTES = 32
+any_loaded = False
+"""Whether this process has a kernel: with the first it comes to hold LLVM."""
 _told: set[str] = set()
 _silent = False
 _compiling = 0.0
@@ -159,6 +161,8 @@ class KernelCache:
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The compiled form for these argument types, or None: Numba then compiles."""
+        global any_loaded
+        any_loaded = True
         target_context.refresh()
         if self._enabled:
             name = self._name(signature, target_context.codegen())
