@@ -27,6 +27,9 @@ ADDRESSES = "ulimit -v"
 """What bounds the memory that is reserved, used or not."""
 M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
 _is_sparing = False
+is_short_of_memory = False
+"""Whether what is heavy and can be done by another process is left to one."""
+SHORT_BYTES = 512 * 10**6
 _UNLIMITED = 1 << 60
 """Version 1 writes "no limit" as a number near 2⁶³."""
 
@@ -260,6 +263,12 @@ def give_back_memory() -> None:
         arrow.default_memory_pool().release_unused()
     with suppress(OSError, AttributeError):  # glibc's own
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def keep_to(limit: int) -> None:
+    """Notes that this process is to hold no more than ``limit`` bytes: where that is little, it compiles nothing."""
+    global is_short_of_memory
+    is_short_of_memory = limit - status_bytes("VmRSS") < SHORT_BYTES
 
 
 def spare_addresses() -> None:

@@ -82,7 +82,8 @@ class BlockReader:
 
     def read_runs(self, runs: Sequence[tuple[int, int]], data: NDArray[np.uint8]) -> None:
         """Overwrites the first bytes of ``data`` with rows: of each run from its first on, so many; whole strips."""
-        parts, files, numbers = [], [], []  # files are kept open until all is read
+        parts, files = [], []  # files are kept open until all is read
+        numbers: list[int] = []
         for part in self._parts(runs):
             block, place, size, start = part
             file = self._file(block)
