@@ -159,7 +159,9 @@ def test_columns_of_a_later_reader_have_to_match():
 
 def test_rows_that_do_not_fit_stay_where_they_are(folder, tmp_path, monkeypatch):
     """Where memory is short a linear model reads its rows from the file and warns of their order; networks refuse."""
-    monkeypatch.setattr("descend.features.prepare_source.find_room", lambda limit: Room(1000, "free memory"))
+    monkeypatch.setattr(
+        "descend.features.prepare_source.find_rooms", lambda limit: [Room(1000, "free memory")]
+    )
     monkeypatch.setattr("descend.sources.limits.MAX_BLOCK_ROWS", 50)
     monkeypatch.setattr("descend.sources.limits.MAX_TABLE_BYTES", 1)
     monkeypatch.setattr("descend.features.prepare_source.FEWEST_WINDOW_BYTES", 1000)

@@ -190,7 +190,7 @@ def test_what_is_held_in_memory_does_not_hang_on_a_little_of_it(folder, monkeypa
     held = []
     for free in (300_000, 330_000, 390_000):
         monkeypatch.setattr(
-            "descend.features.prepare_source.find_room", lambda _, free=free: Room(free, "a test")
+            "descend.features.prepare_source.find_rooms", lambda _, free=free: [Room(free, "a test")]
         )
         prepared = stays(folder, validation=0.3)
         assert prepared.validation.num_rows < 0.3 * ROWS / 2

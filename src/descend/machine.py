@@ -23,8 +23,13 @@ PACKAGES = ("descend", "numpy", "numba", "scipy", "pyarrow", "scikit-learn", "to
 _ROOT = Path("/")
 WEIGH_SECONDS = 0.05
 STATUS = Path("/proc/self/status")
+ADDRESSES = "ulimit -v"
+"""What bounds the memory that is reserved, used or not."""
 M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3
 _is_sparing = False
+is_short_of_memory = False
+"""Whether what is heavy and can be done by another process is left to one."""
+SHORT_BYTES = 512 * 10**6
 _UNLIMITED = 1 << 60
 """Version 1 writes "no limit" as a number near 2⁶³."""
 
@@ -75,6 +80,11 @@ class Room:
 
 def find_room(limit: int | None = None) -> Room:
     """What is left: free memory, the group's and the shell's limits, and ``limit`` on the whole process."""
+    return min(find_rooms(limit), key=lambda room: room.bytes)
+
+
+def find_rooms(limit: int | None = None) -> list[Room]:
+    """What each of these leaves."""
     import psutil
 
     rooms = [Room(int(psutil.virtual_memory().available), "free memory"), *_shell_limits()]
@@ -83,7 +93,7 @@ def find_room(limit: int | None = None) -> Room:
         rooms.append(Room(group, "the limit of the process's group"))
     if limit is not None:
         rooms.append(Room(max(0, limit - status_bytes("VmRSS")), "the limit that was given"))
-    return min(rooms, key=lambda room: room.bytes)
+    return rooms
 
 
 def _shell_limits() -> list[Room]:
@@ -94,7 +104,7 @@ def _shell_limits() -> list[Room]:
         return []
     rooms = []
     for kind, field, name in (
-        (resource.RLIMIT_AS, "VmSize", "ulimit -v"),
+        (resource.RLIMIT_AS, "VmSize", ADDRESSES),
         (resource.RLIMIT_DATA, "VmData", "ulimit -d"),
     ):
         most = resource.getrlimit(kind)[0]
@@ -237,11 +247,12 @@ def address_room() -> int | None:
 def return_freed_memory() -> None:
     """Have memory that is freed given back at once; to be called before Arrow is loaded.
 
-    glibc keeps pieces up to 32 MB that were freed, and Arrow's own allocator keeps more: what a process holds then
-    is not what it uses. Costs nothing that could be measured.
+    glibc keeps pieces up to 32 MB that were freed, and a heap for each thread; Arrow's own allocator keeps more: what
+    a process holds then is not what it uses. Costs nothing that could be measured.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     _set_allocator(M_MMAP_THRESHOLD, 2**22)
+    _set_allocator(M_ARENA_MAX, 1)
 
 
 def give_back_memory() -> None:
@@ -252,6 +263,12 @@ def give_back_memory() -> None:
         arrow.default_memory_pool().release_unused()
     with suppress(OSError, AttributeError):  # glibc's own
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def keep_to(limit: int) -> None:
+    """Notes that this process is to hold no more than ``limit`` bytes: where that is little, it compiles nothing."""
+    global is_short_of_memory
+    is_short_of_memory = limit - status_bytes("VmRSS") < SHORT_BYTES
 
 
 def spare_addresses() -> None:

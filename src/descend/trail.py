@@ -5,7 +5,7 @@ from __future__ import annotations
 from descend.types import FloatArray
 
 MOST_POINTS = 120
-MOST_BYTES = 32_000_000
+MOST_BYTES = 12_000_000
 FEWEST_POINTS = 12
 
 

@@ -41,7 +41,8 @@ def test_fit_says_that_rows_stay_in_their_files(descend, sorted_rows):
     assert found.status == 0, found.err
     assert "that the limit of 1 MB leaves: rows are read from their files in every epoch" in found.err
     assert re.search(
-        r"without rows the process comes to hold [\d.]+ [MG]B, so the limit is not kept", found.err
+        r"with the fewest rows at a time the process comes to hold about [\d.]+ [MG]B, so the limit is not kept",
+        found.err,
     )
     assert "the target changes from one part of the file to the next" in found.err
     assert "descend ingest" in found.err
@@ -66,7 +67,9 @@ def test_fit_says_that_rows_stay_in_their_files(descend, sorted_rows):
 )
 def test_what_needs_memory_refuses_with_the_way_out(descend, sorted_rows, words, who, monkeypatch):
     """One line says what does not fit, what needs it, and names ingest; nothing is written."""
-    monkeypatch.setattr("descend.features.prepare_source.find_room", lambda limit: Room(1000, "free memory"))
+    monkeypatch.setattr(
+        "descend.features.prepare_source.find_rooms", lambda limit: [Room(1000, "free memory")]
+    )
     found = descend(words[0], sorted_rows, *words[1:], "--target", "y", "--quiet")
     assert found.status == 2
     assert who in found.err

@@ -178,6 +178,23 @@ def test_an_interrupt_while_verbs_are_loaded_is_one_line() -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_the_command_line_goes_without_pandas(tmp_path: Path) -> None:
+    """A verb that reads tables leaves pandas out, which PyArrow would import and which takes 48 MB."""
+    (tmp_path / "t.csv").write_text("a,b,y\n" + "".join(f"{i % 7},w{i % 3},{i % 2}\n" for i in range(40)))
+    code = (
+        "import sys\n"
+        "sys.argv = ['descend', 'fit', 't.csv', '--target', 'y', '--no-report']\n"
+        "from descend.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print([name for name in ('pandas', 'pyarrow') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("['pyarrow']\n")
+
+
 def test_a_signal_that_got_lost_is_raised_at_the_next_look() -> None:
     """``raise_lost`` raises what a signal raised where it was swallowed, with the error of that time."""
     with Interrupts() as interrupts:

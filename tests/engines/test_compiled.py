@@ -46,7 +46,8 @@ def package(tmp_path: Path) -> Path:
         (root / folder).mkdir(parents=True)
         (root / folder / "__init__.py").touch()
     (root / "__init__.py").touch()  # a package without one would give way to the installed descend
-    for name in ("compiled.py", "kernel_cache.py"):
+    shutil.copy(kernel_cache.PACKAGE / "machine.py", root)
+    for name in ("compiled.py", "compiled_apart.py", "kernel_cache.py"):
         shutil.copy(kernel_cache.PACKAGE / "engines" / name, root / "engines" / name)
     (root / "engines" / "caller.py").write_text(CALLER)
     (root / "objectives" / "formula.py").write_text(FORMULA.format(factor=1.0))
@@ -239,3 +240,32 @@ print(bytes_left_by_compiling(), _held_bytes())"""
     _, left, held = map(float, run(package, code)[0].split())
     assert 1e6 < left < held
     assert float(run(package, code)[0].split()[1]) == 0.0
+
+
+SHORT = """
+import sys
+from descend import machine
+machine.is_short_of_memory = True
+from descend.engines.caller import main
+from descend.engines.kernel_cache import bytes_left_by_compiling
+main()
+main("float32")
+print(bytes_left_by_compiling())
+"""
+
+
+def test_where_memory_is_short_another_process_compiles(package: Path) -> None:
+    """A process that is short of memory compiles nothing, but runs, and leaves behind, what another has compiled."""
+    found, told = run(package, SHORT)
+    assert found.split() == ["10.0", "10.0", "0"]
+    assert told.count(NOTICE) == 1
+    assert len(kept(package.parents[1])) == 2
+    assert NOTICE not in run(package)[1]
+
+
+def test_without_another_process_kernels_are_compiled_here(package: Path) -> None:
+    """Where no other process can be had, one that is short of memory compiles all the same."""
+    found, _ = run(package, SHORT.replace("import sys", "import sys; sys.executable = '/nowhere'"))
+    assert found.split()[:2] == ["10.0", "10.0"]
+    assert found.split()[2] != "0"
+    assert len(kept(package.parents[1])) == 2

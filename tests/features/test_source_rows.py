@@ -209,7 +209,7 @@ def test_rows_stay_where_they_do_not_fit():
 
 def test_what_needs_memory_refuses_by_name(folder, monkeypatch):
     """What cannot use rows in a source says so, and names ingest."""
-    monkeypatch.setattr("descend.features.prepare_source.find_room", lambda limit: Room(0, "free memory"))
+    monkeypatch.setattr("descend.features.prepare_source.find_rooms", lambda limit: [Room(0, "free memory")])
     source = open_source(folder / "rows.csv", target="y")
     with pytest.raises(
         InputError,

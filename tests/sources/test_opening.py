@@ -275,3 +275,23 @@ def test_long_row_groups_are_read_some_pages_at_a_time(tmp_path):
         most = max(most, pool.bytes_allocated() - before)
         assert block.num_rows
     assert 0 < most < path.stat().st_size / 3
+
+
+@pytest.mark.parametrize("groups", [90_000, 7_000])
+def test_blocks_of_parquet_do_not_follow_the_batches_they_are_read_in(tmp_path, groups):
+    """However a Parquet file is cut, its blocks have the rows of one CSV's, dictionaries and gaps included."""
+    rows = 150_000
+    words = pa.array(
+        [None if i % 11 == 0 else f"word {i % 1000 if i < 80_000 else i % 7}" for i in range(rows)]
+    )
+    columns = {"a": np.arange(rows), "b": words, "c": words.dictionary_encode(), "y": np.arange(rows) % 2}
+    table = pa.table(columns)
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet", row_group_size=groups)
+    source = open_source(tmp_path / "t.parquet", target="y")
+    blocks = list(source.blocks())
+    assert [block.num_rows for block in blocks] == [65_536, 65_536, rows - 2 * 65_536]
+    found = pa.Table.from_batches([block.columns for block in blocks])
+    assert found.column("a").to_pylist() == list(range(rows))
+    assert found.column("b").to_pylist() == found.column("c").to_pylist() == words.to_pylist()
+    parts = pa.Table.from_batches([block.columns for part in source.parts() for block in part()])
+    assert parts.column("a").to_pylist() == list(range(rows))

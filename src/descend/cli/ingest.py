@@ -15,7 +15,7 @@ from descend.cli.interrupts import Interrupts
 from descend.cli.progress import StatusLine
 from descend.cli.talk import Talk
 from descend.errors import InputError, shorten
-from descend.machine import return_freed_memory
+from descend.machine import keep_to, return_freed_memory
 
 if TYPE_CHECKING:
     from descend.store import Store
@@ -69,6 +69,8 @@ def _job(data: tuple[str, ...], given: dict[str, Any], talk: Talk) -> Job:
     if not given["output"]:
         raise InputError("--output is empty; give the name of a folder")
     return_freed_memory()
+    if memory is not None:
+        keep_to(memory)
     if talk.quiet:
         from descend.engines import kernel_cache
 

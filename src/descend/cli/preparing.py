@@ -8,7 +8,7 @@ from descend.cli import arguments
 from descend.cli.progress import ReadingLine, StatusLine
 from descend.cli.talk import Talk
 from descend.errors import InputError, shorten
-from descend.machine import memory_limit, return_freed_memory, spare_addresses
+from descend.machine import keep_to, memory_limit, return_freed_memory, spare_addresses
 from descend.report import formatting
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def prepare_rows(
         return _from_store(data, given, settings, talk)
 
     limit = arguments.memory(given["memory_limit"])
+    if limit is not None:
+        keep_to(limit)
     if limit is not None or memory_limit() is not None:
         return_freed_memory()
         spare_addresses()
@@ -84,6 +86,8 @@ def _from_store(data: str, given: dict[str, Any], settings: Settings, talk: Talk
 
     share, file = arguments.validation(given["validation"])
     limit = arguments.memory(given["memory_limit"])
+    if limit is not None:
+        keep_to(limit)
     store = open_store(data)
     if not settings.standardize and store.features.standardize:
         raise InputError(

@@ -10,6 +10,7 @@ from typing import Any
 
 from descend.cli.failures import one_line
 from descend.cli.interrupts import StopComparing, hear_interrupts
+from descend.cli.without_pandas import go_without_pandas
 from descend.machine import spare_addresses
 
 
@@ -28,6 +29,7 @@ def prepare_process(verbose: bool) -> None:
     warnings.showwarning = show
     sys.unraisablehook = _say_unraisable
     hear_interrupts()
+    go_without_pandas()
     spare_addresses()
 
 

@@ -18,7 +18,7 @@ from descend.comparing.gradient_noise import gradient_noise
 from descend.comparing.kinds import Kind
 from descend.comparing.summary import KindRuns, summarise
 from descend.errors import InputError
-from descend.machine import Scales, describe_machine
+from descend.machine import Scales, describe_machine, give_back_memory
 from descend.settings import Settings, finite_number
 from descend.watching import Callback, Observation
 
@@ -155,6 +155,7 @@ def compare_prepared(
             )
     if on_measuring is not None:
         on_measuring()
+    give_back_memory()
     return _measure(compared, prepared, settings, kinds, seeds, budget, target_loss, data_name, command)
 
 

@@ -35,6 +35,8 @@ import numba.core.compiler
 import numba.core.serialize
 import psutil
 
+from descend import machine
+
 _numba: Any = numba  # partly typed: what is used here is not
 PACKAGE = Path(__file__).resolve().parents[1]
 KERNEL_FOLDERS = ("objectives", "updates", "engines")
@@ -44,6 +46,8 @@ COMPILE_SECONDS = 10
 """What all kernels of one run take to compile, two cores of 2020; only a notice quotes it."""
 
 _DIGEST_BYTES = 32
+any_loaded = False
+"""Whether this process has a kernel: with the first it comes to hold LLVM."""
 _told: set[str] = set()
 _silent = False
 _compiling = 0.0
@@ -159,23 +163,38 @@ class KernelCache:
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The compiled form for these argument types, or None: Numba then compiles."""
+        global any_loaded, _compiling
+        any_loaded = True
         target_context.refresh()
-        if self._enabled:
-            name = self._name(signature, target_context.codegen())
-            for place in places():
-                if (payload := _read(place / name)) is None:
-                    continue
-                try:
-                    compiled = _numba.core.compiler.CompileResult._rebuild(
-                        target_context, *pickle.loads(payload)
-                    )
-                except Exception:  # a file nobody can use is as good as none
-                    continue
-                with suppress(OSError):
-                    os.utime(place)  # pruning keeps what was used last
-                return compiled
+        if (kept := self._kept(signature, target_context)) is not None:
+            return kept
         _tell("compiling", f"compiling its kernels, once (about {COMPILE_SECONDS} s)")
+        self._began = time.perf_counter()
+        if machine.is_short_of_memory and self._enabled:
+            from descend.engines.compiled_apart import compiled_apart
+
+            there = compiled_apart(self._function, signature)
+            _compiling += time.perf_counter() - self._began
+            if there and (kept := self._kept(signature, target_context)) is not None:
+                return kept
         self._began, self._held = time.perf_counter(), _held_bytes()
+        return None
+
+    def _kept(self, signature: Any, target_context: Any) -> Any:
+        """What a process before, or beside, this one has compiled; None where it is not there."""
+        if not self._enabled:
+            return None
+        name = self._name(signature, target_context.codegen())
+        for place in places():
+            if (payload := _read(place / name)) is None:
+                continue
+            try:
+                compiled = _numba.core.compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
+            except Exception:  # a file nobody can use is as good as none
+                continue
+            with suppress(OSError):
+                os.utime(place)  # pruning keeps what was used last
+            return compiled
         return None
 
     def save_overload(self, signature: Any, compiled: Any) -> None:

@@ -15,7 +15,14 @@ from descend.features.class_weights import ClassWeight, class_weights
 from descend.features.features import Features
 from descend.features.filling import Filler, random_places, untouched
 from descend.features.first_pass import Learned, OnProgress, learn
-from descend.features.prepare_source import Place, choose_place, does_not_fit, prepare_source, tell_order
+from descend.features.prepare_source import (
+    Place,
+    choose_place,
+    does_not_fit,
+    prepare_source,
+    reading_bytes,
+    tell_order,
+)
 from descend.features.source_rows import Weigh
 from descend.features.sparse import stacked
 from descend.features.split import Split, check_share, split_rows
@@ -123,7 +130,7 @@ def prepare(
     place = (
         None
         if in_source is False
-        else _place(learned, split, features, stored or kind, memory_limit, in_source)
+        else _place(source, learned, split, features, stored or kind, memory_limit, in_source)
     )
     if place is not None and needs_memory and not place.fits:
         raise does_not_fit(source, needs_memory, place, memory_limit)
@@ -172,6 +179,7 @@ def prepare(
 
 
 def _place(
+    source: Source,
     learned: Learned,
     split: Split,
     features: Features,
@@ -183,7 +191,8 @@ def _place(
     if learned.lengths is not None:  # an index beside each number
         row_bytes = 8.0 * (1.0 + float(learned.lengths.mean()))
     outputs = learned.target.num_outputs
-    return choose_place(split.num_train + split.num_validation, row_bytes, memory_limit, outputs, in_source)
+    num_rows = split.num_train + split.num_validation
+    return choose_place(num_rows, row_bytes, memory_limit, outputs, in_source, reading_bytes(source))
 
 
 def _left_in_source(

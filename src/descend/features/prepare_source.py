@@ -15,13 +15,15 @@ import numpy as np
 from descend.errors import InputError, shorten
 from descend.features.clustering import Clustering
 from descend.features.features import Features
+from descend.features.filling import ENCODED_VALUES
 from descend.features.heavy_rows import weighted_norms
 from descend.features.source_rows import SourceRows, Weigh, empty_targets
 from descend.features.sparse import stacked
 from descend.features.split import Rows, Split
 from descend.features.target import Target
-from descend.machine import Room, find_room, held_bytes
+from descend.machine import ADDRESSES, Room, find_rooms, give_back_memory, held_bytes
 from descend.sources.chunks import chunks_of
+from descend.sources.limits import table_rows
 from descend.types import Dataset, Source
 
 LOADED = 0.5
@@ -30,8 +32,12 @@ WINDOWS = 0.25
 """The share of what is free that one window of rows takes at the most; two live at a time."""
 BESIDE = 1 / 16
 """The share that the sample, and the validation rows, may take each."""
-KERNEL_BYTES = 10**8
-"""What Numba and the kernels take once they are loaded."""
+NUMBA_BYTES, KERNEL_BYTES = 45 * 10**6, 75 * 10**6
+"""What Numba takes once it is loaded, and what the kernels take, with the pages of LLVM that they wake."""
+NUMBA_ADDRESSES, KERNEL_ADDRESSES = 340 * 10**6, 160 * 10**6
+"""What they reserve."""
+BLOCKS_AT_ONCE = 3
+"""Blocks of a table that live while it is read: put together, whole, and its training rows."""
 MOST_WINDOW_BYTES, FEWEST_WINDOW_BYTES = 2**28, 2**22
 FEWEST_WINDOW_ROWS = 256
 MOST_SAMPLE_ROWS = 2**17
@@ -50,19 +56,32 @@ class Place:
     row_bytes: float
     fits: bool
     """Whether the rows could be loaded at all."""
+    reading_bytes: int = 0
+    """What reading them takes besides."""
+
+    @property
+    def spare_bytes(self) -> int:
+        """What is left for rows where they stay in their source."""
+        return max(0, self.room.bytes - self.reading_bytes)
 
 
 def choose_place(
-    num_rows: int, row_bytes: float, limit: int | None, outputs: int, in_source: bool | None = None
+    num_rows: int,
+    row_bytes: float,
+    limit: int | None,
+    outputs: int,
+    in_source: bool | None = None,
+    reading: int = 0,
 ) -> Place:
     """Where ``num_rows`` encoded rows go, of ``row_bytes`` each; ``in_source`` settles it.
 
-    ``limit``: bytes that the whole process may take.
+    ``limit``: bytes that the whole process may take; ``reading``: those that reading the source takes.
     """
     from descend.report.formatting import size
 
-    found = find_room(limit)
-    room = Room(max(0, found.bytes - _kernels_to_come()), found.bound)
+    if limit is not None:
+        give_back_memory()  # else what the first reading has left behind counts as held
+    room = _room_beside_kernels(limit)
     needed = num_rows * (row_bytes + 8.0 * outputs)
     if in_source is None:
         in_source = needed > LOADED * room.bytes
@@ -71,9 +90,27 @@ def choose_place(
         f"{size(needed)} encoded are more than half of the {size(room.bytes)} that {what} leaves: rows are read from "
         "their files in every epoch"
     )
-    if limit is not None and (held := held_bytes() + _kernels_to_come()) >= limit:
-        reason += f"; without rows the process comes to hold {size(held)}, so the limit is not kept"
-    return Place(in_source, reason, room, row_bytes, needed <= room.bytes)
+    if limit is not None:
+        least = held_bytes() + _kernels_to_come() + reading + _least_bytes(row_bytes)
+        if least > limit:
+            reason += (
+                f"; with the fewest rows at a time the process comes to hold about {size(least)}, so the limit is "
+                "not kept: give more, or write a block store with descend ingest and train from that"
+            )
+    return Place(in_source, reason, room, row_bytes, needed <= room.bytes, reading)
+
+
+def reading_bytes(source: Source) -> int:
+    """About what reading rows of ``source`` takes: pages of its columns, blocks, and rows while they are encoded."""
+    columns = len(source.column_names)
+    pages = columns * int(getattr(source, "column_bytes", 0))
+    return pages + BLOCKS_AT_ONCE * 8 * columns * table_rows(columns) + 8 * ENCODED_VALUES
+
+
+def _least_bytes(row_bytes: float) -> int:
+    """The smallest windows, sample and validation rows."""
+    window = max(FEWEST_WINDOW_BYTES, FEWEST_WINDOW_ROWS * row_bytes)
+    return int(2 * window + 2 * FEWEST_SAMPLE_ROWS * row_bytes)
 
 
 def prepare_source(
@@ -89,7 +126,7 @@ def prepare_source(
     """Training rows that stay in ``source``, validation rows in memory, and what to tell of them."""
     rows = SourceRows(source.name, chunks_of(source), features, target, weigh, split.share, seed)
     rows.window_rows = _window_rows(place)
-    most = max(FEWEST_SAMPLE_ROWS, _power_of_two(BESIDE * place.room.bytes / place.row_bytes))
+    most = max(FEWEST_SAMPLE_ROWS, _power_of_two(BESIDE * place.spare_bytes / place.row_bytes))
     gathered = _Gathered(rows, split, min(most, MOST_SAMPLE_ROWS), most, seed)
     done = split.num_seen
     first = 0
@@ -105,6 +142,7 @@ def prepare_source(
         rows.counts.append(count)
     if (first, len(rows)) != (split.num_seen, split.num_train):
         raise rows.changed()
+    give_back_memory()
     return gathered.datasets(rows)
 
 
@@ -174,7 +212,7 @@ def _joined(parts: list[Dataset]) -> Dataset:
 
 
 def _window_rows(place: Place) -> int:
-    wanted = min(max(WINDOWS * place.room.bytes, FEWEST_WINDOW_BYTES), MOST_WINDOW_BYTES)
+    wanted = min(max(WINDOWS * place.spare_bytes, FEWEST_WINDOW_BYTES), MOST_WINDOW_BYTES)
     return max(FEWEST_WINDOW_ROWS, _power_of_two(wanted / place.row_bytes))
 
 
@@ -222,5 +260,19 @@ def does_not_fit(source: Source, what: str, place: Place, limit: int | None) -> 
     )
 
 
-def _kernels_to_come() -> int:
-    return 0 if "numba" in sys.modules else KERNEL_BYTES
+def _room_beside_kernels(limit: int | None) -> Room:
+    rooms = (
+        Room(max(0, room.bytes - _kernels_to_come(room.bound)), room.bound) for room in find_rooms(limit)
+    )
+    return min(rooms, key=lambda room: room.bytes)
+
+
+def _kernels_to_come(bound: str = "") -> int:
+    """What Numba and the kernels will take of what this bounds."""
+    numba, kernels = (
+        (NUMBA_ADDRESSES, KERNEL_ADDRESSES) if bound == ADDRESSES else (NUMBA_BYTES, KERNEL_BYTES)
+    )
+    if "numba" not in sys.modules:
+        return numba + kernels
+    cache = sys.modules.get("descend.engines.kernel_cache")
+    return 0 if getattr(cache, "any_loaded", False) else kernels

@@ -17,6 +17,7 @@ from descend.features.filling import ENCODED_VALUES
 from descend.features.heavy_rows import Heaviness, weighted_norms
 from descend.features.split import Chosen, Rows, num_chosen, split_rows
 from descend.features.target import Target
+from descend.machine import give_back_memory
 from descend.sources.stamps import Stamps
 from descend.types import Block, Chunks, Dataset
 
@@ -105,7 +106,7 @@ class SourceRows:
         """All training rows as they lie, encoded, some thousand at a time."""
         for chunk, read in self._chunks(range(self.num_chunks), threads):
             yield from map(self.normalised, self._raw_pieces(chunk, read))
-        self._check_files()
+        self._end_reading()
 
     def visits(
         self, epoch: int, threads: int = 1, in_order: bool = False, seed: int = 0
@@ -125,7 +126,7 @@ class SourceRows:
             drawn = (random, readings, int(turn)) if readings > 1 else None
             for piece in self._raw_pieces(chunk, read, drawn):
                 yield self.normalised(piece), self.heaviness.copies(weighted_norms(piece))
-        self._check_files()
+        self._end_reading()
 
     def normalised(self, data: Dataset) -> Dataset:
         """Weights such that their mean over all training rows is 1."""
@@ -176,8 +177,9 @@ class SourceRows:
     def changed(self) -> SourceError:
         return SourceError(f"{self.name} changed while it was read; leave its files alone and try again")
 
-    def _check_files(self) -> None:
+    def _end_reading(self) -> None:
         """Numbers of rows are counted as they are read; other numbers in them are told by the files themselves."""
+        give_back_memory()  # of blocks in all stages between a file and rows some 50 MB
         if self.stamps is not None:
             self.stamps.check()
 
