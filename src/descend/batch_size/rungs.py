@@ -14,6 +14,57 @@ STRIDE, FALLEN = 8.0, 0.1
 """Until this share of the loss is gone rates are far too low: a rung's is so many times the last one's."""
 
 
+class Climb:
+    """The way up, rung by rung: who trains takes some steps at ``rate`` and tells the loss then.
+
+    ``keep`` and ``put_back`` copy what steps change and restore it. ``before``: the loss at the start.
+    """
+
+    def __init__(
+        self, keep: Callable[[], Any], put_back: Callable[[Any], object], rate: float, before: float
+    ) -> None:
+        self._keep, self._put_back, self._before = keep, put_back, before
+        self.rate, self.edge = rate, inf
+        """What the next rung's steps take, and the first that was too high twice."""
+        self.is_over = False
+        self.rungs = self.good_rungs = 0
+        self._lowest, self._best_rate = before, rate
+        self._good_rate, self._stride, self._failed = rate, STRIDE, False
+        self._best = self._good = keep()
+
+    @property
+    def good(self) -> Any:
+        """What was kept of the last rung that was not too high, or of the start."""
+        return self._good
+
+    def tell(self, now: float) -> None:
+        """The rung at ``rate`` ended at this loss: goes back to the last good one where that was too high."""
+        self.rungs += 1
+        self.is_over = self.rungs == MOST_RUNGS
+        lowest, before = self._lowest, self._before
+        scale = lowest if lowest > 0.0 else max(before - lowest, -lowest)
+        if not isfinite(now) or now > lowest + (WORSE - 1.0) * scale:
+            self._put_back(self._good)
+            if self._failed:
+                self.edge, self.is_over = self.rate, True
+                return
+            self._failed, self._stride = True, 2.0
+            self.rate = min(self.rate, 2.0 * self._good_rate)
+            return
+        self._failed, self._good, self._good_rate = False, self._keep(), self.rate
+        self.good_rungs += 1
+        if now < lowest:
+            self._lowest, self._best, self._best_rate = now, self._good, self.rate
+        self._stride = 2.0 if self._lowest < before - FALLEN * abs(before) else self._stride
+        self.rate *= self._stride
+
+    def end(self) -> float:
+        """The rate of the lowest rung, but no higher than half of the edge; what was trained is left there."""
+        self._put_back(self._best)
+        nothing_learnt = self._lowest >= self._before or self.rungs <= 2
+        return min(self._best_rate, self.edge / (4.0 if nothing_learnt else 2.0))
+
+
 def climb_rungs(
     run: Callable[[float], float],
     keep: Callable[[], Any],
@@ -22,35 +73,12 @@ def climb_rungs(
     before: float,
     seconds: float = inf,
 ) -> tuple[float, float]:
-    """The rate of the lowest rung, but no higher than half of the first that is too high twice; and that one.
+    """The rate that a ladder ends with, and its edge; ``run(rate)`` takes a rung's steps and returns the loss then.
 
-    ``run(rate)`` takes some steps at a rate and returns the loss then, which was ``before`` at the start; ``keep``
-    and ``put_back`` copy what steps change and restore it: it is left where the lowest rung ended. After ``seconds``
-    no further rung is tried.
+    After ``seconds`` no further rung is tried.
     """
     end = time.perf_counter() + seconds
-    lowest, best_rate, edge, failed, rungs = before, rate, inf, False, 0
-    good_rate, stride = rate, STRIDE
-    best = good = keep()
-    for _ in range(MOST_RUNGS):
-        if time.perf_counter() > end:
-            break
-        now = run(rate)
-        rungs += 1
-        scale = lowest if lowest > 0.0 else max(before - lowest, -lowest)
-        if not isfinite(now) or now > lowest + (WORSE - 1.0) * scale:
-            put_back(good)
-            if failed:
-                edge = rate
-                break
-            failed, stride = True, 2.0
-            rate = min(rate, 2.0 * good_rate)
-            continue
-        failed, good, good_rate = False, keep(), rate
-        if now < lowest:
-            lowest, best, best_rate = now, good, rate
-        stride = 2.0 if lowest < before - FALLEN * abs(before) else stride
-        rate *= stride
-    put_back(best)
-    nothing_learnt = lowest >= before or rungs <= 2
-    return min(best_rate, edge / (4.0 if nothing_learnt else 2.0)), edge
+    climb = Climb(keep, put_back, rate, before)
+    while not climb.is_over and time.perf_counter() <= end:
+        climb.tell(run(climb.rate))
+    return climb.end(), climb.edge

@@ -58,7 +58,9 @@ class Checkpoint:
         batches: Batches,
         settings: dict[str, Any],
         seconds: float | None = None,
+        tuner: Any = None,
     ) -> None:
+        self.tuner = tuner
         self.folder = folder
         self.module, self.optimizer, self.schedule = module, optimizer, schedule
         self.scaler, self.batches, self.settings = scaler, batches, settings
@@ -101,6 +103,7 @@ class Checkpoint:
             n: v.shape for n, v in state["module"].items()
         }:
             raise InputError(f"{shown} is of a module of other layers; pass the module that it is of")
+        self._load_tuner(shown, state.get("rate"))
         self._load_optimizer(shown, state["optimizer_class"], state["optimizer"])
         restore(self.module, state["module"])
         self.schedule.load_state_dict(state["schedule"])
@@ -110,6 +113,16 @@ class Checkpoint:
         _put_back(watch, state["watch"])
         watch.history.notes += self._damaged
         return True
+
+    def _load_tuner(self, shown: str, rate: dict[str, Any] | None) -> None:
+        if (rate is None) != (self.tuner is None):
+            ways = ("is found (\"auto\")", "is given, or the optimizer's own")
+            raise InputError(
+                f"{shown} is of a run whose learning_rate {ways[rate is None]}, and in this one it "
+                f"{ways[rate is not None]}; give it the same, or name another folder"
+            )
+        if rate is not None:
+            self.tuner.load_state_dict(rate)
 
     def _load_optimizer(self, shown: str, kind: str, state: dict[str, Any]) -> None:
         own = type(self.optimizer).__qualname__
@@ -135,12 +148,14 @@ class Checkpoint:
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "random": _random_states(device_of(self.module)),
             "batches": self.batches.state_dict(),
+            "rate": None if self.tuner is None else self.tuner.state_dict(),
             "watch": {
                 "place": (watch.place.step, watch.place.epoch, watch.place.batch),
                 "seconds": watch.seconds,
                 "rows": watch.rows,
                 "loss": (watch.loss_sum, watch.loss_rows),
                 "history": watch.history.to_json(),
+                "flat_since": watch.flat_since,
                 "best": _snapshot_state(watch.best),
                 "stopped": watch.stopped,
             },
@@ -244,6 +259,7 @@ def _put_back(watch: Watch, state: dict[str, Any]) -> None:
     watch.place.step, watch.place.epoch, watch.place.batch = state["place"]
     watch.seconds, watch.rows = state["seconds"], state["rows"]
     watch.loss_sum, watch.loss_rows = state["loss"]
+    watch.flat_since = state.get("flat_since", 0)
     notes = watch.history.notes
     watch.history = History.from_json(state["history"])
     watch.history.notes = notes

@@ -48,10 +48,13 @@ from descend.torch.given import as_rows, as_validation
 from descend.torch.modes import autograd_on, device_of, random_numbers, training_mode
 from descend.torch.optimizers import Schedule, listed, make_optimizer, needs_closure
 from descend.torch.progress import Progress
+from descend.torch.rates import Rates, has_own_rate, needed_rate
 from descend.torch.rows import TensorRows
 from descend.torch.running import run, validated
+from descend.torch.sample import Sample, places, renew_statistics
 from descend.torch.sizes import at_once, piece_sizes
-from descend.torch.steps import Pieces, Place
+from descend.torch.steps import Pieces, Place, unique
+from descend.torch.tuning import Length, Tuner
 from descend.torch.trying import FEW, materialise, refuse_single, writes_into
 from descend.torch.watching import Watch
 from descend.updates.schedules import ENDING
@@ -70,7 +73,7 @@ def fit(
     optimizer: Any = None,
     batch_size: int | str = 32,
     *,
-    learning_rate: float | None = None,
+    learning_rate: float | str | None = None,
     optimizer_options: Mapping[str, Any] | None = None,
     parameter_groups: Any = None,
     weights: Any = None,
@@ -179,7 +182,11 @@ def fit(
             stack.enter_context(context)
         materialise(module, lambda: first_rows(batches, trained, FEW, device))
         full = batches.batch_size >= batches.num_rows
-        made = make_optimizer(module, optimizer, learning_rate, optimizer_options, parameter_groups, full)
+        is_auto = learning_rate == "auto"
+        rate = needed_rate(optimizer, optimizer_options) if is_auto else learning_rate
+        made = make_optimizer(module, optimizer, rate, optimizer_options, parameter_groups, full)
+        is_auto = is_auto or (optimizer is None and learning_rate is None and has_own_rate(made))
+        rates = Rates(made) if is_auto else None
         stack.enter_context(state_moved(made, device, home))
         refuse_single(
             module, batches.num_rows, batches.batch_size, lambda: first_rows(batches, trained, 1, device)
@@ -192,7 +199,8 @@ def fit(
                 'pass precision="bf16" or "float32"'
             )
         whole = with_loss(module, loss, made, notes)
-        schedules = Schedule(made, schedule, schedule_every, epochs and epochs * len(batches))
+        num_steps = epochs and epochs * len(batches)
+        schedules = Schedule(made, schedule, schedule_every, num_steps, waits=is_auto)
         if microbatch is not None and microbatch < batches.batch_size:
             few = first_rows(batches, trained, min(microbatch, TRIED_ROWS), device)
             refuse_coupled(module, few, lambda layers, X: spread(layers)(X))
@@ -232,17 +240,34 @@ def fit(
             device=device,
             microbatch=microbatch,
         )
+        if rates is not None:
+            plain = in_precision(spread(module) if may_be_several(rows) else module, device, dtype)
+            few = places(batches.num_rows, trained, batches.seed)
+            size = evaluation_batch_size or at_once(microbatch or batches.batch_size)
+            looked_at = Batches(rows, None, size, seed, shuffle=False, device=elsewhere(device), rows=few)
+            looked_at.keeps_rows = True
+            renewed = Batches(rows, None, batches.batch_size, seed, device=elsewhere(device), rows=trained)
+            renewed.set_epoch(0)
+            watch.tuner = Tuner(
+                watch,
+                rates,
+                Sample(module, plain, judge, unique(p for group in made.param_groups for p in group["params"]), looked_at),
+                schedules,
+                pieces.scaler,
+                Length(epochs, num_steps, seconds),
+                lambda: renew_statistics(module, plain, renewed),
+            )
         if cuda_graphs:
             pieces = captured(pieces, module, rows, notes)
         settings = {
-            "learning_rate": learning_rate,
+            "learning_rate": "auto" if is_auto else learning_rate,
             "clip": clip,
             "microbatch": microbatch,
             "reduction": criterion.reduction,
             "precision": precision,
             "schedule": schedule if isinstance(schedule, str) else None,
             "schedule_every": schedule_every,
-            "epochs": epochs if schedule in ENDING else None,
+            "epochs": epochs if schedule in ENDING or (is_auto and schedule is None) else None,
             "early_stopping": stops_early,
             "n_iter_no_change": n_iter_no_change,
             "data": told(rows),
@@ -252,7 +277,15 @@ def fit(
         with opened(checkpoint, resume) as folder:
             if folder is not None:
                 saved = Checkpoint(
-                    folder, whole, made, schedules, pieces.scaler, batches, settings, checkpoint_seconds
+                    folder,
+                    whole,
+                    made,
+                    schedules,
+                    pieces.scaler,
+                    batches,
+                    settings,
+                    checkpoint_seconds,
+                    watch.tuner,
                 )
                 saved.load(watch)
                 watch.save, watch.save_is_due = saved.save, saved.turns.is_due

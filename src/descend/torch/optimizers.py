@@ -55,7 +55,7 @@ def make_optimizer(
     if learning_rate is not None:
         is_number = isinstance(learning_rate, (int, float, np.number, torch.Tensor))
         if not is_number or isinstance(learning_rate, bool) or not learning_rate > 0:
-            raise InputError(f"learning_rate is {learning_rate!r}; a number above 0 is needed")
+            raise InputError(f'learning_rate is {learning_rate!r}; a number above 0 is needed, or "auto"')
         settings["lr"] = learning_rate if isinstance(learning_rate, torch.Tensor) else float(learning_rate)
     given = listed(groups(module) if callable(groups) else groups)
     made = _made(optimizer, own if given is None else given, settings, _may_be_fused(module))
@@ -194,15 +194,62 @@ class Schedule:
     and returns one of PyTorch's schedulers.
     """
 
-    def __init__(self, optimizer: Any, schedule: Any, every: str, num_steps: int | None) -> None:
+    def __init__(
+        self, optimizer: Any, schedule: Any, every: str, num_steps: int | None, waits: bool = False
+    ) -> None:
+        """``waits``: until ``begin``, for the rates that it multiplies are being found."""
         if every not in ("epoch", "step"):
             raise InputError(f"schedule_every is {every!r}; choose one of: epoch, step")
-        self.optimizer = optimizer
+        self.optimizer, self.num_steps = optimizer, num_steps
+        self._schedule, self._every, self._waits = schedule, every, False
+        self._make()
+        if waits:
+            self._check_multiplies()
+            self._waits, self.by_step, self.scheduler, self.code = True, False, None, None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is one."""
+        return self._schedule is not None
+
+    def begin(self, steps: int, epochs: int) -> None:
+        """The rates are found: goes on as if it had multiplied them for so many steps and epochs."""
+        if not self._waits:
+            return
+        self._waits = False
+        self._make()
+        if self.code is not None:
+            self.after_step(steps)
+        elif self.scheduler is not None and not self.takes_loss:
+            for _ in range(steps if self.by_step else epochs):
+                self.scheduler.step()
+
+    def _check_multiplies(self) -> None:
+        """Raises ``InputError`` for one that sets rates of its own; leaves the optimizer's as they were."""
+        first, groups = self.first_rates, self.optimizer.param_groups
+        begun = [float(group.get("initial_lr", rate)) for group, rate in zip(groups, first, strict=True)]
+        if begun != [float(rate) for rate in first]:
+            raise InputError(
+                f'learning_rate "auto" finds a rate for the schedule to multiply, and {type(self.scheduler).__name__} '
+                "begins at a rate of its own; pass the rate that you mean, or another schedule"
+            )
+        for group, kept in zip(groups, self._groups, strict=True):
+            for name in set(group) - {"params"}:
+                if name in kept:
+                    group[name] = kept[name]
+                else:
+                    del group[name]
+
+    def _make(self) -> None:
+        schedule, optimizer, every = self._schedule, self.optimizer, self._every
         self.scheduler: Any = None
         self.code: int | None = None
-        self.num_steps = num_steps
         self.by_step = every == "step"
-        self.first_rates = [group["lr"] for group in optimizer.param_groups]
+        self._groups = [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in optimizer.param_groups
+        ]
+        self.first_rates = [group["lr"] for group in self._groups]
         if schedule is None:
             self.by_step = False
         elif isinstance(schedule, str):

@@ -21,7 +21,11 @@ def run(pieces: Pieces, batches: Batches, schedules: Schedule, watch: Watch) -> 
     try:
         with interrupts_wait(watch):
             watch.start()
-            train(make_step(pieces), batches, schedules, watch)
+            step = make_step(pieces)
+            if watch.tuner is not None:
+                step = watch.tuner.guarded(step)
+                watch.tuner.begin()
+            train(step, batches, schedules, watch)
         watch.finish()
     except Exception as error:
         kept = fall_back(error, watch, pieces.on_cpu)
@@ -35,8 +39,8 @@ def run(pieces: Pieces, batches: Batches, schedules: Schedule, watch: Watch) -> 
     except KeyboardInterrupt:
         if place.doing == UPDATE:
             put_back(watch)
-        if place.doing == CALLBACK and watch.save is not None and place.batch < len(batches):
-            watch.save(watch)
+        if place.doing == CALLBACK and watch.may_save and place.batch < len(batches):
+            watch.save_now()
         watch.history.stopped = "interrupted"
         raise
     if watch.interrupt:

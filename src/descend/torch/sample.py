@@ -1,0 +1,158 @@
+"""The few rows that say how good weights are while a rate is found: always the same ones, as they came at first."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from descend.batch_size.ladder import LOOK_ROWS
+from descend.torch.batches import Batches
+from descend.torch.criterion import Criterion
+from descend.torch.evaluating import evaluate
+from descend.torch.modes import modes_kept, numbers_kept
+from descend.torch.vectors import Vector
+
+RENEWED_ROWS, RENEWED_BATCHES = 2048, 16
+"""Rows and batches, at the least, whose statistics batch normalisation has of averaged weights."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """Batches that were fetched once: a dataset may make others of the same rows."""
+
+    batches: list[tuple[Any, ...]]
+
+    def set_epoch(self, _epoch: int) -> None:
+        """They have one order."""
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self.batches)
+
+
+class Sample:
+    """The loss of some rows at the module's weights, or at others that are put into it meanwhile.
+
+    Dropout is off. Batch normalisation goes by the rows' own statistics: its running ones lag behind the weights by
+    tens of steps, and at averaged weights they are of none. Random numbers and buffers are as they were afterwards.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        call: Callable[[Any], Any],
+        criterion: Criterion,
+        parameters: Sequence[Any],
+        batches: Batches,
+    ) -> None:
+        self._module, self._call, self._criterion, self._parameters = module, call, criterion, parameters
+        self._by_batch = normalising(module)
+        with numbers_from(batches.seed):
+            self._rows: Any = Kept(list(batches))
+
+    @property
+    def renewed_buffers(self) -> set[int]:
+        """The running statistics that averaged weights can be given anew, by id."""
+        return {id(buffer) for layer in self._by_batch for buffer in layer.buffers(recurse=False)}
+
+    def loss(self, weights: Vector | None = None) -> float:
+        """The mean loss; of averaged weights where they are given."""
+        with numbers_kept(), buffers_kept(self._by_batch), swapped(self._parameters, weights):
+            return evaluate(self._module, self._call, self._criterion, self._rows, self._look)
+
+    def is_lost(self, batch: tuple[Any, ...]) -> bool:
+        """Whether a batch's loss is no number at the weights as they are: then no rate is to blame."""
+        with numbers_kept(), buffers_kept(self._by_batch):
+            value = evaluate(self._module, self._call, self._criterion, Kept([batch]), self._look)
+        return not np.isfinite(value)
+
+    def _look(self) -> None:
+        self._module.eval()
+        for layer in self._by_batch:
+            layer.training = True
+
+
+def places(num_rows: int, rows: Any, seed: int) -> Any:
+    """Numbers of the rows to look at, out of ``rows``, or of all."""
+    some = np.random.default_rng([seed, 5]).permutation(num_rows)[:LOOK_ROWS]
+    return np.sort(some if rows is None else np.asarray(rows)[some])
+
+
+def normalising(module: Any) -> list[Any]:
+    """The layers that normalise by a batch in training, and by running statistics otherwise; frozen ones do not."""
+    kinds = torch.nn.modules.batchnorm._NormBase
+    return [
+        layer
+        for layer in module.modules()
+        if isinstance(layer, kinds) and layer.training and layer.running_mean is not None
+    ]
+
+
+def renew_statistics(module: Any, call: Callable[[Any], Any], batches: Any) -> None:
+    """Gives batch normalisation the mean statistics of these batches at the weights as they are."""
+    layers = normalising(module)
+    if not layers:
+        return
+    before = [layer.momentum for layer in layers]
+    with modes_kept(module), numbers_kept(), torch.no_grad():
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None
+        rows = 0
+        for number, batch in enumerate(batches):
+            rows += batches.batch_size
+            call(batch[0])
+            if rows >= RENEWED_ROWS and number + 1 >= RENEWED_BATCHES:
+                break
+    for layer, momentum in zip(layers, before, strict=True):
+        layer.momentum = momentum
+
+
+@contextmanager
+def numbers_from(seed: int) -> Iterator[None]:
+    """Random numbers of Python, NumPy and PyTorch from ``seed`` on; the caller's go on afterwards."""
+    with numbers_kept():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def swapped(parameters: Sequence[Any], weights: Vector | None) -> Iterator[None]:
+    """Other weights in the place of the parameters."""
+    if weights is None:
+        yield
+        return
+    with torch.no_grad():
+        own = [p.detach().clone() for p in parameters]
+        fill(parameters, weights)
+        try:
+            yield
+        finally:
+            for p, value in zip(parameters, own, strict=True):
+                p.copy_(value)
+
+
+def fill(parameters: Sequence[Any], weights: Vector) -> None:
+    """Writes averaged weights into the parameters."""
+    with torch.no_grad():
+        for p, value in zip(parameters, weights.tensors, strict=True):
+            p.copy_(value)
+
+
+@contextmanager
+def buffers_kept(layers: Sequence[Any]) -> Iterator[None]:
+    """The running statistics of these layers are as they were, at the end."""
+    kept = [(buffer, buffer.clone()) for layer in layers for buffer in layer.buffers(recurse=False)]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                buffer.copy_(value)
