@@ -15,7 +15,8 @@ from descend.torch.optimizers import needs_closure
 
 NEEDED_RATE = 1e-3
 """What an optimizer is made with that has no rate of its own."""
-OTHERWISE = "pass a number"
+import os
+SHORT_SIGHTED = float(os.environ.get("SHARE","0.1"))
 MOMENTA = ("momentum_buffer", "exp_avg")
 """Where optimizers of PyTorch keep the direction in which they were going."""
 
@@ -56,16 +57,26 @@ class Rates:
                 group["momentum"] = momentum
 
     @property
-    def slower(self) -> float:
-        """What momentum leaves of the rate of plain steps: 1 − β; of any other optimizer all."""
-        if not self.is_sgd:
-            return 1.0
-        group = max(self.optimizer.param_groups, key=lambda group: float(group["momentum"]))
-        return (1.0 - float(group["momentum"])) / (1.0 - float(group.get("dampening", 0.0)))
+    def share(self) -> float:
+        """What a run's steps take of the rate of the lowest rung: momentum makes 1 / (1 − β) steps of each."""
+        if not self.follows_gradient:
+            return SHORT_SIGHTED
+        momentum = max(map(float, self._momenta))
+        return (1.0 - momentum) / (1.0 - max(float(g.get("dampening", 0.0)) for g in self.optimizer.param_groups))
+
+    @property
+    def follows_gradient(self) -> bool:
+        """Whether steps are as long as the gradient is; all others are taken not to be."""
+        return isinstance(self.optimizer, (torch.optim.SGD, torch.optim.ASGD))
 
     @property
     def uses_momentum(self) -> bool:
-        return self.slower != 1.0
+        return self.follows_gradient and self.share != 1.0
+
+    @property
+    def why(self) -> str:
+        """Whom the share is for."""
+        return "momentum" if self.follows_gradient else type(self.optimizer).__name__
 
 
 def needed_rate(optimizer: Any, options: Mapping[str, Any] | None) -> float | None:

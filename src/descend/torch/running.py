@@ -43,6 +43,9 @@ def run(pieces: Pieces, batches: Batches, schedules: Schedule, watch: Watch) -> 
             watch.save_now()
         watch.history.stopped = "interrupted"
         raise
+    finally:
+        if watch.tuner is not None:
+            watch.tuner.leave()
     if watch.interrupt:
         raise SystemExit(143) if watch.interrupt == signal.SIGTERM else KeyboardInterrupt
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from descend.torch.batches import Batches
 from descend.torch.criterion import Criterion
 from descend.torch.evaluating import evaluate
 from descend.torch.modes import modes_kept, numbers_kept
+from descend.torch.rows import named
 from descend.torch.vectors import Vector
 
 RENEWED_ROWS, RENEWED_BATCHES = 2048, 16
@@ -39,7 +41,8 @@ class Sample:
     """The loss of some rows at the module's weights, or at others that are put into it meanwhile.
 
     Dropout is off. Batch normalisation goes by the rows' own statistics: its running ones lag behind the weights by
-    tens of steps, and at averaged weights they are of none. Random numbers and buffers are as they were afterwards.
+    tens of steps, and at averaged weights they are of none. Random numbers are the same at each look, and the
+    caller's, as buffers are, as they were afterwards.
     """
 
     def __init__(
@@ -52,8 +55,10 @@ class Sample:
     ) -> None:
         self._module, self._call, self._criterion, self._parameters = module, call, criterion, parameters
         self._by_batch = normalising(module)
-        with numbers_from(batches.seed):
+        self._seed = batches.seed
+        with numbers_from(self._seed):
             self._rows: Any = Kept(list(batches))
+        self._as_trained = False
 
     @property
     def renewed_buffers(self) -> set[int]:
@@ -62,16 +67,29 @@ class Sample:
 
     def loss(self, weights: Vector | None = None) -> float:
         """The mean loss; of averaged weights where they are given."""
-        with numbers_kept(), buffers_kept(self._by_batch), swapped(self._parameters, weights):
-            return evaluate(self._module, self._call, self._criterion, self._rows, self._look)
+        with swapped(self._parameters, weights):
+            return self._evaluated(self._rows)
+
+    def why_as_trained(self) -> str | None:
+        """Looks in training mode from here on, where in evaluation mode it cannot be looked at all; says why."""
+        try:
+            self.loss()
+        except Exception as error:
+            self._as_trained = True
+            return named(error)
+        return None
 
     def is_lost(self, batch: tuple[Any, ...]) -> bool:
         """Whether a batch's loss is no number at the weights as they are: then no rate is to blame."""
-        with numbers_kept(), buffers_kept(self._by_batch):
-            value = evaluate(self._module, self._call, self._criterion, Kept([batch]), self._look)
-        return not np.isfinite(value)
+        return not isfinite(self._evaluated(Kept([batch])))
+
+    def _evaluated(self, batches: Any) -> float:
+        with numbers_from(self._seed), buffers_kept(self._by_batch):
+            return evaluate(self._module, self._call, self._criterion, batches, self._look)
 
     def _look(self) -> None:
+        if self._as_trained:
+            return
         self._module.eval()
         for layer in self._by_batch:
             layer.training = True

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+import os
 from math import inf, isfinite
 from typing import Any
 
@@ -20,7 +21,7 @@ from descend.averaging import TailAverage
 from descend.batch_size.controller import BELOW_EDGE, Controller
 from descend.batch_size.ladder import FEWEST_STEPS, ROWS_OF_RUNG
 from descend.batch_size.rungs import Climb
-from descend.networks.fitting import CHANCES_OF_MOMENTUM, LOWEST_OF_LADDER, NETWORK_GROWTH
+from descend.networks.fitting import CHANCES_OF_MOMENTUM, HIGHEST_OF_RULE, LOWEST_OF_LADDER, NETWORK_GROWTH
 from descend.networks.recipe import FALL, SHARES, shared_out
 from descend.report.formatting import counted
 from descend.torch.optimizers import Schedule
@@ -109,10 +110,16 @@ class Tuner:
         """Before the first step of all; a run that is gone on with has its rate."""
         if self.found:
             return
+        why = self.sample.why_as_trained()
+        if why is not None:
+            self.watch.history.notes.append(
+                f"learning rate: looked for in training mode; in evaluation mode the loss raised {why}"
+            )
         self._make_controller()
         self._first = self._state.parameters.copy()
         self.rates.without_momentum()
-        self._climb = Climb(self._keep, self._put_back, LOWEST_RATE / self.rates.highest, self.sample.loss())
+        before = self.sample.loss()
+        self._climb = Climb(self._keep, self._put_back, LOWEST_RATE / self.rates.highest, before, wary=True, below=float(os.environ.get("EDGE","4")) if self.rates.follows_gradient else 2.0)
         self._begin_rung()
 
     def _make_controller(self) -> None:
@@ -121,7 +128,7 @@ class Tuner:
             self._state,
             lowest=LOWEST_OF_LADDER,
             batch_size=self.watch.batch_size,
-            chances=CHANCES_OF_MOMENTUM if self.rates.uses_momentum else 1,
+            chances=self.rates.follows_gradient * (CHANCES_OF_MOMENTUM if self.rates.uses_momentum else 1),
         )
 
     def _loss_of(self, weights: Any) -> float:
@@ -179,8 +186,8 @@ class Tuner:
             watch.place.step, watch.place.batch = watch.place.step - 1, watch.place.batch - 1
             raise NotFiniteError(f"nan at every learning rate that was tried, from {lowest:g} on")
         rate = climb.end()
-        self.found = rates.slower * rate
-        highest = max(self.found, climb.edge / BELOW_EDGE)
+        self.found = rates.share * rate
+        highest = max(self.found, rates.share * climb.edge / BELOW_EDGE)
         self._climb, self.lost = None, False
         rates.with_momentum()
         self._reason = self._told(climb)
@@ -199,8 +206,8 @@ class Tuner:
         share = "" if self._length.steps is None else f", {steps / self._length.steps:.1%} of the run's"
         rate = self.rates.base[0] * climb.edge
         end = f"{rate:.3g} was too high" if isfinite(climb.edge) else "none was too high"
-        if self.rates.uses_momentum:
-            end += f" for plain steps, of which momentum gets {self.rates.slower:.3g} times the rate"
+        if self.rates.share != 1.0:
+            end += f"; {self.rates.share:.3g} times the lowest rung's, as {self.rates.why} wants"
         return (
             f"learning rate {self.rates.base[0] * self.found:.3g}: from a ladder of {counted(climb.rungs, 'rung')}, "
             f"{counted(steps, 'step')}{share}, in {self.watch.seconds:.2g} s: {end}"
@@ -224,7 +231,7 @@ class Tuner:
             self._controller = None
             return
         assert self._controller is not None
-        self._controller.limit(room)
+        self._controller.limit(room if self.rates.follows_gradient else float(os.environ.get("HIGH","2")))
         self._follows = True
         if moved:
             self.watch.history.notes.append(
@@ -317,8 +324,15 @@ class Tuner:
     def _fall_if_due(self, epoch: int) -> None:
         if self.is_climbing or self.schedule.is_given:
             return
-        if self._length.falls_done(epoch, self.watch.seconds) > self.num_falls:
+        if self._length.falls_done(epoch, self.watch.seconds) > self.num_falls and self._is_noisy():
             self._fall()
+
+    def _is_noisy(self) -> bool:
+        """Whether the averaged weights are the better ones: a lower rate takes noise away, and costs progress."""
+        if self._tail is None:
+            return True
+        average = self._tail.parameters(self._state)
+        return average is not None and self.sample.loss(average) < self.sample.loss()
 
     def falls_when_flat(self) -> bool:
         """Nothing more is gained: goes on from the best at a lower rate, or says that there is none left."""
@@ -370,6 +384,12 @@ class Tuner:
             fill(state.trained, average)
             self._renew()
             watch.offer()
+
+    def leave(self) -> None:
+        """Whatever ended the run: an optimizer that is the caller's has its momentum again."""
+        if self._climb is not None:
+            self._climb = None
+            self.rates.with_momentum()
 
     # --- checkpoints -----------------------------------------------------------------------------
 
