@@ -13,10 +13,11 @@ WORSE = 1.3
 """A loss this many times the lowest so far is too high; below 0, one that lost such a share of what it was."""
 STRIDE, FALLEN = 8.0, 0.1
 """Until this share of the loss is gone rates are far too low: a rung's is so many times the last one's."""
-
-LITTLE = 0.2
-UNSURE, LOST = 0.02, 0.5
-"""Of wary ladders: shares of the first loss, and of what was gained, that a rung may lose."""
+LITTLE, UNSURE, LOST = 0.2, 0.02, 0.5
+"""Of wary ladders: what share of the loss has to be gone for an edge to be believed, and what a rung may lose: of the
+first loss until it has fallen, later of what was gained."""
+LAST, ALIKE = 3, 1.001
+"""Rungs that are kept to go back to, each a copy of the model, and what rounding makes of equal rates."""
 
 
 class Climb:
@@ -26,20 +27,21 @@ class Climb:
     """
 
     def __init__(
-        self, keep: Callable[[], Any], put_back: Callable[[Any], object], rate: float, before: float, wary: bool = False, below: float = 2.0
+        self, keep: Callable[[], Any], put_back: Callable[[Any], object], rate: float, before: float
     ) -> None:
-        """``wary``: a rung is too high, too, that lost a good part of what was gained: weights that no step moves any
-        more have the loss of a constant, which is no more than 1.3 times what a few steps come to."""
-        self._wary, self._below = wary, below
-        self._last: deque[tuple[float, float, Any]] = deque(maxlen=3 if wary and below > 2.0 else 0)
         self._keep, self._put_back, self._before = keep, put_back, before
         self.rate, self.edge = rate, inf
         """What the next rung's steps take, and the first that was too high twice."""
         self.is_over = False
-        self.rungs = self.good_rungs = 0
+        self.rungs = 0
         self._lowest, self._best_rate = before, rate
         self._good_rate, self._stride, self._failed = rate, STRIDE, False
         self._best = self._good = keep()
+
+    @property
+    def has_fallen(self) -> bool:
+        """Whether a share of the loss is gone, so that rates are no longer far too low."""
+        return self._is_fall(self._lowest)
 
     @property
     def good(self) -> Any:
@@ -58,43 +60,71 @@ class Climb:
             self._failed, self._stride = True, 2.0
             self.rate = min(self.rate, 2.0 * self._good_rate)
             return
-        if self._leapt(now):
-            self._put_back(self._good)
-            self._stride, self.rate = 2.0, 2.0 * self._good_rate
-            return
-        self._failed, self._good, self._good_rate = False, self._keep(), self.rate
-        self.good_rungs += 1
-        self._last.append((self.rate, now, self._good))
-        if now < self._lowest:
-            self._lowest, self._best, self._best_rate = now, self._good, self.rate
-        before = self._before
-        self._stride = 2.0 if self._lowest < before - FALLEN * abs(before) else self._stride
-        self.rate *= self._stride
-
-    def _leapt(self, now: float) -> bool:
-        """Whether a wary ladder went past rates that are worth trying: the first fall came with a long stride."""
-        has_fallen = now < self._before - FALLEN * abs(self._before)
-        return self._wary and has_fallen and self._stride > 2.0 and self.good_rungs > 0
-
-    def _room(self) -> float:
-        """How far above the lowest loss a rung may end."""
-        lowest, before = self._lowest, self._before
-        room = (WORSE - 1.0) * (lowest if lowest > 0.0 else max(before - lowest, -lowest))
-        if not self._wary:
-            return room
-        gained = before - lowest
-        if gained < FALLEN * abs(before):
-            return min(room, UNSURE * abs(before))
-        return min(room, LOST * gained)
+        self._take(now)
 
     def end(self) -> float:
         """The rate of the lowest rung, but no higher than half of the edge; what was trained is left there."""
-        little = LITTLE * abs(self._before) if self._wary else 0.0
-        learnt_little = self._lowest >= self._before - little or self.rungs <= 2
-        rate = min(self._best_rate, self.edge / self._below * (0.5 if learnt_little else 1.0))
-        below = [(loss, kept) for at, loss, kept in self._last if at <= 1.001 * rate]
-        self._put_back(min(below, key=lambda rung: rung[0])[1] if below else self._best)
+        self._put_back(self._best)
+        nothing_learnt = self._lowest >= self._before or self.rungs <= 2
+        return min(self._best_rate, self.edge / (4.0 if nothing_learnt else 2.0))
+
+    def _take(self, now: float) -> None:
+        self._failed, self._good, self._good_rate = False, self._keep(), self.rate
+        if now < self._lowest:
+            self._lowest, self._best, self._best_rate = now, self._good, self.rate
+        self._stride = 2.0 if self.has_fallen else self._stride
+        self.rate *= self._stride
+
+    def _room(self) -> float:
+        """How far above the lowest loss a rung may end."""
+        lowest = self._lowest
+        return (WORSE - 1.0) * (lowest if lowest > 0.0 else max(self._before - lowest, -lowest))
+
+    def _is_fall(self, loss: float) -> bool:
+        return bool(loss < self._before - FALLEN * abs(self._before))
+
+
+class WaryClimb(Climb):
+    """For models of which nothing is known: dead units look harmless, for a constant is no worse than at the start.
+
+    A rung is too high, too, that loses a good part of what was gained; where the first fall came with a long stride,
+    the rates that it went past are tried; the rate is no higher than the edge over ``below``, twice that where little
+    was gained, and what is left was trained no higher, if one of the last rungs was not.
+    """
+
+    def __init__(
+        self,
+        keep: Callable[[], Any],
+        put_back: Callable[[Any], object],
+        rate: float,
+        before: float,
+        below: float = 2.0,
+    ) -> None:
+        super().__init__(keep, put_back, rate, before)
+        self._below = below
+        self._last: deque[tuple[float, float, Any]] = deque(maxlen=LAST if below > 2.0 else 0)
+
+    def end(self) -> float:
+        """The rate; what was trained is left at the lowest rung that was no higher."""
+        gained_little = self._lowest > (1.0 - LITTLE) * self._before or self.rungs <= 2
+        rate = min(self._best_rate, self.edge / self._below * (0.5 if gained_little else 1.0))
+        lower = [(loss, kept) for at, loss, kept in self._last if at <= rate * ALIKE]
+        self._put_back(min(lower, key=lambda rung: rung[0])[1] if lower else self._best)
         return rate
+
+    def _take(self, now: float) -> None:
+        if self._is_fall(now) and self._stride > 2.0 and self.rungs > 1:
+            self._put_back(self._good)
+            self._stride, self.rate = 2.0, 2.0 * self._good_rate
+            return
+        at = self.rate
+        super()._take(now)
+        self._last.append((at, now, self._good))
+
+    def _room(self) -> float:
+        if not self.has_fallen:
+            return min(super()._room(), UNSURE * abs(self._before))
+        return min(super()._room(), LOST * (self._before - self._lowest))
 
 
 def climb_rungs(

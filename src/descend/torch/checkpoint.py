@@ -116,7 +116,7 @@ class Checkpoint:
 
     def _load_tuner(self, shown: str, rate: dict[str, Any] | None) -> None:
         if (rate is None) != (self.tuner is None):
-            ways = ("is found (\"auto\")", "is given, or the optimizer's own")
+            ways = ('is found ("auto")', "is given, or the optimizer's own")
             raise InputError(
                 f"{shown} is of a run whose learning_rate {ways[rate is None]}, and in this one it "
                 f"{ways[rate is not None]}; give it the same, or name another folder"

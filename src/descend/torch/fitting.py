@@ -44,6 +44,7 @@ from descend.torch.devices import (
 )
 from descend.torch.evaluating import evaluate
 from descend.torch.examine import Examiner
+from descend.torch.finding import make_tuner
 from descend.torch.given import as_rows, as_validation
 from descend.torch.modes import autograd_on, device_of, random_numbers, training_mode
 from descend.torch.optimizers import Schedule, listed, make_optimizer, needs_closure
@@ -51,11 +52,10 @@ from descend.torch.progress import Progress
 from descend.torch.rates import Rates, has_own_rate, needed_rate
 from descend.torch.rows import TensorRows
 from descend.torch.running import run, validated
-from descend.torch.sample import Sample, places, renew_statistics
 from descend.torch.sizes import at_once, piece_sizes
-from descend.torch.steps import Pieces, Place, unique
-from descend.torch.tuning import Length, Tuner
+from descend.torch.steps import Pieces, Place
 from descend.torch.trying import FEW, materialise, refuse_single, writes_into
+from descend.torch.tuning import Length
 from descend.torch.watching import Watch
 from descend.updates.schedules import ENDING
 from descend.watching import Callback
@@ -183,7 +183,7 @@ def fit(
         materialise(module, lambda: first_rows(batches, trained, FEW, device))
         full = batches.batch_size >= batches.num_rows
         is_auto = learning_rate == "auto"
-        rate = needed_rate(optimizer, optimizer_options) if is_auto else learning_rate
+        rate: Any = needed_rate(optimizer, optimizer_options) if is_auto else learning_rate
         made = make_optimizer(module, optimizer, rate, optimizer_options, parameter_groups, full)
         is_auto = is_auto or (optimizer is None and learning_rate is None and has_own_rate(made))
         rates = Rates(made) if is_auto else None
@@ -223,9 +223,11 @@ def fit(
             callbacks=[*callbacks, *([Progress()] if verbose else [])],
         )
         watch.history.notes = notes
+        evaluated = evaluation_batch_size or at_once(microbatch or batches.batch_size)
         if held is not None or held_out is not None:
-            size = evaluation_batch_size or at_once(microbatch or batches.batch_size)
-            ahead = Batches(held or rows, None, size, shuffle=False, device=elsewhere(device), rows=held_out)
+            ahead = Batches(
+                held or rows, None, evaluated, shuffle=False, device=elsewhere(device), rows=held_out
+            )
             ahead.keeps_rows = True
             watch.evaluate = lambda: validated(evaluate(module, call, judge, ahead), watch.place, ahead)
         pieces = Pieces(
@@ -241,21 +243,9 @@ def fit(
             microbatch=microbatch,
         )
         if rates is not None:
-            plain = in_precision(spread(module) if may_be_several(rows) else module, device, dtype)
-            few = places(batches.num_rows, trained, batches.seed)
-            size = evaluation_batch_size or at_once(microbatch or batches.batch_size)
-            looked_at = Batches(rows, None, size, seed, shuffle=False, device=elsewhere(device), rows=few)
-            looked_at.keeps_rows = True
-            renewed = Batches(rows, None, batches.batch_size, seed, device=elsewhere(device), rows=trained)
-            renewed.set_epoch(0)
-            watch.tuner = Tuner(
-                watch,
-                rates,
-                Sample(module, plain, judge, unique(p for group in made.param_groups for p in group["params"]), looked_at),
-                schedules,
-                pieces.scaler,
-                Length(epochs, num_steps, seconds),
-                lambda: renew_statistics(module, plain, renewed),
+            length = Length(epochs, num_steps, seconds)
+            watch.tuner = make_tuner(
+                rates, schedules, module, pieces, dtype, batches, trained, evaluated, watch, length
             )
         if cuda_graphs:
             pieces = captured(pieces, module, rows, notes)

@@ -202,6 +202,8 @@ class Schedule:
             raise InputError(f"schedule_every is {every!r}; choose one of: epoch, step")
         self.optimizer, self.num_steps = optimizer, num_steps
         self._schedule, self._every, self._waits = schedule, every, False
+        self.scheduler: Any = None
+        self.code: int | None = None
         self._make()
         if waits:
             self._check_multiplies()
@@ -230,8 +232,9 @@ class Schedule:
         begun = [float(group.get("initial_lr", rate)) for group, rate in zip(groups, first, strict=True)]
         if begun != [float(rate) for rate in first]:
             raise InputError(
-                f'learning_rate "auto" finds a rate for the schedule to multiply, and {type(self.scheduler).__name__} '
-                "begins at a rate of its own; pass the rate that you mean, or another schedule"
+                'learning_rate "auto" finds a rate for the schedule to multiply, and '
+                f"{type(self.scheduler).__name__} begins at a rate of its own; pass the rate that you mean, or "
+                "another schedule"
             )
         for group, kept in zip(groups, self._groups, strict=True):
             for name in set(group) - {"params"}:
@@ -242,8 +245,7 @@ class Schedule:
 
     def _make(self) -> None:
         schedule, optimizer, every = self._schedule, self.optimizer, self._every
-        self.scheduler: Any = None
-        self.code: int | None = None
+        self.scheduler, self.code = None, None
         self.by_step = every == "step"
         self._groups = [
             {name: value for name, value in group.items() if name != "params"}

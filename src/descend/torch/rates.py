@@ -15,8 +15,9 @@ from descend.torch.optimizers import needs_closure
 
 NEEDED_RATE = 1e-3
 """What an optimizer is made with that has no rate of its own."""
-import os
-SHORT_SIGHTED = float(os.environ.get("SHARE","0.1"))
+SHORT_SIGHTED = 0.1
+"""Of the rate that lowers the loss the most in a few steps, where steps do not follow the gradient's length: those of
+Adam are as long wherever it is going, and what noise lets it bear is a tenth of that (``docs/torch.md``)."""
 MOMENTA = ("momentum_buffer", "exp_avg")
 """Where optimizers of PyTorch keep the direction in which they were going."""
 
@@ -62,7 +63,9 @@ class Rates:
         if not self.follows_gradient:
             return SHORT_SIGHTED
         momentum = max(map(float, self._momenta))
-        return (1.0 - momentum) / (1.0 - max(float(g.get("dampening", 0.0)) for g in self.optimizer.param_groups))
+        return (1.0 - momentum) / (
+            1.0 - max(float(g.get("dampening", 0.0)) for g in self.optimizer.param_groups)
+        )
 
     @property
     def follows_gradient(self) -> bool:
@@ -74,9 +77,9 @@ class Rates:
         return self.follows_gradient and self.share != 1.0
 
     @property
-    def why(self) -> str:
+    def whom(self) -> str:
         """Whom the share is for."""
-        return "momentum" if self.follows_gradient else type(self.optimizer).__name__
+        return "plain steps; with momentum" if self.follows_gradient else type(self.optimizer).__name__
 
 
 def needed_rate(optimizer: Any, options: Mapping[str, Any] | None) -> float | None:
@@ -125,7 +128,9 @@ def _refuse(optimizer: Any) -> None:
             "learning_rate out, or pass a number"
         )
     if not all("lr" in group for group in optimizer.param_groups):
-        raise InputError(f'learning_rate "auto": {name} has no lr in its groups that could be moved; leave it out')
+        raise InputError(
+            f'learning_rate "auto": {name} has no lr in its groups that could be moved; leave it out'
+        )
     if not any(float(group["lr"]) > 0.0 for group in optimizer.param_groups):
         raise InputError(
             f'learning_rate "auto": every group of {name} has lr 0, and a found factor leaves it so; give one a rate'

@@ -17,7 +17,7 @@ from descend.torch.batches import Batches
 from descend.torch.criterion import Criterion
 from descend.torch.evaluating import evaluate
 from descend.torch.modes import modes_kept, numbers_kept
-from descend.torch.rows import named
+from descend.torch.rows import DatasetRows, TensorRows, named
 from descend.torch.vectors import Vector
 
 RENEWED_ROWS, RENEWED_BATCHES = 2048, 16
@@ -59,11 +59,26 @@ class Sample:
         with numbers_from(self._seed):
             self._rows: Any = Kept(list(batches))
         self._as_trained = False
+        self._others: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    @property
-    def renewed_buffers(self) -> set[int]:
-        """The running statistics that averaged weights can be given anew, by id."""
-        return {id(buffer) for layer in self._by_batch for buffer in layer.buffers(recurse=False)}
+    def see_buffers(self) -> None:
+        """Remembers the buffers that are no running statistics, which averaged weights can be given anew."""
+        renewed = {id(buffer) for layer in self._by_batch for buffer in layer.buffers(recurse=False)}
+        self._others = {
+            name: (buffer, buffer.clone())
+            for name, buffer in self._module.named_buffers()
+            if id(buffer) not in renewed
+        }
+
+    def moved_buffer(self) -> str | None:
+        """One of these that has changed since: what it would be at averaged weights is not known."""
+        now = dict(self._module.named_buffers())
+        moved = (
+            name
+            for name, (buffer, before) in self._others.items()
+            if now.get(name) is not buffer or not before.equal(buffer)
+        )
+        return next(moved, None)
 
     def loss(self, weights: Vector | None = None) -> float:
         """The mean loss; of averaged weights where they are given."""
@@ -95,10 +110,13 @@ class Sample:
             layer.training = True
 
 
-def places(num_rows: int, rows: Any, seed: int) -> Any:
-    """Numbers of the rows to look at, out of ``rows``, or of all."""
-    some = np.random.default_rng([seed, 5]).permutation(num_rows)[:LOOK_ROWS]
-    return np.sort(some if rows is None else np.asarray(rows)[some])
+def places(source: TensorRows | DatasetRows, rows: Any, seed: int) -> Any:
+    """Numbers of the rows to look at, out of ``rows``, or of all; none of weight 0 if there are others."""
+    these = np.arange(source.num_rows) if rows is None else np.asarray(rows)
+    if isinstance(source, TensorRows) and source.has_weights:
+        counts = np.flatnonzero(source.parts[2].cpu().numpy()[these] > 0)
+        these = these[counts] if len(counts) else these
+    return np.sort(np.random.default_rng([seed, 5]).permutation(these)[:LOOK_ROWS])
 
 
 def normalising(module: Any) -> list[Any]:

@@ -1,7 +1,7 @@
 """A module as ladder, controller and averages see a model: its parameters as one vector that stays where they lie.
 
-``ModuleState`` has what they use of an engine's ``State``. A copy of its parameters holds the buffers as well, so what
-is put back is whole: statistics of batch normalisation go astray with the weights.
+``ModuleState`` has what they use of an engine's ``State``. A copy of its parameters holds the buffers as well, so
+what is put back is whole: statistics of batch normalisation go astray with the weights.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ class Vector:
                 return
             for mine, other in zip(self.tensors, others, strict=True):
                 mine.lerp_(other.detach().to(mine.dtype), share)
+
+    def like(self, others: Sequence[torch.Tensor]) -> Vector:
+        """Others where its own tensors lie."""
+        return Vector([other.to(own.device) for own, other in zip(self.tensors, others, strict=True)])
 
     def copy(self) -> Vector:
         return Vector([one.clone() for one in self.tensors])

@@ -143,9 +143,13 @@ class Watch:
 
     # --- for the tuner ---------------------------------------------------------------------------
 
-    def read_losses(self) -> None:
-        """Losses that wait on a device are read; the tuner is told of one that is no number."""
+    def read_losses(self) -> bool:
+        """Losses that wait on a device are read; whether one of them is no number."""
+        before, self.tuner.lost = self.tuner.lost, False
         self._read_waiting()
+        lost: bool = self.tuner.lost
+        self.tuner.lost = before
+        return lost
 
     def mark(self, loss: float | None) -> None:
         """A row of the history with this loss."""
