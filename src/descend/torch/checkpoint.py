@@ -105,6 +105,8 @@ class Checkpoint:
             raise InputError(f"{shown} is of a module of other layers; pass the module that it is of")
         self._load_tuner(shown, state.get("rate"))
         self._load_optimizer(shown, state["optimizer_class"], state["optimizer"])
+        if self.tuner is not None:
+            self.tuner.set_rates()
         restore(self.module, state["module"])
         self.schedule.load_state_dict(state["schedule"])
         if self.scaler is not None and state["scaler"] is not None:

@@ -257,7 +257,7 @@ def fit(
             "precision": precision,
             "schedule": schedule if isinstance(schedule, str) else None,
             "schedule_every": schedule_every,
-            "epochs": epochs if schedule in ENDING or (is_auto and schedule is None) else None,
+            "epochs": epochs if schedule in ENDING else None,
             "early_stopping": stops_early,
             "n_iter_no_change": n_iter_no_change,
             "data": told(rows),

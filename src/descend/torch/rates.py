@@ -60,6 +60,8 @@ class Rates:
     @property
     def share(self) -> float:
         """What a run's steps take of the rate of the lowest rung: momentum makes 1 / (1 − β) steps of each."""
+        if isinstance(self.optimizer, torch.optim.Adagrad):
+            return 1.0  # its steps become shorter by themselves
         if not self.follows_gradient:
             return SHORT_SIGHTED
         momentum = max(map(float, self._momenta))

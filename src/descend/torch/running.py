@@ -20,6 +20,8 @@ def run(pieces: Pieces, batches: Batches, schedules: Schedule, watch: Watch) -> 
     place = watch.place
     try:
         with interrupts_wait(watch):
+            if watch.tuner is not None and place.step == 0 and watch.may_save:
+                watch.save_now()  # a run that is ended on its ladder begins anew, with the same random numbers
             watch.start()
             step = make_step(pieces)
             if watch.tuner is not None:

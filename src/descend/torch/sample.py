@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Sample:
         with numbers_from(self._seed):
             self._rows: Any = Kept(list(batches))
         self._as_trained = False
+        self.works = True
         self._others: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def see_buffers(self) -> None:
@@ -85,21 +87,31 @@ class Sample:
         with swapped(self._parameters, weights):
             return self._evaluated(self._rows)
 
-    def why_as_trained(self) -> str | None:
-        """Looks in training mode from here on, where in evaluation mode it cannot be looked at all; says why."""
-        try:
-            self.loss()
-        except Exception as error:
-            self._as_trained = True
-            return named(error)
-        return None
+    def first_look(self) -> str | None:
+        """What to note of it: looks are in training mode where in evaluation mode module or loss cannot be had.
+
+        ``works`` is False where that cannot be either; what is wrong is said by the first step.
+        """
+        troubles = []
+        for self._as_trained in (False, True):
+            try:
+                self.loss()
+            except Exception as error:
+                troubles.append(named(error))
+            else:
+                return (
+                    f"looked for in training mode; evaluation mode raised {troubles[0]}" if troubles else None
+                )
+        self.works = False
+        return f"not looked for: a look at some rows raised {troubles[1]}; the optimizer's own"
 
     def is_lost(self, batch: tuple[Any, ...]) -> bool:
         """Whether a batch's loss is no number at the weights as they are: then no rate is to blame."""
         return not isfinite(self._evaluated(Kept([batch])))
 
     def _evaluated(self, batches: Any) -> float:
-        with numbers_from(self._seed), buffers_kept(self._by_batch):
+        with numbers_from(self._seed), buffers_kept(self._by_batch), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the steps themselves warn
             return evaluate(self._module, self._call, self._criterion, batches, self._look)
 
     def _look(self) -> None:

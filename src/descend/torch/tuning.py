@@ -94,11 +94,14 @@ class Tuner:
         """Before the first step of all; a run that is gone on with has its rate."""
         if self._rate:
             return
-        why = self._sample.why_as_trained()
-        if why is not None:
-            self._note(
-                f"learning rate: looked for in training mode; in evaluation mode the loss raised {why}"
-            )
+        note = self._sample.first_look()
+        if note is not None:
+            self._note(f"learning rate: {note}")
+        if not self._sample.works:
+            self._rate = 1.0
+            self._set()
+            self._schedule.begin(0, 0)
+            return
         self._controller = self._new_controller()
         length = self._length
         self._ladder = ModuleLadder(
@@ -177,6 +180,8 @@ class Tuner:
         state = self._state
         state.steps += 1
         state.visits += rows
+        if not self._sample.works:
+            return
         if self._ladder is not None:
             found = self._ladder.after_step(self.lost)
             self.lost = False
@@ -210,6 +215,11 @@ class Tuner:
                 self._tail.begin_anew(state)
         self._set()
 
+    def set_rates(self) -> None:
+        """The groups' rates are those of this place, once they are found and where no schedule moves them."""
+        if self._rate and not self._schedule.is_given:
+            self._set()
+
     def _set(self) -> None:
         self._rates.set(self._rate * self._state.pace * FALL**self._num_falls)
 
@@ -220,7 +230,7 @@ class Tuner:
         self._fall_if_due(epoch)
 
     def _fall_if_due(self, epoch: int) -> None:
-        if self.is_climbing or self._schedule.is_given or not self._rate:
+        if self.is_climbing or self._schedule.is_given or not self._sample.works:
             return
         if self._length.falls_due(epoch, self._watch.seconds) > self._num_falls and self._is_noisy():
             self._fall()
@@ -238,7 +248,7 @@ class Tuner:
         """Nothing more is gained: goes on from the best at a lower rate, or says that there is none left."""
         if self.is_climbing:
             return True
-        if self._schedule.is_given or self._num_falls == len(SHARES) - 1:
+        if not self._sample.works or self._schedule.is_given or self._num_falls == len(SHARES) - 1:
             return False
         self._offer_average()
         self._watch.go_back_to_best()
@@ -307,6 +317,7 @@ class Tuner:
             "base": self._rates.base,
             "reason": self._reason,
             "falls": self._num_falls,
+            "epochs": (self._length.epochs, self._watch.place.epoch - 1),
             "follows": self._follows,
             "next_check": self._next_check,
             "state": (state.visits, state.steps, state.pace, state.num_averaged),
@@ -317,11 +328,19 @@ class Tuner:
         }
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
-        """Goes on behind the ladder, as the run would that said ``kept``."""
+        """Goes on behind the ladder, as the run would that said ``kept``; before it, the ladder begins anew.
+
+        With more epochs than were asked for then the rate is again what it would be there.
+        """
         state = self._state
+        if not kept["rate"]:
+            return
         self._rates.base = list(kept["base"])
         self._rate, self._reason, self._num_falls = kept["rate"], kept["reason"], kept["falls"]
         self._follows, self._next_check = kept["follows"], kept["next_check"]
+        asked, done = kept["epochs"]
+        if asked != self._length.epochs and self._length.epochs is not None:
+            self._num_falls = min(self._num_falls, self._length.falls_due(done, 0.0))
         if kept["controller"] is not None:
             self._controller = self._new_controller()
             self._controller.recall(kept["controller"])
