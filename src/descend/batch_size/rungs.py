@@ -16,6 +16,8 @@ STRIDE, FALLEN = 8.0, 0.1
 LITTLE, UNSURE, LOST = 0.2, 0.02, 0.5
 """Of wary ladders: what share of the loss has to be gone for an edge to be believed, and what a rung may lose: of the
 first loss until it has fallen, later of what was gained."""
+MOST_DOWN = 8
+"""Rungs that are tried one below the other."""
 LAST, ALIKE = 3, 1.001
 """Rungs that are kept to go back to, each a copy of the model, and what rounding makes of equal rates."""
 
@@ -54,11 +56,7 @@ class Climb:
         self.is_over = self.rungs == MOST_RUNGS
         if not isfinite(now) or now > self._lowest + self._room():
             self._put_back(self._good)
-            if self._failed:
-                self.edge, self.is_over = self.rate, True
-                return
-            self._failed, self._stride = True, 2.0
-            self.rate = min(self.rate, 2.0 * self._good_rate)
+            self._turn_back()
             return
         self._take(now)
 
@@ -67,6 +65,13 @@ class Climb:
         self._put_back(self._best)
         nothing_learnt = self._lowest >= self._before or self.rungs <= 2
         return min(self._best_rate, self.edge / (4.0 if nothing_learnt else 2.0))
+
+    def _turn_back(self) -> None:
+        if self._failed:
+            self.edge, self.is_over = self.rate, True
+            return
+        self._failed, self._stride = True, 2.0
+        self.rate = min(self.rate, 2.0 * self._good_rate)
 
     def _take(self, now: float) -> None:
         self._failed, self._good, self._good_rate = False, self._keep(), self.rate
@@ -89,7 +94,8 @@ class WaryClimb(Climb):
 
     A rung is too high, too, that loses a good part of what was gained; where the first fall came with a long stride,
     the rates that it went past are tried; the rate is no higher than the edge over ``below``, twice that where little
-    was gained, and what is left was trained no higher, if one of the last rungs was not.
+    was gained, and what is left was trained no higher, if one of the last rungs was not. Where the first rung is too
+    high, lower ones come next.
     """
 
     def __init__(
@@ -101,7 +107,7 @@ class WaryClimb(Climb):
         below: float = 2.0,
     ) -> None:
         super().__init__(keep, put_back, rate, before)
-        self._below = below
+        self._below, self._start = below, self._good
         self._last: deque[tuple[float, float, Any]] = deque(maxlen=LAST if below > 2.0 else 0)
 
     def end(self) -> float:
@@ -112,8 +118,16 @@ class WaryClimb(Climb):
         self._put_back(min(lower, key=lambda rung: rung[0])[1] if lower else self._best)
         return rate
 
+    def _turn_back(self) -> None:
+        if self._good is not self._start:
+            super()._turn_back()
+            return
+        self.edge, self._stride = self.rate, 2.0
+        self.is_over = self.rungs == MOST_DOWN
+        self.rate = self._good_rate = self.rate / (1.0 if self.is_over else STRIDE)
+
     def _take(self, now: float) -> None:
-        if self._is_fall(now) and self._stride > 2.0 and self.rungs > 1:
+        if self._is_fall(now) and self._stride > 2.0 and self._good is not self._start:
             self._put_back(self._good)
             self._stride, self.rate = 2.0, 2.0 * self._good_rate
             return

@@ -120,7 +120,10 @@ class ModuleLadder:
         if self._only_lost:
             watch.place.doing = UPDATE  # so the module is put back
             watch.place.step, watch.place.batch = watch.place.step - 1, watch.place.batch - 1
-            raise NotFiniteError(f"nan at every learning rate that was tried, from {LOWEST_RATE:g} on")
+            lowest = rates.highest * climb.rate
+            raise NotFiniteError(
+                f"nan at every learning rate that was tried, {LOWEST_RATE:g} to {lowest:.2g}"
+            )
         lowest = climb.end()
         rates.with_momentum()
         rate = rates.share * lowest
