@@ -22,10 +22,11 @@ from descend.history import History
 from descend.torch.batches import Batches
 from descend.torch.modes import device_of, random_state, set_random_state
 from descend.torch.nested import tensors_of
-from descend.torch.optimizers import Schedule
 from descend.torch.rows import named
+from descend.torch.scheduling import Schedule
+from descend.torch.snapshots import Snapshot, copied, restore
 from descend.torch.steps import CHECKPOINT, DATA
-from descend.torch.watching import Snapshot, Watch, copied, restore
+from descend.torch.watching import Watch
 from descend.turns import Turns, held
 
 NAMES = ("run-1.pt", "run-2.pt")

@@ -7,9 +7,9 @@ from typing import Any
 from descend.torch.assembling import elsewhere, may_be_several
 from descend.torch.batches import Batches
 from descend.torch.devices import in_precision, spread
-from descend.torch.optimizers import Schedule
 from descend.torch.rates import Rates
 from descend.torch.sample import Sample, places, renew_statistics
+from descend.torch.scheduling import Schedule
 from descend.torch.steps import Pieces, unique
 from descend.torch.tuning import Length, Tuner
 from descend.torch.watching import Watch

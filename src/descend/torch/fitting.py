@@ -47,11 +47,12 @@ from descend.torch.examine import Examiner
 from descend.torch.finding import make_tuner
 from descend.torch.given import as_rows, as_validation
 from descend.torch.modes import autograd_on, device_of, random_numbers, training_mode
-from descend.torch.optimizers import Schedule, listed, make_optimizer, needs_closure
+from descend.torch.optimizers import listed, make_optimizer, needs_closure
 from descend.torch.progress import Progress
 from descend.torch.rates import Rates, has_own_rate, needed_rate
 from descend.torch.rows import TensorRows
 from descend.torch.running import run, validated
+from descend.torch.scheduling import Schedule
 from descend.torch.sizes import at_once, piece_sizes
 from descend.torch.steps import Pieces, Place
 from descend.torch.trying import FEW, materialise, refuse_single, writes_into
@@ -110,8 +111,14 @@ def fit(
     weight 2 counts like the row twice. ``collate``: makes a batch of a list of a dataset's items, as a DataLoader's
     ``collate_fn``.
 
-    ``optimizer``: a class of ``torch.optim`` (Adam if none is named), with ``learning_rate``, ``optimizer_options``
-    and ``parameter_groups`` (PyTorch's, or a callable of the module); a callable of parameters; or an instance.
+    ``optimizer``: a class of ``torch.optim`` (Adam if none is named), with ``optimizer_options`` and
+    ``parameter_groups`` (PyTorch's, or a callable of the module); a callable of parameters; or an instance.
+    ``learning_rate``: a number, ``"auto"``, or None: the optimizer's own, and ``"auto"`` where no optimizer is named.
+    ``"auto"`` finds a factor of the rates of all groups by a ladder that is already training (15 % of the steps or
+    seconds at the most), moves it, lowers it to a quarter twice, and leaves the better of the last and the averaged
+    weights; ``history.notes`` has what was found. A ``schedule`` multiplies the found rate, and then nothing else
+    moves it. Raises ``InputError`` for optimizers and schedules that have no such rate.
+
     ``schedule``: a callable of the optimizer that returns a scheduler of PyTorch, moved each ``schedule_every``
     (``epoch`` or ``step``), or the name of one of descend's. ``clip``: the gradient's largest norm.
 

@@ -8,8 +8,8 @@ from descend.errors import InputError, TrainingError
 from descend.torch.batches import Batches
 from descend.torch.faults import fall_back, fault_of, put_back, rows_not_finite
 from descend.torch.interrupts import interrupts_wait
-from descend.torch.optimizers import Schedule
 from descend.torch.rows import TensorRows
+from descend.torch.scheduling import Schedule
 from descend.torch.steps import CALLBACK, UPDATE, NotFiniteError, Pieces, Place, make_step
 from descend.torch.training import train
 from descend.torch.watching import Watch

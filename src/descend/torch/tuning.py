@@ -15,20 +15,18 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from descend.averaging import TailAverage
 from descend.batch_size.controller import Controller
-from descend.networks.fitting import CHANCES_OF_MOMENTUM, LOWEST_OF_LADDER, NETWORK_GROWTH
+from descend.networks.fitting import CHANCES_OF_MOMENTUM, LOWEST_OF_LADDER
 from descend.networks.recipe import FALL, SHARES, shared_out
+from descend.torch.averages import ModuleAverage
 from descend.torch.climbing import Found, ModuleLadder
-from descend.torch.optimizers import Schedule
 from descend.torch.rates import Rates, stand_still
 from descend.torch.sample import Sample, fill
+from descend.torch.scheduling import Schedule
 from descend.torch.steps import DATA, NotFiniteError, Step
 from descend.torch.vectors import Vector, state_of
 from descend.torch.watching import Watch
 
-AVERAGE_ROWS = 64
-"""The average takes in the weights every so many rows, at the most at every step: it costs no share of one."""
 STEPS_BETWEEN = 50
 """Looks at whether a run with a budget of seconds should fall are as far apart."""
 
@@ -71,10 +69,9 @@ class Tuner:
         self._scaler, self._length, self._renew = scaler, length, renew
         self._state: Any = state_of(watch.module, watch.optimizer)
         self._full = watch.batch_size >= watch.num_rows
-        self._every = max(1, AVERAGE_ROWS // watch.batch_size)
+        self._average = ModuleAverage(self._state, watch.batch_size)
         self._ladder: ModuleLadder | None = None
         self._controller: Controller | None = None
-        self._tail: TailAverage | None = None
         self.lost = False
         """Whether the loss has become no number since the last look."""
         self._rate = 0.0
@@ -135,8 +132,7 @@ class Tuner:
                 f"no average of the weights: buffer {moved!r} moves with them, and what it would be is not known"
             )
         elif not self._full:
-            self._tail = TailAverage(NETWORK_GROWTH)
-            self._tail.begin_anew(self._state)
+            self._average.begin()
         assert self._controller is not None
         self._controller.limit(found.room)
         self._controller.begin(self._state)
@@ -188,10 +184,8 @@ class Tuner:
             if found is not None:
                 self._go_on(found)
             return
-        if self._tail is not None and not self.lost:
-            if state.steps % self._every == 0:
-                state.take_in()
-            self._tail.close_if_due(state)
+        if not self.lost:
+            self._average.after_step()
         if self._follows and (self.lost or state.visits >= self._controller.next_visit):  # type: ignore[union-attr]
             self._follow()
         if self._length.seconds is not None and state.steps >= self._next_check:
@@ -204,15 +198,14 @@ class Tuner:
         assert controller is not None
         self.lost = watch.read_losses() or self.lost
         watch.mark_running()
-        average = None if self._tail is None or self.lost else self._tail.parameters(state)
+        average: Any = None if self.lost else self._average.weights
         taken_back = controller.look(state, average)
         if self.lost and not taken_back:
             raise NotFiniteError("nan, however low the learning rate")
         self.lost = False
         if taken_back:
             watch.flat_since = watch.place.epoch  # a lower rate has yet to show what it gains
-            if self._tail is not None:
-                self._tail.begin_anew(state)
+            self._average.begin_anew()
         self._set()
 
     def set_rates(self) -> None:
@@ -239,10 +232,10 @@ class Tuner:
         """Whether the averaged weights are the better ones: a lower rate takes noise away, and costs progress."""
         if self._full:
             return not self._rates.follows_gradient
-        average = self._average()
-        return self._tail is None or (
-            average is not None and self._sample.loss(average) < self._sample.loss()
-        )
+        average = self._average.weights
+        if average is None:
+            return not self._average.is_on
+        return self._sample.loss(average) < self._sample.loss()
 
     def falls_when_flat(self) -> bool:
         """Nothing more is gained: goes on from the best at a lower rate, or says that there is none left."""
@@ -259,8 +252,7 @@ class Tuner:
     def _fall(self) -> None:
         self._num_falls += 1
         self._follows = False
-        if self._tail is not None:
-            self._tail.begin_anew(self._state)
+        self._average.begin_anew()
         self._set()
 
     # --- the end ---------------------------------------------------------------------------------
@@ -278,7 +270,7 @@ class Tuner:
         if watch.early_stopping and watch.evaluate is not None:
             self._offer_average()
             return
-        average = self._average()
+        average = self._average.weights
         if average is not None and self._sample.loss(average) < self._sample.loss():
             fill(self._state.trained, average)
             self._renew()
@@ -290,12 +282,9 @@ class Tuner:
             self._rates.with_momentum()
             self._ladder = None
 
-    def _average(self) -> Vector | None:
-        return None if self._tail is None else self._tail.parameters(self._state)  # type: ignore[return-value]
-
     def _offer_average(self) -> None:
         """Shows the averaged weights to the rows that choose the module."""
-        average, weights = self._average(), self._state.parameters
+        average, weights = self._average.weights, self._state.parameters
         if average is None or self._watch.evaluate is None:
             return
         last = weights.copy()
@@ -311,7 +300,7 @@ class Tuner:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps, once the ladder is over."""
-        state, tail, controller = self._state, self._tail, self._controller
+        state, controller = self._state, self._controller
         return {
             "rate": self._rate,
             "base": self._rates.base,
@@ -320,10 +309,8 @@ class Tuner:
             "epochs": (self._length.epochs, self._watch.place.epoch - 1),
             "follows": self._follows,
             "next_check": self._next_check,
-            "state": (state.visits, state.steps, state.pace, state.num_averaged),
-            "average": state.average.tensors,
-            "tail": None if tail is None else (tail.began, tail.next_close, tail.num_closed),
-            "closed": None if tail is None or tail.closed is None else tail.closed.tensors,  # type: ignore[attr-defined]
+            "state": (state.visits, state.steps, state.pace),
+            "average": self._average.state_dict(),
             "controller": None if controller is None else controller.kept(),
         }
 
@@ -344,13 +331,8 @@ class Tuner:
         if kept["controller"] is not None:
             self._controller = self._new_controller()
             self._controller.recall(kept["controller"])
-        state.visits, state.steps, state.pace, state.num_averaged = kept["state"]
-        state.average = state.average.like(kept["average"])
-        if kept["tail"] is not None:
-            tail: Any = TailAverage(NETWORK_GROWTH)
-            tail.began, tail.next_close, tail.num_closed = kept["tail"]
-            tail.closed = None if kept["closed"] is None else state.average.like(kept["closed"])
-            self._tail = tail
+        state.visits, state.steps, state.pace = kept["state"]
+        self._average.load_state_dict(kept["average"])
         self._note(self._reason)
         self._set()
         self._schedule.begin(0, 0)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from descend.torch.watching import copied, restore
+from descend.torch.snapshots import copied, restore
 
 WIDE = torch.float32
 """Averages of shorter numbers are kept in these: a mean moves by less than their last digit."""

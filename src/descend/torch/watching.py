@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from descend.history import History
-from descend.torch.modes import put_buffers
 from descend.torch.optimizers import rate_of
+from descend.torch.snapshots import Snapshot, copied, restore
 from descend.torch.steps import CALLBACK, DATA, VALIDATION, NotFiniteError, Place
 from descend.watching import FEWEST_UPDATES, LOOK_SECONDS, Callback, Observation
 
@@ -27,17 +27,6 @@ COPY_SHARE = 100.0
 """A copy to fall back on is taken when it has taken this many times its own time since the last."""
 WAITING = 256
 """Losses that wait on a device at most: so many steps are looked at together."""
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """The module as it was, with the row of the history that tells of it."""
-
-    epoch: int
-    step: int
-    score: float
-    row: dict[str, float | None]
-    module: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -358,19 +347,3 @@ class Watch:
         """Writes a checkpoint."""
         if self.save is not None:
             self.save(self)
-
-
-def copied(module: Any) -> dict[str, Any]:
-    """A copy of the module's parameters and buffers, those left out of its ``state_dict`` too."""
-    with torch.no_grad():
-        kept = {f"p:{name}": p.detach().clone() for name, p in module.named_parameters()}
-        return kept | {f"b:{name}": b.detach().clone() for name, b in module.named_buffers()}
-
-
-def restore(module: Any, kept: dict[str, Any]) -> None:
-    """Puts a copy back, in place: optimizers and compiled modules go on holding the same tensors."""
-    with torch.no_grad():
-        for name, p in module.named_parameters():
-            p.copy_(kept[f"p:{name}"])
-            p.grad = None
-    put_buffers(module, {name[2:]: value for name, value in kept.items() if name.startswith("b:")})
