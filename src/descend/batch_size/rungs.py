@@ -104,22 +104,23 @@ class WaryClimb(Climb):
         put_back: Callable[[Any], object],
         rate: float,
         before: float,
-        below: float = 2.0,
+        below: float,
     ) -> None:
         super().__init__(keep, put_back, rate, before)
-        self._below, self._start = below, self._good
+        self._below, self._found_good = below, False
         self._last: deque[tuple[float, float, Any]] = deque(maxlen=LAST if below > 2.0 else 0)
 
     def end(self) -> float:
         """The rate; what was trained is left at the lowest rung that was no higher."""
-        gained_little = self._lowest > (1.0 - LITTLE) * self._before or self.rungs <= 2
+        little = self._before - LITTLE * abs(self._before)
+        gained_little = self._lowest > little or self.rungs <= 2
         rate = min(self._best_rate, self.edge / self._below * (0.5 if gained_little else 1.0))
         lower = [(loss, kept) for at, loss, kept in self._last if at <= rate * ALIKE]
         self._put_back(min(lower, key=lambda rung: rung[0])[1] if lower else self._best)
         return rate
 
     def _turn_back(self) -> None:
-        if self._good is not self._start:
+        if self._found_good:
             super()._turn_back()
             return
         self.edge, self._stride = self.rate, 2.0
@@ -127,11 +128,11 @@ class WaryClimb(Climb):
         self.rate = self._good_rate = self.rate / (1.0 if self.is_over else STRIDE)
 
     def _take(self, now: float) -> None:
-        if self._is_fall(now) and self._stride > 2.0 and self._good is not self._start:
+        if self._is_fall(now) and self._stride > 2.0 and self._found_good:
             self._put_back(self._good)
             self._stride, self.rate = 2.0, 2.0 * self._good_rate
             return
-        at = self.rate
+        at, self._found_good = self.rate, True
         super()._take(now)
         self._last.append((at, now, self._good))
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any
 
-from descend.batch_size.controller import BELOW_EDGE
 from descend.batch_size.ladder import FEWEST_STEPS, ROWS_OF_RUNG
 from descend.batch_size.rungs import WaryClimb
 from descend.report.formatting import counted
@@ -29,7 +28,9 @@ RUNGS = 12
 BELOW = 4.0
 """The rate is so many times below the first that was too high. Networks of a table take 2: of 64 inputs and 128
 units with dropout, half of the edge killed the units in two of three seeds."""
-RISE = 4.0
+MOST_BELOW = 3.0
+"""Nor may it rise nearer than this: at half of the edge steps swing out and come back between two looks."""
+RISE = 8.0
 """What a rate may rise to of steps that do not follow the gradient: noise stops it, but the edge is not theirs."""
 
 
@@ -73,7 +74,7 @@ class ModuleLadder:
         self._in_rung = 0
         self._only_lost = True
         lowest = LOWEST_RATE / rates.highest
-        below = BELOW if rates.follows_gradient else 2.0
+        below = BELOW if rates.follows_gradient else 1.0
         self._climb = WaryClimb(self._keep, self._put_back, lowest, sample.loss(), below)
         self._begin_rung()
 
@@ -131,7 +132,7 @@ class ModuleLadder:
             rate = max(1.0, rate)  # too short to find anything: the optimizer's own
         if not rates.follows_gradient:
             return Found(rate, RISE, self._told(rate))
-        highest = rates.share * climb.edge / BELOW_EDGE
+        highest = rates.share * climb.edge / MOST_BELOW
         return Found(rate, max(1.0, highest / rate), self._told(rate))
 
     def _told(self, rate: float) -> str:

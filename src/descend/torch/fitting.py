@@ -250,7 +250,7 @@ def fit(
             microbatch=microbatch,
         )
         if rates is not None:
-            length = Length(epochs, num_steps, seconds)
+            length = Length(num_steps, seconds)
             watch.tuner = make_tuner(
                 rates, schedules, module, pieces, dtype, batches, trained, evaluated, watch, length
             )

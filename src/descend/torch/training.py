@@ -33,7 +33,5 @@ def train(step: Step, batches: Batches, schedule: Schedule, watch: Watch) -> Non
         watch.end_epoch()
         place.doing = SCHEDULE
         schedule.after_epoch(watch.score)
-        if watch.tuner is not None:
-            watch.tuner.after_epoch(place.epoch - 1)
         place.doing = DATA
         watch.save_if_due()

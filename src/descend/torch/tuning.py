@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 from typing import Any
 
 from descend.batch_size.controller import Controller
 from descend.networks.fitting import CHANCES_OF_MOMENTUM, LOWEST_OF_LADDER
-from descend.networks.recipe import FALL, SHARES, shared_out
+from descend.networks.recipe import FALL, SHARES
 from descend.torch.averages import ModuleAverage
 from descend.torch.climbing import Found, ModuleLadder
 from descend.torch.rates import Rates, stand_still
@@ -27,28 +27,36 @@ from descend.torch.steps import DATA, NotFiniteError, Step
 from descend.torch.vectors import Vector, state_of
 from descend.torch.watching import Watch
 
-STEPS_BETWEEN = 50
-"""Looks at whether a run with a budget of seconds should fall are as far apart."""
+FALLS = (SHARES[0], SHARES[0] + SHARES[1])
+"""Where the rate falls, as shares of a run whose length is known."""
+NEVER = 2**62
+STEPS_BETWEEN, CHECKS = 50, 20
+"""Looks at whether the rate should fall: so many steps apart, or so many in a run whose steps are known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """How long the run is to be; None: until nothing is gained."""
+    """How long the run is to be, in steps, in seconds; None: until nothing is gained."""
 
-    epochs: int | None
     steps: int | None
     seconds: float | None
 
-    def falls_due(self, epoch: int, seconds: float) -> int:
-        """How often the rate should have fallen when ``epoch`` epochs are done."""
-        due = 0
-        if self.epochs is not None:
-            first, second, _ = shared_out(self.epochs)
-            due = sum(epoch >= end for end in (first, first + second))
-        if self.seconds is not None:
-            ends = (SHARES[0], SHARES[0] + SHARES[1])
-            due = max(due, sum(seconds >= end * self.seconds for end in ends))
-        return due
+    def falls_due(self, steps: int, seconds: float) -> int:
+        """How often the rate should have fallen when so much is over."""
+        done = max(
+            0.0 if self.steps is None else steps / self.steps,
+            0.0 if self.seconds is None else seconds / self.seconds,
+        )
+        return sum(done >= end for end in FALLS)
+
+    def next_check(self, steps: int) -> int:
+        """The step at which the next fall may be due."""
+        after: list[float] = [] if self.seconds is None else [steps + STEPS_BETWEEN]
+        if self.steps is not None:
+            ends = [ceil(end * self.steps) for end in FALLS]
+            after += [end for end in ends if end > steps]
+            after.append(max(ends[0], steps + max(1, self.steps // CHECKS)))
+        return int(min(after, default=NEVER))
 
 
 class Tuner:
@@ -119,6 +127,7 @@ class Tuner:
     def _go_on(self, found: Found) -> None:
         """The ladder is over."""
         self._ladder, self._rate, self._reason = None, found.rate, found.reason
+        self._watch.flat_since = self._watch.place.epoch
         self._note(found.reason)
         self._state.pace = 1.0
         self._set()
@@ -188,9 +197,8 @@ class Tuner:
             self._average.after_step()
         if self._follows and (self.lost or state.visits >= self._controller.next_visit):  # type: ignore[union-attr]
             self._follow()
-        if self._length.seconds is not None and state.steps >= self._next_check:
-            self._next_check = state.steps + STEPS_BETWEEN
-            self._fall_if_due(0)
+        if state.steps >= self._next_check:
+            self._fall_if_due()
 
     def _follow(self) -> None:
         """The end of a window: the controller looks."""
@@ -218,14 +226,12 @@ class Tuner:
 
     # --- falls -----------------------------------------------------------------------------------
 
-    def after_epoch(self, epoch: int) -> None:
-        """So many epochs are done."""
-        self._fall_if_due(epoch)
-
-    def _fall_if_due(self, epoch: int) -> None:
-        if self.is_climbing or self._schedule.is_given or not self._sample.works:
+    def _fall_if_due(self) -> None:
+        length, steps = self._length, self._state.steps
+        self._next_check = NEVER if self._schedule.is_given else length.next_check(steps)
+        if self._schedule.is_given or length.falls_due(steps, self._watch.seconds) <= self._num_falls:
             return
-        if self._length.falls_due(epoch, self._watch.seconds) > self._num_falls and self._is_noisy():
+        if self._is_noisy():
             self._fall()
 
     def _is_noisy(self) -> bool:
@@ -306,7 +312,7 @@ class Tuner:
             "base": self._rates.base,
             "reason": self._reason,
             "falls": self._num_falls,
-            "epochs": (self._length.epochs, self._watch.place.epoch - 1),
+            "length": self._length.steps,
             "follows": self._follows,
             "next_check": self._next_check,
             "state": (state.visits, state.steps, state.pace),
@@ -325,13 +331,13 @@ class Tuner:
         self._rates.base = list(kept["base"])
         self._rate, self._reason, self._num_falls = kept["rate"], kept["reason"], kept["falls"]
         self._follows, self._next_check = kept["follows"], kept["next_check"]
-        asked, done = kept["epochs"]
-        if asked != self._length.epochs and self._length.epochs is not None:
-            self._num_falls = min(self._num_falls, self._length.falls_due(done, 0.0))
         if kept["controller"] is not None:
             self._controller = self._new_controller()
             self._controller.recall(kept["controller"])
         state.visits, state.steps, state.pace = kept["state"]
+        if self._length.steps is not None and kept["length"] != self._length.steps:
+            self._num_falls = min(self._num_falls, self._length.falls_due(state.steps, 0.0))
+            self._next_check = self._length.next_check(state.steps)
         self._average.load_state_dict(kept["average"])
         self._note(self._reason)
         self._set()
