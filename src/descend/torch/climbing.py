@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any
 
+from descend.batch_size.controller import BELOW_EDGE
 from descend.batch_size.ladder import FEWEST_STEPS, ROWS_OF_RUNG
 from descend.batch_size.rungs import WaryClimb
 from descend.report.formatting import counted
@@ -28,8 +29,6 @@ RUNGS = 12
 BELOW = 4.0
 """The rate is so many times below the first that was too high. Networks of a table take 2: of 64 inputs and 128
 units with dropout, half of the edge killed the units in two of three seeds."""
-MOST_BELOW = 3.0
-"""Nor may it rise nearer than this: at half of the edge steps swing out and come back between two looks."""
 RISE = 8.0
 """What a rate may rise to of steps that do not follow the gradient: noise stops it, but the edge is not theirs."""
 
@@ -132,7 +131,7 @@ class ModuleLadder:
             rate = max(1.0, rate)  # too short to find anything: the optimizer's own
         if not rates.follows_gradient:
             return Found(rate, RISE, self._told(rate))
-        highest = rates.share * climb.edge / MOST_BELOW
+        highest = rates.share * climb.edge / BELOW_EDGE
         return Found(rate, max(1.0, highest / rate), self._told(rate))
 
     def _told(self, rate: float) -> str:

@@ -16,7 +16,7 @@ from math import ceil, inf
 from typing import Any
 
 from descend.batch_size.controller import Controller
-from descend.networks.fitting import CHANCES_OF_MOMENTUM, LOWEST_OF_LADDER
+from descend.networks.fitting import LOWEST_OF_LADDER
 from descend.networks.recipe import FALL, SHARES
 from descend.torch.averages import ModuleAverage
 from descend.torch.climbing import Found, ModuleLadder
@@ -115,13 +115,12 @@ class Tuner:
         self._sample.see_buffers()
 
     def _new_controller(self) -> Controller:
-        chances = CHANCES_OF_MOMENTUM if self._rates.uses_momentum else 1
         return Controller(
             lambda weights: inf if self.lost else self._sample.loss(_averaged(weights)),
             self._state,
             lowest=LOWEST_OF_LADDER,
             batch_size=self._watch.batch_size,
-            chances=chances if self._rates.follows_gradient else 0,
+            chances=0,
         )
 
     def _go_on(self, found: Found) -> None:
