@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 import descend.torch as dt
 from descend.errors import InputError, TrainingError
 from descend.history import History
+from descend.torch.steps import Pieces
 
 ROWS = 400
 
@@ -137,6 +138,20 @@ def test_rungs_that_go_astray_are_no_error() -> None:
     assert history.stopped == "epochs"
     assert all(loss is None or isfinite(loss) for loss in history["loss"])
     assert torch.isfinite(flat(module)).all()
+
+
+def test_losses_that_wait_on_a_device_are_read_at_the_end_of_a_rung(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where losses are read later a rung that ends in no number is taken back all the same."""
+    monkeypatch.setattr(Pieces, "on_cpu", property(lambda self: False))
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 1))
+    X = torch.randn(ROWS, 6)
+    history = dt.fit(
+        module, nn.MSELoss(), (X, 1e12 * X[:, :1]), torch.optim.SGD, 16, learning_rate="auto", epochs=6
+    )
+    assert None in [loss for _, loss in rungs(history)]
+    assert torch.isfinite(flat(module)).all()
+    assert history.last["updates"] == 6 * 25
 
 
 def test_nothing_named_is_adam_at_the_rate_that_is_found() -> None:
@@ -356,7 +371,14 @@ def test_an_optimizer_with_a_scheduler_bound_to_it_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"microbatch": 5}, {"precision": "bf16"}, {"clip": 1.0}, {"compile": "auto"}, {"cuda_graphs": True}],
+    [
+        {"microbatch": 5},
+        {"precision": "bf16"},
+        {"precision": "fp16"},
+        {"clip": 1.0},
+        {"compile": "auto"},
+        {"cuda_graphs": True},
+    ],
     ids=str,
 )
 def test_it_goes_with_the_rest_of_fit(settings: dict[str, Any]) -> None:

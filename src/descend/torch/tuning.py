@@ -195,17 +195,20 @@ class Tuner:
         if not self.lost:
             self._average.after_step()
         if self._follows and (self.lost or state.visits >= self._controller.next_visit):  # type: ignore[union-attr]
+            self._watch.mark_running()
             self._follow()
         if state.steps >= self._next_check:
             self._fall_if_due()
 
-    def _follow(self) -> None:
-        """The end of a window: the controller looks."""
+    def _follow(self) -> bool:
+        """The end of a window: the controller looks; whether it took the weights back.
+
+        Once the rate has fallen it may be halved where steps go astray, and nothing else.
+        """
         controller, watch, state = self._controller, self._watch, self._state
         assert controller is not None
         self.lost = watch.read_losses() or self.lost
-        watch.mark_running()
-        average: Any = None if self.lost else self._average.weights
+        average: Any = None if self.lost or self._num_falls else self._average.weights
         taken_back = controller.look(state, average)
         if self.lost and not taken_back:
             raise NotFiniteError("nan, however low the learning rate")
@@ -214,6 +217,7 @@ class Tuner:
             watch.flat_since = watch.place.epoch  # a lower rate has yet to show what it gains
             self._average.begin_anew()
         self._set()
+        return taken_back
 
     def set_rates(self) -> None:
         """The groups' rates are those of this place, once they are found and where no schedule moves them."""
@@ -230,7 +234,7 @@ class Tuner:
         self._next_check = NEVER if self._schedule.is_given else length.next_check(steps)
         if self._schedule.is_given or length.falls_due(steps, self._watch.seconds) <= self._num_falls:
             return
-        if self._is_noisy():
+        if steps != length.steps and self._is_noisy():
             self._fall()
 
     def _is_noisy(self) -> bool:
@@ -256,8 +260,9 @@ class Tuner:
 
     def _fall(self) -> None:
         self._num_falls += 1
-        self._follows = False
         self._average.begin_anew()
+        if self._follows and self._controller is not None:
+            self._controller.begin(self._state)
         self._set()
 
     # --- the end ---------------------------------------------------------------------------------
@@ -270,6 +275,8 @@ class Tuner:
             self.leave()
             self._note("learning rate: the run ended before its ladder did")
             return
+        if self._follows and self._follow():  # steps since the last look went astray
+            watch.offer()
         if self._controller is not None and self._controller.reason:
             self._note(f"learning rate: {self._controller.reason}")
         if watch.early_stopping and watch.evaluate is not None:
