@@ -15,6 +15,8 @@ from torch.utils.data import Dataset
 import descend.torch as dt
 from descend.errors import InputError, TrainingError
 from descend.history import History
+from descend.torch.rates import kept_state, put_back_state
+from descend.torch.snapshots import copied, restore
 from descend.torch.steps import Pieces
 
 ROWS = 400
@@ -138,6 +140,30 @@ def test_rungs_that_go_astray_are_no_error() -> None:
     assert history.stopped == "epochs"
     assert all(loss is None or isfinite(loss) for loss in history["loss"])
     assert torch.isfinite(flat(module)).all()
+
+
+def test_what_an_optimizer_remembers_is_put_back_whole() -> None:
+    """Kept and put back, twice, an optimizer takes the same step as before, tensors and numbers in it alike."""
+    X, y = rows()
+    module = small()
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(module(X), y).backward()
+        optimizer.step()
+
+    step()
+    kept, weights = kept_state(optimizer), copied(module)
+    ends = []
+    for _ in range(3):
+        step()
+        step()
+        ends.append(flat(module))
+        put_back_state(optimizer, kept)
+        restore(module, weights)
+    assert torch.equal(ends[0], ends[1])
+    assert torch.equal(ends[0], ends[2])
 
 
 def test_losses_that_wait_on_a_device_are_read_at_the_end_of_a_rung(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -315,6 +315,7 @@ class Tuner:
         state, controller = self._state, self._controller
         return {
             "rate": self._rate,
+            "works": self._sample.works,
             "base": self._rates.base,
             "reason": self._reason,
             "falls": self._num_falls,
@@ -334,6 +335,7 @@ class Tuner:
         state = self._state
         if not kept["rate"]:
             return
+        self._sample.works = kept["works"]
         self._rates.base = list(kept["base"])
         self._rate, self._reason, self._num_falls = kept["rate"], kept["reason"], kept["falls"]
         self._follows, self._next_check = kept["follows"], kept["next_check"]
