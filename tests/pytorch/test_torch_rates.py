@@ -16,6 +16,7 @@ import descend.torch as dt
 from descend.errors import InputError, TrainingError
 from descend.history import History
 from descend.torch.rates import kept_state, put_back_state
+from descend.torch.sample import renew_statistics
 from descend.torch.snapshots import copied, restore
 from descend.torch.steps import Pieces
 
@@ -263,6 +264,24 @@ def test_statistics_of_averaged_weights_are_their_own() -> None:
     module.train()
     own = float(nn.functional.cross_entropy(module(X), y).detach())
     assert running == pytest.approx(own, rel=0.1)
+
+
+def test_statistics_are_renewed_from_many_batches() -> None:
+    """At weights that were put into a module its running statistics become the means over the batches."""
+    module = small(nn.BatchNorm1d(16))
+    with torch.no_grad():
+        module[0].weight.mul_(5.0)
+    batches = dt.Batches(*rows(), batch_size=40, seed=0)
+    renew_statistics(module, module, batches)
+    output = module[0](rows()[0]).detach()
+    torch.testing.assert_close(module[1].running_mean, output.mean(0))
+    assert module[1].momentum == 0.1
+    module[1].eval()  # frozen
+    before = module[1].running_mean.clone()
+    with torch.no_grad():
+        module[0].weight.mul_(5.0)
+    renew_statistics(module, module, batches)
+    assert torch.equal(module[1].running_mean, before)
 
 
 class Counting(nn.Module):
