@@ -77,7 +77,7 @@ class Checkpoint:
         self._serial += 1
         if not self._is_readable:
             _check_readable(_packed(self._state(watch)))
-            self._is_readable = True
+            self._is_readable = self.tuner is None or self.tuner.is_found  # a schedule may come with the rate
         left = "what was saved before is whole, and resume=True goes on from it"
         # Packed again, so that what that costs is counted: it decides how often there is time for it.
         self.turns.write(

@@ -91,6 +91,11 @@ class Tuner:
     # --- the ladder ------------------------------------------------------------------------------
 
     @property
+    def is_found(self) -> bool:
+        """Whether the rate is known."""
+        return self._rate > 0.0
+
+    @property
     def is_climbing(self) -> bool:
         """Whether the ladder is under way."""
         return self._ladder is not None
