@@ -1,8 +1,9 @@
 """A small convolutional network on fashion_mnist, by ``descend.torch.fit``: everything by the wall's clock.
 
 The grid's runs are those of ``fit`` as well, at each size and rate of Adam, so all pay the same for a step. The free
-oracle has falling rates alone: ``fit`` averages no module's tail. With nothing set, ``fit`` takes the size that step
-times suggest and Adam's own rate; what it does besides steps counts as tuning.
+oracle has falling rates alone: ``fit`` averages no module's tail at a rate that is given. With nothing set, ``fit``
+takes the size that step times suggest and finds the rate; what it does besides steps counts as tuning. Rivals that
+know a size alone have Adam's own rate.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def module_run(
     rows: Images,
     seed: int,
     batch_size: int | str,
-    rate: float | None = None,
+    rate: float | str | None = None,
     epochs: int | None = None,
     decay: bool = False,
     until: float = -inf,
@@ -129,6 +130,9 @@ def module_run(
         device="cpu",
         callbacks=[look],
     )
+    now = clock.seconds
+    with clock.stopped():  # the averaged weights, where they are the better ones
+        curve.add(target_loss(module, rows), now, now, now - history.last["seconds"], history.last["seconds"])
     return curve, int(history.last["batch_size"]), history.stopped
 
 
@@ -240,7 +244,7 @@ def score_module(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def _score(rows: Images, options: argparse.Namespace) -> dict[str, Any]:
     seeds = options.seeds
-    module_run(rows, seeds[0], "auto", epochs=1)  # what is loaded or compiled once
+    module_run(rows, seeds[0], "auto", "auto", epochs=1)  # what is loaded or compiled once
     size = module_run(rows, seeds[0], "auto", epochs=1)[1]
     sizes = sorted({*SIZES, size})
     prices = dict.fromkeys(sizes, 1.0)
@@ -251,7 +255,7 @@ def _score(rows: Images, options: argparse.Namespace) -> dict[str, Any]:
     tight = levels[-1]
     winners = {(o, t): best_of(cells[o], level, prices) for o in ORACLES for t, level in enumerate(levels)}
     rivals: dict[str, Callable[[int], Outcome]] = {
-        "fit": lambda seed: Outcome(*module_run(rows, seed, "auto", until=tight)),
+        "fit": lambda seed: Outcome(*module_run(rows, seed, "auto", "auto", until=tight)),
         **{
             f"B = {size}": lambda seed, size=size: Outcome(*module_run(rows, seed, size, until=tight))  # type: ignore[misc]
             for size in FIXED

@@ -7,7 +7,7 @@ import pytest
 from support import dataset, rule
 
 from descend.batch_size.ladder import LOOK_ROWS, climb, lowest_rate, recorded
-from descend.batch_size.rungs import climb_rungs
+from descend.batch_size.rungs import WaryClimb, climb_rungs
 from descend.engines.base import State
 from descend.engines.mlp import NetworkEngine
 from descend.models.network import Network, initialise
@@ -126,3 +126,64 @@ def test_losses_below_nothing_have_rungs_too(depth):
     rate, edge = climb_rungs(run, place.copy, lambda kept: place.__setitem__(0, kept[0]), 1e-3, 1.0 - depth)
     assert 0.1 < rate <= 2.0
     assert edge > 2.0
+
+
+def wary(loss_at, lowest=1.0, below=4.0):
+    """A wary ladder to its end: the rates that it tried, and the one whose weights are left."""
+    tried, place = [], [0.0]
+    climb = WaryClimb(lambda: place[0], lambda kept: place.__setitem__(0, kept), lowest, 1.0, below)
+    while not climb.is_over:
+        tried.append(climb.rate)
+        place[0] = climb.rate
+        climb.tell(loss_at(climb.rate))
+    return tried, climb.end(), climb.edge, place[0]
+
+
+def test_a_wary_ladder_takes_a_constant_for_too_high():
+    """Units that died have the loss of a constant, which is no multiple of the lowest: it is an edge all the same."""
+    tried, rate, edge, _ = wary(lambda rate: 0.99 if rate < 8 else 0.8 if rate <= 32 else 0.95)
+    assert edge == 64
+    assert tried[-2:] == [64, 64]
+    assert rate <= 16
+    assert (
+        climb_rungs(
+            lambda rate: 0.99 if rate < 8 else 0.8 if rate <= 32 else 0.95 if rate < 1e3 else np.inf,
+            lambda: None,
+            lambda _: None,
+            1.0,
+            before=1.0,
+        )[1]
+        > 1e3
+    )
+
+
+def test_a_wary_ladder_goes_back_over_what_it_leapt():
+    """Where the first fall comes with a stride of eight the rates below it are tried, one twice the other."""
+    tried, *_ = wary(lambda rate: 0.99 if rate < 10 else 0.5 if rate < 100 else 9.0)
+    assert tried == [1, 8, 64, 16, 32, 64, 128, 128]
+
+
+@pytest.mark.parametrize("below", [4.0, 8.0])
+def test_a_wary_ladder_leaves_weights_that_were_trained_no_higher(below):
+    """The rate is the edge over ``below``, and the weights are those of a rung at no more than it."""
+    _, rate, edge, place = wary(
+        lambda rate: 0.99 if rate < 8 else 1.0 / rate if rate < 200 else 9.0, below=below
+    )
+    assert rate == edge / below
+    assert place <= rate
+
+
+@pytest.mark.parametrize("good", [0.3, 1e-3, 3e-6])
+def test_a_wary_ladder_goes_down_where_its_first_rung_is_too_high(good):
+    """A start that is too high by any factor up to a million is left downwards, and an edge is found there."""
+    _, rate, edge, _ = wary(lambda rate: np.inf if rate > good else 0.1, lowest=1.0)
+    assert good / 64 < rate <= good
+    assert good <= edge
+
+
+def test_a_wary_ladder_with_no_good_rung_leaves_the_start():
+    """Where every rate is too high the weights are those of the start, and the ladder ends."""
+    tried, rate, edge, place = wary(lambda rate: np.nan)
+    assert len(tried) == 8
+    assert (place, edge) == (0.0, tried[-1])
+    assert rate < edge

@@ -336,7 +336,7 @@ def test_parameters_that_are_not_trained_stay() -> None:
         ({"optimizer": torch.optim.SGD(nn.Linear(1, 1).parameters())}, "none of the module's parameters"),
         ({"optimizer_options": {"beta": 1}}, "could not be made with .*beta"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
-        ({"learning_rate": "auto"}, "learning_rate is 'auto'; a number above 0"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'; a number above 0 is needed, or .auto."),
         ({"epochs": 0}, "epochs is 0"),
         ({"microbatch": 1.5}, "microbatch is 1.5"),
         ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),

@@ -440,7 +440,7 @@ def test_attention_over_the_batch_is_found_behind_its_dropout() -> None:
 
 def test_buffers_that_grow_are_put_back() -> None:
     """A buffer that has another shape than in the copy is the copy's again; one that is new stays."""
-    from descend.torch.watching import copied, restore
+    from descend.torch.snapshots import copied, restore
 
     module = nn.Module()
     module.inner = nn.Module()

@@ -149,6 +149,11 @@ class Controller:
             f"{max(self.paces):.3g} times that{back}"
         )
 
+    @property
+    def begun_at(self) -> Any:
+        """The parameters that the window began with."""
+        return self._begun_at
+
     def kept(self) -> dict[str, Any]:
         """What it remembers, for a checkpoint."""
         kept = {name: value for name, value in vars(self).items() if name not in ("_loss", "_fewest_rows")}

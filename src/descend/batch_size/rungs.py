@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from math import inf, isfinite
 from typing import Any
@@ -12,6 +13,133 @@ WORSE = 1.3
 """A loss this many times the lowest so far is too high; below 0, one that lost such a share of what it was."""
 STRIDE, FALLEN = 8.0, 0.1
 """Until this share of the loss is gone rates are far too low: a rung's is so many times the last one's."""
+LITTLE, UNSURE, LOST = 0.2, 0.02, 0.5
+"""Of wary ladders: what share of the loss has to be gone for an edge to be believed, and what a rung may lose: of the
+first loss until it has fallen, later of what was gained."""
+MOST_DOWN = 8
+"""Rungs that are tried one below the other."""
+LAST, ALIKE = 3, 1.001
+"""Rungs that are kept to go back to, each a copy of the model, and what rounding makes of equal rates."""
+
+
+class Climb:
+    """The way up, rung by rung: who trains takes some steps at ``rate`` and tells the loss then.
+
+    ``keep`` and ``put_back`` copy what steps change and restore it. ``before``: the loss at the start.
+    """
+
+    def __init__(
+        self, keep: Callable[[], Any], put_back: Callable[[Any], object], rate: float, before: float
+    ) -> None:
+        self._keep, self._put_back, self._before = keep, put_back, before
+        self.rate, self.edge = rate, inf
+        """What the next rung's steps take, and the first that was too high twice."""
+        self.is_over = False
+        self.rungs = 0
+        self._lowest, self._best_rate = before, rate
+        self._good_rate, self._stride, self._failed = rate, STRIDE, False
+        self._best = self._good = keep()
+
+    @property
+    def has_fallen(self) -> bool:
+        """Whether a share of the loss is gone, so that rates are no longer far too low."""
+        return self._is_fall(self._lowest)
+
+    @property
+    def good(self) -> Any:
+        """What was kept of the last rung that was not too high, or of the start."""
+        return self._good
+
+    def tell(self, now: float) -> None:
+        """The rung at ``rate`` ended at this loss: goes back to the last good one where that was too high."""
+        self.rungs += 1
+        self.is_over = self.rungs == MOST_RUNGS
+        if not isfinite(now) or now > self._lowest + self._room():
+            self._put_back(self._good)
+            self._turn_back()
+            return
+        self._take(now)
+
+    def end(self) -> float:
+        """The rate of the lowest rung, but no higher than half of the edge; what was trained is left there."""
+        self._put_back(self._best)
+        nothing_learnt = self._lowest >= self._before or self.rungs <= 2
+        return min(self._best_rate, self.edge / (4.0 if nothing_learnt else 2.0))
+
+    def _turn_back(self) -> None:
+        if self._failed:
+            self.edge, self.is_over = self.rate, True
+            return
+        self._failed, self._stride = True, 2.0
+        self.rate = min(self.rate, 2.0 * self._good_rate)
+
+    def _take(self, now: float) -> None:
+        self._failed, self._good, self._good_rate = False, self._keep(), self.rate
+        if now < self._lowest:
+            self._lowest, self._best, self._best_rate = now, self._good, self.rate
+        self._stride = 2.0 if self.has_fallen else self._stride
+        self.rate *= self._stride
+
+    def _room(self) -> float:
+        """How far above the lowest loss a rung may end."""
+        lowest = self._lowest
+        return (WORSE - 1.0) * (lowest if lowest > 0.0 else max(self._before - lowest, -lowest))
+
+    def _is_fall(self, loss: float) -> bool:
+        return bool(loss < self._before - FALLEN * abs(self._before))
+
+
+class WaryClimb(Climb):
+    """For models of which nothing is known: dead units look harmless, for a constant is no worse than at the start.
+
+    A rung is too high, too, that loses a good part of what was gained; where the first fall came with a long stride,
+    the rates that it went past are tried; the rate is no higher than the edge over ``below``, twice that where little
+    was gained, and what is left was trained no higher, if one of the last rungs was not. Where the first rung is too
+    high, lower ones come next.
+    """
+
+    def __init__(
+        self,
+        keep: Callable[[], Any],
+        put_back: Callable[[Any], object],
+        rate: float,
+        before: float,
+        below: float,
+    ) -> None:
+        super().__init__(keep, put_back, rate, before)
+        self._below, self._found_good = below, False
+        self._last: deque[tuple[float, float, Any]] = deque(maxlen=LAST if below > 2.0 else 0)
+
+    def end(self) -> float:
+        """The rate; what was trained is left at the lowest rung that was no higher."""
+        little = self._before - LITTLE * abs(self._before)
+        gained_little = self._lowest > little or self.rungs <= 2
+        rate = min(self._best_rate, self.edge / self._below * (0.5 if gained_little else 1.0))
+        lower = [(loss, kept) for at, loss, kept in self._last if at <= rate * ALIKE]
+        self._put_back(min(lower, key=lambda rung: rung[0])[1] if lower else self._best)
+        return rate
+
+    def _turn_back(self) -> None:
+        if self._found_good:
+            super()._turn_back()
+            return
+        self.edge, self._stride = self.rate, 2.0
+        self.is_over = self.rungs == MOST_DOWN
+        self.rate = self._good_rate = self.rate / (1.0 if self.is_over else STRIDE)
+
+    def _take(self, now: float) -> None:
+        if self._is_fall(now) and self._stride > 2.0 and self._found_good:
+            self._put_back(self._good)
+            self._stride, self.rate = 2.0, 2.0 * self._good_rate
+            return
+        at, self._found_good = self.rate, True
+        super()._take(now)
+        self._last.append((at, now, self._good))
+
+    def _room(self) -> float:
+        if not self.has_fallen:
+            return min(super()._room(), UNSURE * abs(self._before))
+        return min(super()._room(), LOST * (self._before - self._lowest))
 
 
 def climb_rungs(
@@ -22,35 +150,12 @@ def climb_rungs(
     before: float,
     seconds: float = inf,
 ) -> tuple[float, float]:
-    """The rate of the lowest rung, but no higher than half of the first that is too high twice; and that one.
+    """The rate that a ladder ends with, and its edge; ``run(rate)`` takes a rung's steps and returns the loss then.
 
-    ``run(rate)`` takes some steps at a rate and returns the loss then, which was ``before`` at the start; ``keep``
-    and ``put_back`` copy what steps change and restore it: it is left where the lowest rung ended. After ``seconds``
-    no further rung is tried.
+    After ``seconds`` no further rung is tried.
     """
     end = time.perf_counter() + seconds
-    lowest, best_rate, edge, failed, rungs = before, rate, inf, False, 0
-    good_rate, stride = rate, STRIDE
-    best = good = keep()
-    for _ in range(MOST_RUNGS):
-        if time.perf_counter() > end:
-            break
-        now = run(rate)
-        rungs += 1
-        scale = lowest if lowest > 0.0 else max(before - lowest, -lowest)
-        if not isfinite(now) or now > lowest + (WORSE - 1.0) * scale:
-            put_back(good)
-            if failed:
-                edge = rate
-                break
-            failed, stride = True, 2.0
-            rate = min(rate, 2.0 * good_rate)
-            continue
-        failed, good, good_rate = False, keep(), rate
-        if now < lowest:
-            lowest, best, best_rate = now, good, rate
-        stride = 2.0 if lowest < before - FALLEN * abs(before) else stride
-        rate *= stride
-    put_back(best)
-    nothing_learnt = lowest >= before or rungs <= 2
-    return min(best_rate, edge / (4.0 if nothing_learnt else 2.0)), edge
+    climb = Climb(keep, put_back, rate, before)
+    while not climb.is_over and time.perf_counter() <= end:
+        climb.tell(run(climb.rate))
+    return climb.end(), climb.edge

@@ -22,10 +22,11 @@ from descend.history import History
 from descend.torch.batches import Batches
 from descend.torch.modes import device_of, random_state, set_random_state
 from descend.torch.nested import tensors_of
-from descend.torch.optimizers import Schedule
 from descend.torch.rows import named
+from descend.torch.scheduling import Schedule
+from descend.torch.snapshots import Snapshot, copied, restore
 from descend.torch.steps import CHECKPOINT, DATA
-from descend.torch.watching import Snapshot, Watch, copied, restore
+from descend.torch.watching import Watch
 from descend.turns import Turns, held
 
 NAMES = ("run-1.pt", "run-2.pt")
@@ -58,7 +59,9 @@ class Checkpoint:
         batches: Batches,
         settings: dict[str, Any],
         seconds: float | None = None,
+        tuner: Any = None,
     ) -> None:
+        self.tuner = tuner
         self.folder = folder
         self.module, self.optimizer, self.schedule = module, optimizer, schedule
         self.scaler, self.batches, self.settings = scaler, batches, settings
@@ -74,7 +77,7 @@ class Checkpoint:
         self._serial += 1
         if not self._is_readable:
             _check_readable(_packed(self._state(watch)))
-            self._is_readable = True
+            self._is_readable = self.tuner is None or self.tuner.is_found  # a schedule may come with the rate
         left = "what was saved before is whole, and resume=True goes on from it"
         # Packed again, so that what that costs is counted: it decides how often there is time for it.
         self.turns.write(
@@ -101,7 +104,10 @@ class Checkpoint:
             n: v.shape for n, v in state["module"].items()
         }:
             raise InputError(f"{shown} is of a module of other layers; pass the module that it is of")
+        self._load_tuner(shown, state.get("rate"))
         self._load_optimizer(shown, state["optimizer_class"], state["optimizer"])
+        if self.tuner is not None:
+            self.tuner.set_rates()
         restore(self.module, state["module"])
         self.schedule.load_state_dict(state["schedule"])
         if self.scaler is not None and state["scaler"] is not None:
@@ -110,6 +116,16 @@ class Checkpoint:
         _put_back(watch, state["watch"])
         watch.history.notes += self._damaged
         return True
+
+    def _load_tuner(self, shown: str, rate: dict[str, Any] | None) -> None:
+        if (rate is None) != (self.tuner is None):
+            ways = ('is found ("auto")', "is given, or the optimizer's own")
+            raise InputError(
+                f"{shown} is of a run whose learning_rate {ways[rate is None]}, and in this one it "
+                f"{ways[rate is not None]}; give it the same, or name another folder"
+            )
+        if rate is not None:
+            self.tuner.load_state_dict(rate)
 
     def _load_optimizer(self, shown: str, kind: str, state: dict[str, Any]) -> None:
         own = type(self.optimizer).__qualname__
@@ -135,12 +151,14 @@ class Checkpoint:
             "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "random": _random_states(device_of(self.module)),
             "batches": self.batches.state_dict(),
+            "rate": None if self.tuner is None else self.tuner.state_dict(),
             "watch": {
                 "place": (watch.place.step, watch.place.epoch, watch.place.batch),
                 "seconds": watch.seconds,
                 "rows": watch.rows,
                 "loss": (watch.loss_sum, watch.loss_rows),
                 "history": watch.history.to_json(),
+                "flat_since": watch.flat_since,
                 "best": _snapshot_state(watch.best),
                 "stopped": watch.stopped,
             },
@@ -244,6 +262,7 @@ def _put_back(watch: Watch, state: dict[str, Any]) -> None:
     watch.place.step, watch.place.epoch, watch.place.batch = state["place"]
     watch.seconds, watch.rows = state["seconds"], state["rows"]
     watch.loss_sum, watch.loss_rows = state["loss"]
+    watch.flat_since = state.get("flat_since", 0)
     notes = watch.history.notes
     watch.history = History.from_json(state["history"])
     watch.history.notes = notes

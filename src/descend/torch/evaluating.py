@@ -13,8 +13,14 @@ from descend.torch.modes import modes_kept
 from descend.torch.nested import count_rows
 
 
-def evaluate(module: Any, call: Callable[[Any], Any], criterion: Criterion, batches: Batches) -> float:
-    """The mean loss over rows as they lie, in evaluation mode and without gradients.
+def evaluate(
+    module: Any,
+    call: Callable[[Any], Any],
+    criterion: Criterion,
+    batches: Batches,
+    set_modes: Callable[[], object] | None = None,
+) -> float:
+    """The mean loss over rows as they lie, without gradients, in evaluation mode or what ``set_modes`` sets.
 
     Of a loss that is not known it is the mean of the batches' losses, each by its rows.
     """
@@ -22,7 +28,7 @@ def evaluate(module: Any, call: Callable[[Any], Any], criterion: Criterion, batc
     count: Any = 0.0
     batches.set_epoch(1)
     with modes_kept(module), torch.no_grad():
-        module.eval()
+        (module.eval if set_modes is None else set_modes)()
         for batch in batches:
             y, weights = batch[1], batch[2] if len(batch) == 3 else None
             output = call(batch[0])

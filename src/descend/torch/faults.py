@@ -10,6 +10,7 @@ from descend.torch.criterion import BY_CLASS, Criterion
 from descend.torch.examine import first_outside, outside
 from descend.torch.nested import tensors_of
 from descend.torch.rows import named
+from descend.torch.snapshots import restore
 from descend.torch.steps import (
     BACKWARD,
     CALLBACK,
@@ -24,7 +25,7 @@ from descend.torch.steps import (
     Place,
 )
 from descend.torch.trying import advice_on
-from descend.torch.watching import Watch, restore
+from descend.torch.watching import Watch
 
 SHOWN_ROWS = 8
 WHO = {

@@ -44,15 +44,19 @@ from descend.torch.devices import (
 )
 from descend.torch.evaluating import evaluate
 from descend.torch.examine import Examiner
+from descend.torch.finding import make_tuner
 from descend.torch.given import as_rows, as_validation
 from descend.torch.modes import autograd_on, device_of, random_numbers, training_mode
-from descend.torch.optimizers import Schedule, listed, make_optimizer, needs_closure
+from descend.torch.optimizers import listed, make_optimizer, needs_closure
 from descend.torch.progress import Progress
+from descend.torch.rates import Rates, has_own_rate, needed_rate
 from descend.torch.rows import TensorRows
 from descend.torch.running import run, validated
+from descend.torch.scheduling import Schedule
 from descend.torch.sizes import at_once, piece_sizes
 from descend.torch.steps import Pieces, Place
 from descend.torch.trying import FEW, materialise, refuse_single, writes_into
+from descend.torch.tuning import Length
 from descend.torch.watching import Watch
 from descend.updates.schedules import ENDING
 from descend.watching import Callback
@@ -70,7 +74,7 @@ def fit(
     optimizer: Any = None,
     batch_size: int | str = 32,
     *,
-    learning_rate: float | None = None,
+    learning_rate: float | str | None = None,
     optimizer_options: Mapping[str, Any] | None = None,
     parameter_groups: Any = None,
     weights: Any = None,
@@ -107,8 +111,14 @@ def fit(
     weight 2 counts like the row twice. ``collate``: makes a batch of a list of a dataset's items, as a DataLoader's
     ``collate_fn``.
 
-    ``optimizer``: a class of ``torch.optim`` (Adam if none is named), with ``learning_rate``, ``optimizer_options``
-    and ``parameter_groups`` (PyTorch's, or a callable of the module); a callable of parameters; or an instance.
+    ``optimizer``: a class of ``torch.optim`` (Adam if none is named), with ``optimizer_options`` and
+    ``parameter_groups`` (PyTorch's, or a callable of the module); a callable of parameters; or an instance.
+    ``learning_rate``: a number, ``"auto"``, or None: the optimizer's own, and ``"auto"`` where no optimizer is named.
+    ``"auto"`` finds a factor of the rates of all groups by a ladder that is already training (15 % of the steps or
+    seconds at the most), moves it, lowers it to a quarter twice, and leaves the better of the last and the averaged
+    weights; ``history.notes`` has what was found. A ``schedule`` multiplies the found rate, and then nothing else
+    moves it. Raises ``InputError`` for optimizers and schedules that have no such rate.
+
     ``schedule``: a callable of the optimizer that returns a scheduler of PyTorch, moved each ``schedule_every``
     (``epoch`` or ``step``), or the name of one of descend's. ``clip``: the gradient's largest norm.
 
@@ -179,7 +189,11 @@ def fit(
             stack.enter_context(context)
         materialise(module, lambda: first_rows(batches, trained, FEW, device))
         full = batches.batch_size >= batches.num_rows
-        made = make_optimizer(module, optimizer, learning_rate, optimizer_options, parameter_groups, full)
+        is_auto = learning_rate == "auto"
+        rate: Any = needed_rate(optimizer, optimizer_options) if is_auto else learning_rate
+        made = make_optimizer(module, optimizer, rate, optimizer_options, parameter_groups, full)
+        is_auto = is_auto or (optimizer is None and learning_rate is None and has_own_rate(made))
+        rates = Rates(made) if is_auto else None
         stack.enter_context(state_moved(made, device, home))
         refuse_single(
             module, batches.num_rows, batches.batch_size, lambda: first_rows(batches, trained, 1, device)
@@ -192,7 +206,8 @@ def fit(
                 'pass precision="bf16" or "float32"'
             )
         whole = with_loss(module, loss, made, notes)
-        schedules = Schedule(made, schedule, schedule_every, epochs and epochs * len(batches))
+        num_steps = epochs and epochs * len(batches)
+        schedules = Schedule(made, schedule, schedule_every, num_steps, waits=is_auto)
         if microbatch is not None and microbatch < batches.batch_size:
             few = first_rows(batches, trained, min(microbatch, TRIED_ROWS), device)
             refuse_coupled(module, few, lambda layers, X: spread(layers)(X))
@@ -215,9 +230,11 @@ def fit(
             callbacks=[*callbacks, *([Progress()] if verbose else [])],
         )
         watch.history.notes = notes
+        evaluated = evaluation_batch_size or at_once(microbatch or batches.batch_size)
         if held is not None or held_out is not None:
-            size = evaluation_batch_size or at_once(microbatch or batches.batch_size)
-            ahead = Batches(held or rows, None, size, shuffle=False, device=elsewhere(device), rows=held_out)
+            ahead = Batches(
+                held or rows, None, evaluated, shuffle=False, device=elsewhere(device), rows=held_out
+            )
             ahead.keeps_rows = True
             watch.evaluate = lambda: validated(evaluate(module, call, judge, ahead), watch.place, ahead)
         pieces = Pieces(
@@ -232,10 +249,15 @@ def fit(
             device=device,
             microbatch=microbatch,
         )
+        if rates is not None:
+            length = Length(num_steps, seconds)
+            watch.tuner = make_tuner(
+                rates, schedules, module, pieces, dtype, batches, trained, evaluated, watch, length
+            )
         if cuda_graphs:
             pieces = captured(pieces, module, rows, notes)
         settings = {
-            "learning_rate": learning_rate,
+            "learning_rate": "auto" if is_auto else learning_rate,
             "clip": clip,
             "microbatch": microbatch,
             "reduction": criterion.reduction,
@@ -252,7 +274,15 @@ def fit(
         with opened(checkpoint, resume) as folder:
             if folder is not None:
                 saved = Checkpoint(
-                    folder, whole, made, schedules, pieces.scaler, batches, settings, checkpoint_seconds
+                    folder,
+                    whole,
+                    made,
+                    schedules,
+                    pieces.scaler,
+                    batches,
+                    settings,
+                    checkpoint_seconds,
+                    watch.tuner,
                 )
                 saved.load(watch)
                 watch.save, watch.save_is_due = saved.save, saved.turns.is_due

@@ -26,10 +26,10 @@ from descend.torch.lengths import longest_first
 from descend.torch.modes import random_numbers, training_mode
 from descend.torch.nested import count_rows, moved_to
 from descend.torch.optimizers import make_optimizer, of_copy
+from descend.torch.snapshots import copied as snapshot
+from descend.torch.snapshots import restore
 from descend.torch.stepper import Stepper, rate_of_ladder
 from descend.torch.trying import FEW, materialise, try_first
-from descend.torch.watching import copied as snapshot
-from descend.torch.watching import restore
 from descend.watching import Observation
 
 RULE_OPTIMIZERS = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Lion")

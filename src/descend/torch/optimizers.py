@@ -1,4 +1,4 @@
-"""The caller's optimizer and schedule, made or checked, and clipping's and the rate's place among them."""
+"""The caller's optimizer, made or checked, and what moves its rate."""
 
 from __future__ import annotations
 
@@ -11,15 +11,6 @@ import torch
 
 from descend.errors import InputError
 from descend.torch.rows import named
-from descend.updates.schedules import (
-    ENDING,
-    PLATEAU,
-    PLATEAU_EPOCHS,
-    PLATEAU_FACTOR,
-    PLATEAU_GAIN,
-    find_schedule,
-    rate_at,
-)
 
 EXAMPLES = "torch.optim.SGD, torch.optim.AdamW, functools.partial(torch.optim.SGD, momentum=0.9)"
 
@@ -55,7 +46,7 @@ def make_optimizer(
     if learning_rate is not None:
         is_number = isinstance(learning_rate, (int, float, np.number, torch.Tensor))
         if not is_number or isinstance(learning_rate, bool) or not learning_rate > 0:
-            raise InputError(f"learning_rate is {learning_rate!r}; a number above 0 is needed")
+            raise InputError(f'learning_rate is {learning_rate!r}; a number above 0 is needed, or "auto"')
         settings["lr"] = learning_rate if isinstance(learning_rate, torch.Tensor) else float(learning_rate)
     given = listed(groups(module) if callable(groups) else groups)
     made = _made(optimizer, own if given is None else given, settings, _may_be_fused(module))
@@ -185,84 +176,6 @@ def with_rates(make: Callable[[float], Any]) -> tuple[Any, Callable[[float], Non
             group["lr"] = rate and kept + share * rate
 
     return once, set_rate
-
-
-class Schedule:
-    """How the rates of an optimizer move: after every step (``by_step``), or after every epoch.
-
-    A name of descend's schedules multiplies each group's rate by the schedule's factor. A callable gets the optimizer
-    and returns one of PyTorch's schedulers.
-    """
-
-    def __init__(self, optimizer: Any, schedule: Any, every: str, num_steps: int | None) -> None:
-        if every not in ("epoch", "step"):
-            raise InputError(f"schedule_every is {every!r}; choose one of: epoch, step")
-        self.optimizer = optimizer
-        self.scheduler: Any = None
-        self.code: int | None = None
-        self.num_steps = num_steps
-        self.by_step = every == "step"
-        self.first_rates = [group["lr"] for group in optimizer.param_groups]
-        if schedule is None:
-            self.by_step = False
-        elif isinstance(schedule, str):
-            self._by_name(schedule)
-        elif not isinstance(schedule, type) and getattr(schedule, "optimizer", None) is optimizer:
-            self.scheduler = schedule
-        elif callable(schedule) and (isinstance(schedule, type) or not hasattr(schedule, "state_dict")):
-            self.scheduler = schedule(optimizer)
-            if not hasattr(self.scheduler, "step"):
-                raise InputError(
-                    f"schedule returned a {type(self.scheduler).__name__}; a scheduler of PyTorch, with "
-                    "step(), is needed"
-                )
-        else:
-            raise InputError(
-                "schedule has to be a callable of the optimizer, such as "
-                "lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 10), a scheduler of the optimizer "
-                "instance that is passed, or a name of descend's schedules"
-            )
-        self.takes_loss = isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-        if self.takes_loss and self.by_step:
-            raise InputError(
-                'schedule_every is "step", and ReduceLROnPlateau looks at the loss of an epoch; pass "epoch"'
-            )
-
-    def _by_name(self, name: str) -> None:
-        code = find_schedule(name)
-        if code == PLATEAU:
-            self.by_step = False
-            self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                self.optimizer, factor=PLATEAU_FACTOR, patience=PLATEAU_EPOCHS - 1, threshold=PLATEAU_GAIN
-            )
-            return
-        if self.num_steps is None and name in ENDING:
-            raise InputError(f"schedule {name!r} has to know where the run ends; pass epochs")
-        self.by_step, self.code = True, code
-
-    def after_step(self, step: int) -> None:
-        """``step`` updates have been done."""
-        if self.code is None:
-            self.scheduler.step()
-            return
-        factor = rate_at(self.code, 1.0, step + 1, self.num_steps or 1)
-        for group, rate in zip(self.optimizer.param_groups, self.first_rates, strict=True):
-            group["lr"] = rate * factor
-
-    def after_epoch(self, loss: float) -> None:
-        if self.scheduler is not None and not self.by_step:
-            if self.takes_loss:
-                self.scheduler.step(loss)
-            else:
-                self.scheduler.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"first_rates": self.first_rates, "scheduler": self.scheduler and self.scheduler.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.first_rates = list(state["first_rates"])
-        if self.scheduler is not None and state["scheduler"]:
-            self.scheduler.load_state_dict(state["scheduler"])
 
 
 def rate_of(optimizer: Any) -> float:

@@ -8,8 +8,8 @@ from descend.errors import InputError, TrainingError
 from descend.torch.batches import Batches
 from descend.torch.faults import fall_back, fault_of, put_back, rows_not_finite
 from descend.torch.interrupts import interrupts_wait
-from descend.torch.optimizers import Schedule
 from descend.torch.rows import TensorRows
+from descend.torch.scheduling import Schedule
 from descend.torch.steps import CALLBACK, UPDATE, NotFiniteError, Pieces, Place, make_step
 from descend.torch.training import train
 from descend.torch.watching import Watch
@@ -20,8 +20,14 @@ def run(pieces: Pieces, batches: Batches, schedules: Schedule, watch: Watch) -> 
     place = watch.place
     try:
         with interrupts_wait(watch):
+            if watch.tuner is not None and place.step == 0 and watch.may_save:
+                watch.save_now()  # a run that is ended on its ladder begins anew, with the same random numbers
             watch.start()
-            train(make_step(pieces), batches, schedules, watch)
+            step = make_step(pieces)
+            if watch.tuner is not None:
+                step = watch.tuner.guarded(step)
+                watch.tuner.begin()
+            train(step, batches, schedules, watch)
         watch.finish()
     except Exception as error:
         kept = fall_back(error, watch, pieces.on_cpu)
@@ -35,10 +41,13 @@ def run(pieces: Pieces, batches: Batches, schedules: Schedule, watch: Watch) -> 
     except KeyboardInterrupt:
         if place.doing == UPDATE:
             put_back(watch)
-        if place.doing == CALLBACK and watch.save is not None and place.batch < len(batches):
-            watch.save(watch)
+        if place.doing == CALLBACK and watch.may_save and place.batch < len(batches):
+            watch.save_now()
         watch.history.stopped = "interrupted"
         raise
+    finally:
+        if watch.tuner is not None:
+            watch.tuner.leave()
     if watch.interrupt:
         raise SystemExit(143) if watch.interrupt == signal.SIGTERM else KeyboardInterrupt
 

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from descend.torch.batches import Batches
-from descend.torch.optimizers import Schedule
+from descend.torch.scheduling import Schedule
 from descend.torch.steps import DATA, SCHEDULE, Step
 from descend.torch.watching import Watch
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from descend.history import History
-from descend.torch.modes import put_buffers
 from descend.torch.optimizers import rate_of
+from descend.torch.snapshots import Snapshot, copied, restore
 from descend.torch.steps import CALLBACK, DATA, VALIDATION, NotFiniteError, Place
 from descend.watching import FEWEST_UPDATES, LOOK_SECONDS, Callback, Observation
 
@@ -27,17 +27,6 @@ COPY_SHARE = 100.0
 """A copy to fall back on is taken when it has taken this many times its own time since the last."""
 WAITING = 256
 """Losses that wait on a device at most: so many steps are looked at together."""
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """The module as it was, with the row of the history that tells of it."""
-
-    epoch: int
-    step: int
-    score: float
-    row: dict[str, float | None]
-    module: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -62,6 +51,10 @@ class Watch:
     save: Callable[[Watch], None] | None = None
     """Writes a checkpoint of this watch's run."""
     save_is_due: Callable[[], bool] = lambda: False
+    tuner: Any = None
+    """Finds and moves the rate (``tuning.py``), or None: it is the caller's."""
+    flat_since: int = 0
+    """The epoch since which another rate has had its chance."""
     history: History = field(default_factory=History)
     stopped: str = ""
     seconds: float = 0.0
@@ -101,9 +94,11 @@ class Watch:
         if value.__class__ is float:
             self.loss_sum += value * rows
             self.loss_rows += rows
-        else:
+        elif value is not None:  # else the step is taken back
             self._waiting.append(value)
             self._waiting_rows.append(rows)
+        if self.tuner is not None:
+            self.tuner.after_step(rows)
         if self.interrupt or time.perf_counter() >= self._next_look or len(self._waiting) >= WAITING:
             self.look()
         return bool(self.stopped)
@@ -135,6 +130,38 @@ class Watch:
         self.loss_sum, self.loss_rows = 0.0, 0
         self._resume()
 
+    # --- for the tuner ---------------------------------------------------------------------------
+
+    def read_losses(self) -> bool:
+        """Losses that wait on a device are read; whether one of them is no number."""
+        before, self.tuner.lost = self.tuner.lost, False
+        self._read_waiting()
+        lost: bool = self.tuner.lost
+        self.tuner.lost = before
+        return lost
+
+    def mark(self, loss: float | None) -> None:
+        """A row of the history with this loss."""
+        self._pause()
+        self._record(loss, None)
+        self._resume()
+
+    def mark_running(self) -> None:
+        """A row of the history with the mean of the epoch so far."""
+        self.mark(self._loss())
+
+    def offer(self) -> None:
+        """Validates the module as it is now, and keeps it where it is the best; off the clock."""
+        loss, validation = self._loss(), self._validate()
+        self._record(self.history.last["loss"] if loss is None else loss, validation)
+        self._keep(validation)
+
+    def go_back_to_best(self) -> None:
+        """The module is the best that validation saw, and has as long again to become a better one."""
+        if self.best is not None:
+            restore(self.module, self.best.module)
+        self.flat_since = self.place.epoch
+
     def save_if_due(self) -> None:
         """At the end of an epoch, when the schedule has moved too."""
         self._pause()
@@ -145,7 +172,8 @@ class Watch:
     def score(self) -> float:
         """What a schedule on plateaus is told at the end of an epoch."""
         last = self.history.last
-        return float(last["loss"] if last["validation_loss"] is None else last["validation_loss"])
+        told = last["loss"] if last["validation_loss"] is None else last["validation_loss"]
+        return inf if told is None else float(told)
 
     def finish(self) -> History:
         """Ends the run; with early stopping the module becomes the best that validation saw."""
@@ -158,10 +186,12 @@ class Watch:
             validation = self._validate()
             self._record(self._loss(), validation)
             self._keep(validation)
+        if self.tuner is not None:
+            self.tuner.settle()
         if self.early_stopping and self.best is not None:
             restore(self.module, self.best.module)
-            if self.best.step != self.place.step:
-                told = {name: self.best.row[name] for name in ("loss", "last_loss", "validation_loss")}
+            told = {name: self.best.row[name] for name in ("loss", "last_loss", "validation_loss")}
+            if any(self.history.last[name] != value for name, value in told.items()):
                 self.history.append(self.history.last | told)
         self.history.stopped = self.stopped
         self.history.rule = self.stopped.replace("_", " ")
@@ -193,6 +223,9 @@ class Watch:
         values, rows = torch.stack(self._waiting).tolist(), self._waiting_rows
         self._waiting, self._waiting_rows = [], []
         for number, (value, count) in enumerate(zip(values, rows, strict=True)):
+            if not isfinite(value) and self.tuner is not None and self.tuner.takes_back:
+                self.tuner.lost = True
+                continue
             if not isfinite(value):
                 behind = len(values) - 1 - number
                 self.place.step -= behind + 1
@@ -284,30 +317,33 @@ class Watch:
             self._stop("interrupted")
         elif self._out_of_time():
             self._stop("time")
-        elif self.early_stopping and self.best is not None and epoch - self.best.epoch >= window:
+        elif self._is_flat(window) and not (self.tuner is not None and self.tuner.falls_when_flat()):
             self._stop("early_stopping")
         elif epoch >= self.epochs:
             self._stop("epochs")
+
+    def _is_flat(self, window: int) -> bool:
+        """Whether rows held out have not been predicted better for so many epochs."""
+        best = self.best
+        return (
+            self.early_stopping
+            and best is not None
+            and self.place.epoch - max(best.epoch, self.flat_since) >= window
+        )
 
     def _stop(self, why: str) -> None:
         self.stopped = self.stopped or why
 
     def _save_if_due(self) -> None:
-        if self.save is not None and (self.stopped or self.save_is_due()):
+        if self.may_save and (self.stopped or self.save_is_due()):
+            self.save_now()
+
+    @property
+    def may_save(self) -> bool:
+        """Not on a ladder: a run that is ended there begins anew."""
+        return self.save is not None and not (self.tuner is not None and self.tuner.is_climbing)
+
+    def save_now(self) -> None:
+        """Writes a checkpoint."""
+        if self.save is not None:
             self.save(self)
-
-
-def copied(module: Any) -> dict[str, Any]:
-    """A copy of the module's parameters and buffers, those left out of its ``state_dict`` too."""
-    with torch.no_grad():
-        kept = {f"p:{name}": p.detach().clone() for name, p in module.named_parameters()}
-        return kept | {f"b:{name}": b.detach().clone() for name, b in module.named_buffers()}
-
-
-def restore(module: Any, kept: dict[str, Any]) -> None:
-    """Puts a copy back, in place: optimizers and compiled modules go on holding the same tensors."""
-    with torch.no_grad():
-        for name, p in module.named_parameters():
-            p.copy_(kept[f"p:{name}"])
-            p.grad = None
-    put_buffers(module, {name[2:]: value for name, value in kept.items() if name.startswith("b:")})
