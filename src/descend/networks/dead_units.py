@@ -39,10 +39,14 @@ def revive(network: Network, state: State, X: Any, seed: int, in_order: bool = F
     """
     if not network.activation.can_die:
         return 0
-    layers, first, second = (network.parts(v) for v in (state.parameters, state.first, state.second))
+    layers = network.parts(state.parameters)
+    asleep = _asleep(network, layers, X, in_order)
+    if not any(dead.any() for dead in asleep):
+        return 0
+    first, second = network.parts(state.first), network.parts(state.second)
     rng = np.random.Generator(np.random.PCG64([seed, 3, state.steps]))
     found = 0
-    for number, dead in enumerate(_asleep(network, layers, X, in_order)):
+    for number, dead in enumerate(asleep):
         if dead.any():
             layers[number][0][:, dead] = draw_weights(network, number, rng)[:, dead]
             first[number][0][:, dead] = 0.0

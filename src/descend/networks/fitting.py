@@ -94,7 +94,12 @@ def fit_network(
         engine,
         data.num_rows,
         replace(
-            limits_of(settings, epochs, held_out=validation is not None),
+            limits_of(
+                settings,
+                epochs,
+                held_out=validation is not None,
+                mixed=settings.shuffle and not prepared.in_order,
+            ),
             constant=constant_loss(plan.loss, data, prepared.target.num_outputs) if not multilabel else None,
         ),
         validation=validation,
@@ -174,7 +179,7 @@ def up_the_ladder(
 ) -> Planned:
     """The plan at the rate that the ladder found; its time is on the watch, its rungs are in the history."""
     first = plan.phases[0]
-    before, sample = engine.mean_loss(state.parameters), engine.mean_loss(state.parameters, LOOK_ROWS)
+    before, sample = watch.loss_at_start(state.parameters), engine.mean_loss(state.parameters, LOOK_ROWS)
     watch.tell_beginning(before)
     with np.errstate(over="ignore", invalid="ignore"):
         ladder = find()
