@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -190,7 +191,8 @@ def up_the_ladder(
         watch.history.append(row)
     watch.seconds = ladder.seconds
     if isinstance(watch.tuner, Controller):
-        watch.tuner.limit(ladder.highest / ladder.rate)
+        watch.tuner.limit(inf)
+        watch.tuner.meet(ladder.highest / ladder.rate)
     factor = ladder.rate / first.rule.rate
     phases = tuple(replace(p, rule=replace(p.rule, rate=p.rule.rate * factor)) for p in plan.phases)
     reason = ladder.reason + ("; a quarter, twice, as nothing more is gained" if first.when_flat else "")

@@ -129,7 +129,10 @@ class Watch(Observer):
         elif self._look_is_due() or (self._tuner_is_due() and not self.limits.thrifty):
             self._observe(state, epoch, whole=False)
         if self._tuner_is_due() and not self.stopped and not self.phase_is_over:
+            before = state.pace
             self._tune(state, epoch)
+            if state.pace != before and self.limits.thrifty:  # each rate stands in the history
+                self._observe(state, epoch, whole=False)
         elif whole and not self.stopped:
             self._mend(state)
         if self.saver is not None and not at_limit and (self._is_over or self.saver.is_due()):
