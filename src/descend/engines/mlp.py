@@ -269,7 +269,7 @@ class NetworkEngine(KeepsNothing):
         loss = self.loss.code, type(self.loss.kernel_shape), state.parameters.dtype
         return type(self), frozenset(ways), loss, types
 
-    def estimate_gap(self, state: State, enough: float) -> float:
+    def estimate_gap(self, state: State, enough: float, exact: bool = True) -> float:
         """Unknown: a network's objective is not convex, and nothing says how far its lowest value is."""
         return np.inf
 
