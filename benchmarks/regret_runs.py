@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import ceil, inf, isfinite, nan
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from descend.networks import planning as network_planning
 from descend.runs import AVERAGE_ROWS
 from descend.updates import OPTIMIZERS
 from descend.updates.schedules import find_schedule
-from descend.watching import Watch
+from descend.watching import Watch, observing
 
 GROWTH = 1.2
 EVALUATION = 0.4
@@ -74,21 +75,38 @@ class Curve:
 class Clock:
     """Seconds since it was made, without those that were taken off."""
 
+    now = staticmethod(time.perf_counter)
+
     def __init__(self) -> None:
-        self.started = time.perf_counter()
+        self.started = self.now()
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self.started
+        return self.now() - self.started
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """What is done inside takes no time."""
-        began = time.perf_counter()
+        began = self.now()
         try:
             yield
         finally:
-            self.started += time.perf_counter() - began
+            self.started += self.now() - began
+
+
+@contextmanager
+def processor_time() -> Iterator[None]:
+    """Within it all clocks, that of ``fit`` too, count this process's time alone.
+
+    With one thread that is what an idle machine's wall would say, whoever else is at work.
+    """
+    before = Clock.now, observing.time
+    Clock.now = staticmethod(time.process_time)
+    observing.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        Clock.now, observing.time = staticmethod(before[0]), before[1]  # type: ignore[assignment]
 
 
 class Prices(dict[int, float]):
@@ -110,9 +128,9 @@ class Prices(dict[int, float]):
         rows = rows[: max(batch_size, min(len(rows), SLICE_ROWS))]
         times = []
         for _ in range(SLICES + 1):
-            start = time.perf_counter()
+            clock = Clock()
             engine.run(state, rule, rows, batch_size)
-            times.append(time.perf_counter() - start)
+            times.append(clock.seconds)
         self[batch_size] = min(times[1:]) / len(rows)
         return self[batch_size]
 

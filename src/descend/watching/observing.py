@@ -49,6 +49,9 @@ class Observer:
     callbacks: Sequence[Callback] = ()
     first_loss: float | None = None
     """The loss before the first step, where a formula gives it."""
+    fresh: bool | None = None
+    """Whether the run began at a model that knows nothing; None: where all parameters are zero. One that begins at an
+    optimum may hover above it, and its first loss is where another ended: told of every row."""
     snapshot: Callable[[FloatArray], object] | None = None
     """Called with the last parameters at every observation: the path over the loss surface."""
     history: History = field(default_factory=History)
@@ -155,7 +158,8 @@ class Observer:
         if limits.thrifty and (limits.by_sample or not whole):
             depth: Depth = "few"
             if whole:
-                depth = "whole" if self.sparing.is_due(epoch) or last else "sample"
+                everything = self.sparing.is_due(epoch) or last or (epoch == 0 and not self.fresh)
+                depth = "whole" if everything else "sample"
             return self.sparing.look(state.parameters, average, self._loss, num_rows, depth)
         known = self.first_loss if epoch == 0 and whole else None
         seen = self.sample.look(state, average, self.phase, self._loss, num_rows, whole, known)
@@ -205,7 +209,8 @@ class Observer:
     def loss_at_start(self, parameters: FloatArray) -> float:
         """The loss there, from as many rows as ends of epochs read."""
         self.take_sample(parameters)
-        return self.engine.mean_loss(parameters, self.sparing.rows if self.limits.by_sample else None)
+        by_sample = self.limits.by_sample and self.fresh
+        return self.engine.mean_loss(parameters, self.sparing.rows if by_sample else None)
 
     def take_sample(self, parameters: FloatArray) -> None:
         """Settles how many rows looks read that do not read them all."""

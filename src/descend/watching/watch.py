@@ -39,9 +39,6 @@ class Watch(Observer):
     certificate: Certificate = field(default_factory=Certificate)
     plateau: Plateau = field(default_factory=Plateau)
     flatness: Flatness = field(default_factory=Flatness)
-    fresh: bool | None = None
-    """Whether the run began at a model that knows nothing; None: where all parameters are zero. One that begins at an
-    optimum may hover above it."""
     kept_above: float = 0.0
     """How far the loss of the parameters that are kept is above that of the last ones."""
     retreated: bool = False
