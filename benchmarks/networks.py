@@ -1,12 +1,14 @@
 """The time of a step of a network, descend's and others': ``python -m benchmarks.networks``.
 
 784-128-10, relu, softmax, float32, plain SGD and Adam. Prints a table, writes ``benchmarks/results/networks.json``.
+``--one-core``: all on one core, for who cannot be held to one thread otherwise (``networks_one_core.json``).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ import numpy as np
 
 from benchmarks.network_competitors import SIZES, TRAINERS, Layers, Trainer
 
-ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
 BATCH_SIZES = (1, 8, 32, 128, 4096)
 ROWS = 20_480
 LONGEST = 0.15
@@ -38,6 +40,8 @@ PACKAGES = ("descend", "numpy", "numba", "scikit-learn", "torch", "jax", "jaxlib
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 1 where the last losses disagree: such timings mean nothing."""
     options = _options(arguments)
+    if options.one_core:  # before any peer is imported, so that their threads are born there
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     from threadpoolctl import threadpool_limits
 
     record = _describe(options)
@@ -49,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record["machine_after"] = _machine()
     print(markdown(record))
     if not options.print_only:
-        options.output.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        place = options.output or RESULTS / f"networks{'_one_core' if options.one_core else ''}.json"
+        place.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0 if all(cell["agree"] for cell in record["cells"]) else 1
 
 
@@ -82,6 +87,8 @@ def _cell(
         t for t in TRAINERS if t.present() and not (t.name == "PyTorch torch.compile" and optimizer != "sgd")
     ]
     able = [t for t in able if not (t.name == "descend, 2 threads" and size < 512)]
+    if options.one_core:
+        able = [t for t in able if "2 threads" not in t.name]
     if options.only:
         able = [t for t in able if t.name in options.only]
     runners: list[tuple[Trainer, Any, list[float]]] = []
@@ -206,6 +213,7 @@ def _describe(options: argparse.Namespace) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "versions": versions,
         "repeats": options.repeats,
+        "one_core": options.one_core,
         "sizes": list(SIZES),
         "what": {t.name: t.what for t in TRAINERS if t.present()},
         "absent": [t.name for t in TRAINERS if not t.present()],
@@ -219,7 +227,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--optimizers", nargs="+", default=["sgd", "adam"], choices=["sgd", "adam"])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--only", nargs="*", help="competitors, by name")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/networks.json")
+    parser.add_argument("--one-core", action="store_true", help="hold everybody to one core")
+    parser.add_argument("--output", type=Path, help="in place of the file in benchmarks/results")
     parser.add_argument("--print-only", action="store_true", help="write no file")
     return parser.parse_args(arguments)
 

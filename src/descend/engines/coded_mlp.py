@@ -11,8 +11,8 @@ import numpy as np
 from descend.batches import row_number
 from descend.engines.base import Rule, State
 from descend.engines.decoding import decode, near_rows
-from descend.engines.mlp import LARGE, NetworkEngine, kernel_rows
-from descend.engines.mlp_kernels import BLOCK
+from descend.engines.mlp import ALL_ONE, LARGE, NetworkEngine, kernel_rows
+from descend.engines.mlp_passes import BLOCK
 from descend.types import Dataset, FloatArray, IntArray
 
 
@@ -37,8 +37,9 @@ class CodedNetworkEngine(NetworkEngine):
         for start in range(0, len(order), whole):
             rows = order[start : start + whole]
             near = self.near
-            near.rows = kernel_rows(self._decoded(rows, 0, len(rows)))
-            near.data = Dataset(near.rows[0], self.data.y.take(rows, axis=0))
+            near.rows = kernel_rows(
+                self._decoded(rows, 0, len(rows)), self.data.y.take(rows, axis=0), ALL_ONE
+            )
             if self.visit_weights.size:
                 near.visit_weights = self.visit_weights.take(rows)
             near.run(state, rule, self.places[: len(rows)], batch_size)
@@ -61,9 +62,11 @@ class CodedNetworkEngine(NetworkEngine):
             stop = min(start + self.near_rows, part.stop)
             rows: Any = order[start:stop] if order.size else slice(start, stop)
             some = self._sums(
-                kernel_rows(self._decoded(order, start, stop)),
-                self.data.y[rows],
-                weights[rows] if weights.size else weights,
+                kernel_rows(
+                    self._decoded(order, start, stop),
+                    self.data.y[rows],
+                    weights[rows] if weights.size else weights,
+                ),
                 order[:0],
                 slice(0, stop - start),
                 parameters,

@@ -11,6 +11,8 @@ import numpy as np
 from descend.batches import order as order_of
 from descend.engines import mlp_kernels, mlp_updates
 from descend.engines.base import KeepsNothing, Rule, State, Sums
+from descend.engines.mlp_arguments import Method, Moved, Net, Pace, Rows
+from descend.engines.mlp_passes import BLOCK
 from descend.models.network import Network
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty
@@ -60,8 +62,8 @@ class NetworkEngine(KeepsNothing):
         if weights is not None:
             self.visit_weights = weights if not self.weights.size else self.weights * weights
         self.threads = threads
-        self.layers = layer_table(network)
-        self.rows = kernel_rows(data.X)
+        self.net = Net(layer_table(network), network.activation.code, loss.code, loss.kernel_shape)
+        self.rows = kernel_rows(data.X, data.y, self.weights)
         self.large = LARGE
         self._cut()
 
@@ -78,9 +80,7 @@ class NetworkEngine(KeepsNothing):
         weights = self.weights[rows] if self.weights.size else ALL_ONE
         gradient = np.zeros(parameters.shape, dtype=parameters.dtype)
         loss, weight = self._sums(
-            kernel_rows(X),
-            self.data.y[rows],
-            weights,
+            kernel_rows(X, self.data.y[rows], weights),
             NO_ORDER,
             slice(0, X.shape[0]),
             parameters,
@@ -98,32 +98,18 @@ class NetworkEngine(KeepsNothing):
             self._large_batches(state, rule, order, batch_size)
             return
         state.steps, state.num_averaged = mlp_kernels.run_network_steps(
-            *self.rows,
-            self.data.y,
-            self.visit_weights,
+            self.rows._replace(weights=self.visit_weights),
             order,
             batch_size,
-            state.parameters,
-            state.first,
-            state.second,
+            self.net,
+            Moved(state.parameters, state.first, state.second),
             state.average,
             state.num_averaged,
             self.average_every,
             state.steps,
-            self.layers,
-            self.network.activation.code,
-            self.loss.code,
-            self.loss.kernel_shape,
-            self.penalty.alpha,
-            self.penalty.l1,
-            self.weight_decay,
-            rule.optimizer.code,
-            rule.schedule,
-            rule.rate * state.pace,
-            rule.num_steps,
-            np.array([rule.beta1, rule.beta2, rule.clip]),
+            self._method(rule),
+            Pace(rule.schedule, rule.rate * state.pace, rule.num_steps),
             rule.sum_rows,
-            rule.fit_intercept,
         )
 
     def _large_batches(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
@@ -154,19 +140,13 @@ class NetworkEngine(KeepsNothing):
         num_rows = chunks[-1].stop - chunks[0].start
         rows = 1 if rule.sum_rows else num_rows
         mlp_updates.take_network_step(
-            state.parameters,
+            Moved(state.parameters, state.first, state.second),
             total,
-            state.first,
-            state.second,
-            self.layers,
-            rule.optimizer.code,
+            self.net.layers,
+            self._method(rule),
             rate_at(rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps),
-            np.array([rule.beta1, rule.beta2, rule.clip]),
-            self.penalty.alpha * num_rows / rows,
-            self.penalty.l1 * num_rows / rows,
-            self.weight_decay,
             1.0 / rows,
-            rule.fit_intercept,
+            num_rows / rows,
             state.steps,
         )
 
@@ -201,13 +181,12 @@ class NetworkEngine(KeepsNothing):
         with_loss: bool,
     ) -> tuple[float, float]:
         """Adds the gradient of rows order[part], or of rows ``part``; returns the sums of loss and weights."""
-        return self._sums(self.rows, self.data.y, weights, order, part, parameters, gradient, with_loss)
+        rows = self.rows._replace(weights=weights)
+        return self._sums(rows, order, part, parameters, gradient, with_loss)
 
     def _sums(
         self,
-        rows: tuple[Any, Any, Any, Any],
-        y: FloatArray,
-        weights: FloatArray,
+        rows: Rows,
         order: IntArray,
         part: slice,
         parameters: FloatArray,
@@ -215,19 +194,15 @@ class NetworkEngine(KeepsNothing):
         with_loss: bool,
     ) -> tuple[float, float]:
         return mlp_kernels.add_block_sums(
-            *rows,
-            y,
-            weights,
-            order,
-            part.start,
-            part.stop,
-            parameters,
-            self.layers,
-            self.network.activation.code,
-            self.loss.code,
-            self.loss.kernel_shape,
-            gradient,
-            with_loss,
+            rows, order, part.start, part.stop, parameters, self.net, gradient, with_loss
+        )
+
+    def _method(self, rule: Rule) -> Method:
+        """How ``rule`` makes steps of gradients, under this engine's penalty."""
+        numbers = np.array([rule.beta1, rule.beta2, rule.clip])
+        penalty = self.penalty
+        return Method(
+            rule.optimizer.code, numbers, penalty.alpha, penalty.l1, self.weight_decay, rule.fit_intercept
         )
 
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
@@ -291,15 +266,15 @@ def layer_table(network: Network) -> IntArray:
     table = np.zeros((len(network.layers), 8), dtype=np.int64)
     start = 0
     for row, layer in zip(table, network.layers, strict=True):
-        piece = mlp_kernels.BLOCK * layer.width
+        piece = BLOCK * layer.width
         row[:5] = layer
         row[5:] = start, start + piece, start + 2 * piece
         start += 3 * piece
     return table
 
 
-def kernel_rows(X: Any) -> tuple[Any, Any, Any, Any]:
-    """Rows as kernels take them: a dense array and three empty ones, or an empty one and CSR's three."""
+def kernel_rows(X: Any, y: FloatArray, weights: FloatArray) -> Rows:
+    """Rows as kernels take them: a dense array and three empty ones, or one of a number and CSR's three."""
     if not hasattr(X, "indptr"):
-        return X, np.empty(0, dtype=X.dtype), NO_PLACES, NO_PLACES
-    return np.empty((1, 1), dtype=X.dtype), X.data, X.indices, X.indptr
+        return Rows(X, np.empty(0, dtype=X.dtype), NO_PLACES, NO_PLACES, y, weights)
+    return Rows(np.empty((1, 1), dtype=X.dtype), X.data, X.indices, X.indptr, y, weights)

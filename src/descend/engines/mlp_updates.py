@@ -1,12 +1,9 @@
-"""Updates of networks: from a gradient over all layers to new parameters, by the formulas of ``updates/``.
-
-``parameters``, ``gradient`` and the optimizer's two memories are vectors (P,); ``layers`` is that of
-``mlp_kernels.py``.
-"""
+"""Updates of networks: from a gradient over all layers to new parameters, by the formulas of ``updates/``."""
 
 from __future__ import annotations
 
 from descend.engines.compiled import kernel, part
+from descend.engines.mlp_arguments import BIAS, WEIGHTS, WIDTH, Method, Moved, Step
 from descend.engines.step_kernels import clip_factor
 from descend.engines.tiles import use_wide_vectors
 from descend.engines.tiny_numbers import flush_tiny, restore
@@ -14,34 +11,46 @@ from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
 from descend.updates import ADAGRAD, ADAM, ADAMW, MOMENTUM, NESTEROV, RMSPROP, SGD, reach, update
 
-WIDTH, WEIGHTS, BIAS = 2, 3, 4
+
+@part
+def weights_step(method: Method, rate: float, scale: float, per_row: float, step: int) -> Step:
+    """The numbers of ``step`` for weights; penalties count ``per_row`` times.
+
+    With AdamW L2 acts on the weights themselves, not through the gradient's moments.
+    """
+    ridge, keep, one, two = method.alpha * per_row, 1.0 - rate * method.decay, 1.0, 1.0
+    if method.optimizer == ADAMW:
+        ridge, keep = 0.0, 1.0 - rate * (method.decay + ridge)
+    if method.optimizer in (ADAM, ADAMW):
+        one, two = 1.0 - method.numbers[0] ** step, 1.0 - method.numbers[1] ** step
+    return Step(rate, scale, ridge, method.l1 * per_row, keep, one, two)
+
+
+@part
+def bias_step(step: Step) -> Step:
+    """The same step of intercepts, on which nothing pulls."""
+    return Step(step.rate, step.scale, 0.0, 0.0, 1.0, step.one, step.two)
 
 
 @part
 def move_by_gradient(
     optimizer: int,
     parameters: FloatArray,
-    gradient: FloatArray,
     first: FloatArray,
     second: FloatArray,
-    rate: float,
+    gradient: FloatArray,
     numbers: FloatArray,
-    ridge: float,
-    keep: float,
-    scale: float,
-    correction1: float,
-    correction2: float,
+    step: Step,
 ) -> None:
-    """One update from ``scale`` · ``gradient``, left at zero; ``optimizer`` is a constant where this stands."""
+    """One update from the ``gradient``, left at zero; ``optimizer`` is a constant where this stands."""
     use_wide_vectors()
     number = parameters.dtype.type
-    rate_, ridge_, keep_, scale_ = number(rate), number(ridge), number(keep), number(scale)
-    beta1, beta2 = number(numbers[0]), number(numbers[1])
-    one, two = number(correction1), number(correction2)
+    rate, ridge, keep, scale = number(step.rate), number(step.ridge), number(step.keep), number(step.scale)
+    beta1, beta2, one, two = number(numbers[0]), number(numbers[1]), number(step.one), number(step.two)
     for j in range(parameters.size):
-        g = gradient[j] * scale_ + ridge_ * parameters[j]
+        g = gradient[j] * scale + ridge * parameters[j]
         parameters[j], first[j], second[j] = update(
-            optimizer, keep_ * parameters[j], g, first[j], second[j], rate_, beta1, beta2, one, two
+            optimizer, keep * parameters[j], g, first[j], second[j], rate, beta1, beta2, one, two
         )
         gradient[j] = 0.0
 
@@ -50,161 +59,80 @@ def move_by_gradient(
 def move_by(
     optimizer: int,
     p: FloatArray,
-    g: FloatArray,
     m: FloatArray,
     v: FloatArray,
-    rate: float,
+    gradient: FloatArray,
     numbers: FloatArray,
-    ridge: float,
-    keep: float,
-    scale: float,
-    one: float,
-    two: float,
+    step: Step,
 ) -> None:
     """``move_by_gradient`` with a loop for each optimizer: a question inside the loop keeps it from vectorising."""
     if optimizer in (ADAM, ADAMW):
-        move_by_gradient(ADAM, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+        move_by_gradient(ADAM, p, m, v, gradient, numbers, step)
     elif optimizer == MOMENTUM:
-        move_by_gradient(MOMENTUM, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+        move_by_gradient(MOMENTUM, p, m, v, gradient, numbers, step)
     elif optimizer == NESTEROV:
-        move_by_gradient(NESTEROV, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+        move_by_gradient(NESTEROV, p, m, v, gradient, numbers, step)
     elif optimizer == ADAGRAD:
-        move_by_gradient(ADAGRAD, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+        move_by_gradient(ADAGRAD, p, m, v, gradient, numbers, step)
     elif optimizer == RMSPROP:
-        move_by_gradient(RMSPROP, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
+        move_by_gradient(RMSPROP, p, m, v, gradient, numbers, step)
     else:
-        move_by_gradient(SGD, p, g, m, v, rate, numbers, ridge, keep, scale, one, two)
-
-
-@part
-def corrections(optimizer: int, numbers: FloatArray, step: int) -> tuple[float, float]:
-    """What Adam's two moments are divided by in ``step``; 1 for the others."""
-    if optimizer in (ADAM, ADAMW):
-        return 1.0 - numbers[0] ** step, 1.0 - numbers[1] ** step
-    return 1.0, 1.0
-
-
-@part
-def pulls(optimizer: int, rate: float, alpha: float, decay: float) -> tuple[float, float]:
-    """L2's part in the gradient, and what weights are multiplied by.
-
-    With AdamW L2 acts on the weights themselves, not through the gradient's moments.
-    """
-    if optimizer == ADAMW:
-        return 0.0, 1.0 - rate * (decay + alpha)
-    return alpha, 1.0 - rate * decay
+        move_by_gradient(SGD, p, m, v, gradient, numbers, step)
 
 
 @part
 def move_piece(
     parameters: FloatArray,
-    gradient: FloatArray,
     first: FloatArray,
     second: FloatArray,
+    gradient: FloatArray,
     low: int,
     optimizer: int,
-    rate: float,
     numbers: FloatArray,
-    ridge: float,
-    l1: float,
-    keep: float,
-    scale: float,
-    correction1: float,
-    correction2: float,
+    step: Step,
 ) -> None:
     """One update of the parameters from ``low`` on by their ``gradient``, which is left at zero."""
     number, high = parameters.dtype.type, low + gradient.size
-    move_by(
-        optimizer,
-        parameters[low:high],
-        gradient,
-        first[low:high],
-        second[low:high],
-        rate,
-        numbers,
-        ridge,
-        keep,
-        scale,
-        correction1,
-        correction2,
-    )
-    if l1 > 0.0:
+    move_by(optimizer, parameters[low:high], first[low:high], second[low:high], gradient, numbers, step)
+    if step.l1 > 0.0:
         for j in range(low, high):
-            by = reach(optimizer, rate, second[j], numbers[0], correction2) * l1
+            by = reach(optimizer, step.rate, second[j], numbers[0], step.two) * step.l1
             parameters[j] = shrunk(parameters[j], number(by))
 
 
 @part
-def update_network(
-    parameters: FloatArray,
-    gradient: FloatArray,
-    first: FloatArray,
-    second: FloatArray,
-    layers: IntArray,
-    optimizer: int,
-    rate: float,
-    numbers: FloatArray,
-    alpha: float,
-    l1: float,
-    decay: float,
-    scale: float,
-    fit_intercept: bool,
-    step: int,
-) -> None:
-    """One step from the sum ``gradient`` (P,), which is left at zero for the next batch."""
-    number = parameters.dtype.type
-    if not fit_intercept:
-        for layer in range(layers.shape[0]):
-            for j in range(layers[layer, BIAS], layers[layer, BIAS] + layers[layer, WIDTH]):
-                gradient[j] = number(0.0)
+def clipped(scale: float, gradient: FloatArray, numbers: FloatArray) -> float:
+    """``scale``, shortened where the gradient times it is longer than asked for."""
     if numbers[2] > 0.0:
-        scale *= clip_factor(gradient.reshape(1, gradient.size), scale, numbers[2])
-    one, two = corrections(optimizer, numbers, step)
-    ridge, keep = pulls(optimizer, rate, alpha, decay)
-    for layer in range(layers.shape[0]):
-        start, bias = layers[layer, WEIGHTS], layers[layer, BIAS]
-        for piece in range(2):
-            low, high = (start, bias) if piece == 0 else (bias, bias + layers[layer, WIDTH])
-            pull, stay, corner = (ridge, keep, l1) if piece == 0 else (0.0, 1.0, 0.0)
-            move_piece(
-                parameters, gradient[low:high], first, second, low, optimizer, rate, numbers, pull, corner, stay,
-                scale, one, two,
-            )  # fmt: skip
+        return scale * clip_factor(gradient.reshape(1, gradient.size), scale, numbers[2])
+    return scale
 
 
 @kernel
 def take_network_step(
-    parameters: FloatArray,
+    moved: Moved,
     gradient: FloatArray,
-    first: FloatArray,
-    second: FloatArray,
     layers: IntArray,
-    optimizer: int,
+    method: Method,
     rate: float,
-    numbers: FloatArray,
-    alpha: float,
-    l1: float,
-    decay: float,
     scale: float,
-    fit_intercept: bool,
+    per_row: float,
     step: int,
 ) -> None:
-    """``update_network``, called from Python."""
+    """One step from ``scale`` times the sum ``gradient`` (P,), which is left at zero, called from Python."""
     before = flush_tiny()
-    update_network(
-        parameters,
-        gradient,
-        first,
-        second,
-        layers,
-        optimizer,
-        rate,
-        numbers,
-        alpha,
-        l1,
-        decay,
-        scale,
-        fit_intercept,
-        step,
-    )
+    parameters, first, second = moved
+    if not method.fit_intercept:
+        for layer in range(layers.shape[0]):
+            for j in range(layers[layer, BIAS], layers[layer, BIAS] + layers[layer, WIDTH]):
+                gradient[j] = 0.0
+    now = weights_step(method, rate, clipped(scale, gradient, method.numbers), per_row, step)
+    for layer in range(layers.shape[0]):
+        bias, end = layers[layer, BIAS], layers[layer, BIAS] + layers[layer, WIDTH]
+        for piece in range(2):  # and not two calls: each would be compiled for itself
+            low, high = (layers[layer, WEIGHTS], bias) if piece == 0 else (bias, end)
+            numbers = now if piece == 0 else bias_step(now)
+            move_piece(
+                parameters, first, second, gradient[low:high], low, method.optimizer, method.numbers, numbers
+            )
     restore(before)

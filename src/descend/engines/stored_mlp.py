@@ -6,8 +6,8 @@ from typing import Any
 
 from descend.engines.base import Rule, State
 from descend.engines.decoding import blocks, near_rows
-from descend.engines.mlp import LARGE, NetworkEngine, kernel_rows
-from descend.engines.mlp_kernels import BLOCK
+from descend.engines.mlp import ALL_ONE, LARGE, NetworkEngine, kernel_rows
+from descend.engines.mlp_passes import BLOCK
 from descend.engines.windows import Windows
 from descend.types import Dataset, FloatArray, IntArray
 
@@ -36,8 +36,7 @@ class StoredNetworkEngine(NetworkEngine):
         near = self.near
         beside = (self.visit_weights,) if self.visit_weights.size else ()
         for window in self.windows.of(order, batch_size, self.data.y, beside):
-            near.rows = kernel_rows(window.X)
-            near.data = Dataset(near.rows[0], window.y)
+            near.rows = kernel_rows(window.X, window.y, ALL_ONE)
             if self.visit_weights.size:
                 near.visit_weights = window.beside[0]
             near.run(state, rule, window.places, batch_size)
@@ -54,9 +53,7 @@ class StoredNetworkEngine(NetworkEngine):
         loss = weight = 0.0
         for rows, X in self._pieces(order, part):
             some = self._sums(
-                kernel_rows(X),
-                self.data.y[rows],
-                weights[rows] if weights.size else weights,
+                kernel_rows(X, self.data.y[rows], weights[rows] if weights.size else weights),
                 order[:0],
                 slice(0, len(X)),
                 parameters,

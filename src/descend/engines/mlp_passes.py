@@ -1,0 +1,187 @@
+"""A block of rows through the layers of a network and back: scores, derivatives, gradients.
+
+Parts of the kernels in ``mlp_kernels.py``; arguments are those of ``mlp_arguments.py``. Nothing is allocated in a
+pass, nothing is checked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from descend.engines import tiles
+from descend.engines.compiled import inline, part
+from descend.engines.mlp_arguments import BIAS, DEPTH, UNITS, WEIGHTS, WIDTH, A, Block, D, Net, Rows, Z
+from descend.engines.row_kernels import write_room_of_derivatives
+from descend.engines.unit_kernels import activate_block, multiply_slopes
+from descend.types import FloatArray, IntArray
+
+LINE = 64
+BLOCK = 64
+"""Rows whose hidden layers are kept at once, as many as the room of ``row_kernels`` has."""
+
+
+@inline
+def aligned(size: int, like: FloatArray) -> FloatArray:
+    """Zeros that begin at a line of the cache, as the widest registers want them."""
+    some = np.zeros(size + LINE // like.itemsize, dtype=like.dtype)
+    start = -some.ctypes.data % LINE // like.itemsize
+    return some[start : start + size]
+
+
+@inline
+def new_block(layers: IntArray, parameters: FloatArray) -> Block:
+    """Room for BLOCK rows; it is zero, and what fills up rows stays so."""
+    last = layers.shape[0] - 1
+    return Block(
+        np.empty(BLOCK, dtype=np.int64),
+        np.empty(BLOCK, dtype=np.int64),
+        np.empty(BLOCK, dtype=np.int64),
+        aligned(layers[last, D] + BLOCK * layers[last, WIDTH], parameters),
+        np.empty((layers[last, UNITS] + 2, BLOCK), dtype=parameters.dtype),
+    )
+
+
+@part
+def place_rows(rows: Rows, order: IntArray, start: int, n: int, block: Block) -> None:
+    """Overwrites the block's numbers of rows, and where each begins in ``X``."""
+    for i in range(n):
+        block.rows[i] = order[start + i] if order.size > 0 else start + i
+        block.places[i] = block.rows[i] * rows.X.shape[1]
+
+
+@part
+def place_inner(layers: IntArray, layer: int, n: int, inner: IntArray) -> None:
+    """Overwrites ``inner`` with where in the block's room the outputs of the layer below begin, row by row."""
+    for i in range(n):
+        inner[i] = layers[layer - 1, A] + i * layers[layer - 1, WIDTH]
+
+
+@part
+def write_sparse_scores(rows: Rows, n: int, layers: IntArray, parameters: FloatArray, block: Block) -> None:
+    """Scores of the first layer from CSR rows: a row of weights for each number that is not zero."""
+    width, bias, z, room = layers[0, WIDTH], layers[0, BIAS], layers[0, Z], block.room
+    for i in range(n):
+        goal = z + i * width
+        for c in range(width):
+            room[goal + c] = parameters[bias + c]
+        for place in range(rows.starts[block.rows[i]], rows.starts[block.rows[i] + 1]):
+            value, first = rows.values[place], np.int64(rows.columns[place]) * width
+            weights, scores = parameters[first : first + width], room[goal : goal + width]
+            for c in range(scores.size):
+                scores[c] += value * weights[c]
+
+
+@part
+def add_sparse_outer(
+    rows: Rows, n: int, layers: IntArray, block: Block, gradient: FloatArray, factor: float
+) -> None:
+    """Adds factor · x dᵀ of CSR rows to the first layer's part of ``gradient``."""
+    width, d, room = layers[0, WIDTH], layers[0, D], block.room
+    number = room.dtype.type
+    for i in range(n):
+        for place in range(rows.starts[block.rows[i]], rows.starts[block.rows[i] + 1]):
+            value, first = number(factor) * rows.values[place], np.int64(rows.columns[place]) * width
+            goal, derivatives = gradient[first : first + width], room[d + i * width : d + (i + 1) * width]
+            for c in range(goal.size):
+                goal[c] += value * derivatives[c]
+
+
+@part
+def go_forward(rows: Rows, n: int, net: Net, parameters: FloatArray, block: Block) -> None:
+    """Writes scores of every layer, and what hidden units make of them, for n rows; ``scores`` are the last's."""
+    layers, room = net.layers, block.room
+    last = layers.shape[0] - 1
+    for layer in range(last + 1):
+        depth, width, z = layers[layer, DEPTH], layers[layer, WIDTH], layers[layer, Z]
+        weights, bias = layers[layer, WEIGHTS], layers[layer, BIAS]
+        if layer > 0:
+            place_inner(layers, layer, n, block.inner)
+            tiles.write_products(room, block.inner, n, depth, parameters, weights, bias, width, room, z)
+        elif rows.starts.size > 0:
+            write_sparse_scores(rows, n, layers, parameters, block)
+        else:
+            tiles.write_products(rows.X, block.places, n, depth, parameters, weights, bias, width, room, z)
+        if layer < last:
+            activate_block(net.activation, room, z, layers[layer, A], n * width)
+    for c in range(layers[last, UNITS]):
+        for i in range(n):
+            block.scores[c, i] = room[layers[last, Z] + i * layers[last, WIDTH] + c]
+
+
+@part
+def begin_back(rows: Rows, n: int, net: Net, block: Block) -> None:
+    """Turns ``scores`` into the last layer's derivatives."""
+    write_room_of_derivatives(rows.y, rows.weights, block.rows, n, net.loss, net.shape, block.scores)
+    last = net.layers.shape[0] - 1
+    for c in range(net.layers[last, UNITS]):
+        for i in range(n):
+            block.room[net.layers[last, D] + i * net.layers[last, WIDTH] + c] = block.scores[c, i]
+
+
+@part
+def go_back(n: int, net: Net, layer: int, parameters: FloatArray, block: Block) -> None:
+    """Writes the derivatives of the layer below ``layer``."""
+    layers, room, below = net.layers, block.room, layer - 1
+    depth, width, weights = layers[layer, DEPTH], layers[layer, WIDTH], layers[layer, WEIGHTS]
+    d, count = layers[below, D], n * layers[below, WIDTH]
+    tiles.write_back(
+        room, layers[layer, D], n, parameters, weights, depth, width, room, d, layers[below, WIDTH]
+    )
+    multiply_slopes(net.activation, room, layers[below, Z], layers[below, A], d, count)
+
+
+@part
+def take_in(
+    rows: Rows,
+    n: int,
+    layers: IntArray,
+    layer: int,
+    block: Block,
+    goal: FloatArray,
+    keep: float,
+    factor: float,
+    intercepts: bool,
+) -> None:
+    """Overwrites a layer's part of ``goal`` with keep · itself + factor · the gradient's sum over n rows.
+
+    With ``goal`` the parameters this is a step of plain gradient descent, and no gradient exists.
+    """
+    depth, width, d = layers[layer, DEPTH], layers[layer, WIDTH], layers[layer, D]
+    weights, bias, room = layers[layer, WEIGHTS], layers[layer, BIAS], block.room
+    number = room.dtype.type
+    if layer > 0:
+        place_inner(layers, layer, n, block.inner)
+        tiles.add_outer(room, block.inner, n, depth, room, d, goal, weights, width, keep, factor)
+    elif rows.starts.size > 0:
+        if keep != 1.0:
+            for i in range(weights, bias):
+                goal[i] *= number(keep)
+        add_sparse_outer(rows, n, layers, block, goal, factor)
+    else:
+        tiles.add_outer(rows.X, block.places, n, depth, room, d, goal, weights, width, keep, factor)
+    if intercepts:
+        total = goal[bias : bias + width]
+        for i in range(n):
+            derivatives = room[d + i * width : d + (i + 1) * width]
+            for c in range(total.size):
+                total[c] += number(factor) * derivatives[c]
+
+
+@part
+def come_back(
+    rows: Rows,
+    n: int,
+    net: Net,
+    parameters: FloatArray,
+    block: Block,
+    goal: FloatArray,
+    keep: float,
+    factor: float,
+    intercepts: bool,
+) -> None:
+    """From ``scores`` back through every layer, each of which goes into ``goal`` (``take_in``)."""
+    begin_back(rows, n, net, block)
+    for layer in range(net.layers.shape[0] - 1, -1, -1):
+        if layer > 0:
+            go_back(n, net, layer, parameters, block)
+        take_in(rows, n, net.layers, layer, block, goal, keep, factor, intercepts)
