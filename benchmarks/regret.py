@@ -37,12 +37,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import regret_torch
+from benchmarks.regret_runs import processor_time
 from benchmarks.regret_scores import score
 from benchmarks.regret_table import markdown
 from benchmarks.regret_workloads import FEW, NAMES, USUAL, workloads
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "workloads": [],
     }
     began = time.perf_counter()
-    with one_blas_thread():
+    with one_blas_thread(), processor_time() if options.processor_time else nullcontext():
         for name, make in _scored(options, absent):
             start = time.perf_counter()
             record["workloads"].append(make())
@@ -162,6 +164,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--decays", type=int, default=5, help="lengths of a falling rate, each half the next")
     parser.add_argument("--repeats", type=int, default=3, help="of runs by the wall's clock")
     parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument(
+        "--processor-time", action="store_true", help="in place of the wall's: where others are at work"
+    )
     parser.add_argument(
         "--output", type=Path, help="of a part of the workloads nothing is written unless asked for"
     )

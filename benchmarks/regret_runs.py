@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import ceil, inf, isfinite, nan
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from descend.networks import planning as network_planning
 from descend.runs import AVERAGE_ROWS
 from descend.updates import OPTIMIZERS
 from descend.updates.schedules import find_schedule
-from descend.watching import Watch
+from descend.watching import Watch, observing
 
 GROWTH = 1.2
 EVALUATION = 0.4
@@ -74,21 +75,38 @@ class Curve:
 class Clock:
     """Seconds since it was made, without those that were taken off."""
 
+    now = staticmethod(time.perf_counter)
+
     def __init__(self) -> None:
-        self.started = time.perf_counter()
+        self.started = self.now()
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self.started
+        return self.now() - self.started
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """What is done inside takes no time."""
-        began = time.perf_counter()
+        began = self.now()
         try:
             yield
         finally:
-            self.started += time.perf_counter() - began
+            self.started += self.now() - began
+
+
+@contextmanager
+def processor_time() -> Iterator[None]:
+    """Within it all clocks, that of ``fit`` too, count this process's time alone.
+
+    With one thread that is what an idle machine's wall would say, whoever else is at work.
+    """
+    before = Clock.now, observing.time
+    Clock.now = staticmethod(time.process_time)
+    observing.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        Clock.now, observing.time = staticmethod(before[0]), before[1]  # type: ignore[assignment]
 
 
 class Prices(dict[int, float]):
@@ -110,9 +128,9 @@ class Prices(dict[int, float]):
         rows = rows[: max(batch_size, min(len(rows), SLICE_ROWS))]
         times = []
         for _ in range(SLICES + 1):
-            start = time.perf_counter()
+            clock = Clock()
             engine.run(state, rule, rows, batch_size)
-            times.append(time.perf_counter() - start)
+            times.append(clock.seconds)
         self[batch_size] = min(times[1:]) / len(rows)
         return self[batch_size]
 
@@ -194,51 +212,68 @@ def our_run(
     settings = replace(workload.settings, seed=seed, batch_size=batch_size, seconds=seconds)
     settings = replace(settings, optimizer=optimizer or settings.optimizer)
     curve = Curve()
-
-    def is_there(_: object) -> bool:
-        return len(curve.losses) > 1 and max(curve.losses[-2:]) <= until
-
-    with _watched(workload, curve, controlled):
+    with _watched(workload, curve, controlled, until):
         fit: Any = network_fitting.fit_network if workload.is_network else fitting.fit
-        run = fit(workload.prepared, settings, callbacks=[is_there])
+        run = fit(workload.prepared, settings)
     return curve, run.batch_size, run.stopped
 
 
 @contextmanager
-def _watched(workload: Workload, curve: Curve, controlled: bool) -> Iterator[None]:
-    """Within it a watch looks at the target's rows, too, off the clocks; ``controlled`` False: no rate is moved."""
+def _watched(workload: Workload, curve: Curve, controlled: bool, until: float) -> Iterator[None]:
+    """Within it a watch looks at the target's rows, too, off the clocks, as often as at a run of the grid.
+
+    All that the watch does by itself is on the wall's clock. ``controlled`` False: no rate is moved.
+    """
     ladders: list[tuple[int, int]] = []
     """The rungs and rows that a ladder has left in the history before the first observation."""
     clock = Clock()
 
     class Onlooker(Watch):
-        __slots__ = ("liked", "lowest")
+        __slots__ = ("compared", "liked", "lowest", "next_look")
 
-        def _observe(self, state: Any, epoch: int, whole: bool) -> float:
-            if whole or self._tuner_is_due():
-                loss = Watch._observe(self, state, epoch, whole)
-            else:
-                with clock.stopped():
-                    loss = Watch._observe(self, state, epoch, whole)
-            wall = clock.seconds
-            with clock.stopped():
-                self._compare(state, wall)
+        def start(self, state: Any, phase: Any) -> None:
+            ladders.append((len(self.history), state.visits))
+            self.next_look = max(256.0, GROWTH * state.visits)
+            Watch.start(self, state, phase)
+
+        def _visits_until_next_look(self, start: int, num_visits: int) -> int:
+            visits = Watch._visits_until_next_look(self, start, num_visits)
+            steps = max(1, ceil((self.next_look - self._rows) / self.batch_size))
+            return min(visits, steps * self.batch_size)
+
+        def _observe(self, state: Any, epoch: int, whole: bool, last: bool = False) -> float:
+            loss = Watch._observe(self, state, epoch, whole, last)
+            self._compare(state)
             return loss
 
-        def _compare(self, state: Any, wall: float) -> None:
-            mean = self.tail.parameters(state) if self.tail is not None else None
-            for parameters in (state.parameters, mean):
-                liking = nan if parameters is None else self._validation_loss(parameters) or 0.0
-                if liking < getattr(self, "lowest", inf):
-                    self.lowest, self.liked = liking, parameters.copy()
-            looks = len(self.tuner.verdicts) if isinstance(self.tuner, Controller) else 0
-            ladders.append((len(self.history) - 1, state.visits))
-            rungs, rows_of_rungs = ladders[0]
-            evaluated = EVALUATION * LOOK_ROWS * (2 * looks + rungs)
-            liked = getattr(self, "liked", state.parameters)
-            loss = workload.target.mean_loss(liked)
-            tuning = evaluated + rows_of_rungs
-            curve.add(loss, state.visits + evaluated, wall, tuning, training=self.seconds)
+        def look(self, state: Any) -> bool:
+            self.compared = False
+            is_over = Watch.look(self, state)
+            if not self.compared and state.visits >= self.next_look:
+                self._compare(state)
+            if not is_over and max(curve.losses[-2:]) <= until:
+                self.stopped = is_over = "interrupted"
+            return bool(is_over)
+
+        def _compare(self, state: Any) -> None:
+            wall, runs = clock.seconds, bool(self._started)
+            with clock.stopped():
+                self._pause()
+                self.compared, self.next_look = True, max(GROWTH * state.visits, state.visits + 1)
+                mean = self.tail.parameters(state) if self.tail is not None else None
+                for parameters in (state.parameters, mean):
+                    liking = nan if parameters is None else self.validation.mean_loss(parameters)
+                    if liking < getattr(self, "lowest", inf):
+                        self.lowest, self.liked = liking, parameters.copy()
+                looks = len(self.tuner.verdicts) if isinstance(self.tuner, Controller) else 0
+                rungs, rows_of_rungs = ladders[0]
+                evaluated = EVALUATION * LOOK_ROWS * (2 * looks + rungs)
+                liked = getattr(self, "liked", state.parameters)
+                loss = workload.target.mean_loss(liked)
+                tuning = evaluated + rows_of_rungs
+                curve.add(loss, state.visits + evaluated, wall, tuning, training=self.seconds)
+            if runs:
+                self._resume()
 
     phases: Callable[..., Any] = network_planning.falling_phases
     before = fitting.Watch, network_fitting.Watch, phases

@@ -205,6 +205,7 @@ def markdown(record: dict[str, Any]) -> str:
     machine, after = record["machine"], record["machine_after"]
     left_out = "".join(f" Left out: {name} ({reason})." for name, reason in record["absent"].items())
     options = record["options"]
+    clock = "the processor's time, one thread" if options.get("processor_time") else "the wall's clock"
     return "\n\n".join(
         part
         for part in (
@@ -214,7 +215,7 @@ def markdown(record: dict[str, Any]) -> str:
             "is missed is never.",
             by_rival(found),
             fixed_sizes(found),
-            "By the wall's clock, medians of the grid's best runs:",
+            f"By {clock}, medians of the grid's best runs:",
             by_rival(by_clock),
             "What the regret of `fit` consists of, by the simulated clock, where it arrived behind its ladder. That "
             "trains as well, so overhead is told too high and rate regret too low; regret is batch · rate / "
@@ -222,7 +223,7 @@ def markdown(record: dict[str, Any]) -> str:
             by_part(found),
             "`auto`, workload by workload, at loose, medium and tight targets, by the simulated clock:",
             by_workload(workloads, outcomes),
-            "The same by the wall's clock:",
+            f"The same by {clock}:",
             by_workload(workloads, wall_outcomes),
             f"{record['date'][:10]}; {machine['cpu']}, {machine['cores']} cores, one thread; load "
             f"{machine['load']} before, {after['load']} after; the whole took {record['seconds'] / 60:.0f} min; grid "

@@ -124,7 +124,7 @@ def _workload(name: str, prepared: Prepared, held_out: Dataset, hidden: int) -> 
     from descend.target_objective import find_objective
 
     _, kind, optimizer = name.split()
-    settings = Settings(optimizer=optimizer, hidden=(hidden,), early_stopping=True, threads=1, dense=True)
+    settings = Settings(optimizer=optimizer, hidden=(hidden,), early_stopping=True, threads=1)
     data = prepared.train
     loss, penalty = find_objective(data, prepared.target, settings)
     none = Penalty(0.0, 0.0)

@@ -46,7 +46,7 @@ def rows(kind: str = "dense", classes: int = 2, seed: int = 0, **options: Any) -
 RUNS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]] = {
     "one row": (fit, {}, {"optimizer": "sgd", "batch_size": 1, "epochs": 3, "dense": True}),
     "averaged": (fit, {"classes": 3}, {"optimizer": "sgd", "batch_size": 32, "epochs": 9, "dense": True}),
-    "polyak": (fit, {}, {"optimizer": "sgd", "batch_size": 32, "epochs": 3, "average": "polyak", "dense": True}),
+    "polyak": (fit, {}, {"optimizer": "sgd", "batch_size": 32, "epochs": 9, "average": "polyak", "dense": True}),
     "plateau": (fit, {}, {"optimizer": "momentum", "schedule": "plateau", "batch_size": 64, "epochs": 40}),
     "adam": (fit, {"classes": 3}, {"optimizer": "adam", "batch_size": 50, "epochs": 4, "schedule": "cosine"}),
     "nothing set": (fit, {"classes": 3}, {"batch_size": 32, "tol": 1e-9, "dense": True}),
@@ -60,7 +60,7 @@ RUNS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]] = {
     "sparse, averaged": (fit, {"kind": "sparse"}, {"optimizer": "sgd", "batch_size": 8, "epochs": 4, "dense": True}),
     "sparse saga": (fit, {"kind": "sparse"}, {"batch_size": 8, "tol": 1e-9, "dense": True}),
     "sparse l1": (fit, {"kind": "sparse"}, {"penalty": "l1", "alpha": 1e-3}),
-    "coded": (fit, {"kind": "coded"}, {"batch_size": 32, "tol": 1e-9, "dense": True}),
+    "coded": (fit, {"kind": "coded"}, {"batch_size": 32, "tol": 1e-9}),
     "network": (fit_network, {"classes": 3}, {"hidden": (9,), "batch_size": 16, "epochs": 6, "dense": True}),
     "network, sparse": (fit_network, {"kind": "sparse"}, {"hidden": (9,), "batch_size": 16, "epochs": 4}),
     "ladder": (
@@ -199,7 +199,7 @@ def test_a_run_that_a_callback_ends_goes_on_to_the_same_bits(tmp_path: Path) -> 
     train, of, how = RUNS["network"]
     prepared, settings = rows(**of), Settings(**how)
     whole = train(prepared, settings)
-    for look in (2, 5, 11, 15):
+    for look in (2, 4, 6):
         folder = tmp_path / str(look)
         seen: list[int] = []
 

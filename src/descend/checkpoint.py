@@ -28,6 +28,7 @@ from descend.turns import Turns, held
 from descend.watching import Kept, Place, Sample, Watch
 from descend.watching.certificate import Certificate
 from descend.watching.flatness import Flatness, Plateau
+from descend.watching.sparing import Sparing
 
 NAMES = ("run-1.checkpoint", "run-2.checkpoint")
 LAYOUT = Layout(
@@ -44,7 +45,7 @@ NOT_OF_THE_RUN = frozenset(
 """Fields of a watch that are settings, or have a place of their own in the file."""
 OF_THE_STATE = tuple(f.name for f in fields(State) if f.name != "most_visits")
 OF_THE_WATCH = tuple(f.name for f in fields(Watch) if f.name not in NOT_OF_THE_RUN)
-PACKER = Packer((Kept, Memory, Known, Place, Sample, Certificate, Plateau, Flatness))
+PACKER = Packer((Kept, Memory, Known, Place, Sample, Sparing, Certificate, Plateau, Flatness))
 
 
 @dataclass(frozen=True, slots=True)

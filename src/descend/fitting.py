@@ -90,7 +90,12 @@ def fit(
         engine,
         plan.visits.num_visits,
         replace(
-            limits_of(settings, epochs, held_out=validation is not None),
+            limits_of(
+                settings,
+                epochs,
+                held_out=validation is not None,
+                mixed=settings.shuffle and not prepared.in_order,
+            ),
             tol=tol,
             asked=None if settings.epochs is not None else settings.tol,
             rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,

@@ -32,7 +32,8 @@ class History:
     ``seconds`` of training alone (observing is off the clock), ``epoch`` (fractions allowed), ``rows`` visited,
     ``updates``, ``loss`` (the objective of what would be returned: the better of the last parameters and their
     average), ``last_loss`` (the objective of the last parameters), ``validation_loss``, ``batch_size``,
-    ``learning_rate``. The last row is the model that is returned.
+    ``learning_rate``. The last row is the model that is returned, told of every row; those before it may be told of a
+    few that stand for them (``watching/sparing.py``).
     """
 
     columns: dict[str, list[float | None]] = field(default_factory=lambda: {name: [] for name in COLUMNS})

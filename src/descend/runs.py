@@ -65,8 +65,8 @@ class Run(Generic[ModelT]):
         return self.history.stopped
 
 
-def limits_of(settings: Settings, epochs: int, held_out: bool) -> Limits:
-    """When a run of at most ``epochs`` ends; ``held_out``: rows are, to stop by."""
+def limits_of(settings: Settings, epochs: int, held_out: bool, mixed: bool = False) -> Limits:
+    """When a run of at most ``epochs`` ends. ``held_out``: rows are, to stop by; ``mixed``: in random order."""
     early_stopping = settings.early_stopping and held_out
     return Limits(
         epochs=epochs,
@@ -78,6 +78,7 @@ def limits_of(settings: Settings, epochs: int, held_out: bool) -> Limits:
         exact=settings.epochs is not None and not settings.early_stopping,
         dense=settings.dense,
         growth=settings.growth,
+        thrifty=settings.thrifty and mixed,
     )
 
 

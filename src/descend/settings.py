@@ -65,6 +65,8 @@ class Settings:
     dense: bool = False
     growth: float = 1.1
     """``dense``: look at the loss from the first step on, at row counts that grow by ``growth``."""
+    thrifty: bool = True
+    """Looks cost little beside the steps between them. False where curves are held against one another."""
     are_checked: bool = field(default=False, repr=False, compare=False)
 
     @property

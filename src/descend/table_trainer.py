@@ -36,7 +36,9 @@ class TableTrainer:
 
     def __init__(self, prepared: Prepared, settings: Settings, model: str) -> None:
         self.prepared = replace(prepared, validation=None)
-        self.settings = replace(settings, epochs=None, seconds=None, dense=True, early_stopping=False)
+        self.settings = replace(
+            settings, epochs=None, seconds=None, dense=True, thrifty=False, early_stopping=False
+        )
         self.num_rows = prepared.train.num_rows
         self.optimizer = find_optimizer(settings.optimizer)
         self.compared = find_compared(model)

@@ -51,6 +51,37 @@ def test_a_gain_without_noise_doubles_the_rate_up_to_its_cap():
     assert rates == [2.0, 4.0, 4.0, 4.0]
 
 
+def test_without_any_noise_the_search_takes_strides_of_four():
+    """An average above the last weights quadruples the rate while it is being looked for, and never past the edge."""
+    for course, rate in ((COURSE, 4.0), (replace(COURSE, edge=3.0), 2.0), (replace(COURSE, chances=0), 2.0)):
+        assert decide(course, last=0.8, average=0.81)[0].rate == rate
+
+
+def test_above_the_ladders_edge_a_window_that_gains_nothing_is_taken_back():
+    """Two windows with hardly any noise lead above the edge; what gains nothing there is never tried again."""
+    course = replace(COURSE, edge=1.5)
+    for noisy in (0.88, 0.86):  # noise of a third of what was gained leads up to the edge, and not above it
+        course, verdict = decide(course, last=noisy, average=noisy - 0.04)
+        assert (verdict, course.rate) == ("stay", 1.0)
+    for loss, rate in ((0.7, 1.0), (0.6, 2.0)):
+        course, _ = decide(course, last=loss, average=loss)
+        assert course.rate == rate
+    failed, verdict = decide(course, last=0.62, average=0.61)
+    assert (verdict, failed.rate) == ("astray", 1.0)
+    assert failed.highest_rate < 2.0
+    gained, verdict = decide(course, last=0.58, average=0.55)
+    assert (verdict, gained.rate) == ("stay", 2.0)
+    assert decide(gained, last=0.56, average=0.57)[1] == "stay"  # the trial is over
+
+
+def test_above_the_edge_no_rate_is_looked_for_once_a_window_was_noisy():
+    """What a noisy window brought down comes back to the edge and no further."""
+    course = replace(COURSE, edge=1.5, chances=0)
+    for loss in (0.8, 0.7, 0.6, 0.5):
+        course, _ = decide(course, last=loss, average=loss)
+    assert course.rate == 1.0
+
+
 @pytest.mark.parametrize(("last", "average"), [(1.02, 1.04), (1.1, 1.3), (1.0, 1.0), (1.2, 1.25)])
 def test_what_got_worse_never_raises_the_rate(last, average):
     """Where nothing was gained and the average is worse still, which looks like no noise, the rate does not rise."""

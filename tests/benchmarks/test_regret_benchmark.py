@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -70,13 +71,23 @@ def test_a_target_is_reached_at_two_checkpoints_in_a_row():
 def test_a_stopped_clock_takes_off_what_is_done_inside(monkeypatch):
     """Seconds inside ``stopped`` are not counted, and those before and behind it are."""
     now = 100.0
-    monkeypatch.setattr(runs.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(runs.Clock, "now", staticmethod(lambda: now))
     clock = runs.Clock()
     now = 101.0
     with clock.stopped():
         now = 105.0
     now = 107.0
     assert clock.seconds == 3.0
+
+
+def test_processor_time_counts_no_sleep():
+    """Sleeping takes no time within it, by the benchmark's clock and by that of fit; then all is as before."""
+    before = runs.Clock.now, runs.observing.time
+    with runs.processor_time():
+        clock, began = runs.Clock(), runs.observing.time.perf_counter()
+        time.sleep(0.2)
+        assert max(clock.seconds, runs.observing.time.perf_counter() - began) < 0.1
+    assert before == (runs.Clock.now, runs.observing.time)
 
 
 def test_a_rate_that_falls_to_zero_ends_lower_than_one_that_does_not(workload):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from descend.engines import preconditioner
 from descend.engines.choose import make_engine
 from descend.engines.preconditioner import FEWEST_ROWS, precondition
 from descend.objectives.losses import LOSSES
@@ -30,6 +31,23 @@ def test_threads_do_not_tell(weighted: bool) -> None:
     weights = np.ones(data.num_rows) if data.weights is None else data.weights
     expected = (rows * weights[:, None]).T @ rows / data.num_rows + np.diag([0.01] * 5 + [0.0])
     np.testing.assert_allclose(one.matrix, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("columns", [12, 40])
+def test_threads_do_not_tell_how_heavy_rows_are(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shared by three threads, each row weighs to the last bit what it does with one, and what NumPy says."""
+    monkeypatch.setattr(preconditioner, "SMALLEST_SHARED", 1)
+    random = np.random.default_rng(0)
+    X = (random.normal(size=(40_011, columns)) * random.uniform(0.1, 3.0, columns)).astype(np.float32)
+    data = Dataset(X, X[:, :1].astype(np.float64), random.random(len(X)) + 0.5)
+    one, three = (precondition(data, 0.25, 0.01, norms=True, threads=threads) for threads in (1, 3))
+    assert one.norms is not None
+    assert three.norms is not None
+    assert np.array_equal(one.norms, three.norms)
+    rows, weights = np.column_stack([X, np.ones(len(X))]).astype(np.float64), data.weights
+    assert weights is not None
+    expected = 0.25 * weights * np.einsum("ij,jk,ik->i", rows, one.inverse, rows, optimize=True)
+    np.testing.assert_allclose(one.norms, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])

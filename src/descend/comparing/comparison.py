@@ -138,6 +138,7 @@ def compare_prepared(
         settings,
         optimizer="sgd" if settings.optimizer == "auto" else settings.optimizer,
         dense=True,
+        thrifty=False,
     ).checked()
     budget = settings.seconds
     if budget is None and settings.epochs is None:

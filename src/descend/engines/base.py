@@ -132,8 +132,11 @@ class Engine(Protocol):
         """Goes on as the engine would that said ``kept``."""
         ...
 
-    def estimate_gap(self, state: State, enough: float) -> float:
-        """How far the mean loss + penalty still is from its lowest value; may stop short once above ``enough``."""
+    def estimate_gap(self, state: State, enough: float, exact: bool = True) -> float:
+        """How far the mean loss + penalty still is from its lowest value; may stop short once above ``enough``.
+
+        ``exact`` False: it stops short behind steps on batches, too, where the next estimate is not held against it.
+        """
         ...
 
     def close(self, state: State, enough: float, move: bool) -> Closing:

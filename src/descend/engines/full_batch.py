@@ -109,9 +109,12 @@ class FullBatch:
         worthwhile = len(self.chunks) > 1 and self.data.X.size >= SMALLEST_SHARED
         self.pool = ThreadPoolExecutor(self.threads) if self.threads > 1 and worthwhile else None
 
-    def _map(self, function: Callable[[slice], T]) -> Iterator[T]:
-        """``function`` of every chunk, in the chunks' order whatever the threads."""
-        return self.pool.map(function, self.chunks) if self.pool else map(function, self.chunks)
+    def _map(self, function: Callable[[slice], T], end: int | None = None) -> Iterator[T]:
+        """``function`` of every chunk, in the chunks' order whatever the threads; of those before the row ``end``."""
+        chunks = self.chunks
+        if end is not None and end < self.num_rows:
+            chunks = [slice(chunk.start, min(chunk.stop, end)) for chunk in chunks if chunk.start < end]
+        return self.pool.map(function, chunks) if self.pool and len(chunks) > 1 else map(function, chunks)
 
     def objective(self, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Mean loss + penalty and its gradient (k, d + 1), float64; read in one pass."""
@@ -220,13 +223,8 @@ class FullBatch:
             and _are_same(last.at, parameters)
         ):
             return last.value
-        end = self.num_rows if num_rows is None else min(num_rows, self.num_rows)
-
-        def losses_of(chunk: slice) -> tuple[float, float]:
-            return self._losses_of(slice(chunk.start, max(chunk.start, min(chunk.stop, end))), parameters)
-
         total = total_weight = 0.0
-        for chunk_loss, chunk_weight in self._map(losses_of):
+        for chunk_loss, chunk_weight in self._map(partial(self._losses_of, parameters=parameters), num_rows):
             total += chunk_loss
             total_weight += chunk_weight
         return total / total_weight + self.penalty.value(parameters)

@@ -46,7 +46,7 @@ SEEN = 1e-4
 class Certified(CurvedSteps):
     """Steps from the whole curvature that tell how far the objective still is from its lowest value."""
 
-    def estimate_gap(self, state: State, enough: float) -> float:
+    def estimate_gap(self, state: State, enough: float, exact: bool = True) -> float:
         """½ g · H⁻¹ g by conjugate gradients; not run where a cheaper estimate is above ``enough`` already.
 
         Where corners are rounded, what that hides is added.
@@ -55,7 +55,7 @@ class Certified(CurvedSteps):
             return np.inf  # steps on batches: corners that are not rounded have no curvature to go by
         width = self.smooth.shape[1] * len(state.parameters)
         if not width:
-            return self._smooth_gap(state, enough)
+            return self._smooth_gap(state, enough, exact)
         gap = self._smooth_gap(state, max(enough, 0.5 * width))
         if self.penalty.l1 and state.memory.decrement <= enough < gap and state.memory.point is not None:
             gap = min(gap, self.bound_gap(state.memory.point))
@@ -137,7 +137,7 @@ class Certified(CurvedSteps):
             total += np.asarray((X.T @ shares[rows].astype(dtype)).T)
         return total
 
-    def _smooth_gap(self, state: State, enough: float) -> float:
+    def _smooth_gap(self, state: State, enough: float, exact: bool = True) -> float:
         memory = state.memory
         memory.toward = None
         if self.penalty.l1:
@@ -158,10 +158,12 @@ class Certified(CurvedSteps):
             value, gradient = self.objective(at)
         else:
             at, value, gradient = memory.point, memory.value, memory.gradient
-        most = TOO_MUCH * enough if memory.point is not None and not self.smooth.shape[1] else np.inf
+        begun = memory.point is not None
+        most = TOO_MUCH * enough if (begun or not exact) and not self.smooth.shape[1] else np.inf
         gap, step = self._estimate(at, gradient, enough, most)
         if gap > most:
-            memory.doubted = FAR_OFF * memory.decrement
+            if begun:
+                memory.doubted = FAR_OFF * memory.decrement
             return gap
         gap *= _shortfall(memory, gap)
         memory.toward = Known(at, value, gradient, gap, step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +27,8 @@ T = TypeVar("T")
 ALL_ONE = np.empty(0, dtype=np.float64)
 NO_PLACES = np.empty(0, dtype=np.int32)
 NO_ORDER = np.empty(0, dtype=np.int32)
+_warm: set[Hashable] = set()
+"""What has been compiled or loaded in this process."""
 CHUNKS = 16
 LARGE = 1024
 SMALLEST_SHARE = 512
@@ -156,11 +158,11 @@ class NetworkEngine(KeepsNothing):
         none = np.empty(0, dtype=parameters.dtype)
 
         def losses_of(chunk: slice) -> tuple[float, float]:
-            part = slice(chunk.start, max(chunk.start, min(chunk.stop, end)))
+            part = slice(chunk.start, min(chunk.stop, end))
             return self._sums_of(NO_ORDER, part, self.weights, parameters, none, True)
 
         total = total_weight = 0.0
-        for loss, weight in self._map(losses_of, self.chunks):
+        for loss, weight in self._map(losses_of, [chunk for chunk in self.chunks if chunk.start < end]):
             total += loss
             total_weight += weight
         return total / total_weight + self.penalty_of(parameters)
@@ -204,7 +206,13 @@ class NetworkEngine(KeepsNothing):
         )
 
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
-        """Compiles what ``rules`` at their batch sizes (0: full) need, on two rows, so that no clock counts it."""
+        """Compiles what ``rules`` at their batch sizes (0: full) need, on two rows, so that no clock counts it.
+
+        What a run before it needed is there already: to find that out by steps takes a quarter of a millisecond.
+        """
+        needed = self._kernels_of(rules, state)
+        if needed in _warm:
+            return
         weights = None if self.data.weights is None else self.data.weights[:2]
         few = NetworkEngine(
             Dataset(self.data.X[:2], self.data.y[:2], weights),
@@ -219,8 +227,24 @@ class NetworkEngine(KeepsNothing):
             for rule, batch_size in rules:
                 few.run(scratch, rule, None if batch_size == 0 else order_of(0, 0, 2), batch_size)
             few.mean_loss(scratch.parameters)
+        _warm.add(needed)
 
-    def estimate_gap(self, state: State, enough: float) -> float:
+    def _kernels_of(self, rules: Sequence[tuple[Rule, int]], state: State) -> Hashable:
+        """What decides on the kernels, and the types they are compiled for: one loop knows every optimizer."""
+        arrays = (*(getattr(rows, "values", rows) for rows in self.rows), self.data.y, self.visit_weights)
+        types = tuple(
+            (array.dtype, array.flags.c_contiguous, array.flags.writeable)
+            for array in arrays
+            if hasattr(array, "flags")
+        )
+        ways = {
+            (min(batch_size, 1), batch_size >= self.large, 0 if batch_size else rule.optimizer.code)
+            for rule, batch_size in rules
+        }
+        loss = self.loss.code, type(self.loss.kernel_shape), state.parameters.dtype
+        return type(self), frozenset(ways), loss, types
+
+    def estimate_gap(self, state: State, enough: float, exact: bool = True) -> float:
         """Unknown: a network's objective is not convex, and nothing says how far its lowest value is."""
         return np.inf
 
@@ -234,7 +258,7 @@ class NetworkEngine(KeepsNothing):
 
     def _map(self, function: Callable[[slice], T], chunks: list[slice]) -> Iterator[T]:
         """``function`` of every chunk, in the chunks' order whatever the threads."""
-        return self.pool.map(function, chunks) if self.pool else map(function, chunks)
+        return self.pool.map(function, chunks) if self.pool and len(chunks) > 1 else map(function, chunks)
 
 
 def layer_table(network: Network) -> IntArray:

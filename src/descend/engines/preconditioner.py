@@ -23,6 +23,8 @@ from descend.types import Dataset, FloatArray
 MOST_COLUMNS = 500
 FEWEST_ROWS, MOST_CHUNKS = 2**16, 16
 """Rows of a chunk at the least, and chunks at the most: threads share them."""
+SMALLEST_SHARED = 2**20
+"""Numbers that are worth sharing among threads."""
 FEW_COLUMNS = 16
 FLATTEST = 1e-10
 FLATTEST_OF_SINGLES = 1e-6
@@ -76,7 +78,7 @@ def precondition(
         factor = directions / np.sqrt(bends)
         inverse = factor @ factor.T
         matrix = (directions * bends) @ directions.T
-        weight_of = _norms(data, factor, curvature, fit_intercept) if norms else None
+        weight_of = _norms(data, factor, curvature, fit_intercept, threads) if norms else None
     return Preconditioner(inverse, matrix, bend, direction, weight_of, products)
 
 
@@ -112,26 +114,43 @@ def _unknown(data: Dataset, threads: int) -> Iterator[Products]:
         yield from pool.map(of, chunks)
 
 
-def _norms(data: Dataset, factor: FloatArray, curvature: float, fit_intercept: bool) -> FloatArray:
+def _norms(
+    data: Dataset, factor: FloatArray, curvature: float, fit_intercept: bool, threads: int
+) -> FloatArray:
     """Weight · curvature · |x̃ᵀ factor|² of every row, (n,) float64."""
     found = np.empty(data.num_rows)
     own = factor.astype(data.X.dtype)
-    at = 0
-    for X, _, weights in _pieces(data, slice(0, data.num_rows)):
-        if data.num_columns <= FEW_COLUMNS:  # rows so short are better walked a column after the other
-            white = own[:-1].T @ X.T
-            if fit_intercept:
-                white += own[-1][:, None]
-            squares = np.square(white, out=white).sum(axis=0)
-        else:
-            white = X @ own[:-1]
-            if fit_intercept:
-                white += own[-1]
-            squares = np.einsum("ij,ij->i", white, white)
-        found[at : at + len(X)] = squares if weights is None else squares * weights
-        at += len(X)
+
+    def write(rows: slice) -> None:
+        at = rows.start
+        for X, _, weights in _pieces(data, rows):
+            squares = _squares(X, own, fit_intercept)
+            found[at : at + len(X)] = squares if weights is None else squares * weights
+            at += len(X)
+
+    size = step(data.num_columns)  # cut elsewhere, products would round otherwise
+    share = -(-data.num_rows // (threads * size)) * size
+    chunks = [slice(start, min(start + share, data.num_rows)) for start in range(0, data.num_rows, share)]
+    if threads == 1 or data.num_rows * data.num_columns < SMALLEST_SHARED:
+        write(slice(0, data.num_rows))
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(write, chunks))
     found *= curvature
     return found
+
+
+def _squares(X: Any, own: FloatArray, fit_intercept: bool) -> FloatArray:
+    """|x̃ᵀ own|² of a few rows."""
+    if X.shape[1] <= FEW_COLUMNS:  # rows so short are better walked a column after the other
+        white = own[:-1].T @ X.T
+        if fit_intercept:
+            white += own[-1][:, None]
+        return np.asarray(np.square(white, out=white).sum(axis=0))
+    white = X @ own[:-1]
+    if fit_intercept:
+        white += own[-1]
+    return np.asarray(np.einsum("ij,ij->i", white, white))
 
 
 def _pieces(data: Dataset, rows: slice) -> Iterator[Piece]:

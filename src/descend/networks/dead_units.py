@@ -37,12 +37,16 @@ def revive(network: Network, state: State, X: Any, seed: int, in_order: bool = F
     time it may be, and are looked at from end to end. The new weights follow from ``seed`` and the number of steps
     taken.
     """
-    if not network.activation.can_die:
+    if not network.activation.can_die or len(network.sizes) < 3:
         return 0
-    layers, first, second = (network.parts(v) for v in (state.parameters, state.first, state.second))
+    layers = network.parts(state.parameters)
+    asleep = _asleep(network, layers, X, in_order)
+    if not any(dead.any() for dead in asleep):
+        return 0
+    first, second = network.parts(state.first), network.parts(state.second)
     rng = np.random.Generator(np.random.PCG64([seed, 3, state.steps]))
     found = 0
-    for number, dead in enumerate(_asleep(network, layers, X, in_order)):
+    for number, dead in enumerate(asleep):
         if dead.any():
             layers[number][0][:, dead] = draw_weights(network, number, rng)[:, dead]
             first[number][0][:, dead] = 0.0
@@ -83,8 +87,14 @@ def _asleep(
             break
         some = slice(start, min(start + BLOCK, count))
         inner = X[some if rows is None else rows[some]]
-        for (weights, bias), dead in zip(layers[:-1], asleep, strict=True):
+        for (weights, bias), dead in zip(layers[:-2], asleep[:-1], strict=True):
             scores = np.asarray(inner @ weights + bias)
             dead &= ~(scores > 0.0).any(axis=0)
             inner = activate(network.activation.code, scores)
+        weights, bias = layers[
+            -2
+        ]  # nothing comes behind them: units that have been awake are not asked again
+        sleepers = np.flatnonzero(asleep[-1])
+        scores = np.asarray(inner @ weights[:, sleepers] + bias[sleepers])
+        asleep[-1][sleepers] = ~(scores > 0.0).any(axis=0)
     return asleep

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,7 +95,12 @@ def fit_network(
         engine,
         data.num_rows,
         replace(
-            limits_of(settings, epochs, held_out=validation is not None),
+            limits_of(
+                settings,
+                epochs,
+                held_out=validation is not None,
+                mixed=settings.shuffle and not prepared.in_order,
+            ),
             constant=constant_loss(plan.loss, data, prepared.target.num_outputs) if not multilabel else None,
         ),
         validation=validation,
@@ -174,7 +180,7 @@ def up_the_ladder(
 ) -> Planned:
     """The plan at the rate that the ladder found; its time is on the watch, its rungs are in the history."""
     first = plan.phases[0]
-    before, sample = engine.mean_loss(state.parameters), engine.mean_loss(state.parameters, LOOK_ROWS)
+    before, sample = watch.loss_at_start(state.parameters), engine.mean_loss(state.parameters, LOOK_ROWS)
     watch.tell_beginning(before)
     with np.errstate(over="ignore", invalid="ignore"):
         ladder = find()
@@ -185,7 +191,8 @@ def up_the_ladder(
         watch.history.append(row)
     watch.seconds = ladder.seconds
     if isinstance(watch.tuner, Controller):
-        watch.tuner.limit(ladder.highest / ladder.rate)
+        watch.tuner.limit(inf)
+        watch.tuner.meet(ladder.highest / ladder.rate)
     factor = ladder.rate / first.rule.rate
     phases = tuple(replace(p, rule=replace(p.rule, rate=p.rule.rate * factor)) for p in plan.phases)
     reason = ladder.reason + ("; a quarter, twice, as nothing more is gained" if first.when_flat else "")

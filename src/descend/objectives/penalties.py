@@ -37,9 +37,9 @@ class Penalty:
 
     def of(self, weights: FloatArray) -> float:
         """The penalty of weights of any shape, intercepts not among them."""
-        weights = weights.astype(np.float64)
-        total = 0.5 * self.alpha * float(np.sum(weights * weights))
-        return total + self.l1 * float(np.abs(weights).sum()) if self.l1 else total
+        numbers = weights.astype(np.float64, order="C").ravel()
+        total = 0.5 * self.alpha * float(np.einsum("i,i", numbers, numbers)) if self.alpha else 0.0
+        return total + self.l1 * float(np.abs(numbers).sum()) if self.l1 else total
 
 
 def shrunk(weight: Any, by: Any) -> Any:

@@ -54,7 +54,7 @@ class Certificate:
         early = limits.close and limits.tol > TO_THE_LAST_DIGIT
         soon = phase.rule.by_sample or (limits.by_batches and phase.batch_size > 0)
         worth_closing = (CLOSE_SOON if soon else CLOSE_FROM) * enough if early else enough
-        gap = engine.estimate_gap(state, worth_closing)
+        gap = engine.estimate_gap(state, worth_closing, exact=phase.leave_when_slow)
         self.previous_gap, self.gap, self.bound = self.gap or inf, gap, None
         is_near = gap <= worth_closing and state.memory.toward is not None
         return Estimate(gap, is_near and not phase.rule.width, gap > self.previous_gap / WORTHWHILE)

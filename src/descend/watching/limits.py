@@ -36,3 +36,11 @@ class Limits:
     dense: bool = False
     """Look often from the first step on, at row counts that grow by ``growth``: for curves."""
     growth: float = 1.1
+    thrifty: bool = False
+    """Looks cost little beside the steps between them (``sparing.py``): rows lie in random order, and no curve is
+    held against another."""
+
+    @property
+    def by_sample(self) -> bool:
+        """Whether ends of epochs read a sample of the training rows: their loss decides on nothing."""
+        return self.thrifty and (self.early_stopping or self.exact) and not (self.certify or self.plateau)

@@ -28,6 +28,8 @@ class Seen:
     loss: float
     last_loss: float
     """That of the last parameters, where an average of them would be returned."""
+    whole: bool = True
+    """Whether every row told the loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Kept:
     last_loss: float
     validation_loss: float | None
     parameters: FloatArray
+    whole: bool = True
+    """Whether every row told the loss."""
 
 
 @dataclass(slots=True)

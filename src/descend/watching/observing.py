@@ -24,6 +24,7 @@ from descend.watching.keepers import Tuner
 from descend.watching.limits import Limits
 from descend.watching.losses import Kept, Sample, Seen
 from descend.watching.observation import Callback, Observation
+from descend.watching.sparing import FEW, ROWS_BETWEEN, Depth, Sparing
 
 LOOK_SECONDS = 0.2
 BLOW_UP = 100.0
@@ -48,6 +49,9 @@ class Observer:
     callbacks: Sequence[Callback] = ()
     first_loss: float | None = None
     """The loss before the first step, where a formula gives it."""
+    fresh: bool | None = None
+    """Whether the run began at a model that knows nothing; None: where all parameters are zero. One that begins at an
+    optimum may hover above it, and its first loss is where another ended: told of every row."""
     snapshot: Callable[[FloatArray], object] | None = None
     """Called with the last parameters at every observation: the path over the loss surface."""
     history: History = field(default_factory=History)
@@ -55,6 +59,7 @@ class Observer:
     best: Kept = field(init=False)
     latest: Kept = field(init=False)
     sample: Sample = field(default_factory=Sample)
+    sparing: Sparing = field(default_factory=Sparing)
     stopped: str = ""
     asked_to_stop: bool = False
     """A callback asked for the end: it comes when the look is done with, as if nobody had asked."""
@@ -76,8 +81,8 @@ class Observer:
 
     @property
     def _first(self) -> float:
-        """The loss before the first step."""
-        return self._marks[0][1]
+        """The loss before the first step; marks told by a sample are as far off as that is."""
+        return self._marks[0][1] + self.sparing.offset
 
     def _has_blown_up(self, loss: float) -> bool:
         first = abs(self._first)
@@ -128,33 +133,58 @@ class Observer:
 
     # --- observing -------------------------------------------------------------------------------
 
-    def _observe(self, state: State, epoch: int, whole: bool) -> float:
-        """Evaluates, records and tells; returns the loss of what would be returned (in the engine's unit)."""
-        average = self.tail.parameters(state) if self.tail is not None else None
-        known = self.first_loss if epoch == 0 and whole else None
-        seen = self.sample.look(state, average, self.phase, self._loss, self.engine.num_rows, whole, known)
-        validation_loss = self._validation_loss(seen.parameters)
+    def _observe(self, state: State, epoch: int, whole: bool, last: bool = False) -> float:
+        """Evaluates, records and tells; returns the loss of what would be returned (in the engine's unit).
+
+        ``whole``: an end of an epoch at which is decided; ``last``: nothing comes after it, as far as is known.
+        """
+        seen = self._look(state, epoch, whole, last)
+        validation_loss = self._validation_loss(seen.parameters, whole)
         if whole:
             self._keep_if_best(epoch, seen, validation_loss)
         self._record(state, seen.loss, seen.last_loss, validation_loss)
         self._tell(seen.loss, validation_loss, state.steps)
         self._last_look = self.seconds
-        self._next_dense = max(self._rows + 1, ceil(self.limits.growth * self._rows))
+        apart = ROWS_BETWEEN if self.limits.thrifty else 1
+        self._next_dense = max(self._rows + apart, ceil(self.limits.growth * self._rows))
         if self.snapshot is not None:
             self.snapshot(state.parameters)
         return seen.loss
+
+    def _look(self, state: State, epoch: int, whole: bool, last: bool) -> Seen:
+        """Evaluates the last parameters and their average: on all rows, or on some that stand for them."""
+        average = self.tail.parameters(state) if self.tail is not None else None
+        num_rows, limits = self.engine.num_rows, self.limits
+        if limits.thrifty and (limits.by_sample or not whole):
+            depth: Depth = "few"
+            if whole:
+                everything = self.sparing.is_due(epoch) or last or (epoch == 0 and not self.fresh)
+                depth = "whole" if everything else "sample"
+            return self.sparing.look(state.parameters, average, self._loss, num_rows, depth)
+        known = self.first_loss if epoch == 0 and whole else None
+        seen = self.sample.look(state, average, self.phase, self._loss, num_rows, whole, known)
+        if limits.thrifty and self.phase.batch_size:
+            self.sparing.correct_few(seen.loss, self._loss(seen.parameters, FEW))
+        return seen
 
     def _loss(self, parameters: FloatArray, num_rows: int | None) -> float:
         if self.limits.certify and num_rows is None and (self._rows or not self.phase.batch_size):
             return self.engine.mean_loss(parameters, gradient_follows=True)
         return self.engine.mean_loss(parameters, num_rows)
 
-    def _validation_loss(self, parameters: FloatArray) -> float | None:
-        return None if self.validation is None else self.validation.mean_loss(parameters)
+    def _validation_loss(self, parameters: FloatArray, whole: bool = True) -> float | None:
+        validation = self.validation
+        if validation is None:
+            return None
+        if not self.limits.thrifty or not self.phase.batch_size:
+            return validation.mean_loss(parameters)
+        return self.sparing.held_out(lambda rows: validation.mean_loss(parameters, rows), whole)
 
     def _keep_if_best(self, epoch: int, seen: Seen, validation_loss: float | None) -> None:
         score = seen.loss if validation_loss is None or not self.limits.early_stopping else validation_loss
-        kept = Kept(epoch, score, seen.loss, seen.last_loss, validation_loss, seen.parameters.copy())
+        kept = Kept(
+            epoch, score, seen.loss, seen.last_loss, validation_loss, seen.parameters.copy(), seen.whole
+        )
         self.latest = kept
         if not self._marks or (score < self.best.score and not self._has_blown_up(seen.loss)):
             self.best = kept
@@ -175,6 +205,17 @@ class Observer:
                 * rate_at(rule.schedule, rule.rate, max(1, state.steps), rule.num_steps),
             }
         )
+
+    def loss_at_start(self, parameters: FloatArray) -> float:
+        """The loss there, from as many rows as ends of epochs read."""
+        self.take_sample(parameters)
+        by_sample = self.limits.by_sample and self.fresh
+        return self.engine.mean_loss(parameters, self.sparing.rows if by_sample else None)
+
+    def take_sample(self, parameters: FloatArray) -> None:
+        """Settles how many rows looks read that do not read them all."""
+        self.sample.take(parameters.size)
+        self.sparing.take(self.engine.num_rows, self.sample.rows)
 
     def tell_beginning(self, loss: float) -> None:
         """Tells callbacks of the loss before the first step, where steps are taken before ``start``."""

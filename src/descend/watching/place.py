@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,4 +21,4 @@ class Place:
 
     def after(self, visits: int, num_visits: int) -> Place:
         """So many of the epoch's rows later."""
-        return replace(self, visits=visits, epoch_done=visits >= num_visits)
+        return Place(self.phase, self.phase_epoch, self.epoch, visits, visits >= num_visits)

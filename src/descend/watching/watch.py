@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from math import ceil
+from dataclasses import dataclass, field, replace
+from math import ceil, isfinite
 
 from descend.engines.base import State
 from descend.recipe import Phase
@@ -40,9 +40,6 @@ class Watch(Observer):
     certificate: Certificate = field(default_factory=Certificate)
     plateau: Plateau = field(default_factory=Plateau)
     flatness: Flatness = field(default_factory=Flatness)
-    fresh: bool | None = None
-    """Whether the run began at a model that knows nothing; None: where all parameters are zero. One that begins at an
-    optimum may hover above it."""
     kept_above: float = 0.0
     """How far the loss of the parameters that are kept is above that of the last ones."""
     retreated: bool = False
@@ -57,7 +54,7 @@ class Watch(Observer):
         self._last_seconds = self.seconds
         if self.fresh is None:
             self.fresh = not state.parameters.any()
-        self.sample.take(state.parameters.size)
+        self.take_sample(state.parameters)
         loss = self._observe(state, epoch=0, whole=True)
         if self.tuner is not None and self.tuner.refuses(state, loss):
             loss = self._observe(state, epoch=0, whole=True)
@@ -123,14 +120,17 @@ class Watch(Observer):
         )
         if whole or out_of_time:
             self._next_epoch = max(epoch + 1, ceil(1.05 * epoch))
-            loss = self._observe(state, epoch, whole=True)
+            loss = self._observe(state, epoch, whole=True, last=last)
             self._decide(state, loss, epoch, out_of_time, last)
             if self.limits.plateau:
                 self._slow_down_on_plateau(state, epoch)
-        elif self._look_is_due() or self._tuner_is_due():
+        elif self._look_is_due() or (self._tuner_is_due() and not self.limits.thrifty):
             self._observe(state, epoch, whole=False)
         if self._tuner_is_due() and not self.stopped and not self.phase_is_over:
+            before = state.pace
             self._tune(state, epoch)
+            if state.pace != before and self.limits.thrifty:  # each rate stands in the history
+                self._observe(state, epoch, whole=False)
         elif whole and not self.stopped:
             self._mend(state)
         if self.saver is not None and not at_limit and (self._is_over or self.saver.is_due()):
@@ -183,11 +183,12 @@ class Watch(Observer):
             self.stopped = "converged" if self._is_good_enough() else "epochs"
         if self.stopped == "interrupted":  # somewhere inside an epoch: what was learnt there counts too
             self._observe(state, self._rows // self.num_visits, whole=True)
-        kept = self.latest if self._last_ones_count() else self.best
+        kept = self._told_by_all(self.latest if self._last_ones_count() else self.best)
         if self.certificate.certified and self.limits.early_stopping and kept is not self.latest:
             self.stopped = "early_stopping"  # the certificate was of others
-        first = self._first
-        came_to = self.latest if kept.epoch == 0 else kept
+        first, came_to = self._first, kept
+        if kept.epoch == 0:
+            first, came_to = kept.loss, self._told_by_all(self.latest)
         above = came_to.loss > first + CLEARLY_ABOVE * abs(first)
         if above and self.fresh and self.stopped != "interrupted":
             self.stopped = "diverged"
@@ -196,6 +197,16 @@ class Watch(Observer):
             self._record(state, kept.loss, kept.last_loss, kept.validation_loss)
         self.history.stopped = self.stopped
         return kept.parameters
+
+    def _told_by_all(self, kept: Kept) -> Kept:
+        """The same with the loss of every row, where a sample had told it."""
+        if kept.whole:
+            return kept
+        loss, told = self._loss(kept.parameters, None), self._loss(kept.parameters, self.sparing.rows)
+        self.sparing.offset = loss - told if isfinite(loss - told) else 0.0
+        whole = replace(kept, loss=loss, last_loss=kept.last_loss + loss - kept.loss, whole=True)
+        self.latest = whole if kept is self.latest else self.latest
+        return whole
 
     def _last_ones_count(self) -> bool:
         """Whether the last parameters are returned, though rows held out may like earlier ones better."""
@@ -234,7 +245,7 @@ class Watch(Observer):
             else:
                 self.stopped = "diverged"
             return
-        self._marks.append((epoch, loss))
+        self._marks.append((epoch, loss - self.sparing.offset))
         updates_an_epoch = ceil(self.num_visits / self.batch_size)
         window = max(self.limits.patience, epoch // 4, ceil(FEWEST_UPDATES / updates_an_epoch))
         if out_of_time:
