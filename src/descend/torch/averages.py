@@ -9,7 +9,7 @@ from descend.networks.fitting import NETWORK_GROWTH
 from descend.torch.vectors import ModuleState, Vector
 
 AVERAGE_ROWS = 64
-"""Weights are taken in every so many rows, at the most at every step: it costs no share of one."""
+"""Weights are taken in every so many rows, at the most at every step: at 32 rows 14 of the 385 µs of 784-128-10."""
 
 
 class ModuleAverage:
