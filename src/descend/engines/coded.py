@@ -35,7 +35,7 @@ class CodedEngine(LinearEngine):
     def __init__(self, data: Dataset, *args: Any, near: int | None = None, **options: Any) -> None:
         super().__init__(data, *args, **options)
         self.near_rows = near or near_rows(data.num_columns)
-        self._places_kept = min(self.near_rows, self.num_rows)
+        self.num_near = min(self.near_rows, self.num_rows)
         self._cut(near or max(FEWEST, self.near_rows))
         self.rooms = threading.local()
         X: Any = data.X
@@ -51,14 +51,14 @@ class CodedEngine(LinearEngine):
     @cached_property
     def near(self) -> LinearEngine:
         """The dense engine; its rows are those of the moment."""
-        few = self._places_kept
+        few = self.num_near
         engine = self._dense_of(Dataset(self._room(few), np.empty((few, self.data.y.shape[1]))))
         engine.all_rows, engine.inverse = self.num_rows, self.inverse
         return engine
 
     @cached_property
     def places(self) -> IntArray:
-        return np.arange(self._places_kept, dtype=row_number(self._places_kept))
+        return np.arange(self.num_near, dtype=row_number(self.num_near))
 
     def loss_and_gradient(self, parameters: FloatArray, rows: IntArray | slice) -> Sums:
         order = np.arange(self.num_rows)[rows] if isinstance(rows, slice) else rows
