@@ -65,8 +65,9 @@ sizes × rates in steps of two), whose search costs nothing. *raw*: constant rat
 of the tail and rates that fall to zero at the best of several lengths, too (the convolutional network: falling
 rates alone). Targets (L, M, T) are 20, 8 and 3 % of the gap between the first loss and the grid's lowest (linear
 models: 5, 1 and 0.2 %), on rows that no algorithm sees. By the simulated clock a row costs what it was measured to
-cost at its batch size, one that is only evaluated 0.4 of that; the wall's counts from the call of `fit` on, and for
-the grid the bare loop. The convolutional network is by the wall throughout.
+cost at its batch size, one that is only evaluated 0.4 of that; the wall's (with `--processor-time`: the processor's)
+counts from the call of `fit` on, its looks at the loss included, and for the grid the bare loop. The
+convolutional network is by the wall throughout.
 
 Everybody's tuning counts. *Most rows a second*: every doubling of the batch size is timed by two steps. *Gradient
 noise*: tr Σ / |G|² of single rows (networks: of eights) where training begins is taken for the critical batch size.
