@@ -66,7 +66,7 @@ for batch_size in (1, 32, "full"):
 LinearClassifier(batch_size=32).fit(np.tile(X, (66, 1)), np.tile(y, 66))
 for rows in (X, np.asfortranarray(X)):  # are learnt where they are
     LinearRegressor(alpha=0.0).fit(rows, X[:, 1] ** 2)
-LinearClassifier().fit(np.asfortranarray(np.tile(X, (60, 1))), np.tile(y, 60))  # begins at a sample
+LinearClassifier().fit(np.asfortranarray(np.tile(X, (70, 1))), np.tile(y, 70))  # begins at a sample
 stage.FEWEST_CODED = 0
 small = np.rint(10 * X).astype(np.int16)
 small[7] = 3000  # a row so heavy that it is visited several times
