@@ -267,7 +267,7 @@ def test_estimate_bound_and_rule_are_kept(tmp_path):
 
 
 LIKED_BETTER = [
-    ("breast_cancer", None, "l2", 0),
+    ("breast_cancer", None, "l2", 1),
     ("breast_cancer", None, "l1", 0),
     ("breast_cancer", "hinge", "l2", 0),
     ("breast_cancer", "squared_hinge", "l2", 0),
@@ -275,7 +275,7 @@ LIKED_BETTER = [
     ("breast_cancer", "hinge", "l1", 0),
     ("breast_cancer", "hinge", "l2", 2),
     ("diabetes", "huber", "l2", 0),
-    ("diabetes", "poisson", "l2", 1),
+    ("diabetes", "poisson", "l2", 2),
 ]
 
 

@@ -11,6 +11,7 @@ from descend.recipe import Phase
 from descend.types import FloatArray, IntArray
 from descend.updates.schedules import PLATEAU_FACTOR
 from descend.watching.certificate import Certificate, may_be_left
+from descend.watching.chance import clearly_lower
 from descend.watching.flatness import FEWEST_UPDATES, Flatness, Plateau, gained_nothing, on_plateau
 from descend.watching.keepers import Saver
 from descend.watching.losses import Kept
@@ -20,8 +21,8 @@ from descend.watching.place import Place
 ASTRAY = 0.02
 """Steps on batches have gone astray when they end an epoch above the best by this share of the gain."""
 WORTH_GOING_BACK = 0.01
-"""Rows held out, of which there are few, outweigh a certificate where earlier parameters please them more by this
-share of the gain: below it their choice is chance, and costs the optimum."""
+"""Rows held out outweigh a certificate where earlier parameters please them more by this share of the gain, and by
+more than chance: else their choice costs the optimum."""
 FEWEST_EPOCHS_OF_A_BOUND = 16
 """Runs that are over sooner are told of by the estimate."""
 CLEARLY_ABOVE = 0.1
@@ -200,8 +201,10 @@ class Watch(Observer):
         """Whether the last parameters are returned, though rows held out may like earlier ones better."""
         if self.limits.exact and self.stopped == "epochs":
             return True
+        if not (self.stopped == "converged" and self.certificate.certified):
+            return False
         little = self.latest.score - self.best.score <= WORTH_GOING_BACK * self._gain()
-        return self.stopped == "converged" and self.certificate.certified and little
+        return little or not clearly_lower(self.validation, self.best.parameters, self.latest.parameters)
 
     def _say_of_kept(self, kept: Kept) -> None:
         """What was told of the last parameters, for those that are kept.
