@@ -67,6 +67,7 @@ LinearClassifier(batch_size=32).fit(np.tile(X, (66, 1)), np.tile(y, 66))
 for rows in (X, np.asfortranarray(X)):  # are learnt where they are
     LinearRegressor(alpha=0.0).fit(rows, X[:, 1] ** 2)
 LinearClassifier().fit(np.asfortranarray(np.tile(X, (70, 1))), np.tile(y, 70))  # begins at a sample
+LinearClassifier(batch_size=32).fit(np.tile(X, (1, 8)), np.arange(400) % 3)
 stage.FEWEST_CODED = 0
 small = np.rint(10 * X).astype(np.int16)
 small[7] = 3000  # a row so heavy that it is visited several times
