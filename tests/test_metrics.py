@@ -133,3 +133,11 @@ def test_rows_of_unknown_classes_are_wrong_but_have_no_log_loss() -> None:
     assert found["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(truth, told))
     assert found["f1"] == pytest.approx(oracle.f1_score(truth, told, average="macro", zero_division=0.0))
     assert found["log_loss"] == pytest.approx(math.log(1 + 2 * math.exp(-2)))
+
+
+@given(st.floats(-1e12, 1e12).filter(lambda value: abs(value) > 1e-12), st.integers(2, 60))
+def test_equal_numbers_have_no_r2_whatever_their_mean_rounds_to(value, num_rows):
+    """A constant that is no short binary fraction is still a constant."""
+    sums = RegressionMetrics(1)
+    sums.add(np.zeros(num_rows), np.full(num_rows, value))
+    assert sums.result()["r2"] is None

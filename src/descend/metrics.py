@@ -207,6 +207,10 @@ class ClassificationMetrics:
         return roc_auc(np.concatenate(self._scores), np.concatenate(self._positive), weights)
 
 
+ROUNDING = 16 * float(np.finfo(np.float64).eps)
+"""Numbers that differ by no more than this share of their mean are taken for one."""
+
+
 @dataclass
 class RegressionMetrics:
     """Sums over rows of predicted and true numbers (r, k), in the target's units."""
@@ -245,7 +249,8 @@ class RegressionMetrics:
         """``r2``, ``rmse`` and ``mae``; of several outputs the plain mean. None where these rows do not tell."""
         if not self._weight:
             return {"r2": None, "rmse": None, "mae": None}
-        tells = self.rows > 1 and bool((self._spread > 0).all())
+        least = self._weight * np.square(ROUNDING * self._mean)  # the mean of equal numbers is not always one of them
+        tells = self.rows > 1 and bool((self._spread > least).all())
         return {
             "r2": float(np.mean(1.0 - self._squared / self._spread)) if tells else None,
             "rmse": float(np.mean(np.sqrt(self._squared / self._weight))),
