@@ -267,11 +267,10 @@ def trained(limits, callbacks=(), num_rows=3000, batch_size=16):
 
 def test_a_time_budget_ends_the_run():
     """A run with a tenth of a second ends as "time", long before its epochs do."""
-    began = time.perf_counter()
     watch = trained(Limits(epochs=10**9, seconds=0.1, tol=None))
     assert watch.stopped == "time"
     assert watch.history.last["seconds"] >= 0.1
-    assert time.perf_counter() - began < 5.0
+    assert watch.history.last["epoch"] < 10**8
 
 
 def test_observing_is_off_the_clock():
