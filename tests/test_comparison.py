@@ -319,6 +319,13 @@ def test_batch_sizes_are_checked(sizes, checked):
     assert check_batch_sizes(sizes, 100) == checked
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "newton"])
+def test_sizes_that_do_not_go_with_the_optimizer_are_refused(optimizer):
+    """Settings that were checked at the default size are checked again at each kind's."""
+    with pytest.raises(InputError, match=f"batch size 1 does not go with optimizer '{optimizer}'"):
+        compare("sklearn:iris", optimizer=optimizer, batch_sizes=(1, "full"), epochs=2, seeds=1)
+
+
 @pytest.mark.parametrize("target", [float("nan"), float("inf"), "low", True])
 def test_a_target_that_is_no_number_is_refused_before_any_run(target):
     """A target loss that is not a finite number is refused by name, and not found out when the record is saved."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import isfinite
 from numbers import Integral, Real
 from typing import Literal
@@ -67,7 +67,6 @@ class Settings:
     """``dense``: look at the loss from the first step on, at row counts that grow by ``growth``."""
     thrifty: bool = True
     """Looks cost little beside the steps between them. False where curves are held against one another."""
-    are_checked: bool = field(default=False, repr=False, compare=False)
 
     @property
     def loss_task(self) -> Task | None:
@@ -76,8 +75,6 @@ class Settings:
 
     def checked(self) -> Settings:
         """The same with numbers as numbers; raises ``InputError`` naming the setting that cannot be used."""
-        if self.are_checked:
-            return self
         if self.loss is not None and self.loss not in LOSSES:
             raise one_of("loss", self.loss, list(LOSSES))
         l1_ratio = _number("l1_ratio", self.l1_ratio, at_least=0.0)
@@ -131,7 +128,6 @@ class Settings:
             weight_decay=_number("weight_decay", self.weight_decay, at_least=0.0),
             seed=whole_number("seed", self.seed, at_least=0),
             threads="auto" if self.threads == "auto" else whole_number("threads", self.threads, at_least=1),
-            are_checked=True,
         )
 
     def _check_curved(self) -> None:
@@ -169,8 +165,6 @@ def _number(
     otherwise: str | None = None,
 ) -> float:
     """``value`` as a finite float within bounds, or an ``InputError`` that says which."""
-    if type(value) is float and isfinite(value) and _is_within(value, above, at_least):
-        return value
     bound = f"above {above:g}" if above is not None else f"≥ {at_least:g}"
     needed = f"a number {bound}" + (f', or "{otherwise}",' if otherwise else "") + " is needed"
     try:
@@ -179,13 +173,9 @@ def _number(
         raise InputError(f"{name} is {shorten(str(value))!r}; {needed}") from None
     if isinstance(value, bool) or not isinstance(value, (Real, str)) or not isfinite(number):
         raise InputError(f"{name} is {value!r}; {needed}")
-    if not _is_within(number, above, at_least):
+    if (above is not None and number <= above) or (at_least is not None and number < at_least):
         raise InputError(f"{name} is {number:g}; {needed}")
     return number
-
-
-def _is_within(number: float, above: float | None, at_least: float | None) -> bool:
-    return (above is None or number > above) and (at_least is None or number >= at_least)
 
 
 def finite_number(name: str, value: object) -> float | None:
@@ -211,8 +201,6 @@ def whole_number(name: str, value: object, at_least: int) -> int:
     >>> whole_number("epochs", "20", at_least=1)
     20
     """
-    if type(value) is int and value >= at_least:
-        return value
     needed = f"a whole number ≥ {at_least} is needed"
     if isinstance(value, str):
         text = value

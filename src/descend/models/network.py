@@ -147,8 +147,6 @@ def check_hidden(sizes: object) -> tuple[int, ...]:
     >>> check_hidden(100), check_hidden([128, 64])
     ((100,), (128, 64))
     """
-    if type(sizes) is tuple and all(type(size) is int and size >= 1 for size in sizes):
-        return sizes
     needed = "whole numbers of units ≥ 1 are needed, such as (128, 64); () has no hidden layer"
     if isinstance(sizes, Integral):
         sizes = (sizes,)
