@@ -1,6 +1,7 @@
 """The watch: why a run ends, what is restored, and what does not count as training time."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -271,6 +272,16 @@ def test_a_time_budget_ends_the_run():
     assert watch.stopped == "time"
     assert watch.history.last["seconds"] >= 0.1
     assert watch.history.last["epoch"] < 10**8
+
+
+def test_a_certificate_of_parameters_above_earlier_ones_needs_no_rows_held_out():
+    """Where a loose certificate is of the higher ones, the lower ones are returned."""
+    watch = trained(Limits(epochs=3, tol=None))
+    watch.stopped, watch.certificate.certified = "converged", True
+    watch.latest = replace(watch.latest, score=watch.latest.score + 1.0)
+    lowest = watch.best.parameters
+    assert watch.latest is not watch.best
+    assert np.array_equal(watch.finish(State(np.ones((1, 6)))), lowest)
 
 
 def test_observing_is_off_the_clock():

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
+from descend.engines.base import Engine
 from descend.types import FloatArray
 
 MOST_GROUPS = 30
@@ -23,7 +23,7 @@ their choice alone, 0.05 with one standard error, 0.08 with two; log loss 1.25, 
 0.535."""
 
 
-def clearly_lower(engine: Any, ones: FloatArray, others: FloatArray) -> bool:
+def clearly_lower(engine: Engine, ones: FloatArray, others: FloatArray) -> bool:
     """Whether the mean loss of ``engine``'s rows is lower at ``ones`` than at ``others`` by more than chance."""
     num_groups = min(MOST_GROUPS, engine.num_rows)
     if num_groups < 2:

@@ -215,7 +215,9 @@ class Watch(Observer):
         if not (self.stopped == "converged" and self.certificate.certified):
             return False
         little = self.latest.score - self.best.score <= WORTH_GOING_BACK * self._gain()
-        return little or not clearly_lower(self.validation, self.best.parameters, self.latest.parameters)
+        if little or self.validation is None or not self.limits.early_stopping:
+            return little
+        return not clearly_lower(self.validation, self.best.parameters, self.latest.parameters)
 
     def _say_of_kept(self, kept: Kept) -> None:
         """What was told of the last parameters, for those that are kept.
