@@ -82,23 +82,22 @@ class BlockReader:
 
     def read_runs(self, runs: Sequence[tuple[int, int]], data: NDArray[np.uint8]) -> None:
         """Overwrites the first bytes of ``data`` with rows: of each run from its first on, so many; whole strips."""
-        parts, files = [], []  # files are kept open until all is read
-        numbers: list[int] = []
-        for part in self._parts(runs):
-            block, place, size, start = part
-            file = self._file(block)
-            parts.append(part)
-            files.append(file)
-            numbers += (file.descriptor, file.start + place * self._row_bytes, size, start)
-        pieces = np.array(numbers, dtype=np.int64).reshape(-1, 4)
-        failed, whole = _read_pieces(pieces, 0, data), bytes_of(data)
+        parts = list(self._parts(runs))
+        files = [self._file(block) for block, _, _, _ in parts]  # kept open until all is read
+        pieces = np.array(
+            [
+                (file.descriptor, file.start + place * self._row_bytes, size, start)
+                for file, (_, place, size, start) in zip(files, parts, strict=True)
+            ],
+            dtype=np.int64,
+        )
+        failed = _read_pieces(pieces, 0, data)
         while failed >= 0:  # once more by Python, which says why
             block, place, size, start = parts[failed]
-            self._fill(block, files[failed], whole[start : start + size], int(pieces[failed, 1]))
+            self._fill(block, files[failed], bytes_of(data)[start : start + size], int(pieces[failed, 1]))
             failed = _read_pieces(pieces, failed + 1, data)
         for block, place, size, start in parts:
-            if not self._known[block]:
-                self.verify(block, place, whole[start : start + size])
+            self.verify(block, place, bytes_of(data)[start : start + size])
 
     def _parts(self, runs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, int, int]]:
         """The runs cut where blocks end: block, row in it, bytes, and where in the whole."""
