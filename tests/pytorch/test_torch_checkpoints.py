@@ -47,6 +47,10 @@ def small() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.4), nn.Linear(12, 3))
 
 
+def adam(module: nn.Module, **settings: Any) -> Any:
+    return dt.fit(module, nn.CrossEntropyLoss(), Tensors(), torch.optim.Adam, **settings)
+
+
 def state(module: nn.Module) -> torch.Tensor:
     return torch.cat([value.detach().flatten().double() for value in module.state_dict().values()])
 
@@ -137,22 +141,17 @@ def test_an_optimizer_that_is_made_already_is_put_back_too(tmp_path: Path) -> No
 def test_a_run_that_has_ended_goes_on_with_more_epochs(tmp_path: Path) -> None:
     """With more epochs a run that has ended goes on from its last step, not from the best that it gave back."""
     whole, parts = small(), small()
-    dt.fit(whole, nn.CrossEntropyLoss(), Tensors(), torch.optim.Adam, epochs=6)
-    dt.fit(parts, nn.CrossEntropyLoss(), Tensors(), torch.optim.Adam, epochs=2, checkpoint=tmp_path)
-    again = dt.fit(
+    adam(whole, epochs=6)
+    adam(parts, epochs=2, checkpoint=tmp_path)
+    again = adam(
         small(),
-        nn.CrossEntropyLoss(),
-        Tensors(),
-        torch.optim.Adam,
         epochs=2,
         checkpoint=tmp_path,
         resume=True,
     )
     assert again.last["epoch"] == 2
     last = small()
-    dt.fit(
-        last, nn.CrossEntropyLoss(), Tensors(), torch.optim.Adam, epochs=6, checkpoint=tmp_path, resume=True
-    )
+    adam(last, epochs=6, checkpoint=tmp_path, resume=True)
     assert torch.equal(state(last), state(whole))
 
 
@@ -168,18 +167,15 @@ def test_a_checkpoint_is_not_written_over_by_another_run(tmp_path: Path) -> None
 @pytest.mark.parametrize("damage", ["cut", "text", "empty"])
 def test_a_damaged_checkpoint_is_told(damage: str, tmp_path: Path) -> None:
     """A checkpoint that is cut short, or is something else, is told, and the module is as it was."""
-    dt.fit(small(), nn.CrossEntropyLoss(), Tensors(), torch.optim.Adam, epochs=1, checkpoint=tmp_path)
+    adam(small(), epochs=1, checkpoint=tmp_path)
     (path,) = tmp_path.glob("*.pt")
     content = path.read_bytes()
     path.write_bytes({"cut": content[: len(content) // 2], "text": b"hello", "empty": b""}[damage])
     module = small()
     before = state(module)
     with pytest.raises(ModelFileError, match="damaged or is no checkpoint"):
-        dt.fit(
+        adam(
             module,
-            nn.CrossEntropyLoss(),
-            Tensors(),
-            torch.optim.Adam,
             epochs=2,
             checkpoint=tmp_path,
             resume=True,
@@ -277,8 +273,8 @@ def test_a_damaged_newest_falls_back_to_the_other(tmp_path: Path, monkeypatch: p
     """Any byte changed, or end cut off, of the newest is noticed; the other file leads to the same module."""
     monkeypatch.setattr(Turns, "is_due", lambda self: True)
     whole = small()
-    dt.fit(whole, nn.CrossEntropyLoss(), Tensors(), torch.optim.Adam, epochs=4)
-    dt.fit(small(), nn.CrossEntropyLoss(), Tensors(), torch.optim.Adam, epochs=3, checkpoint=tmp_path)
+    adam(whole, epochs=4)
+    adam(small(), epochs=3, checkpoint=tmp_path)
     newest = max(NAMES, key=lambda name: _read(tmp_path / name)["serial"])
     content, rng = (tmp_path / newest).read_bytes(), random.Random(0)
     for _ in range(300):
@@ -290,9 +286,7 @@ def test_a_damaged_newest_falls_back_to_the_other(tmp_path: Path, monkeypatch: p
         with pytest.raises(ModelFileError, match="damaged"):
             _read(tmp_path / newest)
     module = small()
-    history = dt.fit(
-        module, nn.CrossEntropyLoss(), Tensors(), torch.optim.Adam, epochs=4, checkpoint=tmp_path, resume=True
-    )
+    history = adam(module, epochs=4, checkpoint=tmp_path, resume=True)
     assert "the run goes on from the other one" in " ".join(history.notes)
     assert torch.equal(state(module), state(whole))
 
@@ -302,21 +296,15 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
 
     def second(_: Any) -> None:
         with pytest.raises(InputError, match=r"in use by process \d+ \(this one\)"):
-            dt.fit(
+            adam(
                 small(),
-                nn.CrossEntropyLoss(),
-                Tensors(),
-                torch.optim.Adam,
                 epochs=1,
                 checkpoint=tmp_path,
                 resume=True,
             )
 
-    dt.fit(
+    adam(
         small(),
-        nn.CrossEntropyLoss(),
-        Tensors(),
-        torch.optim.Adam,
         epochs=1,
         checkpoint=tmp_path,
         callbacks=[second],

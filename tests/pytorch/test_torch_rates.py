@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 import descend.torch as dt
 from descend.errors import InputError, TrainingError
 from descend.history import History
+from descend.torch import finding
 from descend.torch.rates import kept_state, put_back_state
 from descend.torch.sample import renew_statistics
 from descend.torch.snapshots import copied, restore
@@ -56,6 +57,15 @@ def found(
     settings = {"batch_size": 16, "learning_rate": "auto", "device": "cpu"} | settings
     data = rows() if data is None else data
     return dt.fit(module, nn.CrossEntropyLoss(), data, optimizer, epochs=epochs, **settings)
+
+
+def steep() -> tuple[nn.Module, History]:
+    """Squared error of targets so large that steps soon lead to no number."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 1))
+    X = torch.randn(ROWS, 6)
+    data = X, 1e12 * X[:, :1]
+    return module, dt.fit(module, nn.MSELoss(), data, torch.optim.SGD, 16, learning_rate="auto", epochs=6)
 
 
 def notes(history: History) -> str:
@@ -131,12 +141,7 @@ def test_of_a_run_too_short_to_look_the_rate_is_no_less_than_the_optimizers_own(
 
 def test_rungs_that_go_astray_are_no_error() -> None:
     """A rung whose loss is no number has no loss in the history, and the run goes on from before it."""
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 1))
-    X = torch.randn(ROWS, 6)
-    history = dt.fit(
-        module, nn.MSELoss(), (X, 1e12 * X[:, :1]), torch.optim.SGD, 16, learning_rate="auto", epochs=6
-    )
+    module, history = steep()
     assert None in [loss for _, loss in rungs(history)]
     assert history.stopped == "epochs"
     assert all(loss is None or isfinite(loss) for loss in history["loss"])
@@ -170,12 +175,7 @@ def test_what_an_optimizer_remembers_is_put_back_whole() -> None:
 def test_losses_that_wait_on_a_device_are_read_at_the_end_of_a_rung(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where losses are read later a rung that ends in no number is taken back all the same."""
     monkeypatch.setattr(Pieces, "on_cpu", property(lambda self: False))
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 16), nn.Linear(16, 1))
-    X = torch.randn(ROWS, 6)
-    history = dt.fit(
-        module, nn.MSELoss(), (X, 1e12 * X[:, :1]), torch.optim.SGD, 16, learning_rate="auto", epochs=6
-    )
+    module, history = steep()
     assert None in [loss for _, loss in rungs(history)]
     assert torch.isfinite(flat(module)).all()
     assert history.last["updates"] == 6 * 25
@@ -264,6 +264,26 @@ def test_statistics_of_averaged_weights_are_their_own() -> None:
     module.train()
     own = float(nn.functional.cross_entropy(module(X), y).detach())
     assert running == pytest.approx(own, rel=0.1)
+
+
+def test_averaged_weights_that_are_left_have_statistics_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where noise makes the averaged weights the better ones, batch normalisation is given statistics at them."""
+    renewed = []
+
+    def spied(module: nn.Module, *others: Any) -> None:
+        renewed.append(weights(module))
+        renew_statistics(module, *others)
+
+    def weights(module: nn.Module) -> torch.Tensor:
+        return torch.cat([p.detach().flatten() for p in module.parameters()]).clone()
+
+    monkeypatch.setattr(finding, "renew_statistics", spied)
+    X, y = rows()
+    noisy = torch.where(torch.rand(ROWS, generator=torch.Generator().manual_seed(0)) < 0.3, 0, y)
+    module = small(nn.BatchNorm1d(16))
+    found(module, data=(X, noisy), schedule=None)
+    assert renewed
+    assert torch.equal(renewed[-1], weights(module))
 
 
 def test_statistics_are_renewed_from_many_batches() -> None:
