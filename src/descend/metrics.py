@@ -249,9 +249,8 @@ class RegressionMetrics:
         """``r2``, ``rmse`` and ``mae``; of several outputs the plain mean. None where these rows do not tell."""
         if not self._weight:
             return {"r2": None, "rmse": None, "mae": None}
-        least = self._weight * np.square(
-            ROUNDING * self._mean
-        )  # the mean of equal numbers is not always one of them
+        # The mean of equal numbers is not always one of them.
+        least = self._weight * np.square(ROUNDING * self._mean)
         tells = self.rows > 1 and bool((self._spread > least).all())
         return {
             "r2": float(np.mean(1.0 - self._squared / self._spread)) if tells else None,

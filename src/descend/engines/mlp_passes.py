@@ -22,7 +22,7 @@ BLOCK = 64
 
 @inline
 def aligned(size: int, like: FloatArray) -> FloatArray:
-    """Zeros that begin at a line of the cache, as the widest registers want them."""
+    """Zeros that begin at a line of the cache, as those of ``models/network.py``, inside a kernel."""
     some = np.zeros(size + LINE // like.itemsize, dtype=like.dtype)
     start = -some.ctypes.data % LINE // like.itemsize
     return some[start : start + size]

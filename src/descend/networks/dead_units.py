@@ -91,9 +91,8 @@ def _asleep(
             scores = np.asarray(inner @ weights + bias)
             dead &= ~(scores > 0.0).any(axis=0)
             inner = activate(network.activation.code, scores)
-        weights, bias = layers[
-            -2
-        ]  # nothing comes behind them: units that have been awake are not asked again
+        # Nothing comes behind the last hidden layer: units that have been awake are not asked again.
+        weights, bias = layers[-2]
         sleepers = np.flatnonzero(asleep[-1])
         scores = np.asarray(inner @ weights[:, sleepers] + bias[sleepers])
         asleep[-1][sleepers] = ~(scores > 0.0).any(axis=0)
