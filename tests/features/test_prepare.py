@@ -195,6 +195,26 @@ def test_validation_rows_of_another_source():
     assert any("2 validation rows" in note for note in ready.notes)
 
 
+@pytest.mark.parametrize("of_its_own", [False, True])
+def test_the_first_validation_rows_stand_for_all(of_its_own):
+    """Rows held out of sorted data, or given apart and sorted, are mixed, with their targets, as others are."""
+    time = np.arange(4000.0)[:, None]
+    ready = prepare(
+        array_source(time, time[:, 0]),
+        validation=0.25,
+        validation_source=array_source(time, time[:, 0]) if of_its_own else None,
+        standardize=False,
+        scale_target=False,
+    )
+    held_out = ready.validation
+    assert abs(np.mean(held_out.X[:256]) / np.mean(held_out.X) - 1.0) < 0.15
+    np.testing.assert_array_equal(held_out.X[:, 0], held_out.y[:, 0])
+    in_order = prepare(
+        array_source(time, time[:, 0]), validation=0.25, standardize=False, shuffle=False
+    ).validation
+    assert np.all(np.diff(in_order.X[:, 0]) > 0)
+
+
 def test_words_among_numbers_are_found_in_every_row():
     """A word among numbers is refused wherever its row fell, with the row of the file."""
     for row in range(0, 200, 5):

@@ -144,10 +144,13 @@ def prepare(
     if whole is not None:
         train, held_out = weighting(whole), None
     else:
-        order = random_places(split.num_train, seed) if shuffle else None
+        order, held_order = (
+            random_places(count, seed) if shuffle else None
+            for count in (split.num_train, split.num_validation)
+        )
         train_rows = Filler(split.num_train, features, target, kind, order, learned.lengths, stored)
         held_rows = Filler(
-            split.num_validation, features, target, kind, None, learned.held_lengths, held_stored
+            split.num_validation, features, target, kind, held_order, learned.held_lengths, held_stored
         )
         done = split.num_seen
         for rows in split_rows(source.blocks(), split.share, seed):
@@ -165,7 +168,8 @@ def prepare(
         match_columns = getattr(validation_source, "match_columns", None)
         if match_columns is not None:  # rows that go by number: the width is that of the training rows
             match_columns(features.input_names)
-        held_out, told = read_validation(validation_source, features, target, kind, source.name)
+        mixed = seed if shuffle else None
+        held_out, told = read_validation(validation_source, features, target, kind, source.name, mixed)
         held_out = weighting(held_out)
         notes += told
     train, held_out = normalised(train, held_out)
@@ -232,9 +236,17 @@ def _is_small(learned: Learned, features: Features, split: Split, dtype: DTypeLi
 
 
 def read_validation(
-    source: Source, features: Features, target: Target, dtype: np.dtype[Any], train_name: str
+    source: Source,
+    features: Features,
+    target: Target,
+    dtype: np.dtype[Any],
+    train_name: str,
+    seed: int | None,
 ) -> tuple[Dataset, list[str]]:
-    """Rows of another source, encoded as the training rows were; labels that are no class are left out."""
+    """Rows of another source, encoded as the training rows were; labels that are no class are left out.
+
+    They lie in random order, drawn from ``seed``; as they came where it is None.
+    """
     Xs, ys, ws = [], [], []
     unknown = 0
     for rows in split_rows(source.blocks(), 0.0, 0):
@@ -249,9 +261,12 @@ def read_validation(
         ws.append(np.ones(int(known.sum())) if weights is None else weights[known])
     if not sum(map(len, ys)):
         raise SourceError(f"{source.name} has no rows that can be used for validation of {train_name}")
-    W = np.concatenate(ws)
+    X, Y, W = stacked(Xs), np.concatenate(ys), np.concatenate(ws)
+    if seed is not None:
+        order = random_places(len(Y), seed)
+        X, Y, W = X[order], Y[order], W[order]
     notes = [f"{unknown:,} validation rows of classes unknown to {train_name} left out"] if unknown else []
-    return Dataset(stacked(Xs), np.concatenate(ys), None if (W == 1).all() else W), notes
+    return Dataset(X, Y, None if (W == 1).all() else W), notes
 
 
 def normalised(train: Dataset, held_out: Dataset | None) -> tuple[Dataset, Dataset | None]:

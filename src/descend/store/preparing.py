@@ -101,7 +101,7 @@ def _held_out(
         source, features = StoredSource(source, store.features), _Encoded()
     elif (match_columns := getattr(source, "match_columns", None)) is not None:
         match_columns(features.input_names)
-    return read_validation(source, features, target, train.X.dtype, store.name)
+    return read_validation(source, features, target, train.X.dtype, store.name, seed=0)
 
 
 class _Encoded:
