@@ -60,6 +60,26 @@ def test_a_run_of_one_step_is_seen(fit):
     assert all("markers" not in trace["mode"] for view in fit_views(fit).values() for trace in view["data"])
 
 
+def test_losses_of_some_rows_are_told_as_such(fit):
+    """A point inside an epoch of batches is said to be told by some of the rows; one of every row's method is not."""
+    words = "Inside an epoch the losses are those of some of the rows."
+    columns = fit["history"]["columns"]
+    rows = [100 * place for place in range(len(columns["epoch"]))]
+
+    def caption(each, size):
+        changed = columns | {
+            "epoch": [each * place for place in range(len(rows))],
+            "rows": [each * row for row in rows],
+            "batch_size": [size] * len(rows),
+        }
+        view = fit_views(fit | {"history": fit["history"] | {"columns": changed}})["seconds loss"]
+        return view["captions"]["log"]
+
+    assert words in caption(0.5, 8)
+    assert words not in caption(1, 8)
+    assert words not in caption(0.5, 100)
+
+
 def test_an_unknown_key_is_noticed():
     """The check of the two tests above fails for a misspelt key."""
     with pytest.raises(ValueError, match="colour"):

@@ -66,8 +66,16 @@ def fit_views(run: Run) -> dict[str, Figure]:
             if (band := curves.band([run["history"]], x.column, measure))
         ]
         if lines:
-            views[f"{x.column} loss"] = curve_view(lines, x, "Loss")
+            views[f"{x.column} loss"] = curve_view(lines, x, "Loss", spread=_looks_words(run))
     return views
+
+
+def _looks_words(run: Run) -> str:
+    """What to say of steps on batches that were looked at before an epoch was over: all of its rows cost too much."""
+    columns = run["history"]["columns"]
+    places = zip(columns["epoch"], columns["rows"], columns["batch_size"], strict=True)
+    inside = any(epoch % 1 and size * epoch < rows for epoch, rows, size in places)
+    return "Inside an epoch the losses are those of some of the rows." if inside else ""
 
 
 def _line(index: int, series: Series, x: Axis, measure: str) -> Line | None:
