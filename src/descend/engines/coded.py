@@ -19,6 +19,7 @@ from descend.engines import row_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.decoding import NO_ORDER, decode, distinct, near_rows
 from descend.engines.linear import LinearEngine
+from descend.engines.linear_arguments import Data
 from descend.engines.logistic_columns import NO_HESSIAN, add_logistic, goes_by_columns
 from descend.engines.saga_kernels import run_saga
 from descend.objectives.losses import LOG_LOSS
@@ -133,9 +134,7 @@ class CodedEngine(LinearEngine):
             with self._brought(state, rule, rows[start : start + self.near_rows]) as places:
                 near, part = self.near, np.zeros_like(state.parameters)
                 row_kernels.add_gradient(
-                    near.data.X,
-                    near.data.y,
-                    near.visit_weights,
+                    (near.data.X, near.data.y, near.visit_weights),
                     0,
                     len(places),
                     state.parameters,
@@ -187,12 +186,12 @@ class CodedEngine(LinearEngine):
         )
         return value, gradient
 
-    def _read(self, rows: slice) -> Iterator[tuple[FloatArray, FloatArray, FloatArray, int, int]]:
+    def _read(self, rows: slice) -> Iterator[tuple[Data, int, int]]:
         count = rows.stop - rows.start
         room = self._room(count)
         decode(self.data.X, NO_ORDER, rows.start, rows.stop, room)  # type: ignore[arg-type]
         weights = self.weights[rows] if self.weights.size else self.weights
-        yield room, self.data.y[rows], weights, 0, count
+        yield (room, self.data.y[rows], weights), 0, count
 
     def _room(self, num_rows: int) -> FloatArray:
         """The calling thread's own place for decoded rows."""
