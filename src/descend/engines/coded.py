@@ -21,7 +21,6 @@ from descend.engines.decoding import NO_ORDER, decode, distinct, near_rows
 from descend.engines.linear import LinearEngine
 from descend.engines.linear_arguments import Data
 from descend.engines.logistic_columns import NO_HESSIAN, add_logistic, goes_by_columns
-from descend.engines.saga_kernels import run_saga
 from descend.objectives.losses import LOG_LOSS
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA
@@ -155,15 +154,8 @@ class CodedEngine(LinearEngine):
         for start in range(0, len(rows), self.near_rows):
             is_last = start + self.near_rows >= len(rows)
             with self._brought(state, rule, rows[start : start + self.near_rows]) as places:
-                self.near._saga_by(
-                    run_saga,
-                    state,
-                    rule,
-                    (places, batch_size, self.num_rows, len(rows), is_last, before, *sums),
-                    state.parameters,
-                    state.mean_gradient,
-                    self.inverse,
-                )
+                piece = (len(rows), is_last, before, *sums)
+                self.near._saga_piece(state, rule, places, batch_size, piece)
         state.visits += len(rows)
 
     def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:

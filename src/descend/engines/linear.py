@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from descend.engines import row_kernels, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.full_batch import ALL_ONE
 from descend.engines.gaps import Certified
-from descend.engines.linear_arguments import Method, Objective, Pace
+from descend.engines.linear_arguments import Method, Objective, Pace, Piece, SagaPace
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA, SGD
 from descend.updates.schedules import rate_at
@@ -59,7 +58,7 @@ class LinearEngine(Certified):
             state.parameters,
             (state.average, state.num_averaged, self.average_every),
             self._objective_under(rule),
-            _pace(rule, state),
+            pace_of(rule, state),
         )
 
     def _steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
@@ -81,8 +80,8 @@ class LinearEngine(Certified):
             (state.parameters, state.first, state.second),
             (state.average, state.num_averaged, self.average_every),
             self._objective_under(rule),
-            _method(rule),
-            _pace(rule, state),
+            method_of(rule),
+            pace_of(rule, state),
         )
 
     def _objective_under(self, rule: Rule) -> Objective:
@@ -92,53 +91,41 @@ class LinearEngine(Certified):
 
     def _saga_steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
         self._start_saga(state)
-        kernel: Any = saga_kernels.run_saga_of_one
-        walk: tuple[Any, ...] = (order, self.all_rows)
-        matrix: tuple[FloatArray, ...] = ()
         if batch_size > 1 or self.inverse.size:
             sums = np.zeros_like(state.parameters), np.zeros_like(state.parameters)
-            kernel = saga_kernels.run_saga
-            walk = (order, batch_size, self.all_rows, 0, True, 0.0, *sums)
-            matrix = (self.inverse,)
-        self._saga_by(kernel, state, rule, walk, state.parameters, state.mean_gradient, *matrix)
+            self._saga_piece(state, rule, order, batch_size, (0, True, 0.0, *sums))
+            return
+        assert state.table is not None
+        assert state.mean_gradient is not None
+        state.steps, state.share = saga_kernels.run_saga_of_one(
+            (self.data.X, self.data.y, self.weights),
+            (order, self.only_visits),
+            state.parameters,
+            (state.table, state.mean_gradient, self.all_rows),
+            self._objective_under(rule),
+            saga_pace_of(rule, state),
+        )
+
+    def _saga_piece(self, state: State, rule: Rule, order: IntArray, batch_size: int, piece: Piece) -> None:
+        """SAGA's steps, or a piece of one."""
+        assert state.table is not None
+        assert state.mean_gradient is not None
+        state.steps, state.share = saga_kernels.run_saga(
+            (self.data.X, self.data.y, self.weights),
+            (order, self.only_visits),
+            batch_size,
+            state.parameters,
+            (state.table, state.mean_gradient, self.all_rows),
+            self._objective_under(rule),
+            saga_pace_of(rule, state),
+            self.inverse,
+            piece,
+        )
 
     def _start_saga(self, state: State) -> None:
         if state.table is None or state.mean_gradient is None:
             state.table = np.zeros((self.num_rows, len(state.parameters)), dtype=self.data.X.dtype)
             state.mean_gradient = np.zeros(state.parameters.shape)
-
-    def _saga_by(
-        self,
-        kernel: Callable[..., tuple[int, float]],
-        state: State,
-        rule: Rule,
-        walk: tuple[Any, ...],
-        parameters: FloatArray,
-        mean_gradient: FloatArray | None,
-        *matrix: FloatArray,
-    ) -> None:
-        state.steps, state.share = kernel(
-            *self.rows,
-            self.data.y,
-            self.weights,
-            self.only_visits,
-            *walk,
-            parameters,
-            state.table,
-            mean_gradient,
-            rule.filling,
-            state.share,
-            state.steps,
-            rule.num_steps,
-            self.loss.code,
-            self.loss.kernel_shape,
-            self.penalty.alpha,
-            self.penalty.l1,
-            rule.full_term,
-            rule.single_term,
-            *matrix,
-            rule.fit_intercept,
-        )
 
     def _full_batch_step(self, state: State, rule: Rule) -> None:
         """One step from every row, read where they lie: no order, no copy of the data."""
@@ -154,7 +141,7 @@ class LinearEngine(Certified):
         step_kernels.take_full_step(
             (state.parameters, state.first, state.second),
             gradient,
-            _method(rule),
+            method_of(rule),
             (state.steps, rate, 1.0 / rows, alpha, l1),
             rule.fit_intercept,
         )
@@ -212,11 +199,16 @@ class LinearEngine(Certified):
         return (*kind, *sizes, steps, arrays)
 
 
-def _method(rule: Rule) -> Method:
+def method_of(rule: Rule) -> Method:
     """How gradients become steps, as kernels take it."""
     return rule.optimizer.code, np.array([rule.beta1, rule.beta2, rule.clip]), rule.sum_rows
 
 
-def _pace(rule: Rule, state: State) -> Pace:
+def saga_pace_of(rule: Rule, state: State) -> SagaPace:
+    """SAGA's rates, as kernels take them."""
+    return rule.filling, state.share, state.steps, rule.num_steps, rule.full_term, rule.single_term
+
+
+def pace_of(rule: Rule, state: State) -> Pace:
     """The rates of the steps to come, as kernels take them."""
     return rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps

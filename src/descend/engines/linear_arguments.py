@@ -32,6 +32,20 @@ Method = tuple[int, FloatArray, bool]
 """How gradients become steps: the optimizer's code, its numbers (β₁, β₂, the length that gradients are clipped to, or
 0), and whether rows of a batch are summed up, not averaged."""
 
+Visits = tuple[IntArray, FloatArray]
+"""The order that rows are visited in, and what multiplies their gradients then: (n,), or none where all are 1."""
+
+Table = tuple[FloatArray, FloatArray, int]
+"""SAGA's memory: the last derivatives of rows, their mean gradient (k, d + 1) float64, and of how many rows it is."""
+
+SagaPace = tuple[bool, float, int, int, float, float]
+"""SAGA's rates: whether it fills its table, the curvature's share of its bound, steps taken so far, steps that it
+fills the table in, and the two terms that a rate is one over."""
+
+Piece = tuple[int, bool, float, FloatArray, FloatArray]
+"""A piece of a batch of SAGA: the rows of the whole batch, or 0 where batches are whole, whether it is the last, the
+share at the batch's beginning, and (k, d + 1) each: the gradient so far, and the changes of its mean."""
+
 Pace = tuple[int, float, int, int]
 """The rate of each step: the schedule's code, the rate it starts from, steps taken so far, steps it is made for."""
 
