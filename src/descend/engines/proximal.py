@@ -18,7 +18,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from descend.engines.lbfgs import ENOUGH, HALVINGS, SLACK, Memory, Objective
 from descend.engines.newton import hessian
-from descend.engines.proximal_kernels import descend_by_coordinates
+from descend.engines.proximal_kernels import Along, descend_by_coordinates
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import shrunk
 from descend.types import Dataset, FloatArray, IntArray
@@ -58,31 +58,25 @@ class Quadratic:
         self, gradient: FloatArray, start: FloatArray, strengths: FloatArray
     ) -> tuple[FloatArray, float]:
         """Where gradient · move + ½ move · curvature · move + Σ strength · |number| is lowest, and by how much."""
-        bends = self.bends()
+        curvature, bends = (self.diagonal, self.H, self.scale, self.place, self.U, self.UM), self.bends()
         point = start.copy()
         num_blocks = int(self.place.max(initial=0)) // len(self.H) + 1 if self.H.size else 0
         fall = 0.0
-        along_H, along_U = self._along(point - start, num_blocks)
+        along = self._along(point - start, num_blocks)
         for _ in range(ROUNDS):
             left = descend_by_coordinates(
-                gradient,
-                start,
-                strengths,
+                curvature,
                 bends,
-                self.diagonal,
-                self.H,
-                self.scale,
-                self.place,
-                self.U,
-                self.UM,
+                gradient,
+                strengths,
+                start,
                 point,
-                along_H,
-                along_U,
+                along,
                 SWEEPS,
                 self.unsolved * fall,
             )
             before = fall
-            fall, slope = self._fall(gradient, start, point, strengths, along_H, along_U)
+            fall, slope = self._fall(gradient, start, point, strengths, along)
             if left <= self.unsolved * fall or fall - before <= 0.1 * self.unsolved * fall:
                 break
             kept = np.flatnonzero((point != 0.0) | (strengths == 0.0))
@@ -97,14 +91,14 @@ class Quadratic:
             for walk in (_to_zero_and_on, _to_the_first_zero):
                 trial = point.copy()
                 trial[kept] = walk(point[kept], step, strengths[kept] > 0.0)
-                along = self._along(trial - start, num_blocks)
-                further, _ = self._fall(gradient, start, trial, strengths, *along)
+                there = self._along(trial - start, num_blocks)
+                further, _ = self._fall(gradient, start, trial, strengths, there)
                 if further >= fall:
-                    point, fall, (along_H, along_U) = trial, further, along
+                    point, fall, along = trial, further, there
                     break
         return point, fall
 
-    def _along(self, move: FloatArray, num_blocks: int) -> tuple[FloatArray, FloatArray]:
+    def _along(self, move: FloatArray, num_blocks: int) -> Along:
         """H · move in the places of the blocks, and Uᵀ · move."""
         wide = np.zeros(num_blocks * len(self.H))
         if self.H.size:
@@ -118,11 +112,11 @@ class Quadratic:
         start: FloatArray,
         point: FloatArray,
         strengths: FloatArray,
-        along_H: FloatArray,
-        along_U: FloatArray,
+        along: Along,
     ) -> tuple[float, FloatArray]:
         """How much lower the quadratic with L1 is at ``point`` than at ``start``, and curvature · move."""
         move = point - start
+        along_H, along_U = along
         slope = self.diagonal * move + self.UM @ along_U
         if self.H.size:
             slope += self.scale * along_H[self.place]

@@ -16,30 +16,32 @@ from descend.types import FloatArray, IntArray
 
 inline(shrunk)
 
+Curvature = tuple[FloatArray, FloatArray, float, IntArray, FloatArray, FloatArray]
+"""``diagonal``, H, ``scale``, ``place``, U, and U M."""
+
+Along = tuple[FloatArray, FloatArray]
+"""H · move (blocks · q,) and Uᵀ · move (r,): how far from the start the point is, as the curvature has it."""
+
 
 @kernel
 def descend_by_coordinates(
-    gradient: FloatArray,
-    start: FloatArray,
-    strengths: FloatArray,
+    curvature: Curvature,
     bends: FloatArray,
-    diagonal: FloatArray,
-    H: FloatArray,
-    scale: float,
-    place: IntArray,
-    U: FloatArray,
-    UM: FloatArray,
+    gradient: FloatArray,
+    strengths: FloatArray,
+    start: FloatArray,
     point: FloatArray,
-    along_H: FloatArray,
-    along_U: FloatArray,
+    along: Along,
     sweeps: int,
     enough: float,
 ) -> float:
     """Sweeps over ``point`` (f,); returns Σ bend · change² of the last sweep over all, 0 if hardly any was needed.
 
-    ``along_H`` (blocks · q,) and ``along_U`` (r,) are H · move and Uᵀ · move from ``start``, kept up to date.
-    Between two sweeps over all numbers go some over those that are not 0.
+    ``bends`` (f,) is the curvature along each number alone, ``gradient`` that at ``start``; ``along`` is kept up to
+    date. Between two sweeps over all numbers go some over those that are not 0.
     """
+    diagonal, H, scale, place, U, UM = curvature
+    along_H, along_U = along
     f, q, r = point.size, H.shape[0], U.shape[1]
     everything = True
     changed = 0.0
