@@ -28,6 +28,10 @@ Moved = tuple[FloatArray, FloatArray, FloatArray]
 Averaging = tuple[FloatArray, int, int]
 """The mean (k, d + 1) float64 of so many parameters; to be averaged after every so many steps, 0: never."""
 
+SparseAveraging = tuple[FloatArray, int, bool]
+"""Sums (d + 1, k) float64 of parameters, or none; to be added to after every so many steps, or 0; whether the data is
+so narrow that writing all weights out is cheap."""
+
 Method = tuple[int, FloatArray, bool]
 """How gradients become steps: the optimizer's code, its numbers (β₁, β₂, the length that gradients are clipped to, or
 0), and whether rows of a batch are summed up, not averaged."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from descend.batches import row_number
 from descend.engines import sparse_kernels, sparse_steps
 from descend.engines.base import Rule, State, Sums
 from descend.engines.full_batch import CHUNKS, SMALLEST_CHUNK
-from descend.engines.linear import LinearEngine, saga_pace_of
+from descend.engines.linear import LinearEngine, pace_of, saga_pace_of
 from descend.engines.newton import is_small, newton_direction
 from descend.engines.sparse_dense_steps import run_dense_steps
 from descend.engines.sparse_proximal import run_proximal_sgd
@@ -96,9 +95,7 @@ class SparseEngine(LinearEngine):
         """Adds to ``gradient`` (d + 1, k), or to none of size 0; sums of losses and weights."""
         loss_used = self.smooth if rounded else self.loss
         loss, weight = sparse_kernels.add_sums(
-            *self.rows,
-            self.data.y,
-            weights,
+            (*self.rows, self.data.y, weights),
             order,
             part.start,
             part.stop,
@@ -127,22 +124,12 @@ class SparseEngine(LinearEngine):
             return
         sums = self._sums_to_average(state)
         state.steps, more = sparse_steps.run_sgd_of_one(
-            *self.rows,
-            self.data.y,
-            self.visit_weights,
+            (*self.rows, self.data.y, self.visit_weights),
             order,
             _by_column(state, "parameters"),
-            sums,
-            self.average_every,
-            self._is_narrow(1),
-            state.steps,
-            self.loss.code,
-            self.loss.kernel_shape,
-            self.penalty.alpha,
-            rule.schedule,
-            rule.rate * state.pace,
-            rule.num_steps,
-            rule.fit_intercept,
+            (sums, self.average_every, self._is_narrow(1)),
+            self._objective_under(rule),
+            pace_of(rule, state),
         )
         _average_again(state, sums, more)
 
@@ -163,32 +150,21 @@ class SparseEngine(LinearEngine):
         if rule.optimizer.code != SGD or rule.clip:
             self._steps_by(run_dense_steps, state, rule, order, batch_size)
             return
-        run: Callable[..., tuple[int, int]] = sparse_steps.run_sgd
-        how: bool | float = self._is_narrow(batch_size)
+        run = sparse_steps.run_sgd
         if self.penalty.l1:
-            run, how = run_proximal_sgd, self.penalty.l1
+            run = run_proximal_sgd
         elif len(state.parameters) == 1:
             run = sparse_steps.run_sgd_of_one_output
         sums = self._sums_to_average(state)
         state.steps, more = run(
-            *self.rows,
-            self.data.y,
-            self.visit_weights,
+            (*self.rows, self.data.y, self.visit_weights),
             order,
             batch_size,
             _by_column(state, "parameters"),
-            sums,
-            self.average_every,
-            how,
-            state.steps,
-            self.loss.code,
-            self.loss.kernel_shape,
-            self.penalty.alpha,
-            rule.schedule,
-            rule.rate * state.pace,
-            rule.num_steps,
+            (sums, self.average_every, self._is_narrow(batch_size)),
+            self._objective_under(rule),
+            pace_of(rule, state),
             rule.sum_rows,
-            rule.fit_intercept,
         )
         _average_again(state, sums, more)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from descend.engines.compiled import kernel, part
+from descend.engines.linear_arguments import SparseData
 from descend.engines.prefetch import prefetch
 from descend.engines.row_kernels import (
     BLOCK,
@@ -92,11 +93,7 @@ def ask_for_row(values: FloatArray, indices: IntArray, indptr: IntArray, row: in
 
 @kernel
 def add_sums(
-    values: FloatArray,
-    indices: IntArray,
-    indptr: IntArray,
-    y: FloatArray,
-    weights: FloatArray,
+    data: SparseData,
     order: IntArray,
     start: int,
     stop: int,
@@ -110,6 +107,7 @@ def add_sums(
 
     Returns the sums of weighted losses (0 unless ``with_loss``) and of weights.
     """
+    values, indices, indptr, y, weights = data
     d, k = V.shape[0] - 1, V.shape[1]
     ordered, with_gradient = order.size > 0, gradient.size > 0
     number = values.dtype.type

@@ -18,10 +18,10 @@ from __future__ import annotations
 import numpy as np
 
 from descend.engines.compiled import inline, kernel, part
+from descend.engines.linear_arguments import Objective, Pace, SparseAveraging, SparseData
 from descend.engines.row_kernels import AHEAD
 from descend.engines.sparse_kernels import ask_for_row, span
 from descend.engines.sparse_steps import FOLD, write_row_derivatives
-from descend.objectives.losses import Shape
 from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
 from descend.updates.schedules import rate_at
@@ -121,28 +121,20 @@ def settle_all(
 
 @kernel
 def run_proximal_sgd(
-    values: FloatArray,
-    indices: IntArray,
-    indptr: IntArray,
-    y: FloatArray,
-    weights: FloatArray,
+    data: SparseData,
     order: IntArray,
     batch_size: int,
     V: FloatArray,
-    sums: FloatArray,
-    average_every: int,
-    l1: float,
-    first_step: int,
-    loss: int,
-    shape: Shape | None,
-    alpha: float,
-    schedule: int,
-    rate: float,
-    num_steps: int,
+    averaging: SparseAveraging,
+    objective: Objective,
+    pace: Pace,
     sum_rows: bool,
-    fit_intercept: bool,
 ) -> tuple[int, int]:
     """``sparse_steps.run_sgd`` with L1."""
+    values, indices, indptr, _, _ = data
+    sums, average_every, _ = averaging
+    loss, shape, alpha, l1, fit_intercept = objective
+    schedule, rate, step, num_steps = pace
     d, k = V.shape[0] - 1, V.shape[1]
     number = values.dtype.type
     size = min(batch_size, max(1, order.size))
@@ -151,7 +143,7 @@ def run_proximal_sgd(
     every = np.arange(d).astype(indices.dtype)
     most = 0 if average_every == 0 else order.size // (batch_size * average_every) + 2
     course = np.empty((most, 3))
-    scale, num, step, num_averaged = 1.0, 0, first_step, 0
+    scale, num, num_averaged = 1.0, 0, 0
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
         step += 1
@@ -163,9 +155,7 @@ def run_proximal_sgd(
                 ask_for_row(values, indices, indptr, order[i + AHEAD])
             low, high = span(indptr, row)
             settle(V, indices, low, high, sums, then, now, course, num)
-            write_row_derivatives(
-                values, indices, low, high, y, weights, row, V, scale, loss, shape, room[i - start]
-            )
+            write_row_derivatives(data, row, V, scale, loss, shape, room[i - start])
         share = (stop - start) / rows
         scale *= 1.0 - step_rate * alpha * share
         if scale < FOLD:

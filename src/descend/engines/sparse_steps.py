@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from descend.engines.compiled import kernel, part
+from descend.engines.linear_arguments import Objective, Pace, SparseAveraging, SparseData
 from descend.engines.row_kernels import AHEAD, slope, write_block_derivatives, write_derivatives
 from descend.engines.sparse_kernels import ask_for_row, row_score, span, write_row_scores
 from descend.objectives.losses import Shape
@@ -46,12 +47,7 @@ def add_weights(V: FloatArray, sums: FloatArray, scale: float) -> None:
 
 @part
 def write_row_derivatives(
-    values: FloatArray,
-    indices: IntArray,
-    low: np.uintp,
-    high: np.uintp,
-    y: FloatArray,
-    weights: FloatArray,
+    data: SparseData,
     row: int,
     V: FloatArray,
     scale: float,
@@ -60,6 +56,8 @@ def write_row_derivatives(
     scores: FloatArray,
 ) -> None:
     """Overwrites ``scores`` (k,) with the weighted derivatives of one row."""
+    values, indices, indptr, y, weights = data
+    low, high = span(indptr, row)
     write_row_scores(values, indices, low, high, V, scale, scores)
     write_derivatives(loss, shape, scores, y, row)
     if weights.size:
@@ -69,37 +67,25 @@ def write_row_derivatives(
 
 @kernel
 def run_sgd(
-    values: FloatArray,
-    indices: IntArray,
-    indptr: IntArray,
-    y: FloatArray,
-    weights: FloatArray,
+    data: SparseData,
     order: IntArray,
     batch_size: int,
     V: FloatArray,
-    sums: FloatArray,
-    average_every: int,
-    narrow: bool,
-    first_step: int,
-    loss: int,
-    shape: Shape | None,
-    alpha: float,
-    schedule: int,
-    rate: float,
-    num_steps: int,
+    averaging: SparseAveraging,
+    objective: Objective,
+    pace: Pace,
     sum_rows: bool,
-    fit_intercept: bool,
 ) -> tuple[int, int]:
-    """Walks ``order`` in batches; ``sums`` (d + 1, k) float64 is empty where nothing is averaged.
-
-    ``narrow`` tells that writing out the weights is cheap. Returns steps in all, and parameters averaged here.
-    """
+    """Walks ``order`` in batches; L1 is left out. Returns steps in all, and parameters averaged here."""
+    values, indices, indptr, _, _ = data
+    sums, average_every, narrow = averaging
+    loss, shape, alpha, _, fit_intercept = objective
+    schedule, rate, step, num_steps = pace
     d, k = V.shape[0] - 1, V.shape[1]
     number = values.dtype.type
-    averaging = average_every > 0
-    lazily = averaging and not narrow
+    lazily = average_every > 0 and not narrow
     room = np.empty((min(batch_size, max(1, order.size)), k), dtype=values.dtype)
-    scale, owed, step, num_averaged = 1.0, 0.0, first_step, 0
+    scale, owed, num_averaged = 1.0, 0.0, 0
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
         step += 1
@@ -109,10 +95,7 @@ def run_sgd(
             row = order[i]
             if i + AHEAD < order.size:
                 ask_for_row(values, indices, indptr, order[i + AHEAD])
-            low, high = span(indptr, row)
-            write_row_derivatives(
-                values, indices, low, high, y, weights, row, V, scale, loss, shape, room[i - start]
-            )
+            write_row_derivatives(data, row, V, scale, loss, shape, room[i - start])
         scale *= 1.0 - now * alpha * (stop - start) / rows
         if scale < FOLD:
             fold(V, sums, scale, owed)
@@ -136,7 +119,7 @@ def run_sgd(
                 else:
                     for c in range(k):
                         V[j, c] -= scores[c] * x
-        if averaging and step % average_every == 0:
+        if average_every > 0 and step % average_every == 0:
             num_averaged += 1
             if narrow:
                 add_weights(V, sums, scale)
@@ -150,32 +133,24 @@ def run_sgd(
 
 @kernel
 def run_sgd_of_one(
-    values: FloatArray,
-    indices: IntArray,
-    indptr: IntArray,
-    y: FloatArray,
-    weights: FloatArray,
+    data: SparseData,
     order: IntArray,
     V: FloatArray,
-    sums: FloatArray,
-    average_every: int,
-    narrow: bool,
-    first_step: int,
-    loss: int,
-    shape: Shape | None,
-    alpha: float,
-    schedule: int,
-    rate: float,
-    num_steps: int,
-    fit_intercept: bool,
+    averaging: SparseAveraging,
+    objective: Objective,
+    pace: Pace,
 ) -> tuple[int, int]:
     """``run_sgd`` for batch size 1 and one output: score and step stay in registers."""
+    values, indices, indptr, y, weights = data
+    sums, average_every, narrow = averaging
+    loss, shape, alpha, _, fit_intercept = objective
+    schedule, rate, step, num_steps = pace
     d = V.shape[0] - 1
     number = values.dtype.type
     w, u = V.reshape(V.size), sums.reshape(sums.size)
-    scale, owed, step, num_averaged = 1.0, 0.0, first_step, 0
+    scale, owed, num_averaged = 1.0, 0.0, 0
     lazily = average_every > 0 and not narrow
-    until_average = average_every - first_step % average_every if average_every > 0 else 0
+    until_average = average_every - step % average_every if average_every > 0 else 0
     for i in range(order.size):
         row = order[i]
         if i + AHEAD < order.size:
@@ -219,36 +194,27 @@ def run_sgd_of_one(
 
 @kernel
 def run_sgd_of_one_output(
-    values: FloatArray,
-    indices: IntArray,
-    indptr: IntArray,
-    y: FloatArray,
-    weights: FloatArray,
+    data: SparseData,
     order: IntArray,
     batch_size: int,
     V: FloatArray,
-    sums: FloatArray,
-    average_every: int,
-    narrow: bool,
-    first_step: int,
-    loss: int,
-    shape: Shape | None,
-    alpha: float,
-    schedule: int,
-    rate: float,
-    num_steps: int,
+    averaging: SparseAveraging,
+    objective: Objective,
+    pace: Pace,
     sum_rows: bool,
-    fit_intercept: bool,
 ) -> tuple[int, int]:
     """``run_sgd`` for one output: the derivatives of a batch are taken together."""
+    values, indices, indptr, y, weights = data
+    sums, average_every, narrow = averaging
+    loss, shape, alpha, _, fit_intercept = objective
+    schedule, rate, step, num_steps = pace
     d = V.shape[0] - 1
     number = values.dtype.type
     size = min(batch_size, max(1, order.size))
     block, targets = np.empty(size, dtype=values.dtype), np.empty(size, dtype=values.dtype)
     w, u = V.reshape(V.size), sums.reshape(sums.size)
-    scale, owed, step, num_averaged = 1.0, 0.0, first_step, 0
-    averaging = average_every > 0
-    lazily = averaging and not narrow
+    scale, owed, num_averaged = 1.0, 0.0, 0
+    lazily = average_every > 0 and not narrow
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
         step += 1
@@ -280,7 +246,7 @@ def run_sgd_of_one_output(
                     w[indices[p]] -= move * values[p]
         if fit_intercept:
             w[d] -= total * number(now / rows)
-        if averaging and step % average_every == 0:
+        if average_every > 0 and step % average_every == 0:
             num_averaged += 1
             u[d] += w[d]
             if narrow:

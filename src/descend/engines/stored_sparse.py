@@ -119,9 +119,11 @@ class StoredSparseEngine(SparseEngine):
         loss = weight = 0.0
         for rows, X in self._some(order, part):
             more, another = sparse_kernels.add_sums(
-                *sparse_kernels.kernel_rows(X),
-                self.data.y[rows],
-                weights[rows] if weights.size else weights,
+                (
+                    *sparse_kernels.kernel_rows(X),
+                    self.data.y[rows],
+                    weights[rows] if weights.size else weights,
+                ),
                 order[:0],
                 0,
                 X.shape[0],
