@@ -16,6 +16,7 @@ from descend.engines.unit_kernels import activate_block, multiply_slopes
 from descend.types import FloatArray, IntArray
 
 LINE = 64
+TURNED = 2
 BLOCK = 64
 """Rows whose hidden layers are kept at once, as many as the room of ``row_kernels`` has."""
 
@@ -37,8 +38,18 @@ def new_block(layers: IntArray, parameters: FloatArray) -> Block:
         np.empty(BLOCK, dtype=np.int64),
         np.empty(BLOCK, dtype=np.int64),
         aligned(layers[last, D] + BLOCK * layers[last, WIDTH], parameters),
+        aligned(largest_turned(layers), parameters),
         np.empty((layers[last, UNITS] + 2, BLOCK), dtype=parameters.dtype),
     )
+
+
+@part
+def largest_turned(layers: IntArray) -> int:
+    """Numbers that the weights of any layer but the first take when they are turned (``go_back``)."""
+    most = 0
+    for layer in range(1, layers.shape[0]):
+        most = max(most, (layers[layer, UNITS] + 1) * layers[layer - 1, WIDTH])
+    return most
 
 
 @part
@@ -123,10 +134,23 @@ def go_back(n: int, net: Net, layer: int, parameters: FloatArray, block: Block) 
     """Writes the derivatives of the layer below ``layer``."""
     layers, room, below = net.layers, block.room, layer - 1
     depth, width, weights = layers[layer, DEPTH], layers[layer, WIDTH], layers[layer, WEIGHTS]
-    d, count = layers[below, D], n * layers[below, WIDTH]
-    tiles.write_back(
-        room, layers[layer, D], n, parameters, weights, depth, width, room, d, layers[below, WIDTH]
-    )
+    units, wide = layers[layer, UNITS], layers[below, WIDTH]
+    d, count = layers[below, D], n * wide
+    if units < TURNED * n:
+        turned = block.turned
+        for c in range(units):
+            some = turned[c * wide : c * wide + depth]
+            for j in range(some.size):
+                some[j] = parameters[weights + j * width + c]
+            for j in range(depth, wide):
+                turned[c * wide + j] = 0.0
+        for j in range(units * wide, (units + 1) * wide):
+            turned[j] = 0.0
+        for i in range(n):
+            block.inner[i] = layers[layer, D] + i * width
+        tiles.write_products(room, block.inner, n, units, turned, 0, units * wide, wide, room, d)
+    else:
+        tiles.write_back(room, layers[layer, D], n, parameters, weights, depth, width, room, d, wide)
     multiply_slopes(net.activation, room, layers[below, Z], layers[below, A], d, count)
 
 
