@@ -6,8 +6,9 @@ Nothing is allocated inside a step, nothing is checked.
 
 from __future__ import annotations
 
+from descend.batches import rows_together
 from descend.engines import tiles
-from descend.engines.compiled import kernel, part
+from descend.engines.compiled import inline, kernel, part
 from descend.engines.mlp_arguments import (
     BIAS,
     DEPTH,
@@ -34,6 +35,7 @@ from descend.engines.mlp_passes import (
     place_inner,
     place_rows,
 )
+from descend.engines.mlp_together import new_group, take_steps_together
 from descend.engines.mlp_updates import bias_step, clipped, move_piece, weights_step
 from descend.engines.row_kernels import block_loss
 from descend.engines.tiny_numbers import flush_tiny, restore
@@ -41,6 +43,7 @@ from descend.types import FloatArray, IntArray
 from descend.updates import SGD
 from descend.updates.schedules import rate_at
 
+inline(rows_together)
 PIECE = 4096
 """Numbers of a gradient that exist at once where a step is taken in pieces: 16 kB of the near cache."""
 
@@ -135,6 +138,49 @@ def add_block_sums(
     return total, total_weight
 
 
+@part
+def take_step(
+    rows: Rows,
+    order: IntArray,
+    start: int,
+    stop: int,
+    net: Net,
+    moved: Moved,
+    gradient: FloatArray,
+    method: Method,
+    rate: float,
+    step: int,
+    sum_rows: bool,
+    block: Block,
+) -> None:
+    """One step from the rows order[start:stop]; ``gradient`` (P,) is zero and is left so."""
+    parameters, last, num_rows = moved.parameters, net.layers.shape[0] - 1, stop - start
+    clips = method.numbers[2] > 0.0
+    plain = method.optimizer == SGD and not clips and method.l1 == 0.0
+    at_once = plain and num_rows <= BLOCK
+    in_pieces = not plain and not clips and num_rows <= BLOCK
+    counted = 1 if sum_rows else num_rows
+    per_row, keep, factor = num_rows / counted, 1.0, 1.0
+    if at_once:
+        keep, factor = 1.0 - rate * (method.alpha * per_row + method.decay), -rate / counted
+    for low in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - low)
+        place_rows(rows, order, low, n, block)
+        go_forward(rows, n, net, parameters, block)
+        if in_pieces:
+            begin_back(rows, n, net, block)
+        else:
+            goal = parameters if at_once else gradient
+            come_back(rows, n, net, parameters, block, goal, keep, factor, method.fit_intercept)
+    if not at_once:
+        scale = clipped(1.0 / counted, gradient, method.numbers)
+        now = weights_step(method, rate, scale, per_row, step)
+        for layer in range(last, -1, -1):
+            if in_pieces and layer > 0:
+                go_back(num_rows, net, layer, parameters, block)
+            move_layer(rows, num_rows, net.layers, layer, block, moved, gradient, method, now, in_pieces)
+
+
 @kernel
 def run_network_steps(
     rows: Rows,
@@ -151,42 +197,27 @@ def run_network_steps(
     sum_rows: bool,
 ) -> tuple[int, int]:
     """Walks ``order`` in batches. Returns steps taken in all and parameters averaged so far."""
-    parameters, last = moved.parameters, net.layers.shape[0] - 1
-    block = new_block(net.layers, parameters)
-    clips = method.numbers[2] > 0.0
-    plain = method.optimizer == SGD and not clips and method.l1 == 0.0
-    gradient = aligned(parameters.size, parameters)
-    step = first_step
-    start = 0 * order.size
+    parameters = moved.parameters
+    block, gradient = new_block(net.layers, parameters), aligned(parameters.size, parameters)
+    plain = method.optimizer == SGD and method.numbers[2] <= 0.0 and method.l1 == 0.0
+    unit = rows_together(batch_size)
+    together = plain and unit > batch_size and rows.starts.size == 0
+    group = new_group(unit, net.layers, parameters)
+    step, start = first_step, 0 * order.size
     before = flush_tiny()
     while start < order.size:
-        stop = min(start + batch_size, order.size)
-        step += 1
-        rate = rate_at(pace.schedule, pace.rate, step, pace.num_steps)
-        num_rows = stop - start
-        counted = 1 if sum_rows else num_rows
-        per_row = num_rows / counted
-        at_once = plain and num_rows <= BLOCK
-        in_pieces = not plain and not clips and num_rows <= BLOCK
-        keep, factor = 1.0, 1.0
-        if at_once:
-            keep, factor = 1.0 - rate * (method.alpha * per_row + method.decay), -rate / counted
-        for low in range(start, stop, BLOCK):
-            n = min(BLOCK, stop - low)
-            place_rows(rows, order, low, n, block)
-            go_forward(rows, n, net, parameters, block)
-            if in_pieces:
-                begin_back(rows, n, net, block)
-            else:
-                goal = parameters if at_once else gradient
-                come_back(rows, n, net, parameters, block, goal, keep, factor, method.fit_intercept)
-        if not at_once:
-            scale = clipped(1.0 / counted, gradient, method.numbers)
-            now = weights_step(method, rate, scale, per_row, step)
-            for layer in range(last, -1, -1):
-                if in_pieces and layer > 0:
-                    go_back(num_rows, net, layer, parameters, block)
-                move_layer(rows, num_rows, net.layers, layer, block, moved, gradient, method, now, in_pieces)
+        if together:
+            stop = min((start // unit + 1) * unit, order.size)
+            if average_every > 0:
+                stop = min(stop, start + (average_every - step % average_every) * batch_size)
+            step = take_steps_together(
+                rows, order, start, stop, batch_size, net, moved, method, pace, step, sum_rows, block, group
+            )
+        else:
+            stop = min(start + batch_size, order.size)
+            step += 1
+            rate = rate_at(pace.schedule, pace.rate, step, pace.num_steps)
+            take_step(rows, order, start, stop, net, moved, gradient, method, rate, step, sum_rows, block)
         if average_every > 0 and step % average_every == 0:
             num_averaged += 1
             share = 1.0 / num_averaged
