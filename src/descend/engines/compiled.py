@@ -93,5 +93,5 @@ def part(function: Callable[P, R]) -> Callable[P, R]:
     """
     return cast(
         "Callable[P, R]",
-        numba.njit(nogil=True, forceinline=True, **OPTIONS)(function),
+        numba.njit(nogil=True, forceinline=True, _nrt=False, **OPTIONS)(function),
     )

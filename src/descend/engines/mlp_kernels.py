@@ -31,11 +31,21 @@ from descend.engines.mlp_passes import (
     come_back,
     go_back,
     go_forward,
+    go_on,
     new_block,
     place_inner,
     place_rows,
+    take_in,
+    write_first_scores,
 )
-from descend.engines.mlp_together import new_group, take_steps_together
+from descend.engines.mlp_together import (
+    Group,
+    begin_group,
+    end_group,
+    new_group,
+    take_changes,
+    write_scores_now,
+)
 from descend.engines.mlp_updates import bias_step, clipped, move_piece, weights_step
 from descend.engines.row_kernels import block_loss
 from descend.engines.tiny_numbers import flush_tiny, restore
@@ -139,6 +149,12 @@ def add_block_sums(
 
 
 @part
+def is_plain(method: Method) -> bool:
+    """Whether steps are the gradient times the rate, and the weights a share of what they were."""
+    return method.optimizer == SGD and method.numbers[2] <= 0.0 and method.l1 == 0.0
+
+
+@part
 def take_step(
     rows: Rows,
     order: IntArray,
@@ -152,33 +168,46 @@ def take_step(
     step: int,
     sum_rows: bool,
     block: Block,
+    group: Group,
+    first: int,
 ) -> None:
-    """One step from the rows order[start:stop]; ``gradient`` (P,) is zero and is left so."""
-    parameters, last, num_rows = moved.parameters, net.layers.shape[0] - 1, stop - start
-    clips = method.numbers[2] > 0.0
-    plain = method.optimizer == SGD and not clips and method.l1 == 0.0
+    """One step from the rows order[start:stop]; ``gradient`` (P,) is zero and is left so.
+
+    ``first``: the number of the first of them in ``group``, below zero where there is none.
+    """
+    layers, parameters, num_rows = net.layers, moved.parameters, stop - start
+    last = layers.shape[0] - 1
+    plain, together = is_plain(method), first >= 0
     at_once = plain and num_rows <= BLOCK
-    in_pieces = not plain and not clips and num_rows <= BLOCK
+    in_pieces = not plain and method.numbers[2] <= 0.0 and num_rows <= BLOCK
     counted = 1 if sum_rows else num_rows
     per_row, keep, factor = num_rows / counted, 1.0, 1.0
     if at_once:
         keep, factor = 1.0 - rate * (method.alpha * per_row + method.decay), -rate / counted
+    now = weights_step(method, rate, 1.0 / counted, per_row, step)
+    goal, intercepts = parameters if at_once else gradient, method.fit_intercept
     for low in range(start, stop, BLOCK):
         n = min(BLOCK, stop - low)
         place_rows(rows, order, low, n, block)
-        go_forward(rows, n, net, parameters, block)
-        if in_pieces:
-            begin_back(rows, n, net, block)
+        if together:
+            write_scores_now(first, n, layers, parameters, block, group)
         else:
-            goal = parameters if at_once else gradient
-            come_back(rows, n, net, parameters, block, goal, keep, factor, method.fit_intercept)
-    if not at_once:
-        scale = clipped(1.0 / counted, gradient, method.numbers)
-        now = weights_step(method, rate, scale, per_row, step)
+            write_first_scores(rows, n, layers, parameters, block)
+        go_on(n, net, parameters, block)
+        begin_back(rows, n, net, block)
         for layer in range(last, -1, -1):
-            if in_pieces and layer > 0:
-                go_back(num_rows, net, layer, parameters, block)
-            move_layer(rows, num_rows, net.layers, layer, block, moved, gradient, method, now, in_pieces)
+            if layer > 0:
+                go_back(n, net, layer, parameters, block)
+            if together and layer == 0:
+                take_changes(first, n, layers, parameters, keep, factor, intercepts, block, group)
+            elif in_pieces:
+                move_layer(rows, n, layers, layer, block, moved, gradient, method, now, True)
+            else:
+                take_in(rows, n, layers, layer, block, goal, keep, factor, intercepts)
+    if not at_once and not in_pieces:
+        now = weights_step(method, rate, clipped(1.0 / counted, gradient, method.numbers), per_row, step)
+        for layer in range(last, -1, -1):
+            move_layer(rows, num_rows, layers, layer, block, moved, gradient, method, now, False)
 
 
 @kernel
@@ -199,25 +228,27 @@ def run_network_steps(
     """Walks ``order`` in batches. Returns steps taken in all and parameters averaged so far."""
     parameters = moved.parameters
     block, gradient = new_block(net.layers, parameters), aligned(parameters.size, parameters)
-    plain = method.optimizer == SGD and method.numbers[2] <= 0.0 and method.l1 == 0.0
     unit = rows_together(batch_size)
-    together = plain and unit > batch_size and rows.starts.size == 0
+    together = unit > batch_size and is_plain(method) and rows.starts.size == 0
     group = new_group(unit, net.layers, parameters)
     step, start = first_step, 0 * order.size
+    begun, end = start, start
     before = flush_tiny()
     while start < order.size:
-        if together:
-            stop = min((start // unit + 1) * unit, order.size)
+        if together and start == end:
+            begun, end = start, min((start // unit + 1) * unit, order.size)
             if average_every > 0:
-                stop = min(stop, start + (average_every - step % average_every) * batch_size)
-            step = take_steps_together(
-                rows, order, start, stop, batch_size, net, moved, method, pace, step, sum_rows, block, group
-            )
-        else:
-            stop = min(start + batch_size, order.size)
-            step += 1
-            rate = rate_at(pace.schedule, pace.rate, step, pace.num_steps)
-            take_step(rows, order, start, stop, net, moved, gradient, method, rate, step, sum_rows, block)
+                end = min(end, start + (average_every - step % average_every) * batch_size)
+            begin_group(rows, order, start, end - start, net.layers, parameters, block, group)
+        stop = min(start + batch_size, order.size)
+        step += 1
+        rate = rate_at(pace.schedule, pace.rate, step, pace.num_steps)
+        first = start - begun if together else -1
+        take_step(
+            rows, order, start, stop, net, moved, gradient, method, rate, step, sum_rows, block, group, first
+        )
+        if together and stop == end:
+            end_group(rows, end - begun, net.layers, parameters, group)
         if average_every > 0 and step % average_every == 0:
             num_averaged += 1
             share = 1.0 / num_averaged
