@@ -54,8 +54,9 @@ from descend.updates import SGD
 from descend.updates.schedules import rate_at
 
 inline(rows_together)
-PIECE = 4096
-"""Numbers of a gradient that exist at once where a step is taken in pieces: 16 kB of the near cache."""
+PIECE = 1024
+"""Numbers of a gradient that exist at once where a step is taken in pieces: little of the near cache, through which
+the parameters and both their moments pass."""
 
 
 @part
