@@ -144,6 +144,31 @@ def test_the_engines_take_the_same_steps(shape, optimizer, dtype):
         assert np.isfinite(states[0].parameters).all()
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", ["softmax", "squared_errors", "labels"])
+def test_first_layers_worked_out_together_are_the_references_steps_one_by_one(shape, dtype, batch_size):
+    """Plain steps on few rows are the reference's, whatever pulls on weights, is averaged, or comes twice in a row."""
+    cases = itertools.product((0.0, 0.3), (0, 1, 3, 5), (False, True))
+    for number, (alpha, average_every, sum_rows) in enumerate(cases):
+        reference, compiled = both_engines(
+            shape,
+            hidden=[(18,), (), (5, 3)][number % 3],
+            dtype=dtype,
+            num_rows=60,
+            weighted=number % 2 == 1,
+            alpha=alpha,
+            weight_decay=alpha,
+            average_every=average_every,
+        )
+        how = rule("sgd", 0.05, "linear", num_steps=90, sum_rows=sum_rows, fit_intercept=number % 4 != 3)
+        states = [start(compiled.network, dtype) for _ in range(2)]
+        rows = np.repeat(order(0, 1, 60)[:29], 2)
+        for engine, state in zip((reference, compiled), states, strict=True):
+            engine.run(state, how, rows, batch_size)
+        assert_same_state(*states, dtype)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_full_batch_takes_the_references_steps(optimizer, dtype):
