@@ -1,4 +1,6 @@
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -6,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core.errors import TypingError
 
 from descend.engines import kernel_cache
 from descend.engines.compiled import inline, kernel, part
@@ -195,6 +198,42 @@ def test_part_works_in_place() -> None:
     out = np.zeros(1)
     sum_of(np.arange(5.0), out)
     assert out[0] == 10.0
+
+
+@part
+def made(values: np.ndarray) -> float:
+    return np.zeros(values.size)[0]
+
+
+@kernel
+def first_of_made(values: np.ndarray) -> float:
+    return made(values)
+
+
+def test_a_part_makes_no_array() -> None:
+    """A part that makes an array, whose owners it would not count, is refused when it is compiled."""
+    with pytest.raises(TypingError, match="zeros"):
+        first_of_made(np.ones(3))
+
+
+def test_no_part_returns_an_array() -> None:
+    """No part returns an array, which its kernel would take for its own and give back too early."""
+    modules = [ast.parse(path.read_text()) for path in Path(kernel_cache.__file__).parent.glob("*.py")]
+    returned = {
+        function.name: ast.unparse(function.returns or function)
+        for module in modules
+        for function in module.body
+        if isinstance(function, ast.FunctionDef)
+        and any(
+            isinstance(decorator, ast.Name) and decorator.id == "part"
+            for decorator in function.decorator_list
+        )
+    }
+    assert len(returned) > 50
+    numbers = {"None", "Any", "bool", "float", "int", "tuple", "np", "uintp", "Step"}
+    assert {
+        name: kind for name, kind in returned.items() if not set(re.findall(r"\w+", kind)) <= numbers
+    } == {}
 
 
 def test_inlined_formula_is_still_plain_python() -> None:

@@ -19,8 +19,8 @@ from descend.engines import row_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.decoding import NO_ORDER, decode, distinct, near_rows
 from descend.engines.linear import LinearEngine
+from descend.engines.linear_arguments import Data
 from descend.engines.logistic_columns import NO_HESSIAN, add_logistic, goes_by_columns
-from descend.engines.saga_kernels import run_saga
 from descend.objectives.losses import LOG_LOSS
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA
@@ -133,9 +133,7 @@ class CodedEngine(LinearEngine):
             with self._brought(state, rule, rows[start : start + self.near_rows]) as places:
                 near, part = self.near, np.zeros_like(state.parameters)
                 row_kernels.add_gradient(
-                    near.data.X,
-                    near.data.y,
-                    near.visit_weights,
+                    (near.data.X, near.data.y, near.visit_weights),
                     0,
                     len(places),
                     state.parameters,
@@ -156,15 +154,8 @@ class CodedEngine(LinearEngine):
         for start in range(0, len(rows), self.near_rows):
             is_last = start + self.near_rows >= len(rows)
             with self._brought(state, rule, rows[start : start + self.near_rows]) as places:
-                self.near._saga_by(
-                    run_saga,
-                    state,
-                    rule,
-                    (places, batch_size, self.num_rows, len(rows), is_last, before, *sums),
-                    state.parameters,
-                    state.mean_gradient,
-                    self.inverse,
-                )
+                piece = (len(rows), is_last, before, *sums)
+                self.near._saga_piece(state, rule, places, batch_size, piece)
         state.visits += len(rows)
 
     def _objective_of(self, chunk: slice, parameters: FloatArray) -> tuple[float, FloatArray]:
@@ -187,12 +178,12 @@ class CodedEngine(LinearEngine):
         )
         return value, gradient
 
-    def _read(self, rows: slice) -> Iterator[tuple[FloatArray, FloatArray, FloatArray, int, int]]:
+    def _read(self, rows: slice) -> Iterator[tuple[Data, int, int]]:
         count = rows.stop - rows.start
         room = self._room(count)
         decode(self.data.X, NO_ORDER, rows.start, rows.stop, room)  # type: ignore[arg-type]
         weights = self.weights[rows] if self.weights.size else self.weights
-        yield room, self.data.y[rows], weights, 0, count
+        yield (room, self.data.y[rows], weights), 0, count
 
     def _room(self, num_rows: int) -> FloatArray:
         """The calling thread's own place for decoded rows."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from descend.engines import row_kernels
+from descend.engines.linear_arguments import Data
 from descend.engines.preconditioner import Preconditioner
 from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives, row_derivatives, row_losses
 from descend.objectives.penalties import Penalty
@@ -164,13 +165,13 @@ class FullBatch:
             return self._by_products(chunk, parameters, self.smooth)
         loss, shape = self.smooth.code, self.smooth.kernel_shape
         value, part = 0.0, np.zeros(parameters.shape, dtype=self.data.X.dtype)
-        for some in self._read(chunk):
-            value = row_kernels.add_objective(*some, parameters, loss, shape, part, value)
+        for data, start, stop in self._read(chunk):
+            value = row_kernels.add_objective(data, start, stop, parameters, loss, shape, part, value)
         return value, part
 
-    def _read(self, rows: slice) -> Iterator[tuple[FloatArray, FloatArray, FloatArray, int, int]]:
-        """Where kernels find some of the rows: X, y, weights, and the first and the last of them there."""
-        yield self.data.X, self.data.y, self.weights, rows.start, rows.stop
+    def _read(self, rows: slice) -> Iterator[tuple[Data, int, int]]:
+        """Where kernels find some of the rows: among which, and the first and the last of them there."""
+        yield (self.data.X, self.data.y, self.weights), rows.start, rows.stop
 
     def _pieces(self, rows: slice) -> Iterator[tuple[slice, Any]]:
         """The same for matrix products: which rows, and they themselves."""
@@ -204,9 +205,10 @@ class FullBatch:
         """The sum over a chunk of the weighted losses' gradients."""
         if parameters.size > MOST_NUMBERS:
             return self._by_products(chunk, parameters, self.loss)[1]
+        loss, shape = self.loss.code, self.loss.kernel_shape
         part = np.zeros(parameters.shape, dtype=self.data.X.dtype)
-        for some in self._read(chunk):
-            row_kernels.add_gradient(*some, parameters, self.loss.code, self.loss.kernel_shape, part)
+        for data, start, stop in self._read(chunk):
+            row_kernels.add_gradient(data, start, stop, parameters, loss, shape, part)
         return part
 
     def mean_loss(
@@ -239,10 +241,9 @@ class FullBatch:
                 weights = self.weights[part] if self.weights.size else np.ones(len(losses))
                 total, weight = total + float(losses @ weights), weight + float(weights.sum())
             return total, weight
-        for some in self._read(rows):
-            total, more = row_kernels.add_losses(
-                *some, parameters, self.loss.code, self.loss.kernel_shape, total
-            )
+        loss, shape = self.loss.code, self.loss.kernel_shape
+        for data, start, stop in self._read(rows):
+            total, more = row_kernels.add_losses(data, start, stop, parameters, loss, shape, total)
             weight += more
         return total, weight
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from descend.engines import row_kernels, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.full_batch import ALL_ONE
 from descend.engines.gaps import Certified
+from descend.engines.linear_arguments import Method, Objective, Pace, Piece, SagaPace
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA, SGD
 from descend.updates.schedules import rate_at
@@ -28,20 +28,9 @@ class LinearEngine(Certified):
         weights = self.weights[rows] if self.weights.size else ALL_ONE
         gradient = np.zeros(parameters.shape, dtype=part.X.dtype)
         n = part.num_rows
-        row_kernels.add_gradient(
-            part.X,
-            part.y,
-            weights,
-            0,
-            n,
-            parameters,
-            self.loss.code,
-            self.loss.kernel_shape,
-            gradient,
-        )
-        loss, weight = row_kernels.add_losses(
-            part.X, part.y, weights, 0, n, parameters, self.loss.code, self.loss.kernel_shape, 0.0
-        )
+        data, code, shape = (part.X, part.y, weights), self.loss.code, self.loss.kernel_shape
+        row_kernels.add_gradient(data, 0, n, parameters, code, shape, gradient)
+        loss, weight = row_kernels.add_losses(data, 0, n, parameters, code, shape, 0.0)
         return Sums(loss, gradient, weight)
 
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
@@ -64,23 +53,12 @@ class LinearEngine(Certified):
 
     def _steps_of_one(self, state: State, rule: Rule, order: IntArray) -> None:
         state.steps, state.num_averaged = step_kernels.run_sgd_of_one(
-            self.data.X,
-            self.data.y,
-            self.visit_weights,
+            (self.data.X, self.data.y, self.visit_weights),
             order,
             state.parameters,
-            state.average,
-            state.num_averaged,
-            self.average_every,
-            state.steps,
-            self.loss.code,
-            self.loss.kernel_shape,
-            self.penalty.alpha,
-            self.penalty.l1,
-            rule.schedule,
-            rule.rate * state.pace,
-            rule.num_steps,
-            rule.fit_intercept,
+            (state.average, state.num_averaged, self.average_every),
+            self._objective_under(rule),
+            pace_of(rule, state),
         )
 
     def _steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
@@ -96,80 +74,58 @@ class LinearEngine(Certified):
     ) -> None:
         """Steps of any optimizer that has no table of rows, by the kernel that goes with the rows."""
         state.steps, state.num_averaged = kernel(
-            *self.rows,
-            self.data.y,
-            self.visit_weights,
+            (*self.rows, self.data.y, self.visit_weights),
             order,
             batch_size,
-            state.parameters,
-            state.first,
-            state.second,
-            state.average,
-            state.num_averaged,
-            self.average_every,
-            state.steps,
-            self.loss.code,
-            self.loss.kernel_shape,
-            self.penalty.alpha,
-            self.penalty.l1,
-            rule.optimizer.code,
-            rule.schedule,
-            rule.rate * state.pace,
-            rule.num_steps,
-            np.array([rule.beta1, rule.beta2, rule.clip]),
-            rule.sum_rows,
-            rule.fit_intercept,
+            (state.parameters, state.first, state.second),
+            (state.average, state.num_averaged, self.average_every),
+            self._objective_under(rule),
+            method_of(rule),
+            pace_of(rule, state),
         )
+
+    def _objective_under(self, rule: Rule) -> Objective:
+        """What is minimised, as kernels take it."""
+        loss, penalty = self.loss, self.penalty
+        return loss.code, loss.kernel_shape, penalty.alpha, penalty.l1, rule.fit_intercept
 
     def _saga_steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
         self._start_saga(state)
-        kernel: Any = saga_kernels.run_saga_of_one
-        walk: tuple[Any, ...] = (order, self.all_rows)
-        matrix: tuple[FloatArray, ...] = ()
         if batch_size > 1 or self.inverse.size:
             sums = np.zeros_like(state.parameters), np.zeros_like(state.parameters)
-            kernel = saga_kernels.run_saga
-            walk = (order, batch_size, self.all_rows, 0, True, 0.0, *sums)
-            matrix = (self.inverse,)
-        self._saga_by(kernel, state, rule, walk, state.parameters, state.mean_gradient, *matrix)
+            self._saga_piece(state, rule, order, batch_size, (0, True, 0.0, *sums))
+            return
+        assert state.table is not None
+        assert state.mean_gradient is not None
+        state.steps, state.share = saga_kernels.run_saga_of_one(
+            (self.data.X, self.data.y, self.weights),
+            (order, self.only_visits),
+            state.parameters,
+            (state.table, state.mean_gradient, self.all_rows),
+            self._objective_under(rule),
+            saga_pace_of(rule, state),
+        )
+
+    def _saga_piece(self, state: State, rule: Rule, order: IntArray, batch_size: int, piece: Piece) -> None:
+        """SAGA's steps, or a piece of one."""
+        assert state.table is not None
+        assert state.mean_gradient is not None
+        state.steps, state.share = saga_kernels.run_saga(
+            (self.data.X, self.data.y, self.weights),
+            (order, self.only_visits),
+            batch_size,
+            state.parameters,
+            (state.table, state.mean_gradient, self.all_rows),
+            self._objective_under(rule),
+            saga_pace_of(rule, state),
+            self.inverse,
+            piece,
+        )
 
     def _start_saga(self, state: State) -> None:
         if state.table is None or state.mean_gradient is None:
             state.table = np.zeros((self.num_rows, len(state.parameters)), dtype=self.data.X.dtype)
             state.mean_gradient = np.zeros(state.parameters.shape)
-
-    def _saga_by(
-        self,
-        kernel: Callable[..., tuple[int, float]],
-        state: State,
-        rule: Rule,
-        walk: tuple[Any, ...],
-        parameters: FloatArray,
-        mean_gradient: FloatArray | None,
-        *matrix: FloatArray,
-    ) -> None:
-        state.steps, state.share = kernel(
-            *self.rows,
-            self.data.y,
-            self.weights,
-            self.only_visits,
-            *walk,
-            parameters,
-            state.table,
-            mean_gradient,
-            rule.filling,
-            state.share,
-            state.steps,
-            rule.num_steps,
-            self.loss.code,
-            self.loss.kernel_shape,
-            self.penalty.alpha,
-            self.penalty.l1,
-            rule.full_term,
-            rule.single_term,
-            *matrix,
-            rule.fit_intercept,
-        )
 
     def _full_batch_step(self, state: State, rule: Rule) -> None:
         """One step from every row, read where they lie: no order, no copy of the data."""
@@ -179,20 +135,15 @@ class LinearEngine(Certified):
 
     def _take_step(self, state: State, rule: Rule, gradient: FloatArray, num_rows: int) -> None:
         """A step from the sum, float64, of the gradients of so many rows; ``state.steps`` counts it already."""
+        rate = rate_at(rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps)
         rows = 1 if rule.sum_rows else num_rows
+        alpha, l1 = self.penalty.alpha * num_rows / rows, self.penalty.l1 * num_rows / rows
         step_kernels.take_full_step(
-            state.parameters,
+            (state.parameters, state.first, state.second),
             gradient,
-            state.first,
-            state.second,
-            rule.optimizer.code,
-            rate_at(rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps),
-            np.array([rule.beta1, rule.beta2, rule.clip]),
-            self.penalty.alpha * num_rows / rows,
-            self.penalty.l1 * num_rows / rows,
-            1.0 / rows,
+            method_of(rule),
+            (state.steps, rate, 1.0 / rows, alpha, l1),
             rule.fit_intercept,
-            state.steps,
         )
 
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
@@ -246,3 +197,18 @@ class LinearEngine(Certified):
             self.average_every > 0,
         )
         return (*kind, *sizes, steps, arrays)
+
+
+def method_of(rule: Rule) -> Method:
+    """How gradients become steps, as kernels take it."""
+    return rule.optimizer.code, np.array([rule.beta1, rule.beta2, rule.clip]), rule.sum_rows
+
+
+def saga_pace_of(rule: Rule, state: State) -> SagaPace:
+    """SAGA's rates, as kernels take them."""
+    return rule.filling, state.share, state.steps, rule.num_steps, rule.full_term, rule.single_term
+
+
+def pace_of(rule: Rule, state: State) -> Pace:
+    """The rates of the steps to come, as kernels take them."""
+    return rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps

@@ -1,6 +1,6 @@
 """Compiled loops over rows at fixed parameters: scores, losses, gradients, norms. Nothing is updated here.
 
-n rows, d columns, k outputs. ``X`` (n, d); ``y`` (n, 1 or k); ``weights`` (n,), or empty for all 1;
+n rows, d columns, k outputs. ``data`` is ``X`` (n, d), ``y`` (n, 1 or k) and ``weights`` (n,), or empty for all 1;
 ``parameters`` and ``gradient`` (k, d + 1), the intercept last. Arrays in, arrays out; whatever is checked was
 checked before. The plain twin is ``engines/reference.py``.
 """
@@ -14,6 +14,7 @@ import numpy as np
 from descend.engines import lanes
 from descend.engines.compiled import inline, kernel, part
 from descend.engines.fast_math import exponential, logistic
+from descend.engines.linear_arguments import Block, Data
 from descend.engines.prefetch import prefetch
 from descend.objectives import losses
 from descend.objectives.losses import (
@@ -258,9 +259,7 @@ def add_block_gradient(
 
 @kernel
 def add_gradient(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
+    data: Data,
     start: int,
     stop: int,
     parameters: FloatArray,
@@ -269,31 +268,29 @@ def add_gradient(
     gradient: FloatArray,
 ) -> None:
     """Adds the gradients of rows start … stop − 1 to ``gradient``."""
-    room, rows = room_for(X, parameters.shape[0]), np.empty(BLOCK, dtype=np.int64)
+    block = room_for(data[0], parameters.shape[0]), np.empty(BLOCK, dtype=np.int64)
     no_order = np.empty(0, dtype=np.int64)
-    add_batch_gradient(X, y, weights, no_order, start, stop, parameters, room, rows, loss, shape, gradient)
+    add_batch_gradient(data, no_order, start, stop, parameters, block, loss, shape, gradient)
 
 
 @part
 def add_batch_gradient(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
+    data: Data,
     order: IntArray,
     start: int,
     stop: int,
     parameters: FloatArray,
-    room: FloatArray,
-    rows: IntArray,
+    block: Block,
     loss: int,
     shape: Shape | None,
     gradient: FloatArray,
 ) -> None:
     """Adds the gradients of rows order[start:stop] (rows start … stop − 1 where ``order`` is empty).
 
-    ``room`` is what ``room_for`` makes, ``rows`` (64,) whole numbers to work in. It goes block by block: scores,
-    derivatives, gradient, while the block's rows are still in the nearest cache.
+    It goes block by block: scores, derivatives, gradient, while the block's rows are still in the nearest cache.
     """
+    X, y, weights = data
+    room, rows = block
     for low in range(start, stop, BLOCK):
         n = min(BLOCK, stop - low)
         write_rows(order, low, low + n, rows)
@@ -304,9 +301,7 @@ def add_batch_gradient(
 
 @kernel
 def add_objective(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
+    data: Data,
     start: int,
     stop: int,
     parameters: FloatArray,
@@ -319,6 +314,7 @@ def add_objective(
 
     ``total`` is that of rows before them: rows that come a part at a time have the sum they have in one place.
     """
+    X, y, weights = data
     no_order, rows = np.empty(0, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
     room = room_for(X, parameters.shape[0])
     for low in range(start, stop, BLOCK):
@@ -385,9 +381,7 @@ def room_for(X: FloatArray, num_outputs: int) -> FloatArray:
 
 @kernel
 def add_losses(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
+    data: Data,
     start: int,
     stop: int,
     parameters: FloatArray,
@@ -396,6 +390,7 @@ def add_losses(
     total: float,
 ) -> tuple[float, float]:
     """``total`` and the weighted losses of rows start … stop − 1 added up; and the sum of their weights."""
+    X, y, weights = data
     no_order, rows = np.empty(0, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
     room = room_for(X, parameters.shape[0])
     total_weight = 0.0 if weights.size else np.float64(stop - start)

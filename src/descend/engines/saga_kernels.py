@@ -17,6 +17,7 @@ import numpy as np
 
 from descend.engines import lanes
 from descend.engines.compiled import kernel, part
+from descend.engines.linear_arguments import Data, Objective, Piece, SagaPace, Table, Visits
 from descend.engines.prefetch import prefetch
 from descend.engines.row_kernels import (
     AHEAD,
@@ -33,7 +34,7 @@ from descend.engines.row_kernels import (
 )
 from descend.engines.step_kernels import shrink_all
 from descend.objectives.losses import HUBER, LOG_LOSS, MODIFIED_HUBER, SOFTMAX, Shape
-from descend.types import FloatArray, IntArray
+from descend.types import FloatArray
 
 LEAST_SHARE = 0.03
 
@@ -72,15 +73,14 @@ def take_step(
     parameters: FloatArray,
     gradient: FloatArray,
     preconditioner: FloatArray,
-    alpha: float,
-    l1: float,
+    objective: Objective,
     rate: float,
-    fit_intercept: bool,
 ) -> None:
     """Moves ``parameters`` along gradient + alpha · w, through ``preconditioner`` (d + 1, d + 1) if not empty.
 
     L1 has no preconditioner: its corners lie along the weights, and would not along mixtures of them.
     """
+    _, _, alpha, l1, fit_intercept = objective
     k, d = parameters.shape[0], parameters.shape[1] - 1
     number = parameters.dtype.type
     step, ridge = number(rate), number(alpha)
@@ -103,19 +103,17 @@ def take_step(
 def step_of_one(
     X: FloatArray,
     row: int,
-    num_rows: int,
     parameters: FloatArray,
     derivatives: FloatArray,
-    table: FloatArray,
-    mean_gradient: FloatArray,
+    memory: Table,
+    objective: Objective,
     visit: float,
     filling: bool,
-    alpha: float,
-    l1: float,
     rate: float,
-    fit_intercept: bool,
 ) -> None:
     """A step on a single row from its weighted ``derivatives`` (k,), and the mean gradient after it, in one go."""
+    table, mean_gradient, num_rows = memory
+    _, _, alpha, l1, fit_intercept = objective
     k, d = parameters.shape[0], parameters.shape[1] - 1
     number = parameters.dtype.type
     along, keep = number(0.0 if filling else rate), number(1.0 - rate * alpha)
@@ -135,44 +133,31 @@ def step_of_one(
 
 @kernel
 def run_saga(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
-    visit_weights: FloatArray,
-    order: IntArray,
+    data: Data,
+    visits: Visits,
     batch_size: int,
-    num_rows: int,
-    whole: int,
-    is_last: bool,
-    share_before: float,
-    gradient: FloatArray,
-    changes: FloatArray,
     parameters: FloatArray,
-    table: FloatArray,
-    mean_gradient: FloatArray,
-    filling: bool,
-    share: float,
-    first_step: int,
-    num_steps: int,
-    loss: int,
-    shape: Shape | None,
-    alpha: float,
-    l1: float,
-    full_term: float,
-    single_term: float,
+    memory: Table,
+    objective: Objective,
+    pace: SagaPace,
     preconditioner: FloatArray,
-    fit_intercept: bool,
+    piece: Piece,
 ) -> tuple[int, float]:
-    """Walks ``order`` in batches; returns steps in all, and the running mean of the curvature's share of its bound.
+    """Walks the order in batches; returns steps in all, and the running mean of the curvature's share of its bound.
 
     The rate is 1 / (s · (full_term + 2 or 3 · single_term)), s² being that share; while ``filling`` it falls to a
     tenth over ``num_steps``. The last, smaller batch takes a step that is shorter in proportion.
 
-    ``num_rows`` is n, of which ``X`` and ``table`` may hold only those that ``order`` visits. ``whole`` above 0:
-    ``order`` is a piece of one batch of so many rows, at whose beginning the share was ``share_before``; the step is
-    taken when the piece ``is_last``. ``gradient`` and ``changes`` (k, d + 1) begin at zero and keep the sums from
-    piece to piece.
+    ``num_rows`` is n, of which ``X`` and ``table`` may hold only those that are visited. ``whole`` above 0: they are
+    a piece of one batch of so many rows, at whose beginning the share was ``share_before``; the step is taken when
+    the piece ``is_last``. ``gradient`` and ``changes`` begin at zero and keep the sums from piece to piece.
     """
+    X, y, weights = data
+    order, visit_weights = visits
+    table, mean_gradient, num_rows = memory
+    loss, shape = objective[0], objective[1]
+    filling, share, step, num_steps, full_term, single_term = pace
+    whole, is_last, share_before, gradient, changes = piece
     k, d = parameters.shape[0], X.shape[1]
     number = X.dtype.type
     scores, nothing, rows = (
@@ -184,7 +169,6 @@ def run_saga(
     horizon = 10.0 / num_rows
     # Without weights of visits and a table to replace, both sums are the same but for a factor.
     apart = visit_weights.size > 0 or filling
-    step = first_step
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
         batch_rows = whole if whole > 0 else stop - start
@@ -221,7 +205,7 @@ def run_saga(
                 if not filling:
                     gradient[c, j] += number(mean_gradient[c, j])
                 mean_gradient[c, j] += np.float64(moved) / num_rows
-        take_step(parameters, gradient, preconditioner, alpha, l1, rate, fit_intercept)
+        take_step(parameters, gradient, preconditioner, objective, rate)
         for c in range(k):
             for j in range(d + 1):
                 gradient[c, j] = number(0.0)
@@ -241,34 +225,24 @@ def rate_of(
 
 @kernel
 def run_saga_of_one(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
-    visit_weights: FloatArray,
-    order: IntArray,
-    num_rows: int,
+    data: Data,
+    visits: Visits,
     parameters: FloatArray,
-    table: FloatArray,
-    mean_gradient: FloatArray,
-    filling: bool,
-    share: float,
-    first_step: int,
-    num_steps: int,
-    loss: int,
-    shape: Shape | None,
-    alpha: float,
-    l1: float,
-    full_term: float,
-    single_term: float,
-    fit_intercept: bool,
+    memory: Table,
+    objective: Objective,
+    pace: SagaPace,
 ) -> tuple[int, float]:
     """``run_saga`` for batch size 1 without a preconditioner: parameters move as the row is read."""
+    X, y, weights = data
+    order, visit_weights = visits
+    table, num_rows = memory[0], memory[2]
+    loss, shape = objective[0], objective[1]
+    filling, share, step, num_steps, full_term, single_term = pace
     k, d = parameters.shape[0], X.shape[1]
     number = X.dtype.type
     scores = np.zeros(k, dtype=X.dtype)
     horizon = 10.0 / num_rows
     bytes_of_row = min(d * X.itemsize, LONGEST_PREFETCH)
-    step = first_step
     for i in range(order.size):
         row = order[i]
         if i + AHEAD < order.size:
@@ -284,19 +258,5 @@ def run_saga_of_one(
         share += horizon * (visit * weight * curvature_share(loss, shape, scores, y, row) - share)
         for c in range(k):
             scores[c] *= number(weight)
-        step_of_one(
-            X,
-            row,
-            num_rows,
-            parameters,
-            scores,
-            table,
-            mean_gradient,
-            visit,
-            filling,
-            alpha,
-            l1,
-            rate,
-            fit_intercept,
-        )
+        step_of_one(X, row, parameters, scores, memory, objective, visit, filling, rate)
     return step, share

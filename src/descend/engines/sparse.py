@@ -11,7 +11,7 @@ from descend.batches import row_number
 from descend.engines import sparse_kernels, sparse_steps
 from descend.engines.base import Rule, State, Sums
 from descend.engines.full_batch import CHUNKS, SMALLEST_CHUNK
-from descend.engines.linear import LinearEngine
+from descend.engines.linear import LinearEngine, saga_pace_of
 from descend.engines.newton import is_small, newton_direction
 from descend.engines.sparse_dense_steps import run_dense_steps
 from descend.engines.sparse_proximal import run_proximal_sgd
@@ -194,9 +194,16 @@ class SparseEngine(LinearEngine):
 
     def _saga_steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
         self._start_saga(state)
-        parameters, mean_gradient = _by_column(state, "parameters"), _by_column(state, "mean_gradient")
-        self._saga_by(
-            run_sparse_saga, state, rule, (order, batch_size, self.all_rows), parameters, mean_gradient
+        assert state.table is not None
+        V, mean_gradient = _by_column(state, "parameters"), _by_column(state, "mean_gradient")
+        state.steps, state.share = run_sparse_saga(
+            (*self.rows, self.data.y, self.weights),
+            (order, self.only_visits),
+            batch_size,
+            V,
+            (state.table, mean_gradient, self.all_rows),
+            self._objective_under(rule),
+            saga_pace_of(rule, state),
         )
 
     def _newton_direction(self, memory: Any, gradient: FloatArray) -> FloatArray:

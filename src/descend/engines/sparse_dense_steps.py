@@ -9,51 +9,35 @@ from __future__ import annotations
 import numpy as np
 
 from descend.engines.compiled import kernel
+from descend.engines.linear_arguments import Averaging, Method, Moved, Objective, Pace, SparseData
 from descend.engines.row_kernels import write_derivatives
 from descend.engines.sparse_kernels import row_score, span
-from descend.engines.step_kernels import add_to_average, apply_update
-from descend.objectives.losses import Shape
-from descend.types import FloatArray, IntArray
+from descend.engines.step_kernels import add_to_average, apply_update, step_of
+from descend.types import IntArray
 from descend.updates.schedules import rate_at
 
 
 @kernel
 def run_dense_steps(
-    values: FloatArray,
-    indices: IntArray,
-    indptr: IntArray,
-    y: FloatArray,
-    weights: FloatArray,
+    data: SparseData,
     order: IntArray,
     batch_size: int,
-    parameters: FloatArray,
-    first: FloatArray,
-    second: FloatArray,
-    average: FloatArray,
-    num_averaged: int,
-    average_every: int,
-    first_step: int,
-    loss: int,
-    shape: Shape | None,
-    alpha: float,
-    l1: float,
-    optimizer: int,
-    schedule: int,
-    rate: float,
-    num_steps: int,
-    numbers: FloatArray,
-    sum_rows: bool,
-    fit_intercept: bool,
+    moved: Moved,
+    averaging: Averaging,
+    objective: Objective,
+    method: Method,
+    pace: Pace,
 ) -> tuple[int, int]:
-    """Steps of optimizers that move every parameter whatever the rows say; a step costs k · d besides its rows.
-
-    ``parameters``, ``first``, ``second`` and ``average`` (k, d + 1), as in ``step_kernels.run_steps``.
-    """
+    """``step_kernels.run_steps`` of sparse rows: its parameters are (k, d + 1), too."""
+    values, indices, indptr, y, weights = data
+    parameters = moved[0]
+    average, num_averaged, average_every = averaging
+    loss, shape, _, _, fit_intercept = objective
+    schedule, rate, step, num_steps = pace
     k, d = parameters.shape[0], parameters.shape[1] - 1
     number = values.dtype.type
     gradient = np.zeros((k, d + 1), dtype=values.dtype)
     scores = np.empty(k, dtype=values.dtype)
-    step = first_step
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
         step += 1
@@ -69,20 +53,9 @@ def run_dense_steps(
                 for p in range(low, high):
                     gradient[c, indices[p]] += r * values[p]
                 gradient[c, d] += r
-        rows = 1 if sum_rows else stop - start
+        now = rate_at(schedule, rate, step, num_steps)
         apply_update(
-            parameters,
-            gradient,
-            first,
-            second,
-            optimizer,
-            rate_at(schedule, rate, step, num_steps),
-            numbers,
-            alpha * (stop - start) / rows,
-            l1 * (stop - start) / rows,
-            1.0 / rows,
-            fit_intercept,
-            step,
+            moved, gradient, method, step_of(stop - start, now, objective, method, step), fit_intercept
         )
         if average_every > 0 and step % average_every == 0:
             num_averaged += 1

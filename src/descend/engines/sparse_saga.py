@@ -18,11 +18,11 @@ from __future__ import annotations
 import numpy as np
 
 from descend.engines.compiled import inline, kernel, part
+from descend.engines.linear_arguments import Objective, SagaPace, SparseData, Table, Visits
 from descend.engines.row_kernels import AHEAD, write_derivatives
 from descend.engines.saga_kernels import curvature_share, rate_of
 from descend.engines.sparse_kernels import ask_for_row, span, write_row_scores
 from descend.engines.sparse_steps import FOLD
-from descend.objectives.losses import Shape
 from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
 
@@ -116,36 +116,21 @@ def settle_all(
 
 @kernel
 def run_sparse_saga(
-    values: FloatArray,
-    indices: IntArray,
-    indptr: IntArray,
-    y: FloatArray,
-    weights: FloatArray,
-    visit_weights: FloatArray,
-    order: IntArray,
+    data: SparseData,
+    visits: Visits,
     batch_size: int,
-    num_rows: int,
     V: FloatArray,
-    table: FloatArray,
-    mean_gradient: FloatArray,
-    filling: bool,
-    share: float,
-    first_step: int,
-    num_steps: int,
-    loss: int,
-    shape: Shape | None,
-    alpha: float,
-    l1: float,
-    full_term: float,
-    single_term: float,
-    fit_intercept: bool,
+    memory: Table,
+    objective: Objective,
+    pace: SagaPace,
 ) -> tuple[int, float]:
-    """Walks ``order`` in batches; ``mean_gradient`` (d + 1, k) is that of ``num_rows``.
-
-    Returns what ``saga_kernels.run_saga`` does.
-    """
+    """``saga_kernels.run_saga`` of sparse rows and whole batches; the mean gradient is (d + 1, k), as ``V`` is."""
+    values, indices, indptr, y, weights = data
+    order, visit_weights = visits
+    table, mean_gradient, n = memory
+    loss, shape, alpha, l1, fit_intercept = objective
+    filling, share, step, num_steps, full_term, single_term = pace
     d, k = V.shape[0] - 1, V.shape[1]
-    n = num_rows
     number = values.dtype.type
     room = np.empty((min(batch_size, max(1, order.size)), k), dtype=values.dtype)
     paid, every = np.zeros(d), np.arange(d).astype(indices.dtype)
@@ -153,7 +138,7 @@ def run_sparse_saga(
     intercept = np.zeros(k, dtype=values.dtype)
     kept = np.zeros(k)
     horizon = 10.0 / n
-    scale, num, step = 1.0, 0, first_step
+    scale, num = 1.0, 0
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
         rate = rate_of(share, filling, step, num_steps, full_term, single_term)

@@ -11,6 +11,7 @@ import numpy as np
 
 from descend.engines import lanes
 from descend.engines.compiled import inline, kernel, part
+from descend.engines.linear_arguments import Averaging, Data, Method, Moved, Objective, Pace, Step
 from descend.engines.prefetch import prefetch
 from descend.engines.row_kernels import (
     AHEAD,
@@ -23,7 +24,6 @@ from descend.engines.row_kernels import (
     write_derivatives,
     write_scores,
 )
-from descend.objectives.losses import Shape
 from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
 from descend.updates import ADAM, ADAMW, SGD, reach, schedules, update
@@ -53,21 +53,19 @@ def clip_factor(gradient: FloatArray, scale: float, most: float) -> float:
 
 
 @part
-def apply_update(
-    parameters: FloatArray,
-    gradient: FloatArray,
-    first: FloatArray,
-    second: FloatArray,
-    optimizer: int,
-    rate: float,
-    numbers: FloatArray,
-    alpha: float,
-    l1: float,
-    scale: float,
-    fit_intercept: bool,
-    step: int,
-) -> None:
+def step_of(batch_rows: int, rate: float, objective: Objective, method: Method, number: int) -> Step:
+    """What the step of that ``number`` does with the sum over a batch; penalties count as often as its rows do."""
+    _, _, alpha, l1, _ = objective
+    rows = 1 if method[2] else batch_rows
+    return number, rate, 1.0 / rows, alpha * batch_rows / rows, l1 * batch_rows / rows
+
+
+@part
+def apply_update(moved: Moved, gradient: FloatArray, method: Method, step: Step, fit_intercept: bool) -> None:
     """One step from the sum ``gradient``, which is left at zero for the next batch."""
+    parameters, first, second = moved
+    optimizer, numbers, _ = method
+    count, rate, scale, alpha, l1 = step
     k, d = parameters.shape[0], parameters.shape[1] - 1
     number = parameters.dtype.type
     if not fit_intercept:
@@ -83,10 +81,10 @@ def apply_update(
             parameters[c, d] -= factor * gradient[c, d]
         else:
             update_with_memory(
-                parameters[c], gradient[c], first[c], second[c], optimizer, rate, numbers, alpha, scale, step
+                parameters[c], gradient[c], first[c], second[c], method, count, rate, scale, alpha
             )
         if l1 > 0.0:
-            correction2 = 1.0 - numbers[1] ** step if optimizer in (ADAM, ADAMW) else 1.0
+            correction2 = 1.0 - numbers[1] ** count if optimizer in (ADAM, ADAMW) else 1.0
             for j in range(d):
                 by = reach(optimizer, rate, second[c, j], numbers[0], correction2) * l1
                 parameters[c, j] = shrunk(parameters[c, j], number(by))
@@ -100,21 +98,21 @@ def update_with_memory(
     gradient: FloatArray,
     first: FloatArray,
     second: FloatArray,
-    optimizer: int,
+    method: Method,
+    count: int,
     rate: float,
-    numbers: FloatArray,
-    alpha: float,
     scale: float,
-    step: int,
+    alpha: float,
 ) -> None:
     """One output's step of an optimizer that remembers: moments, or sums of squares."""
+    optimizer, numbers, _ = method
     number = w.dtype.type
     rate_, alpha_, scale_ = number(rate), number(alpha), number(scale)
     beta1, beta2 = number(numbers[0]), number(numbers[1])
     correction1 = correction2 = shrink = number(1.0)
     if optimizer in (ADAM, ADAMW):
-        correction1 = number(1.0 - numbers[0] ** step)
-        correction2 = number(1.0 - numbers[1] ** step)
+        correction1 = number(1.0 - numbers[0] ** count)
+        correction2 = number(1.0 - numbers[1] ** count)
     if optimizer == ADAMW:  # L2 acts on the weights themselves, not through the gradient's moments
         shrink, alpha_ = number(1.0 - rate * alpha), number(0.0)
     d = w.size - 1
@@ -128,41 +126,19 @@ def update_with_memory(
 
 @kernel
 def take_full_step(
-    parameters: FloatArray,
-    gradient: FloatArray,
-    first: FloatArray,
-    second: FloatArray,
-    optimizer: int,
-    rate: float,
-    numbers: FloatArray,
-    alpha: float,
-    l1: float,
-    scale: float,
-    fit_intercept: bool,
-    step: int,
+    moved: Moved, gradient: FloatArray, method: Method, step: Step, fit_intercept: bool
 ) -> None:
     """``apply_update``, called from Python: what is only a part of kernels is compiled anew in every process."""
-    apply_update(
-        parameters, gradient, first, second, optimizer, rate, numbers, alpha, l1, scale, fit_intercept, step
-    )
+    apply_update(moved, gradient, method, step, fit_intercept)
 
 
 @part
 def sgd_step_of_one(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
-    row: int,
-    parameters: FloatArray,
-    scores: FloatArray,
-    loss: int,
-    shape: Shape | None,
-    rate: float,
-    alpha: float,
-    l1: float,
-    fit_intercept: bool,
+    data: Data, row: int, parameters: FloatArray, scores: FloatArray, objective: Objective, rate: float
 ) -> None:
     """Batch size 1, plain SGD: the update is applied as the row is read, and no gradient array exists."""
+    X, y, weights = data
+    loss, shape, alpha, l1, fit_intercept = objective
     d = X.shape[1]
     number = X.dtype.type
     weight = rate * (weights[row] if weights.size else 1.0)
@@ -180,23 +156,12 @@ def sgd_step_of_one(
 
 @kernel
 def run_sgd_of_one(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
+    data: Data,
     order: IntArray,
     parameters: FloatArray,
-    average: FloatArray,
-    num_averaged: int,
-    average_every: int,
-    first_step: int,
-    loss: int,
-    shape: Shape | None,
-    alpha: float,
-    l1: float,
-    schedule: int,
-    rate: float,
-    num_steps: int,
-    fit_intercept: bool,
+    averaging: Averaging,
+    objective: Objective,
+    pace: Pace,
 ) -> tuple[int, int]:
     """``run_steps`` for batch size 1, plain SGD and one output: the textbook's stochastic gradient descent.
 
@@ -204,6 +169,10 @@ def run_sgd_of_one(
     are at the weights before the first, and the products of the rows with one another, say what each score is after
     the steps before it, and only numbers wait for numbers. The steps are the same but for rounding.
     """
+    X, y, weights = data
+    average, num_averaged, average_every = averaging
+    loss, shape, alpha, l1, fit_intercept = objective
+    schedule, rate, step, num_steps = pace
     d = X.shape[1]
     w = parameters[0]
     number = X.dtype.type
@@ -215,7 +184,6 @@ def run_sgd_of_one(
         np.empty(4, dtype=X.dtype),
     )
     one = number(1.0) if fit_intercept else number(0.0)
-    step = first_step
     for low in range(0, n, 4):
         high = min(low + 4, n)
         for i in range(min(low + AHEAD, n), min(high + AHEAD, n)):
@@ -283,37 +251,25 @@ def add_to_average(parameters: FloatArray, average: FloatArray, count: int) -> N
 
 @kernel
 def run_steps(
-    X: FloatArray,
-    y: FloatArray,
-    weights: FloatArray,
+    data: Data,
     order: IntArray,
     batch_size: int,
-    parameters: FloatArray,
-    first: FloatArray,
-    second: FloatArray,
-    average: FloatArray,
-    num_averaged: int,
-    average_every: int,
-    first_step: int,
-    loss: int,
-    shape: Shape | None,
-    alpha: float,
-    l1: float,
-    optimizer: int,
-    schedule: int,
-    rate: float,
-    num_steps: int,
-    numbers: FloatArray,
-    sum_rows: bool,
-    fit_intercept: bool,
+    moved: Moved,
+    averaging: Averaging,
+    objective: Objective,
+    method: Method,
+    pace: Pace,
 ) -> tuple[int, int]:
     """Walks ``order`` in batches. Returns steps taken in all and parameters averaged so far."""
-    k = parameters.shape[0]
-    d = X.shape[1]
+    X, parameters = data[0], moved[0]
+    average, num_averaged, average_every = averaging
+    loss, shape, _, _, fit_intercept = objective
+    schedule, rate, step, num_steps = pace
+    optimizer, numbers, _ = method
+    k, d = parameters.shape[0], X.shape[1]
     gradient = np.zeros((k, d + 1), dtype=X.dtype)
-    room, places = room_for(X, k), np.empty(BLOCK, dtype=np.int64)
+    block = room_for(X, k), np.empty(BLOCK, dtype=np.int64)
     scores = np.empty(k, dtype=X.dtype)
-    step = first_step
     n = order.size
     bytes_of_row = min(d * X.itemsize, LONGEST_PREFETCH)
     start = 0 * n  # a bare 0 is a type of its own, for which kernels would be compiled once more
@@ -325,29 +281,11 @@ def run_steps(
             if start + AHEAD < n:
                 for offset in range(0, bytes_of_row, LINE):
                     prefetch(X, order[start + AHEAD], offset)
-            sgd_step_of_one(
-                X, y, weights, order[start], parameters, scores, loss, shape, now, alpha, l1, fit_intercept
-            )
+            sgd_step_of_one(data, order[start], parameters, scores, objective, now)
         else:
-            add_batch_gradient(
-                X, y, weights, order, start, stop, parameters, room, places, loss, shape, gradient
-            )
-            rows = 1 if sum_rows else stop - start
-            ridge = alpha * (stop - start) / rows
-            apply_update(
-                parameters,
-                gradient,
-                first,
-                second,
-                optimizer,
-                now,
-                numbers,
-                ridge,
-                l1 * (stop - start) / rows,
-                1.0 / rows,
-                fit_intercept,
-                step,
-            )
+            add_batch_gradient(data, order, start, stop, parameters, block, loss, shape, gradient)
+            now_step = step_of(stop - start, now, objective, method, step)
+            apply_update(moved, gradient, method, now_step, fit_intercept)
         if average_every > 0 and step % average_every == 0:
             num_averaged += 1
             add_to_average(parameters, average, num_averaged)

@@ -18,6 +18,7 @@ from descend.engines.decoding import blocks, near_rows
 from descend.engines.full_batch import CHUNKS, SMALLEST_CHUNK
 from descend.engines.kept_windows import windows_of
 from descend.engines.linear import LinearEngine
+from descend.engines.linear_arguments import Data
 from descend.engines.windows import Window, gather
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA
@@ -84,10 +85,10 @@ class StoredEngine(CodedEngine):
         for part, some in blocks(X.part(rows)):
             room[part] = some
 
-    def _read(self, rows: slice) -> Iterator[tuple[FloatArray, FloatArray, FloatArray, int, int]]:
+    def _read(self, rows: slice) -> Iterator[tuple[Data, int, int]]:
         for part, X in self._pieces(rows):
             weights = self.weights[part] if self.weights.size else self.weights
-            yield X, self.data.y[part], weights, 0, len(X)
+            yield (X, self.data.y[part], weights), 0, len(X)
 
     def _pieces(self, rows: slice) -> Iterator[tuple[slice, Any]]:
         X: Any = self.data.X
