@@ -148,7 +148,7 @@ def test_the_engines_take_the_same_steps(shape, optimizer, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", ["softmax", "squared_errors", "labels"])
 def test_first_layers_worked_out_together_are_the_references_steps_one_by_one(shape, dtype, batch_size):
-    """Plain steps on few rows are the reference's, whatever pulls on weights, is averaged, or comes twice in a row."""
+    """Plain steps on few rows are the reference's, whatever pulls on weights, is averaged, or comes twice."""
     cases = itertools.product((0.0, 0.3), (0, 1, 3, 5), (False, True))
     for number, (alpha, average_every, sum_rows) in enumerate(cases):
         reference, compiled = both_engines(

@@ -86,7 +86,6 @@ def move_layer(
     """
     depth, width, d = layers[layer, DEPTH], layers[layer, WIDTH], layers[layer, D]
     weights, bias, sparse = layers[layer, WEIGHTS], layers[layer, BIAS], layer == 0 and rows.starts.size > 0
-    # Arrays by themselves: those passed in a tuple are counted anew for every piece, a tenth of a step in all.
     X, places, inner, room = rows.X, block.places, block.inner, block.room
     parameters, first, second = moved
     optimizer, numbers = method.optimizer, method.numbers
