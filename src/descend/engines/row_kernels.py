@@ -242,19 +242,9 @@ def write_softmax(n: int, room: FloatArray) -> None:
 def add_block_gradient(
     X: FloatArray, rows: IntArray, n: int, derivatives: FloatArray, gradient: FloatArray
 ) -> None:
-    """Adds derivative · (x, 1) of rows[:n] to ``gradient``, four rows at a time."""
-    k, d = gradient.shape[0], X.shape[1]
-    i = 0
-    while i + 4 <= n:
-        for c in range(k):
-            lanes.add_four(gradient, c, X, rows[i], rows[i + 1], rows[i + 2], rows[i + 3], derivatives, i)
-        i += 4
-    while i < n:
-        for c in range(k):
-            r = derivatives[c, i]
-            lanes.move(gradient, c, 1.0, X, rows[i], r)
-            gradient[c, d] += r
-        i += 1
+    """Adds derivative · (x, 1) of rows[:n] to ``gradient``."""
+    for c in range(gradient.shape[0]):
+        lanes.add_rows(gradient, c, X, rows, n, derivatives)
 
 
 @kernel

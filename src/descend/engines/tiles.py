@@ -114,26 +114,6 @@ class _Sums:
                 yield i, v, self.builder.load(place)
 
 
-def _call(call: Call, name: str, write: Callable[..., None], *values: Any) -> Any:
-    """Calls what ``write`` writes as a function of its own: a kernel has it once, wherever it is called from.
-
-    In place it would be compiled again at each of them, and be most of a kernel. A call takes two nanoseconds.
-    """
-    lanes, module = call.lanes(0), call.builder.module
-    full_name = f"descend.{name}.{lanes.bytes}"
-    function = module.globals.get(full_name)
-    if function is None:
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        function = ir.Function(module, kind, full_name)
-        function.linkage = "linkonce_odr"
-        function.attributes.add("noinline")
-        builder = ir.IRBuilder(function.append_basic_block())
-        write(Lanes(builder, lanes.number), *function.args)
-        builder.ret_void()
-    call.builder.call(function, values)
-    return call.context.get_dummy_value()
-
-
 def _vectors(lanes: Lanes, start: Any, at: Any, count: int, length: int) -> Values:
     b = lanes.builder
     return [lanes.load(start, b.add(at, INDEX(v * length)), length) for v in range(count)]
@@ -178,7 +158,7 @@ def _write_products(
         call = Call(context, builder, signature, args)
         arrays = call.start(0), call.start(1), call.start(4), builder.gep(call.start(8), [call.index(9)])
         numbers = (call.index(i) for i in (2, 3, 5, 6, 7))
-        return _call(call, "write_products", write, *arrays, *numbers)
+        return call.once("write_products", write, *arrays, *numbers)
 
     return types.void(A, places, n, depth, P, weights, bias, width, out, out_at), generate
 
@@ -227,7 +207,7 @@ def _add_outer(
         arrays = call.start(0), call.start(1), builder.gep(call.start(4), [call.index(5)]), call.start(6)
         numbers = (call.index(i) for i in (2, 3, 7, 8))
         factors = (call.number(i, call.types[0].dtype) for i in (9, 10))
-        return _call(call, "add_outer", write, *arrays, *numbers, *factors)
+        return call.once("add_outer", write, *arrays, *numbers, *factors)
 
     return types.void(A, places, n, depth, D, D_at, G, weights, width, keep, factor), generate
 
@@ -300,7 +280,7 @@ def _write_back(
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call = Call(context, builder, signature, args)
         arrays = (builder.gep(call.start(i), [call.index(at)]) for i, at in ((0, 1), (3, 4), (7, 8)))
-        return _call(call, "write_back", write, *arrays, *(call.index(i) for i in (2, 5, 6, 9)))
+        return call.once("write_back", write, *arrays, *(call.index(i) for i in (2, 5, 6, 9)))
 
     return types.void(D, D_at, n, P, weights, depth, width, out, out_at, out_width), generate
 
