@@ -230,7 +230,7 @@ def run_network_steps(
     block, gradient = new_block(net.layers, parameters), aligned(parameters.size, parameters)
     unit = rows_together(batch_size)
     together = unit > batch_size and is_plain(method) and rows.starts.size == 0
-    group = new_group(unit, net.layers, parameters)
+    group = new_group(unit if together else 0, net.layers, parameters)
     step, start = first_step, 0 * order.size
     begun, end = start, start
     before = flush_tiny()
