@@ -284,8 +284,10 @@ def _four_products(typingctx: Any, X: Any, a: Any, b: Any, c: Any, e: Any, W: An
 
 
 @intrinsic
-def _add_rows(typingctx: Any, G: Any, output: Any, X: Any, rows: Any, n: Any, factors: Any) -> Any:
-    """Adds factors[output, i] · (x, 1) of n rows to ``G[output]``; ``rows`` (int64) are their numbers.
+def _add_rows(typingctx: Any, G: Any, output: Any, X: Any, rows: Any, at: Any, n: Any, factors: Any) -> Any:
+    """Adds factors[output, i] · (x, 1) to ``G[output]`` for the n rows whose numbers (int64) are ``rows[at:]``.
+
+    ``i`` counts from ``at`` on, too.
 
     Sums of some columns stay in registers while all rows are walked: written back after each row or four, the next
     had waited for them.
@@ -321,10 +323,11 @@ def _add_rows(typingctx: Any, G: Any, output: Any, X: Any, rows: Any, n: Any, fa
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call = Call(context, builder, signature, args)
-        places = call.start(2), call.columns(2), call.start(3), call.index(4)
-        return call.once("add_rows", write, call.row(0, 1), *places, call.row(5, 1))
+        first = [call.index(4)]
+        places = builder.gep(call.start(3), first), call.index(5), builder.gep(call.row(6, 1), first)
+        return call.once("add_rows", write, call.row(0, 1), call.start(2), call.columns(2), *places)
 
-    return types.void(G, output, X, rows, n, factors), generate
+    return types.void(G, output, X, rows, at, n, factors), generate
 
 
 @intrinsic

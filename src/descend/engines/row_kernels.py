@@ -35,6 +35,9 @@ BLOCK = 64  # rows whose scores are kept before their derivatives are taken
 AHEAD = 32  # rows between asking memory for a row and using it: 16 is too late for 20 columns, 64 no better
 LINE = 64  # bytes that one prefetch brings
 LONGEST_PREFETCH = 512  # bytes of a row to ask for: of a longer one the processor fetches the rest by itself
+NEAR_BYTES = (
+    2**14
+)  # of rows that every output goes through before the next ones: they stay in the nearest cache
 
 
 @part
@@ -242,9 +245,12 @@ def write_softmax(n: int, room: FloatArray) -> None:
 def add_block_gradient(
     X: FloatArray, rows: IntArray, n: int, derivatives: FloatArray, gradient: FloatArray
 ) -> None:
-    """Adds derivative · (x, 1) of rows[:n] to ``gradient``."""
-    for c in range(gradient.shape[0]):
-        lanes.add_rows(gradient, c, X, rows, n, derivatives)
+    """Adds derivative · (x, 1) of rows[:n] to ``gradient``; with several outputs so many at a time as stay near."""
+    k = gradient.shape[0]
+    some = n if k == 1 else max(4, NEAR_BYTES // (X.shape[1] * X.itemsize) & -4)
+    for low in range(0, n, max(some, 1)):
+        for c in range(k):
+            lanes.add_rows(gradient, c, X, rows, low, min(some, n - low), derivatives)
 
 
 @kernel
