@@ -6,7 +6,7 @@ from support import dataset, rule
 
 import descend.watching.observing as observing
 from descend.averaging import TailAverage
-from descend.batches import Visits, order
+from descend.batches import Visits, order, rows_together
 from descend.engines.base import State
 from descend.engines.linear import LinearEngine
 from descend.engines.reference import ReferenceEngine
@@ -173,12 +173,12 @@ def test_the_history_is_in_order():
 
 
 def test_dense_looks_grow_by_a_tenth():
-    """Dense looks begin with the first batch, and are at most a tenth, or a batch, apart."""
+    """Dense looks begin with the first batches that go together, and are a tenth, or as many, apart at the most."""
     _, watch = run(batch_size=4, epochs=3, dense=True, tol=None)
-    rows = np.unique(watch.history["rows"]).astype(int)
-    assert rows[1] == 4
+    rows, together = np.unique(watch.history["rows"]).astype(int), rows_together(4)
+    assert rows[1] == together
     gaps = np.diff(rows)
-    assert (gaps <= np.maximum(4, np.ceil(0.1 * rows[:-1]) + 4)).all()
+    assert (gaps <= np.maximum(together, np.ceil(0.1 * rows[:-1]) + together)).all()
 
 
 def test_the_full_batch_is_called_all_rows():

@@ -21,8 +21,8 @@ from descend.types import FloatArray, IntArray
 
 STRIP = 64
 WINDOW = 32 * STRIP
-GROUP = 4
-"""Single rows go through the engine in fours: cut apart elsewhere, they round differently."""
+GROUP = 8
+"""So many rows of small batches go through an engine together: cut apart elsewhere, they round differently."""
 GROWING = "growing"
 """A batch size that only fits settle (``growing.py``)."""
 LARGE = 2**16
@@ -121,6 +121,15 @@ def shuffle(visits: Visits, seed: int, epoch: int, in_order: bool = False) -> In
             part = places[start : start + WINDOW]
             part[:] = visits.rows[part]
     return places
+
+
+def rows_together(batch_size: int) -> int:
+    """Rows, in whole batches, that an engine takes together.
+
+    >>> rows_together(1), rows_together(3), rows_together(32)
+    (8, 6, 32)
+    """
+    return batch_size * max(1, GROUP // batch_size)
 
 
 def check_batch_size(batch_size: object, num_rows: int | None = None) -> int | str:

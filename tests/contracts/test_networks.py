@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from support import OTHERS, SHAPES, dataset, fourth_order, rule
 
-from descend.batches import order
+from descend.batches import order, rows_together
 from descend.engines.base import State
 from descend.engines.mlp import NetworkEngine
 from descend.engines.reference_mlp import ReferenceNetworkEngine, weights_of
@@ -144,6 +144,31 @@ def test_the_engines_take_the_same_steps(shape, optimizer, dtype):
         assert np.isfinite(states[0].parameters).all()
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", ["softmax", "squared_errors", "labels"])
+def test_first_layers_worked_out_together_are_the_references_steps_one_by_one(shape, dtype, batch_size):
+    """Plain steps on few rows are the reference's, whatever pulls on weights, is averaged, or comes twice."""
+    cases = itertools.product((0.0, 0.3), (0, 1, 3, 5), (False, True))
+    for number, (alpha, average_every, sum_rows) in enumerate(cases):
+        reference, compiled = both_engines(
+            shape,
+            hidden=[(18,), (), (5, 3)][number % 3],
+            dtype=dtype,
+            num_rows=60,
+            weighted=number % 2 == 1,
+            alpha=alpha,
+            weight_decay=alpha,
+            average_every=average_every,
+        )
+        how = rule("sgd", 0.05, "linear", num_steps=90, sum_rows=sum_rows, fit_intercept=number % 4 != 3)
+        states = [start(compiled.network, dtype) for _ in range(2)]
+        rows = np.repeat(order(0, 1, 60)[:29], 2)
+        for engine, state in zip((reference, compiled), states, strict=True):
+            engine.run(state, how, rows, batch_size)
+        assert_same_state(*states, dtype)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_full_batch_takes_the_references_steps(optimizer, dtype):
@@ -242,14 +267,18 @@ def test_sums_of_parts_are_the_sums_of_the_whole(shape, cuts, seed):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@given(cuts=st.lists(st.integers(0, 9), max_size=4), batch_size=st.sampled_from([1, 4, 70]))
-def test_a_run_may_be_cut_between_batches(optimizer, cuts, batch_size):
+@given(
+    cuts=st.lists(st.integers(0, 9), max_size=4),
+    batch_size=st.sampled_from([1, 3, 4, 70]),
+    average_every=st.integers(2, 5),
+)
+def test_a_run_may_be_cut_between_groups_of_batches(optimizer, cuts, batch_size, average_every):
     """Calling ``run`` in pieces, empty ones among them, gives bit for bit what one call gives."""
-    _, engine = both_engines("softmax", num_rows=150, average_every=2)
+    _, engine = both_engines("softmax", num_rows=150, average_every=average_every)
     rows, how = order(0, 1, 150), rule(optimizer, 0.02, "linear", num_steps=150)
     whole, cut = start(engine.network), start(engine.network)
     engine.run(whole, how, rows, batch_size)
-    for piece in np.split(rows, sorted(min(150, c * batch_size) for c in cuts)):
+    for piece in np.split(rows, sorted(min(150, c * rows_together(batch_size)) for c in cuts)):
         engine.run(cut, how, piece, batch_size)
     for name in ("parameters", "first", "second", "average", "steps", "num_averaged"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(cut, name), err_msg=name)

@@ -21,8 +21,8 @@ def four_products(X, W, out):
 
 
 @kernel
-def add_four(G, X, factors):
-    lanes.add_four(G, 1, X, 4, 2, 3, 0, factors, 3)
+def add_rows(G, X, rows, at, factors):
+    lanes.add_rows(G, 1, X, rows, at, rows.size - at, factors)
 
 
 @kernel
@@ -72,10 +72,7 @@ def test_lanes_compute_what_numpy_does(d, dtype):
     np.testing.assert_allclose(out[:10], np.r_[X[rows] @ W[0, :-1], pairs], **near)
     np.testing.assert_allclose(score(X, W), X[2] @ W[1, :-1], **near)
 
-    factors = np.zeros((3, 7), dtype=dtype)
-    factors[1, 3:] = f
     for function, arguments, expected in (
-        (add_four, (X, factors), np.r_[W[1, :-1] + f @ X[rows], W[1, -1] + f.sum()]),
         (move, (X, dtype(0.5), f[0]), np.r_[0.5 * W[1, :-1] + f[0] * X[2], W[1, -1]]),
         (move_by_four, (X, dtype(0.5), f), np.r_[0.5 * W[1, :-1] + f @ X[rows], W[1, -1]]),
     ):
@@ -90,6 +87,22 @@ def test_lanes_compute_what_numpy_does(d, dtype):
     np.testing.assert_allclose(got[1, :-1], 0.5 * W[1, :-1] - 0.25 * M[1, :-1] - f[0] * X[2], **near)
     np.testing.assert_allclose(mean[1, :-1], M[1, :-1] + 0.125 * X[2].astype(np.float64), rtol=0, atol=1e-15)
     np.testing.assert_array_equal(mean[:, -1], M[:, -1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("d", [1, 3, 4, 15, 16, 31, 33, 64, 127])
+@pytest.mark.parametrize("num_rows", [0, 1, 2, 3, 4, 7, 64])
+def test_sums_of_rows_are_numpys(num_rows, d, dtype):
+    """``add_rows`` adds factor · (x, 1) of as many rows as there are, in whatever order, to one output alone."""
+    rng = np.random.default_rng(d)
+    X, G = rng.normal(size=(9, d)).astype(dtype), rng.normal(size=(3, d + 1)).astype(dtype)
+    rows, factors = rng.integers(0, 9, size=num_rows), rng.normal(size=(2, 64)).astype(dtype)
+    for at in (0, num_rows // 3):
+        got = G.copy()
+        add_rows(got, X, rows, at, factors)
+        sums = factors[1, at:num_rows].astype(np.float64) @ np.c_[X[rows[at:]], np.ones(num_rows - at)]
+        np.testing.assert_allclose(got[1], G[1] + sums, rtol=0, atol=1e-12 if dtype == np.float64 else 2e-5)
+        np.testing.assert_array_equal(got[[0, 2]], G[[0, 2]])
 
 
 def test_other_arrays_are_refused_when_compiled():

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from descend.batches import row_number
+from descend.batches import row_number, rows_together
 from descend.engines.base import Rule, State
 from descend.engines.decoding import decode, near_rows
 from descend.engines.mlp import ALL_ONE, LARGE, NetworkEngine, kernel_rows
@@ -33,7 +33,8 @@ class CodedNetworkEngine(NetworkEngine):
         if order is None or batch_size >= self.large:
             super().run(state, rule, order, batch_size)
             return
-        whole = self.near_rows // batch_size * batch_size
+        unit = rows_together(batch_size)
+        whole = self.near_rows // unit * unit
         for start in range(0, len(order), whole):
             rows = order[start : start + whole]
             near = self.near

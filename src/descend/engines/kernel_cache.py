@@ -42,7 +42,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 KERNEL_FOLDERS = ("objectives", "updates", "engines")
 KEPT_KEYS = 8
 """Several environments share a home, each with a key of its own; a key takes one to three megabytes."""
-COMPILE_SECONDS = 10
+COMPILE_SECONDS = "10 to 30"
 """What all kernels of one run take to compile, two cores of 2020; only a notice quotes it."""
 
 _DIGEST_BYTES = 32
@@ -168,7 +168,7 @@ class KernelCache:
         target_context.refresh()
         if (kept := self._kept(signature, target_context)) is not None:
             return kept
-        _tell("compiling", f"compiling its kernels, once (about {COMPILE_SECONDS} s)")
+        _tell("compiling", f"compiling its kernels, once ({COMPILE_SECONDS} s)")
         self._began = time.perf_counter()
         if machine.is_short_of_memory and self._enabled:
             from descend.engines.compiled_apart import compiled_apart

@@ -23,6 +23,7 @@ from numba.extending import intrinsic
 
 FLAGS = ("reassoc", "contract", "nsz", "arcp")  # as in compiled.FAST_MATH
 WIDTHS = (16, 8, 4)
+WIDER = (64, 32, *WIDTHS)
 INDEX = ir.IntType(64)
 LANE = ir.IntType(32)
 
@@ -94,6 +95,20 @@ class Lanes:
         )
         return self.add(self._shuffled(one, two, [0, 1, 4, 5]), self._shuffled(one, two, [2, 3, 6, 7]))
 
+    def slots(self, count: int, width: int) -> Values:
+        """Places for sums, zero; LLVM keeps them in registers."""
+        kind, zero = self._type(width), self.zeros(width) if width > 1 else ir.Constant(self.number, 0.0)
+        places = [cgutils.alloca_once(self.builder, kind) for _ in range(count)]  # type: ignore[no-untyped-call, unused-ignore]
+        for place in places:
+            self.builder.store(zero, place)
+        return places
+
+    def added(self, values: Values) -> Any:
+        """The sum of a power of two of values, in pairs."""
+        while len(values) > 1:
+            values = [self.add(*values[i : i + 2]) for i in range(0, len(values), 2)]
+        return values[0]
+
     def _type(self, width: int) -> Any:
         return self.number if width == 1 else ir.VectorType(self.number, width)
 
@@ -110,14 +125,14 @@ def _count(a: Any) -> int:
     return int(getattr(a.type, "count", 1))
 
 
-def walk(lanes: Lanes, d: Any, body: Callable[[Any, int], None]) -> None:
+def walk(lanes: Lanes, d: Any, body: Callable[[Any, int], None], widths: tuple[int, ...] = WIDTHS) -> None:
     """Writes ``body(j, width)`` for pieces that cover columns 0 … d − 1, each once."""
     b = lanes.builder
-    most = b.and_(d, INDEX(-WIDTHS[0]))
-    with cgutils.for_range_slice(b, INDEX(0), most, INDEX(WIDTHS[0]), INDEX) as (j, _):
-        body(j, WIDTHS[0])
+    most = b.and_(d, INDEX(-widths[0]))
+    with cgutils.for_range_slice(b, INDEX(0), most, INDEX(widths[0]), INDEX) as (j, _):
+        body(j, widths[0])
     done = most
-    for width in WIDTHS[1:]:
+    for width in widths[1:]:
         bit = b.and_(d, INDEX(width))
         with b.if_then(b.icmp_unsigned("!=", bit, INDEX(0))):
             body(done, width)
@@ -190,6 +205,25 @@ class Call:
     def lanes(self, i: int) -> Lanes:
         return Lanes(self.builder, self.context.get_value_type(self.types[i].dtype))
 
+    def once(self, name: str, write: Callable[..., None], *values: Any) -> Any:
+        """Calls what ``write(lanes, *values)`` writes as a function of its own, which a kernel has once.
+
+        In place it would be compiled again wherever it stands, and be most of a kernel. A call takes two nanoseconds.
+        """
+        lanes, module = self.lanes(0), self.builder.module
+        full_name = f"descend.{name}.{lanes.bytes}"
+        function = module.globals.get(full_name)
+        if function is None:
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+            function = ir.Function(module, kind, full_name)
+            function.linkage = "linkonce_odr"
+            function.attributes.add("noinline")
+            builder = ir.IRBuilder(function.append_basic_block())
+            write(Lanes(builder, lanes.number), *function.args)
+            builder.ret_void()
+        self.builder.call(function, values)
+        return self.context.get_dummy_value()
+
     def _array(self, i: int) -> Any:
         return self.context.make_array(self.types[i])(self.context, self.builder, self.args[i])
 
@@ -250,31 +284,50 @@ def _four_products(typingctx: Any, X: Any, a: Any, b: Any, c: Any, e: Any, W: An
 
 
 @intrinsic
-def _add_four(
-    typingctx: Any, G: Any, output: Any, X: Any, a: Any, b: Any, c: Any, e: Any, factors: Any, at: Any
-) -> Any:
-    """Adds factors[output, at] · (x, 1) + … of four rows to ``G[output]``."""
+def _add_rows(typingctx: Any, G: Any, output: Any, X: Any, rows: Any, at: Any, n: Any, factors: Any) -> Any:
+    """Adds factors[output, i] · (x, 1) to ``G[output]`` for the n rows whose numbers (int64) are ``rows[at:]``.
+
+    ``i`` counts from ``at`` on, too.
+
+    Sums of some columns stay in registers while all rows are walked: written back after each row or four, the next
+    had waited for them.
+    """
     only_contiguous(G, X, factors)
+
+    def write(lanes: Lanes, goal: Any, x: Any, d: Any, rows: Any, n: Any, factors: Any) -> None:
+        b = lanes.builder
+
+        def add(slots: Values, j: Any, width: int, first: Any) -> None:
+            for number, place in enumerate(slots):
+                i = b.add(first, INDEX(number))
+                row = b.gep(x, [b.mul(b.load(b.gep(rows, [i])), d)])
+                factor = lanes.repeated(lanes.load(factors, i, 1), width)
+                product = lanes.multiply(factor, lanes.load(row, j, width))
+                b.store(lanes.add(product, b.load(place)), place)
+
+        def body(j: Any, width: int) -> None:
+            together = 2 if width > 32 else 4
+            slots, whole = lanes.slots(together, width), b.and_(n, INDEX(-together))
+            with cgutils.for_range_slice(b, INDEX(0), whole, INDEX(together), INDEX) as (i, _):
+                add(slots, j, width, i)
+            with cgutils.for_range_slice(b, whole, n, INDEX(1), INDEX) as (i, _):
+                add(slots[:1], j, width, i)
+            total = lanes.added([b.load(place) for place in slots])
+            lanes.store(lanes.add(lanes.load(goal, j, width), total), goal, j, width)
+
+        walk(lanes, d, body, WIDER)
+        (slot,) = lanes.slots(1, 1)
+        with cgutils.for_range_slice(b, INDEX(0), n, INDEX(1), INDEX) as (i, _):
+            b.store(lanes.add(lanes.load(factors, i, 1), b.load(slot)), slot)
+        lanes.store(lanes.add(lanes.load(goal, d, 1), b.load(slot)), goal, d, 1)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call = Call(context, builder, signature, args)
-        lanes, d = call.lanes(2), call.columns(2)
-        rows, goal, first = [call.row(2, i) for i in range(3, 7)], call.row(0, 1), call.index(8)
-        own = [lanes.load(call.row(7, 1), builder.add(first, INDEX(i)), 1) for i in range(4)]
-        wide = {width: [lanes.repeated(f, width) for f in own] for width in (*WIDTHS, 1)}
+        first = [call.index(4)]
+        places = builder.gep(call.start(3), first), call.index(5), builder.gep(call.row(6, 1), first)
+        return call.once("add_rows", write, call.row(0, 1), call.start(2), call.columns(2), *places)
 
-        def body(j: Any, width: int) -> None:
-            moved = lanes.sum_of_products(
-                [(f, lanes.load(x, j, width)) for f, x in zip(wide[width], rows, strict=True)]
-            )
-            lanes.store(lanes.add(lanes.load(goal, j, width), moved), goal, j, width)
-
-        walk(lanes, d, body)
-        total = lanes.add(lanes.add(own[0], own[1]), lanes.add(own[2], own[3]))
-        lanes.store(lanes.add(lanes.load(goal, d, 1), total), goal, d, 1)
-        return context.get_dummy_value()
-
-    return types.void(G, output, X, a, b, c, e, factors, at), generate
+    return types.void(G, output, X, rows, at, n, factors), generate
 
 
 @intrinsic
@@ -390,7 +443,7 @@ def _saga_move(
 
 four_scores: Callable[..., None] = cast("Any", _four_scores)
 four_products: Callable[..., None] = cast("Any", _four_products)
-add_four: Callable[..., None] = cast("Any", _add_four)
+add_rows: Callable[..., None] = cast("Any", _add_rows)
 score: Callable[..., Any] = cast("Any", _score)
 move: Callable[..., None] = cast("Any", _move)
 move_by_four: Callable[..., None] = cast("Any", _move_by_four)

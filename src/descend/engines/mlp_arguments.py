@@ -50,6 +50,7 @@ class Block(NamedTuple):
     places: IntArray
     inner: IntArray
     room: FloatArray
+    turned: FloatArray
     scores: FloatArray
 
 

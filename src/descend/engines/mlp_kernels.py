@@ -6,8 +6,9 @@ Nothing is allocated inside a step, nothing is checked.
 
 from __future__ import annotations
 
+from descend.batches import rows_together
 from descend.engines import tiles
-from descend.engines.compiled import kernel, part
+from descend.engines.compiled import inline, kernel, part
 from descend.engines.mlp_arguments import (
     BIAS,
     DEPTH,
@@ -30,9 +31,20 @@ from descend.engines.mlp_passes import (
     come_back,
     go_back,
     go_forward,
+    go_on,
     new_block,
     place_inner,
     place_rows,
+    take_in,
+    write_first_scores,
+)
+from descend.engines.mlp_together import (
+    Group,
+    begin_group,
+    end_group,
+    new_group,
+    take_changes,
+    write_scores_now,
 )
 from descend.engines.mlp_updates import bias_step, clipped, move_piece, weights_step
 from descend.engines.row_kernels import block_loss
@@ -41,8 +53,10 @@ from descend.types import FloatArray, IntArray
 from descend.updates import SGD
 from descend.updates.schedules import rate_at
 
-PIECE = 4096
-"""Numbers of a gradient that exist at once where a step is taken in pieces: 16 kB of the near cache."""
+inline(rows_together)
+PIECE = 1024
+"""Numbers of a gradient that exist at once where a step is taken in pieces: little of the near cache, through which
+the parameters and both their moments pass."""
 
 
 @part
@@ -72,7 +86,6 @@ def move_layer(
     """
     depth, width, d = layers[layer, DEPTH], layers[layer, WIDTH], layers[layer, D]
     weights, bias, sparse = layers[layer, WEIGHTS], layers[layer, BIAS], layer == 0 and rows.starts.size > 0
-    # Arrays by themselves: those passed in a tuple are counted anew for every piece, a tenth of a step in all.
     X, places, inner, room = rows.X, block.places, block.inner, block.room
     parameters, first, second = moved
     optimizer, numbers = method.optimizer, method.numbers
@@ -135,6 +148,68 @@ def add_block_sums(
     return total, total_weight
 
 
+@part
+def is_plain(method: Method) -> bool:
+    """Whether steps are the gradient times the rate, and the weights a share of what they were."""
+    return method.optimizer == SGD and method.numbers[2] <= 0.0 and method.l1 == 0.0
+
+
+@part
+def take_step(
+    rows: Rows,
+    order: IntArray,
+    start: int,
+    stop: int,
+    net: Net,
+    moved: Moved,
+    gradient: FloatArray,
+    method: Method,
+    rate: float,
+    step: int,
+    sum_rows: bool,
+    block: Block,
+    group: Group,
+    first: int,
+) -> None:
+    """One step from the rows order[start:stop]; ``gradient`` (P,) is zero and is left so.
+
+    ``first``: the number of the first of them in ``group``, below zero where there is none.
+    """
+    layers, parameters, num_rows = net.layers, moved.parameters, stop - start
+    last = layers.shape[0] - 1
+    plain, together = is_plain(method), first >= 0
+    at_once = plain and num_rows <= BLOCK
+    in_pieces = not plain and method.numbers[2] <= 0.0 and num_rows <= BLOCK
+    counted = 1 if sum_rows else num_rows
+    per_row, keep, factor = num_rows / counted, 1.0, 1.0
+    if at_once:
+        keep, factor = 1.0 - rate * (method.alpha * per_row + method.decay), -rate / counted
+    now = weights_step(method, rate, 1.0 / counted, per_row, step)
+    goal, intercepts = parameters if at_once else gradient, method.fit_intercept
+    for low in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - low)
+        place_rows(rows, order, low, n, block)
+        if together:
+            write_scores_now(first, n, layers, parameters, block, group)
+        else:
+            write_first_scores(rows, n, layers, parameters, block)
+        go_on(n, net, parameters, block)
+        begin_back(rows, n, net, block)
+        for layer in range(last, -1, -1):
+            if layer > 0:
+                go_back(n, net, layer, parameters, block)
+            if together and layer == 0:
+                take_changes(first, n, layers, parameters, keep, factor, intercepts, block, group)
+            elif in_pieces:
+                move_layer(rows, n, layers, layer, block, moved, gradient, method, now, True)
+            else:
+                take_in(rows, n, layers, layer, block, goal, keep, factor, intercepts)
+    if not at_once and not in_pieces:
+        now = weights_step(method, rate, clipped(1.0 / counted, gradient, method.numbers), per_row, step)
+        for layer in range(last, -1, -1):
+            move_layer(rows, num_rows, layers, layer, block, moved, gradient, method, now, False)
+
+
 @kernel
 def run_network_steps(
     rows: Rows,
@@ -151,42 +226,29 @@ def run_network_steps(
     sum_rows: bool,
 ) -> tuple[int, int]:
     """Walks ``order`` in batches. Returns steps taken in all and parameters averaged so far."""
-    parameters, last = moved.parameters, net.layers.shape[0] - 1
-    block = new_block(net.layers, parameters)
-    clips = method.numbers[2] > 0.0
-    plain = method.optimizer == SGD and not clips and method.l1 == 0.0
-    gradient = aligned(parameters.size, parameters)
-    step = first_step
-    start = 0 * order.size
+    parameters = moved.parameters
+    block, gradient = new_block(net.layers, parameters), aligned(parameters.size, parameters)
+    unit = rows_together(batch_size)
+    together = unit > batch_size and is_plain(method) and rows.starts.size == 0
+    group = new_group(unit if together else 0, net.layers, parameters)
+    step, start = first_step, 0 * order.size
+    begun, end = start, start
     before = flush_tiny()
     while start < order.size:
+        if together and start == end:
+            begun, end = start, min((start // unit + 1) * unit, order.size)
+            if average_every > 0:
+                end = min(end, start + (average_every - step % average_every) * batch_size)
+            begin_group(rows, order, start, end - start, net.layers, parameters, block, group)
         stop = min(start + batch_size, order.size)
         step += 1
         rate = rate_at(pace.schedule, pace.rate, step, pace.num_steps)
-        num_rows = stop - start
-        counted = 1 if sum_rows else num_rows
-        per_row = num_rows / counted
-        at_once = plain and num_rows <= BLOCK
-        in_pieces = not plain and not clips and num_rows <= BLOCK
-        keep, factor = 1.0, 1.0
-        if at_once:
-            keep, factor = 1.0 - rate * (method.alpha * per_row + method.decay), -rate / counted
-        for low in range(start, stop, BLOCK):
-            n = min(BLOCK, stop - low)
-            place_rows(rows, order, low, n, block)
-            go_forward(rows, n, net, parameters, block)
-            if in_pieces:
-                begin_back(rows, n, net, block)
-            else:
-                goal = parameters if at_once else gradient
-                come_back(rows, n, net, parameters, block, goal, keep, factor, method.fit_intercept)
-        if not at_once:
-            scale = clipped(1.0 / counted, gradient, method.numbers)
-            now = weights_step(method, rate, scale, per_row, step)
-            for layer in range(last, -1, -1):
-                if in_pieces and layer > 0:
-                    go_back(num_rows, net, layer, parameters, block)
-                move_layer(rows, num_rows, net.layers, layer, block, moved, gradient, method, now, in_pieces)
+        first = start - begun if together else -1
+        take_step(
+            rows, order, start, stop, net, moved, gradient, method, rate, step, sum_rows, block, group, first
+        )
+        if together and stop == end:
+            end_group(rows, end - begun, net.layers, parameters, group)
         if average_every > 0 and step % average_every == 0:
             num_averaged += 1
             share = 1.0 / num_averaged

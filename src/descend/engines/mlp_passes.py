@@ -18,6 +18,12 @@ from descend.types import FloatArray, IntArray
 LINE = 64
 BLOCK = 64
 """Rows whose hidden layers are kept at once, as many as the room of ``row_kernels`` has."""
+ROWS_TO_TURN = 2
+"""A layer's weights are turned on the way back where it has fewer units than so many for each row.
+
+Sums over its units, a vector of inputs at a time, then take the place of a sum for each input within a vector, most
+of which is filling where units are few: 8-100-2, 32 rows, 1 µs instead of 6.
+"""
 
 
 @inline
@@ -37,8 +43,18 @@ def new_block(layers: IntArray, parameters: FloatArray) -> Block:
         np.empty(BLOCK, dtype=np.int64),
         np.empty(BLOCK, dtype=np.int64),
         aligned(layers[last, D] + BLOCK * layers[last, WIDTH], parameters),
+        aligned(largest_turned(layers), parameters),
         np.empty((layers[last, UNITS] + 2, BLOCK), dtype=parameters.dtype),
     )
+
+
+@part
+def largest_turned(layers: IntArray) -> int:
+    """Numbers that the weights of any layer but the first take when they are turned (``go_back``)."""
+    most = 0
+    for layer in range(1, layers.shape[0]):
+        most = max(most, (layers[layer, UNITS] + 1) * layers[layer - 1, WIDTH])
+    return most
 
 
 @part
@@ -87,25 +103,37 @@ def add_sparse_outer(
 
 
 @part
-def go_forward(rows: Rows, n: int, net: Net, parameters: FloatArray, block: Block) -> None:
-    """Writes scores of every layer, and what hidden units make of them, for n rows; ``scores`` are the last's."""
+def write_first_scores(rows: Rows, n: int, layers: IntArray, parameters: FloatArray, block: Block) -> None:
+    """Scores of the first layer of n rows."""
+    depth, width, z = layers[0, DEPTH], layers[0, WIDTH], layers[0, Z]
+    weights, bias = layers[0, WEIGHTS], layers[0, BIAS]
+    if rows.starts.size > 0:
+        write_sparse_scores(rows, n, layers, parameters, block)
+    else:
+        tiles.write_products(rows.X, block.places, n, depth, parameters, weights, bias, width, block.room, z)
+
+
+@part
+def go_on(n: int, net: Net, parameters: FloatArray, block: Block) -> None:
+    """From the first layer's scores to those of every other, of n rows; ``scores`` are the last's."""
     layers, room = net.layers, block.room
     last = layers.shape[0] - 1
-    for layer in range(last + 1):
+    for layer in range(1, last + 1):
         depth, width, z = layers[layer, DEPTH], layers[layer, WIDTH], layers[layer, Z]
-        weights, bias = layers[layer, WEIGHTS], layers[layer, BIAS]
-        if layer > 0:
-            place_inner(layers, layer, n, block.inner)
-            tiles.write_products(room, block.inner, n, depth, parameters, weights, bias, width, room, z)
-        elif rows.starts.size > 0:
-            write_sparse_scores(rows, n, layers, parameters, block)
-        else:
-            tiles.write_products(rows.X, block.places, n, depth, parameters, weights, bias, width, room, z)
-        if layer < last:
-            activate_block(net.activation, room, z, layers[layer, A], n * width)
+        weights, bias, below = layers[layer, WEIGHTS], layers[layer, BIAS], layer - 1
+        activate_block(net.activation, room, layers[below, Z], layers[below, A], n * layers[below, WIDTH])
+        place_inner(layers, layer, n, block.inner)
+        tiles.write_products(room, block.inner, n, depth, parameters, weights, bias, width, room, z)
     for c in range(layers[last, UNITS]):
         for i in range(n):
             block.scores[c, i] = room[layers[last, Z] + i * layers[last, WIDTH] + c]
+
+
+@part
+def go_forward(rows: Rows, n: int, net: Net, parameters: FloatArray, block: Block) -> None:
+    """Writes scores of every layer, and what hidden units make of them, for n rows; ``scores`` are the last's."""
+    write_first_scores(rows, n, net.layers, parameters, block)
+    go_on(n, net, parameters, block)
 
 
 @part
@@ -119,15 +147,38 @@ def begin_back(rows: Rows, n: int, net: Net, block: Block) -> None:
 
 
 @part
+def turn_weights(layers: IntArray, layer: int, parameters: FloatArray, turned: FloatArray) -> None:
+    """Overwrites ``turned`` with the layer's weights, a row for each unit, and a row of zeros."""
+    depth, width, weights = layers[layer, DEPTH], layers[layer, WIDTH], layers[layer, WEIGHTS]
+    units, below = layers[layer, UNITS], layers[layer - 1, WIDTH]
+    for c in range(units):
+        line = turned[c * below : (c + 1) * below]
+        for j in range(line.size):
+            line[j] = parameters[weights + j * width + c] if j < depth else 0.0
+    zeros = turned[units * below : (units + 1) * below]
+    for j in range(zeros.size):
+        zeros[j] = 0.0
+
+
+@part
 def go_back(n: int, net: Net, layer: int, parameters: FloatArray, block: Block) -> None:
     """Writes the derivatives of the layer below ``layer``."""
     layers, room, below = net.layers, block.room, layer - 1
-    depth, width, weights = layers[layer, DEPTH], layers[layer, WIDTH], layers[layer, WEIGHTS]
-    d, count = layers[below, D], n * layers[below, WIDTH]
-    tiles.write_back(
-        room, layers[layer, D], n, parameters, weights, depth, width, room, d, layers[below, WIDTH]
+    depth, width, weights, d = (
+        layers[layer, DEPTH],
+        layers[layer, WIDTH],
+        layers[layer, WEIGHTS],
+        layers[layer, D],
     )
-    multiply_slopes(net.activation, room, layers[below, Z], layers[below, A], d, count)
+    units, wide, goal = layers[layer, UNITS], layers[below, WIDTH], layers[below, D]
+    if units < ROWS_TO_TURN * n:
+        turn_weights(layers, layer, parameters, block.turned)
+        for i in range(n):
+            block.inner[i] = d + i * width
+        tiles.write_products(room, block.inner, n, units, block.turned, 0, units * wide, wide, room, goal)
+    else:
+        tiles.write_back(room, d, n, parameters, weights, depth, width, room, goal, wide)
+    multiply_slopes(net.activation, room, layers[below, Z], layers[below, A], goal, n * wide)
 
 
 @part

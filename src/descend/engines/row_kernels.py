@@ -35,6 +35,9 @@ BLOCK = 64  # rows whose scores are kept before their derivatives are taken
 AHEAD = 32  # rows between asking memory for a row and using it: 16 is too late for 20 columns, 64 no better
 LINE = 64  # bytes that one prefetch brings
 LONGEST_PREFETCH = 512  # bytes of a row to ask for: of a longer one the processor fetches the rest by itself
+NEAR_BYTES = (
+    2**14
+)  # of rows that every output goes through before the next ones: they stay in the nearest cache
 
 
 @part
@@ -242,19 +245,12 @@ def write_softmax(n: int, room: FloatArray) -> None:
 def add_block_gradient(
     X: FloatArray, rows: IntArray, n: int, derivatives: FloatArray, gradient: FloatArray
 ) -> None:
-    """Adds derivative · (x, 1) of rows[:n] to ``gradient``, four rows at a time."""
-    k, d = gradient.shape[0], X.shape[1]
-    i = 0
-    while i + 4 <= n:
+    """Adds derivative · (x, 1) of rows[:n] to ``gradient``; with several outputs so many at a time as stay near."""
+    k = gradient.shape[0]
+    some = n if k == 1 else max(4, NEAR_BYTES // (X.shape[1] * X.itemsize) & -4)
+    for low in range(0, n, max(some, 1)):
         for c in range(k):
-            lanes.add_four(gradient, c, X, rows[i], rows[i + 1], rows[i + 2], rows[i + 3], derivatives, i)
-        i += 4
-    while i < n:
-        for c in range(k):
-            r = derivatives[c, i]
-            lanes.move(gradient, c, 1.0, X, rows[i], r)
-            gradient[c, d] += r
-        i += 1
+            lanes.add_rows(gradient, c, X, rows, low, min(some, n - low), derivatives)
 
 
 @kernel

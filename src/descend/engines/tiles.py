@@ -136,12 +136,9 @@ def _write_products(
     """Writes bias + a · weights of n rows to ``out[out_at:]``, a row of ``width`` after another."""
     only_contiguous(A, P, out)
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        call = Call(context, builder, signature, args)
-        b, lanes, length = builder, call.lanes(0), VECTOR_BYTES // call.lanes(0).bytes
-        a, where, p = call.start(0), call.start(1), call.start(4)
-        n, depth, weights, bias, width, out_at = (call.index(i) for i in (2, 3, 5, 6, 7, 9))
-        goal = b.gep(call.start(8), [out_at])
+    def write(lanes: Lanes, a: Any, where: Any, p: Any, goal: Any, *numbers: Any) -> None:
+        b, length = lanes.builder, VECTOR_BYTES // lanes.bytes
+        n, depth, weights, bias, width = numbers
 
         def tile(row: Any, rows: int, column: Any, vectors: int) -> None:
             sums = _Sums(b, lanes, rows, vectors)
@@ -156,7 +153,12 @@ def _write_products(
                 lanes.store(total, goal, at, length)
 
         _tiles(b, n, width, length, tile)
-        return context.get_dummy_value()
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        call = Call(context, builder, signature, args)
+        arrays = call.start(0), call.start(1), call.start(4), builder.gep(call.start(8), [call.index(9)])
+        numbers = (call.index(i) for i in (2, 3, 5, 6, 7))
+        return call.once("write_products", write, *arrays, *numbers)
 
     return types.void(A, places, n, depth, P, weights, bias, width, out, out_at), generate
 
@@ -179,12 +181,10 @@ def _add_outer(
     """Overwrites a matrix in ``G`` with keep · itself + factor · Σ over n rows of a, (depth,), times d, (width,)."""
     only_contiguous(A, D, G)
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        call = Call(context, builder, signature, args)
-        b, lanes, length = builder, call.lanes(0), VECTOR_BYTES // call.lanes(0).bytes
-        a, where, d, g = call.start(0), call.start(1), b.gep(call.start(4), [call.index(5)]), call.start(6)
-        n, depth, weights, width = (call.index(i) for i in (2, 3, 7, 8))
-        keep, factor = (lanes.repeated(call.number(i, call.types[0].dtype), length) for i in (9, 10))
+    def write(lanes: Lanes, a: Any, where: Any, d: Any, g: Any, *numbers: Any) -> None:
+        b, length = lanes.builder, VECTOR_BYTES // lanes.bytes
+        n, depth, weights, width = numbers[:4]
+        keep, factor = (lanes.repeated(number, length) for number in numbers[4:])
 
         def tile(row: Any, rows: int, column: Any, vectors: int) -> None:
             sums = _Sums(b, lanes, rows, vectors)
@@ -201,7 +201,13 @@ def _add_outer(
                 lanes.store(lanes.add(lanes.multiply(factor, total), stay), g, at, length)
 
         _tiles(b, depth, width, length, tile)
-        return context.get_dummy_value()
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        call = Call(context, builder, signature, args)
+        arrays = call.start(0), call.start(1), builder.gep(call.start(4), [call.index(5)]), call.start(6)
+        numbers = (call.index(i) for i in (2, 3, 7, 8))
+        factors = (call.number(i, call.types[0].dtype) for i in (9, 10))
+        return call.once("add_outer", write, *arrays, *numbers, *factors)
 
     return types.void(A, places, n, depth, D, D_at, G, weights, width, keep, factor), generate
 
@@ -223,13 +229,9 @@ def _write_back(
     """Writes d · weightsᵀ of n rows to ``out[out_at:]``: ``depth`` numbers a row, rows ``out_width`` apart."""
     only_contiguous(D, P, out)
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        call = Call(context, builder, signature, args)
-        b, lanes, length = builder, call.lanes(0), VECTOR_BYTES // call.lanes(0).bytes
-        n, weights, depth, width, out_width = (call.index(i) for i in (2, 4, 5, 6, 9))
-        d, p, goal = (
-            b.gep(call.start(i), [at]) for i, at in ((0, call.index(1)), (3, weights), (7, call.index(8)))
-        )
+    def write(lanes: Lanes, d: Any, p: Any, goal: Any, *numbers: Any) -> None:
+        b, length = lanes.builder, VECTOR_BYTES // lanes.bytes
+        n, depth, width, out_width = numbers
 
         def total(value: Any) -> Any:
             """A vector halved down to four lanes."""
@@ -274,7 +276,11 @@ def _write_back(
                     partial(dots, row, rows),
                 )
             start = whole
-        return context.get_dummy_value()
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        call = Call(context, builder, signature, args)
+        arrays = (builder.gep(call.start(i), [call.index(at)]) for i, at in ((0, 1), (3, 4), (7, 8)))
+        return call.once("write_back", write, *arrays, *(call.index(i) for i in (2, 5, 6, 9)))
 
     return types.void(D, D_at, n, P, weights, depth, width, out, out_at, out_width), generate
 

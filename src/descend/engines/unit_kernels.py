@@ -44,7 +44,8 @@ def multiply_slopes(code: int, room: FloatArray, z: int, a: int, d: int, count: 
     scores, out, goal = room[z : z + count], room[a : a + count], room[d : d + count]
     if code == RELU:
         for i in range(goal.size):
-            goal[i] = goal[i] if scores[i] > number(0.0) else number(0.0)
+            derivative = goal[i]
+            goal[i] = derivative if scores[i] > number(0.0) else number(0.0)
     elif code == TANH:
         for i in range(goal.size):
             goal[i] *= number(1.0) - out[i] * out[i]

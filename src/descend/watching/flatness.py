@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import ceil, inf, isfinite
 
 from descend.updates.schedules import PLATEAU_EPOCHS, PLATEAU_GAIN
 from descend.watching.limits import Limits
@@ -12,6 +12,10 @@ from descend.watching.limits import Limits
 FEWEST_UPDATES = 50
 """A gain is judged over at least as many updates: momentum swings, and five of its steps say nothing."""
 HELD_OUT_FLOOR = 0.1
+HELD_OUT_PATIENCE = 1.6
+"""Of ``Limits.patience``. Eight epochs for five: letter 0.9595 → 0.9622 of the rows, kin40k 0.156 → 0.150, adult the
+same, means of six seeds, for 1.3 to 1.9 times the time. Ten epochs gain no more, and patience that grows
+faster little for much time."""
 UNMOVED = 0.95
 PLATEAU_UPDATES = 2000
 """A network that is no better than the best constant may be on the plateau where many begin: so long it is given."""
@@ -67,7 +71,7 @@ class Flatness:
 
     A gain counts when it is a share ``tol`` of the score, or of the constant model's where that is more: a loss
     that can fall to zero falls for ever. Rows held out may be believed longer: a tenth of that, and patience
-    grows with the run. Without them a network goes on to learn the noise by heart, ever more slowly.
+    is more and grows with the run. Without them a network goes on to learn the noise by heart, ever more slowly.
     """
 
     score: float = inf
@@ -92,7 +96,7 @@ class Flatness:
         window = max(limits.patience, epochs_of(FEWEST_UPDATES))
         floor = 1.0
         if limits.early_stopping:
-            floor, window = HELD_OUT_FLOOR, max(window, epoch // 25)
+            floor, window = HELD_OUT_FLOOR, max(ceil(HELD_OUT_PATIENCE * window), epoch // 25)
         window = on_plateau(window, loss, first, epochs_of)
         if score < self.score - limits.tol * max(abs(self.score), floor * abs(first)) or not isfinite(
             self.score
