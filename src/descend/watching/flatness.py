@@ -93,11 +93,10 @@ class Flatness:
         the start; ``first``: the loss that gains are counted from; ``epochs_of``: epochs that so many updates take.
         """
         assert limits.tol is not None
-        window = max(limits.patience, epochs_of(FEWEST_UPDATES))
-        floor = 1.0
+        floor, patience = 1.0, limits.patience
         if limits.early_stopping:
-            floor, window = HELD_OUT_FLOOR, max(ceil(HELD_OUT_PATIENCE * window), epoch // 25)
-        window = on_plateau(window, loss, first, epochs_of)
+            floor, patience = HELD_OUT_FLOOR, max(ceil(HELD_OUT_PATIENCE * patience), epoch // 25)
+        window = on_plateau(max(patience, epochs_of(FEWEST_UPDATES)), loss, first, epochs_of)
         if score < self.score - limits.tol * max(abs(self.score), floor * abs(first)) or not isfinite(
             self.score
         ):
