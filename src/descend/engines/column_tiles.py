@@ -15,8 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from descend.engines.lanes import INDEX, LANE, Call, Values, only_contiguous
 from descend.engines.tiles import VECTOR_BYTES, WIDE, slot
+from descend.engines.vectors import INDEX, LANE, Call, Values, only_contiguous
 
 TILE = 4
 LENGTH = 16
@@ -48,10 +48,7 @@ def _add_tile(typingctx: Any, columns: Any, a: Any, b: Any, start: Any, stop: An
             return lanes.widened(one)
 
         def add(others: range) -> None:
-            kind = ir.VectorType(lanes.number, length)
-            sums = [[slot(builder, kind) for _ in others] for _ in range(TILE)]
-            for place in (place for line in sums for place in line):
-                builder.store(lanes.zeros(length), place)
+            sums = [lanes.slots(len(others), length) for _ in range(TILE)]
             own = [begins(first, i) for i in range(TILE)]
             beside = [begins(second, i) for i in others]
             with cgutils.for_range_slice(builder, low, high, INDEX(length), INDEX) as (row, _):

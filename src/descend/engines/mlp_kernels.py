@@ -144,7 +144,7 @@ def add_block_sums(
         for i in range(n):
             total_weight += rows.weights[block.rows[i]] if rows.weights.size else 1.0
         if gradient.size > 0:
-            come_back(rows, n, net, parameters, block, gradient, 1.0, 1.0, True)
+            come_back(rows, n, net, parameters, block, gradient)
     return total, total_weight
 
 

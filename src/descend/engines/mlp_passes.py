@@ -22,7 +22,7 @@ ROWS_TO_TURN = 2
 """A layer's weights are turned on the way back where it has fewer units than so many for each row.
 
 Sums over its units, a vector of inputs at a time, then take the place of a sum for each input within a vector, most
-of which is filling where units are few: 8-100-2, 32 rows, 1 µs instead of 6.
+of which is filling where units are few: 784-128-10, 32 rows, 1.7 µs on the way back instead of 5.6.
 """
 
 
@@ -164,13 +164,8 @@ def turn_weights(layers: IntArray, layer: int, parameters: FloatArray, turned: F
 def go_back(n: int, net: Net, layer: int, parameters: FloatArray, block: Block) -> None:
     """Writes the derivatives of the layer below ``layer``."""
     layers, room, below = net.layers, block.room, layer - 1
-    depth, width, weights, d = (
-        layers[layer, DEPTH],
-        layers[layer, WIDTH],
-        layers[layer, WEIGHTS],
-        layers[layer, D],
-    )
-    units, wide, goal = layers[layer, UNITS], layers[below, WIDTH], layers[below, D]
+    depth, width, weights = layers[layer, DEPTH], layers[layer, WIDTH], layers[layer, WEIGHTS]
+    units, d, wide, goal = layers[layer, UNITS], layers[layer, D], layers[below, WIDTH], layers[below, D]
     if units < ROWS_TO_TURN * n:
         turn_weights(layers, layer, parameters, block.turned)
         for i in range(n):
@@ -220,19 +215,11 @@ def take_in(
 
 @part
 def come_back(
-    rows: Rows,
-    n: int,
-    net: Net,
-    parameters: FloatArray,
-    block: Block,
-    goal: FloatArray,
-    keep: float,
-    factor: float,
-    intercepts: bool,
+    rows: Rows, n: int, net: Net, parameters: FloatArray, block: Block, gradient: FloatArray
 ) -> None:
-    """From ``scores`` back through every layer, each of which goes into ``goal`` (``take_in``)."""
+    """From ``scores`` back through every layer: adds the sum over n rows to ``gradient`` (P,)."""
     begin_back(rows, n, net, block)
     for layer in range(net.layers.shape[0] - 1, -1, -1):
         if layer > 0:
             go_back(n, net, layer, parameters, block)
-        take_in(rows, n, net.layers, layer, block, goal, keep, factor, intercepts)
+        take_in(rows, n, net.layers, layer, block, gradient, 1.0, 1.0, True)

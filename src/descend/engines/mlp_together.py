@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from descend.engines import tiles
+from descend.engines import lanes, tiles
 from descend.engines.compiled import inline, part
 from descend.engines.mlp_arguments import (
     BIAS,
@@ -78,12 +78,8 @@ def begin_group(
     tiles.write_products(rows.X, block.places, n, depth, parameters, weights, bias, width, group.scores, 0)
     for i in range(n):
         group.places[i] = block.places[i]
-        one = rows.X[block.rows[i]]
         for j in range(i):
-            other, total = rows.X[block.rows[j]], rows.X.dtype.type(0.0)
-            for c in range(one.size):
-                total += one[c] * other[c]
-            group.products[j, i] = total
+            group.products[j, i] = lanes.score(rows.X, block.rows[i], rows.X, block.rows[j])
     for c in range(width):
         group.bias[c] = parameters[bias + c]
     group.kept[0] = 1.0

@@ -35,9 +35,7 @@ BLOCK = 64  # rows whose scores are kept before their derivatives are taken
 AHEAD = 32  # rows between asking memory for a row and using it: 16 is too late for 20 columns, 64 no better
 LINE = 64  # bytes that one prefetch brings
 LONGEST_PREFETCH = 512  # bytes of a row to ask for: of a longer one the processor fetches the rest by itself
-NEAR_BYTES = (
-    2**14
-)  # of rows that every output goes through before the next ones: they stay in the nearest cache
+NEAR_BYTES = 2**14  # of rows that all outputs go through before the next: so they stay in the nearest cache
 
 
 @part

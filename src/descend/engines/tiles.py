@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from descend.engines.lanes import INDEX, LANE, Call, Lanes, Values, only_contiguous
+from descend.engines.vectors import INDEX, LANE, Call, Lanes, Values, only_contiguous
 
 WIDE = bool(binding.get_host_cpu_features().get("avx512f"))
 VECTOR_BYTES = 64 if WIDE else 32
@@ -240,11 +240,7 @@ def _write_back(
             return value
 
         def dots(row: Any, rows: int, j: Any, columns: int) -> None:
-            kind = ir.VectorType(lanes.number, length)
-            slots = [[slot(b, kind) for _ in range(columns)] for _ in range(rows)]
-            for line in slots:
-                for place in line:
-                    b.store(lanes.zeros(length), place)
+            slots = [lanes.slots(columns, length) for _ in range(rows)]
             ds = [b.gep(d, [b.mul(b.add(row, INDEX(i)), width)]) for i in range(rows)]
             ws = [b.gep(p, [b.mul(b.add(j, INDEX(i)), width)]) for i in range(columns)]
             with _loop(b, INDEX(0), width, length) as (c, _):
