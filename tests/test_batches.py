@@ -8,7 +8,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from descend.batches import STRIP, WINDOW, Visits, check_batch_size, kind_of, order, shuffle
+from descend.batches import (
+    STRETCH,
+    STRIP,
+    VERY_LARGE,
+    WINDOW,
+    Visits,
+    check_batch_size,
+    kind_of,
+    order,
+    shuffle,
+)
 from descend.errors import InputError
 
 SEEDS = st.integers(0, 2**32)
@@ -106,6 +116,23 @@ def test_a_batch_is_spread_over_its_window():
     places = order(0, 1, 10 * WINDOW)[: 32 * 100].reshape(100, 32)
     strips = [len(set((batch // STRIP).tolist())) for batch in places]
     assert min(strips) >= 14
+
+
+@pytest.mark.parametrize("num_visits", [VERY_LARGE, VERY_LARGE + 5, VERY_LARGE + STRETCH + 1029])
+def test_stretches_of_very_many_rows_come_one_after_the_other(num_visits):
+    """From a million rows on an order is a permutation of stretches that lie in few pieces, anew in each epoch."""
+    begun = []
+    for epoch in (1, 2):
+        places = order(3, epoch, num_visits)
+        assert (np.bincount(places, minlength=num_visits) == 1).all()
+        whole = places[: num_visits // STRETCH * STRETCH].reshape(-1, STRETCH)
+        turned = np.sort(whole, axis=1)
+        pieces = (np.diff(turned, axis=1) != 1).sum(axis=1) + 1
+        assert pieces.max() <= 6
+        assert np.median(pieces) <= 2
+        begun.append(turned[:, STRETCH // 2])
+        assert (np.abs(np.diff(whole, axis=1)) == 1).mean() < 0.9  # inside they are mixed
+    assert np.corrcoef(*begun)[0, 1] < 0.5
 
 
 def test_shuffle_without_visits_is_the_order():

@@ -3,15 +3,15 @@
 The order of an epoch is a pure function of (seed, epoch): nothing is carried over, so a run can be
 resumed, repeated and compared step by step. Rows already lie in random order (``features.prepare`` put
 them there), so an epoch need not jump all over memory: strips of rows are permuted, a window of strips
-is filled, and the rows inside the window are permuted, in large data in runs of eight. That keeps the reads
-near one another and, on shuffled rows, is as good as a full permutation (CorgiPile,
-https://arxiv.org/abs/2206.05830).
+is filled, and the rows inside the window are permuted, in large data in runs of eight; in very large data
+neighbouring strips come one soon after the other. That keeps the reads near one another and, on shuffled rows,
+is as good as a full permutation (CorgiPile, https://arxiv.org/abs/2206.05830).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ LARGE_STRIP = 1024
 RUN = 8
 """From ``LARGE`` rows on, strips are longer and runs of neighbours stay together: memory is read nearly in sequence,
 which takes a third off an epoch on rows of 20 columns (``docs/architecture.md``)."""
+VERY_LARGE = 2**20
+STRETCH = 16 * LARGE_STRIP
+"""From ``VERY_LARGE`` rows on, strips that lie together come one soon after the other: what is mapped before
+it is read then comes in large pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +96,45 @@ def order(seed: int, epoch: int, num_visits: int) -> IntArray:
     from descend.engines import order as kernels  # compiled: costs a second, which `--help` need not pay
 
     state = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
-    run = 1 if num_visits < LARGE else RUN
-    strip, window = (STRIP if run == 1 else LARGE_STRIP) // run, WINDOW // run
-    places: IntArray = np.empty(num_visits, dtype=row_number(num_visits))
-    runs = places if run == 1 else np.empty(num_visits // run, dtype=places.dtype)
-    kernels.fill_order(state, strip, window, np.empty(-(-len(runs) // strip), dtype=places.dtype), runs)
-    if run > 1:
-        kernels.write_runs(state, runs, run, places)
+    levels, dtype = _levels(num_visits), row_number(num_visits)
+    run = levels[-1].piece
+    total = num_visits // run * run
+    places, size = np.zeros(min(1, total), dtype=dtype), total
+    for level in levels:
+        pieces = np.empty(-(-total // level.piece), dtype=dtype)
+        kernels.write_pieces(places, -(-size // level.piece), pieces)
+        kernels.permute_windows(state, -(-level.window // level.piece), pieces)
+        places, size = pieces, level.piece
+    if run == 1:
+        return places
+    runs, places = places, np.empty(num_visits, dtype=dtype)
+    kernels.write_runs(state, runs, run, places)
     return places
+
+
+class _Level(NamedTuple):
+    """Pieces of so many neighbours that are permuted in windows of so many places."""
+
+    piece: int
+    window: int
+
+
+def _levels(num_visits: int) -> list[_Level]:
+    if num_visits < LARGE:
+        return [_Level(STRIP, max(1, num_visits)), _Level(1, WINDOW)]
+    strips, runs = _Level(LARGE_STRIP, num_visits), _Level(RUN, WINDOW)
+    if num_visits < VERY_LARGE:
+        return [strips, runs]
+    return [_Level(STRETCH, num_visits), _Level(LARGE_STRIP, STRETCH), runs]
+
+
+def neighbours(num_visits: int) -> int:
+    """Rows that lie together and come one soon after the other in an epoch's order.
+
+    >>> neighbours(1000), neighbours(100_000), neighbours(10**7)
+    (64, 1024, 16384)
+    """
+    return _levels(num_visits)[0].piece
 
 
 def row_number(num_rows: int) -> type[np.integer[Any]]:

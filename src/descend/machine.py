@@ -266,7 +266,10 @@ def give_back_memory() -> None:
 
 
 def keep_to(limit: int) -> None:
-    """Notes that this process is to hold no more than ``limit`` bytes: where that is little, it compiles nothing."""
+    """Notes that this process is to hold no more than ``limit`` bytes: where that is little, it compiles nothing.
+
+    Bytes that it is sure to take count as taken: ``limit`` is then what they leave.
+    """
     global is_short_of_memory
     is_short_of_memory = limit - status_bytes("VmRSS") < SHORT_BYTES
 

@@ -16,18 +16,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from descend.batches import STRIP
+from descend import machine
+from descend.batches import STRIP, neighbours
 from descend.errors import SourceError
 from descend.store import Store, mapping
-from descend.store import rows as stored
 from descend.store.in_place import RowsInPlace
+from descend.store.keeping import MAPPED_BYTES, may_map, spare_bytes
+from descend.store.layout import Layout
 from descend.store.mapping import can_map, guarded, is_local
 from descend.store.preparing import prepare_store
 from descend.store.read_ahead import ROOMS
+from descend.store.reading import BlockReader
+from descend.store.rows import StoredRows
 from tests.store.stores import make_store
 
-FEW = 5 * STRIP * 28
-"""Bytes of a window: five strips of seven float32."""
+FEW = 5 * STRIP
+"""Rows of a window."""
 FOLIO = 2**18
 """What a page may bring with it where files of some hundred kilobytes were written at once."""
 
@@ -48,7 +52,7 @@ pytestmark = pytest.mark.skipif(not is_possible(), reason="rows are read here, n
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(stored, "IN_PLACE_BYTES", FEW)
+    monkeypatch.setattr(StoredRows, "in_place_rows", FEW)
     return make_store(tmp_path / "s", num_rows=20_000)
 
 
@@ -90,8 +94,8 @@ def test_every_row_is_where_it_was_written(
 
 def test_what_is_behind_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With no room to stay, hardly more than the windows at hand counts as memory at any time, and nothing behind."""
-    size = 5 * STRIP * 256
-    monkeypatch.setattr(stored, "IN_PLACE_BYTES", size)
+    size = FEW * 256
+    monkeypatch.setattr(StoredRows, "in_place_rows", FEW)
     X = rows_of(make_store(tmp_path / "wide", num_rows=40_000, num_columns=64), monkeypatch)
     most = 0
     for part, rows in X.windows():
@@ -336,6 +340,43 @@ def test_rows_are_read_where_windows_have_no_room_to_be_mapped(
     assert prepare_store(store, stream=True).train.X.in_place is not None  # type: ignore[attr-defined]
     monkeypatch.setattr("descend.store.keeping.MAPPED_BYTES", 10**15)
     assert prepare_store(store, stream=True).train.X.in_place is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("left", "staying"), [(10**9, 5 * 10**8), (2 * MAPPED_BYTES - 10, MAPPED_BYTES - 10)]
+)
+def test_what_stays_leaves_room_for_windows(
+    store: Store, monkeypatch: pytest.MonkeyPatch, left: int, staying: int
+) -> None:
+    """Half of what is left stays mapped, but never so much that windows have less than they may take."""
+    monkeypatch.setattr("descend.store.keeping._left", lambda *_: left)
+    assert may_map(store, 1, None)
+    assert spare_bytes(store, 1, None) == staying
+    monkeypatch.setattr("descend.store.keeping._left", lambda *_: MAPPED_BYTES - 2)
+    assert not may_map(store, 1, None)
+    assert spare_bytes(store, 1, None) == MAPPED_BYTES // 2 - 1  # rows are read: what stays are heavy ones
+
+
+@pytest.mark.parametrize(("limit", "short"), [(10**9, True), (8 * 10**9, False)])
+def test_what_streamed_rows_take_counts_before_kernels_are_compiled(
+    store: Store, monkeypatch: pytest.MonkeyPatch, limit: int, short: bool
+) -> None:
+    """Another process compiles where rows that stay mapped leave less of a limit than compiling leaves behind."""
+    monkeypatch.setattr(machine, "is_short_of_memory", not short)
+    monkeypatch.setattr(machine, "find_room", lambda limit=None: machine.Room(limit or 10**10, "the limit"))
+    prepare_store(store, stream=True, memory_limit=limit)
+    assert machine.is_short_of_memory == short
+
+
+@pytest.mark.parametrize("num_columns", [1, 20, 50, 900, 20_000])
+@pytest.mark.parametrize("num_rows", [1000, 100_000, 3_000_000])
+def test_windows_fit_the_room_for_them(num_columns: int, num_rows: int) -> None:
+    """As many windows as live at a time have room, with half as much that comes along; they tear no piece apart."""
+    layout = Layout(num_rows, num_columns, np.dtype(np.float32), 1024)
+    window = StoredRows(BlockReader(Path(), layout, []), 0, num_rows).in_place_rows
+    assert window % neighbours(num_rows) == 0 or window < neighbours(num_rows)
+    assert window % STRIP == 0
+    assert 1.5 * ROOMS * window * layout.row_bytes <= MAPPED_BYTES
 
 
 def test_more_mappings_than_the_system_allows_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from tests.store.stores import make_store
 def small_windows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows of a few strips, so that a small store has many; rows are copied, or used where the system has them."""
     monkeypatch.setattr(stored, "WINDOW_BYTES", 5 * STRIP * 28)
-    monkeypatch.setattr(stored, "IN_PLACE_BYTES", 5 * STRIP * 28)
+    monkeypatch.setattr(stored.StoredRows, "in_place_rows", 5 * STRIP)
     if request.param == "read":
         monkeypatch.setattr("descend.store.in_place.can_map", lambda _: False)
     staying = {"half of it stays": 40_000, "mapped to stay": 10**9}.get(request.param, 0)

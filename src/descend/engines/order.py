@@ -30,23 +30,22 @@ def below(state: Any, bound: int) -> int:
 
 
 @kernel
-def fill_order(state: Any, strip: int, window: int, strips: IntArray, places: IntArray) -> None:
-    """Overwrites ``places`` (N,) with 0 … N − 1: strips in random order, then the places inside each window permuted.
+def write_pieces(wholes: IntArray, count: int, pieces: IntArray) -> None:
+    """Overwrites ``pieces`` (N,) with the numbers below N: of each whole its pieces, one whole behind the other.
 
-    ``strips`` (ceil(N / strip),) is room to work in.
+    Each of ``wholes`` (ceil(N / count),) has ``count`` pieces, that with the highest number maybe fewer.
     """
-    num_strips = strips.size
-    for i in range(num_strips):
-        strips[i] = i
-    for i in range(num_strips - 1, 0, -1):
-        j = below(state, i + 1)
-        strips[i], strips[j] = strips[j], strips[i]
     filled = 0
-    for i in range(num_strips):
-        start = strips[i] * strip
-        for place in range(start, min(start + strip, places.size)):
-            places[filled] = place
+    for i in range(wholes.size):
+        start = wholes[i] * count
+        for piece in range(start, min(start + count, pieces.size)):
+            pieces[filled] = piece
             filled += 1
+
+
+@kernel
+def permute_windows(state: Any, window: int, places: IntArray) -> None:
+    """Permutes ``places`` (N,) inside each window of so many, the last of them maybe a shorter one."""
     for start in range(0, places.size, window):
         for i in range(min(start + window, places.size) - start - 1, 0, -1):
             one, other = start + i, start + below(state, i + 1)

@@ -12,9 +12,8 @@ SHARE = 0.5
 """Rows that take no more than this share of what is free are loaded: training needs room beside them."""
 PROGRAM_BYTES = 250 * 10**6
 """What the program comes to hold without any rows: Python, NumPy, compiled kernels, the windows it reads."""
-MAPPED_BYTES = 128 * 10**6
-"""What rows used in place are left at the least. With less they are read: windows of 2 MB that are mapped take no
-more memory and less processor time, but are slower on two cores (0.42 to 0.51 of memory's speed)."""
+MAPPED_BYTES = 160 * 10**6
+"""What windows of rows used in place may come to hold: with less, rows are read, in smaller ones."""
 ROW_BYTES = 16
 """What training keeps of a row besides targets and weights: its place in the order, its visits, its norm or score."""
 OUTPUT_BYTES = 8
@@ -56,14 +55,22 @@ def where_to_keep(
 def spare_bytes(store: Store, num_outputs: int, limit: int | None) -> int:
     """Bytes of rows that may stay in memory though all stay in the store: half of what is free beside what is kept.
 
+    Windows of rows that are used in place have room beside them.
+
     Of rows that are used in place any; of others those that are visited again and again.
     """
-    return int(SHARE * max(0, _free(find_room(limit)) - kept_bytes(store, num_outputs)))
+    left = _left(store, num_outputs, limit)
+    windows = MAPPED_BYTES if left >= MAPPED_BYTES else 0
+    return int(min(SHARE * left, left - windows))
 
 
 def may_map(store: Store, num_outputs: int, limit: int | None) -> bool:
     """Whether there is room for what windows have mapped at a time; else rows are read, which takes less."""
-    return _free(find_room(limit)) - kept_bytes(store, num_outputs) >= MAPPED_BYTES
+    return _left(store, num_outputs, limit) >= MAPPED_BYTES
+
+
+def _left(store: Store, num_outputs: int, limit: int | None) -> int:
+    return max(0, _free(find_room(limit)) - kept_bytes(store, num_outputs))
 
 
 def _free(room: Room) -> int:

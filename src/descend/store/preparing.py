@@ -15,10 +15,10 @@ from descend.features.first_pass import Learned
 from descend.features.prepare import Prepared, normalised, read_validation
 from descend.features.split import check_share
 from descend.features.target import Target
-from descend.machine import return_freed_memory, spare_addresses
+from descend.machine import keep_to, return_freed_memory, spare_addresses
 from descend.products import Products
 from descend.store.block_products import unpack_products
-from descend.store.keeping import may_map, spare_bytes, where_to_keep
+from descend.store.keeping import kept_bytes, may_map, spare_bytes, where_to_keep
 from descend.store.layout import bytes_of
 from descend.store.opening import Store
 from descend.store.reading import BlockReader
@@ -73,6 +73,8 @@ def prepare_store(
         return_freed_memory()
     spare = spare_bytes(store, target.num_outputs, memory_limit) if streamed else 0
     mapped = may_map(store, target.num_outputs, memory_limit)
+    if streamed and memory_limit is not None:
+        keep_to(memory_limit - kept_bytes(store, target.num_outputs) - spare)
     n = store.num_rows
     aside = 0 if validation_source is not None else round(n * validation)
     notes = [*store.notes, reason]

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.batches import STRIP, WINDOW
+from descend.batches import STRIP, WINDOW, neighbours
 from descend.coded_rows import CodedRows
 from descend.store.in_place import RowsInPlace
 from descend.store.layout import bytes_of
@@ -22,7 +22,7 @@ from descend.types import IntArray
 
 WINDOW_BYTES = 3 * 2**20
 """Read at a time, as it is trained on: two of them are near the processors of most machines."""
-IN_PLACE_BYTES = 8 * 2**20
+IN_PLACE_BYTES = 20 * 2**20
 """Mapped at a time. Nothing is copied, so that more of them cost no cache, and there are fewer windows to prepare."""
 LARGER, MOST_SPARE = 2, 2 * ROOMS
 """How many times too large a spare piece of memory may be, and how many pieces are kept."""
@@ -76,8 +76,10 @@ class StoredRows:
 
     @property
     def in_place_rows(self) -> int:
-        """Rows mapped at a time: whole strips."""
-        return max(STRIP, IN_PLACE_BYTES // self.blocks.layout.row_bytes // STRIP * STRIP)
+        """Rows mapped at a time: whole pieces of an epoch's order where that is not too much, whole strips else."""
+        rows, piece = IN_PLACE_BYTES // self.blocks.layout.row_bytes, neighbours(len(self))
+        whole = piece if rows >= piece else STRIP
+        return max(STRIP, rows // whole * whole)
 
     def __len__(self) -> int:
         return self.shape[0]
