@@ -103,7 +103,7 @@ def test_weights_by_class_make_others(tmp_path: Path) -> None:
 def test_a_changed_one_is_named(tmp_path: Path, stream: bool) -> None:
     """A byte of the products that was changed ends every training by an error that names the block."""
     store = make_store(tmp_path / "s", "numbers")
-    path, parts = store.path(1), store.layout.parts(1024)
+    path, parts = store.path(1), store.record(1).parts(store.layout)
     data = bytearray(path.read_bytes())
     data[parts.products.start + parts.products.size // 2] ^= 1
     path.write_bytes(data)

@@ -206,7 +206,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(
 def test_damage_is_named(tmp_path: Path) -> None:
     """A flipped bit of the numbers, of the row ends, and a file cut while it is trained on, each name the block."""
     store = sparse_store(tmp_path / "s")
-    parts = store.layout.parts(store.record(1).rows, store.record(1).numbers)
+    parts = store.record(1).parts(store.layout)
     flip(store.path(1), parts.X.start + 40)
     X: Any = prepare_store(open_store(tmp_path / "s"), stream=True).train.X
     with pytest.raises(SourceError, match=r"block-00001\.bin.*rows 0 to 63 do not match"):

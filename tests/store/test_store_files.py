@@ -88,7 +88,7 @@ def test_parts_begin_at_multiples_of_64_bytes_and_do_not_overlap(tmp_path: Path,
     store = make(tmp_path, kind)
     for block in range(store.layout.num_blocks):
         record = store.record(block)
-        parts = store.layout.parts(record.rows, record.numbers)
+        parts = record.parts(store.layout)
         spans = sorted((getattr(parts, n) for n in parts.__slots__), key=lambda span: (span.start, span.stop))
         assert all(span.start % ALIGNMENT == 0 for span in spans if span.size)
         assert all(a.stop <= b.start for a, b in pairwise(spans) if a.size and b.size)

@@ -92,7 +92,7 @@ def damage(store: Store, block: int, offset: int) -> Path:
 def test_a_flipped_bit_is_found_where_it_is_read(tmp_path: Path) -> None:
     """The strip of the flipped bit is refused with file and rows, read alone or with all; others are not."""
     store = make_store(tmp_path / "s")
-    damage(store, 1, 200 * 28)
+    damage(store, 1, store.record(1).lead + 200 * 28)
     X: Any = prepare_store(open_store(tmp_path / "s"), stream=True).train.X
     assert len(X[1024 : 1024 + 192]) == 192
     for read in (lambda: X[1224:1225], lambda: X[:], lambda: list(X.windows()), lambda: X[np.array([1230])]):
@@ -130,9 +130,7 @@ def test_a_block_that_is_gone_or_cut_is_named(tmp_path: Path) -> None:
 def test_damaged_targets_are_found_at_once(tmp_path: Path) -> None:
     """A flipped bit among the targets is refused before anything is trained."""
     store = make_store(tmp_path / "s")
-    parts = store.layout.parts(1024)
-    damage(store, 2, store.layout.parts(store.record(2).rows).y.start + 9)
-    assert parts.y.start
+    damage(store, 2, store.record(2).parts(store.layout).y.start + 9)
     with pytest.raises(SourceError, match=r"block-00002\.bin.*its targets do not match"):
         prepare_store(open_store(tmp_path / "s"), stream=True)
 

@@ -19,10 +19,10 @@ import pytest
 from descend import machine
 from descend.batches import STRIP, neighbours
 from descend.errors import SourceError
-from descend.store import Store, mapping
+from descend.store import Store, mapping, open_store
 from descend.store.in_place import RowsInPlace
 from descend.store.keeping import MAPPED_BYTES, may_map, spare_bytes
-from descend.store.layout import Layout
+from descend.store.layout import LARGE_PAGE, Layout
 from descend.store.mapping import can_map, guarded, is_local
 from descend.store.preparing import prepare_store
 from descend.store.read_ahead import ROOMS
@@ -90,6 +90,39 @@ def test_every_row_is_where_it_was_written(
             assert np.shares_memory(rows, X.in_place.X)
             assert np.array_equal(rows, expected[part])
     assert np.array_equal(np.concatenate([some.copy() for some in X.pieces(5, 5000, 111)]), expected[5:5000])
+
+
+def test_blocks_lie_in_their_files_as_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row lies as far behind a large page of memory as behind one of its file: else none could be mapped."""
+    store = make_store(tmp_path / "wide", num_rows=20_000, num_columns=64)
+    mapping = rows_of(store, monkeypatch).in_place.mapping
+    leads = []
+    for block in range(store.layout.num_blocks):
+        start = store.record(block).parts(store.layout).X.start
+        place = mapping.address + block * store.layout.block_rows * store.layout.row_bytes
+        assert start % LARGE_PAGE == place % LARGE_PAGE
+        leads.append(start)
+        assert not any(store.path(block).read_bytes()[:start])
+    assert max(leads) > LARGE_PAGE // 2
+    assert leads[8] == leads[0] == 0
+
+
+def test_blocks_that_begin_with_their_rows_are_used_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stores of older versions have no holes before their rows: the same windows."""
+    with monkeypatch.context() as older:
+        older.setattr(Layout, "lead_of", lambda *_: 0)
+        older.setattr("descend.store.manifest.VERSION", 2)
+        made = make_store(tmp_path / "older", num_rows=20_000)
+    again = open_store(made.folder)
+    assert {again.record(block).parts(again.layout).X.start for block in range(20)} == {0}
+    X = rows_of(again, monkeypatch)
+    expected = prepare_store(
+        make_store(tmp_path / "newer", num_rows=20_000), stream=False, validation=0.0
+    ).train.X
+    for part, rows in X.windows():
+        assert np.array_equal(rows, expected[part])
 
 
 def test_what_is_behind_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,15 +210,16 @@ def test_a_file_that_is_replaced_is_mapped_anew(store: Store, monkeypatch: pytes
     """A copy in the place of a block is verified and used; the file that was there before is used no more."""
     X = rows_of(store, monkeypatch, 10**9)
     first = np.concatenate([rows.copy() for _, rows in X.windows()])
-    whole = store.path(2).read_bytes()
+    whole, lead = store.path(2).read_bytes(), store.record(2).lead
     other = store.folder / "other"
     other.write_bytes(whole)
     with store.path(2).open("r+b") as file:  # the old file, still mapped, becomes nonsense
-        file.write(bytes(20_000))
+        file.write(bytes(lead + 20_000))
     other.replace(store.path(2))
     X.blocks.close()  # else the block that was open is gone, and told so
     assert np.array_equal(np.concatenate([rows.copy() for _, rows in X.windows()]), first)
-    other.write_bytes(whole[:300] + bytes([whole[300] ^ 1]) + whole[301:])
+    at = lead + 300
+    other.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     other.replace(store.path(2))
     X.blocks.close()
     with pytest.raises(SourceError, match=r"block-00002\.bin.*rows 0 to 63 do not match"):

@@ -23,15 +23,23 @@ TEMPORARY = ".part"
 
 @dataclass(frozen=True, slots=True)
 class BlockRecord:
-    """What the manifest says of a block: its file, rows, checksum of its trailer, stored numbers of sparse rows."""
+    """What the manifest says of a block: its file, rows, checksum of its trailer, stored numbers of sparse rows.
+
+    ``lead`` are the bytes of the hole before its rows.
+    """
 
     file: str
     rows: int
     check: int
     numbers: int = 0
+    lead: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    def parts(self, layout: Layout) -> Parts:
+        """Where in the file everything lies."""
+        return layout.parts(self.rows, self.numbers, self.lead)
 
 
 def write_block(
@@ -41,10 +49,12 @@ def write_block(
     X: Any,
     y: NDArray[np.float64],
     weights: NDArray[np.float64] | None = None,
+    lead: int = 0,
 ) -> BlockRecord:
     """Write encoded rows as the block ``name``; a file of that name is replaced when the new one is whole.
 
-    ``X`` (r, d) is C-contiguous of the layout's type, or CSR; ``y`` (r, outputs) float64; ``weights`` (r,).
+    ``X`` (r, d) is C-contiguous of the layout's type, or CSR; ``y`` (r, outputs) float64; ``weights`` (r,); ``lead``
+    is what ``layout`` says of the block's number.
     """
     rows = len(y)
     y = np.ascontiguousarray(y, dtype=np.float64)
@@ -52,7 +62,7 @@ def write_block(
         indptr = np.ascontiguousarray(X.indptr, dtype=np.int64)
         indices = np.ascontiguousarray(X.indices, dtype=np.int32)
         data = np.ascontiguousarray(X.data, dtype=layout.dtype)
-        parts = layout.parts(rows, len(data))
+        parts = layout.parts(rows, len(data), lead)
         checks = [*lay.sparse_strip_checks(indptr, indices, data), zlib.crc32(lay.bytes_of(indptr))]
         pieces: list[tuple[Span, NDArray[Any]]] = [
             (parts.indptr, indptr),
@@ -62,7 +72,7 @@ def write_block(
     else:
         assert X.dtype == layout.dtype
         X = np.ascontiguousarray(X)
-        parts = layout.parts(rows)
+        parts = layout.parts(rows, 0, lead)
         checks = list(lay.strip_checks(X))
         pieces = [(parts.X, X)]
     if layout.has_weights:
@@ -78,18 +88,16 @@ def write_block(
     pieces += [(parts.y, y), (parts.checks, trailer)]
     _write(folder / name, sorted(pieces, key=lambda piece: piece[0].start))
     numbers = len(X.data) if is_sparse(X) else 0
-    return BlockRecord(name, rows, zlib.crc32(lay.bytes_of(trailer)), numbers)
+    return BlockRecord(name, rows, zlib.crc32(lay.bytes_of(trailer)), numbers, lead)
 
 
 def _write(place: Path, pieces: list[tuple[Span, NDArray[Any]]]) -> None:
     temporary = place.with_name(place.name + TEMPORARY)
     try:
         with temporary.open("wb", buffering=0) as file:
-            end = 0
             for span, array in pieces:
-                write_all(file, memoryview(bytes(span.start - end)))
+                file.seek(span.start)
                 write_all(file, lay.bytes_of(array))
-                end = span.stop
             os.fsync(file.fileno())
         temporary.replace(place)
     except BaseException:
@@ -105,7 +113,7 @@ def write_all(file: Any, data: memoryview) -> None:
 
 def read_block(path: Path, record: BlockRecord, layout: Layout) -> tuple[Any, NDArray[np.float64], Any]:
     """X, y and weights of a block, everything verified; SourceError names the file where it is damaged."""
-    parts = layout.parts(record.rows, record.numbers)
+    parts = record.parts(layout)
     data = _content(path, parts.size)
     checks = verified_checks(data, path, record, parts)
     y = _array(data, parts.y, np.float64).reshape(record.rows, layout.num_outputs)

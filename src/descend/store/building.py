@@ -69,7 +69,9 @@ class OpenBlock:
 
             X = vstack([self._sparse[at] for at in sorted(self._sparse)], format="csr")
         try:
-            return write_block(folder, name, self.layout, X, self.y, self.weights)
+            return write_block(
+                folder, name, self.layout, X, self.y, self.weights, self.layout.lead_of(self.number)
+            )
         except OSError as error:
             raise storage_error(folder / name, error) from error
 

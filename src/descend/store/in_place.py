@@ -149,7 +149,7 @@ class RowsInPlace:
             file, stamp = self.blocks.open(block)  # held: another thread may put it out of those kept open
             if self._stamps[block] != stamp:
                 try:
-                    self.mapping.put(block, file.descriptor)
+                    self.mapping.put(block, file.descriptor, file.start)
                 except OSError as error:
                     raise unreadable(self.blocks.path(block), error) from None
                 self._held[block * self._per_block : (block + 1) * self._per_block] = False

@@ -55,9 +55,8 @@ def where_to_keep(
 def spare_bytes(store: Store, num_outputs: int, limit: int | None) -> int:
     """Bytes of rows that may stay in memory though all stay in the store: half of what is free beside what is kept.
 
-    Windows of rows that are used in place have room beside them.
-
-    Of rows that are used in place any; of others those that are visited again and again.
+    Of rows that are used in place any, as long as windows have their room; of others those that are visited again and
+    again.
     """
     left = _left(store, num_outputs, limit)
     windows = MAPPED_BYTES if left >= MAPPED_BYTES else 0

@@ -2,6 +2,9 @@
 
 A block holds ``block_rows`` rows, the last one of a store fewer. Its parts, each beginning at a multiple of 64 bytes:
 
+- dense float32 rows: nothing (a hole, which takes no room on a disk), so much that ``X`` begins as far behind a large
+  page of its file as behind one of all rows in a row: then the system maps large pages where blocks are mapped one
+  behind the other;
 - dense rows: ``X`` (r, d) of the stored type; sparse rows: ``indptr`` (r + 1,) int64 from 0, ``indices`` int32,
   ``data`` of the stored type;
 - ``y`` (r, outputs) float64: class codes, or numbers as they are;
@@ -33,6 +36,8 @@ BLOCK_BYTES = 12 * 2**20
 """What a block is to be about as large as: read in one go, and little beside the memory of any machine."""
 ROWS_TOGETHER = 1024
 MOST_BYTES_TOGETHER = 64 * 2**20
+SMALL_PAGE, LARGE_PAGE = 2**12, 2**21
+"""Of memory, on most machines."""
 DTYPES = (*SMALL, np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -79,9 +84,23 @@ class Layout:
         """The block that row ``row`` of the store lies in, and its place there."""
         return divmod(row, self.block_rows)
 
-    def parts(self, rows: int, numbers: int = 0) -> Parts:
-        """Where the parts of a block of so many rows lie; ``numbers`` are the stored ones of sparse rows."""
-        end = 0
+    def lead_of(self, block: int) -> int:
+        """Bytes of the hole that the file of a block begins with, for rows that may be used in place.
+
+        >>> layout = Layout(num_rows=10**6, num_columns=50, dtype=np.dtype("float32"), block_rows=61_440)
+        >>> layout.lead_of(0), layout.lead_of(3), 3 * 61_440 * 200 % 2**21
+        (0, 1212416, 1212416)
+        """
+        size = self.block_rows * self.row_bytes
+        is_mapped = not self.sparse and self.dtype not in SMALL and size % SMALL_PAGE == 0
+        return block * size % LARGE_PAGE if is_mapped else 0
+
+    def parts(self, rows: int, numbers: int = 0, lead: int = 0) -> Parts:
+        """Where the parts of a block of so many rows lie, behind a hole of ``lead`` bytes.
+
+        ``numbers`` are the stored ones of sparse rows.
+        """
+        end = lead
 
         def part(num_bytes: int) -> Span:
             nonlocal end

@@ -22,9 +22,9 @@ from descend.store.layout import DTYPES, Layout
 
 NAME = "store.json"
 FORMAT = "descend.store"
-VERSION = 2
-READ = (1, 2)
-"""Blocks of version 1 have no products."""
+VERSION = 3
+READ = (1, 2, 3)
+"""Blocks of version 1 have no products; those of versions 1 and 2 begin with their rows."""
 _ZEROS = "0" * 64
 _DIGEST = re.compile(rb'\{"sha256": "([0-9a-f]{64})"')
 _PLAIN_NAME = re.compile(r"block-(\d+-)?\d{5,}\.bin")

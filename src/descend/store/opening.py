@@ -60,7 +60,7 @@ class Store:
     @property
     def num_bytes(self) -> int:
         """Bytes of all blocks."""
-        return sum(self.layout.parts(record.rows, record.numbers).size for record in self.manifest.blocks)
+        return sum(record.parts(self.layout).size for record in self.manifest.blocks)
 
     @cached_property
     def features(self) -> Features:

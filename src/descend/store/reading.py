@@ -191,7 +191,7 @@ class BlockReader:
             if file is None:
                 record = self.records[block]
                 descriptor = os.open(self.path(block), os.O_RDONLY | _BINARY)
-                file = OpenFile(descriptor, self.layout.parts(record.rows, record.numbers))
+                file = OpenFile(descriptor, record.parts(self.layout))
                 self._keep(block, file)
             status = os.fstat(file.descriptor)
         except OSError as error:

@@ -53,7 +53,9 @@ def write_store(
         rows = slice(block * layout.block_rows, block * layout.block_rows + layout.rows_of(block))
         w = None if weights is None else weights[rows]
         with one_blas_thread():
-            records.append(write_block(place, block_name(block), layout, values[rows], y[rows], w))
+            records.append(
+                write_block(place, block_name(block), layout, values[rows], y[rows], w, layout.lead_of(block))
+            )
     manifest = Manifest(
         layout,
         tuple(records),
