@@ -39,6 +39,13 @@ OTHERS = {
 }
 """The others, at one output and at three: each class against the rest, or three numbers."""
 
+MANY = {
+    "many classes": (SOFTMAX_LOSS, 18),
+    "many numbers": (LOSSES["squared_error"], 7),
+    "many against the rest": (replace(LOSSES["squared_hinge"], shape=(0.0, 0.0)), 16),
+}
+"""So many outputs that another kernel works on them; they fill tiles of 16, or do not."""
+
 
 def dataset(
     shape: str = "log_loss",
@@ -49,7 +56,7 @@ def dataset(
     seed: int = 0,
 ) -> tuple[Dataset, Loss, int]:
     """Random rows with targets that depend on them: data, loss, and number of outputs."""
-    loss, num_outputs = (SHAPES | OTHERS)[shape]
+    loss, num_outputs = (SHAPES | OTHERS | MANY)[shape]
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(num_rows, num_columns))
     scores = X @ rng.normal(size=(num_columns, num_outputs)) + rng.normal(size=(num_rows, num_outputs))

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.engines import row_kernels
+from descend.engines import row_sums
 from descend.engines.by_storage import norms_by_block
 from descend.engines.decoding import blocks
 from descend.engines.softmax_columns import MOST_COLUMNS, add_curvature_of_columns
@@ -170,7 +170,7 @@ def _hessian(
     def softmax_product(v: FloatArray) -> FloatArray:
         out = np.zeros(v.shape, dtype=X.dtype)
         for part, some in blocks(X):
-            row_kernels.add_softmax_curvature(some, bends[part], weights[part], v.astype(X.dtype), out)
+            row_sums.add_softmax_curvature(some, bends[part], weights[part], v.astype(X.dtype), out)
         whole = out.astype(np.float64)
         whole[:, :-1] += alpha * v[:, :-1]
         if not fit_intercept:

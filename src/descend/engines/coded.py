@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from descend.batches import row_number
-from descend.engines import row_kernels
+from descend.engines import row_sums
 from descend.engines.base import Rule, State, Sums
 from descend.engines.decoding import NO_ORDER, decode, distinct, near_rows
 from descend.engines.linear import LinearEngine
@@ -132,15 +132,8 @@ class CodedEngine(LinearEngine):
         for start in range(0, len(rows), self.near_rows):
             with self._brought(state, rule, rows[start : start + self.near_rows]) as places:
                 near, part = self.near, np.zeros_like(state.parameters)
-                row_kernels.add_gradient(
-                    (near.data.X, near.data.y, near.visit_weights),
-                    0,
-                    len(places),
-                    state.parameters,
-                    self.loss.code,
-                    self.loss.kernel_shape,
-                    part,
-                )
+                data = near.data.X, near.data.y, near.visit_weights
+                row_sums.add_gradient(data, 0, len(places), state.parameters, self.loss, part)
             gradient += part
         state.visits += len(rows)
         state.steps += 1

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from descend.engines import row_kernels
+from descend.engines import row_sums
 from descend.engines.linear_arguments import Data
 from descend.engines.preconditioner import Preconditioner
 from descend.objectives.losses import SQUARED_ERROR, Loss, losses_and_derivatives, row_derivatives, row_losses
@@ -163,10 +163,9 @@ class FullBatch:
         """Sums over a chunk: of the weighted losses, and of their gradients."""
         if parameters.size > MOST_NUMBERS or self.in_float64:
             return self._by_products(chunk, parameters, self.smooth)
-        loss, shape = self.smooth.code, self.smooth.kernel_shape
         value, part = 0.0, np.zeros(parameters.shape, dtype=self.data.X.dtype)
         for data, start, stop in self._read(chunk):
-            value = row_kernels.add_objective(data, start, stop, parameters, loss, shape, part, value)
+            value = row_sums.add_objective(data, start, stop, parameters, self.smooth, part, value)
         return value, part
 
     def _read(self, rows: slice) -> Iterator[tuple[Data, int, int]]:
@@ -205,10 +204,9 @@ class FullBatch:
         """The sum over a chunk of the weighted losses' gradients."""
         if parameters.size > MOST_NUMBERS:
             return self._by_products(chunk, parameters, self.loss)[1]
-        loss, shape = self.loss.code, self.loss.kernel_shape
         part = np.zeros(parameters.shape, dtype=self.data.X.dtype)
         for data, start, stop in self._read(chunk):
-            row_kernels.add_gradient(data, start, stop, parameters, loss, shape, part)
+            row_sums.add_gradient(data, start, stop, parameters, self.loss, part)
         return part
 
     def mean_loss(
@@ -241,9 +239,8 @@ class FullBatch:
                 weights = self.weights[part] if self.weights.size else np.ones(len(losses))
                 total, weight = total + float(losses @ weights), weight + float(weights.sum())
             return total, weight
-        loss, shape = self.loss.code, self.loss.kernel_shape
         for data, start, stop in self._read(rows):
-            total, more = row_kernels.add_losses(data, start, stop, parameters, loss, shape, total)
+            total, more = row_sums.add_losses(data, start, stop, parameters, self.loss, total)
             weight += more
         return total, weight
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 
 from descend.batches import order, row_number
-from descend.engines import row_kernels, saga_kernels, step_kernels
+from descend.engines import many_outputs, row_sums, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.full_batch import ALL_ONE
 from descend.engines.gaps import Certified
 from descend.engines.linear_arguments import Method, Objective, Pace, Piece, SagaPace
+from descend.engines.many_outputs import FEWEST
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA, SGD
 from descend.updates.schedules import rate_at
@@ -28,9 +29,9 @@ class LinearEngine(Certified):
         weights = self.weights[rows] if self.weights.size else ALL_ONE
         gradient = np.zeros(parameters.shape, dtype=part.X.dtype)
         n = part.num_rows
-        data, code, shape = (part.X, part.y, weights), self.loss.code, self.loss.kernel_shape
-        row_kernels.add_gradient(data, 0, n, parameters, code, shape, gradient)
-        loss, weight = row_kernels.add_losses(data, 0, n, parameters, code, shape, 0.0)
+        data = part.X, part.y, weights
+        row_sums.add_gradient(data, 0, n, parameters, self.loss, gradient)
+        loss, weight = row_sums.add_losses(data, 0, n, parameters, self.loss, 0.0)
         return Sums(loss, gradient, weight)
 
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
@@ -62,7 +63,9 @@ class LinearEngine(Certified):
         )
 
     def _steps(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
-        self._steps_by(step_kernels.run_steps, state, rule, order, batch_size)
+        many = batch_size > 1 and len(state.parameters) >= FEWEST
+        kernel = many_outputs.run_steps_of_many if many else step_kernels.run_steps
+        self._steps_by(kernel, state, rule, order, batch_size)
 
     def _steps_by(
         self,
@@ -192,6 +195,7 @@ class LinearEngine(Certified):
         )
         sizes = (
             len(state.parameters) > 1,
+            len(state.parameters) >= FEWEST,
             self.inverse.size > 0,
             self.preconditioner is None,
             self.average_every > 0,

@@ -66,6 +66,12 @@ class Lanes:
         n = a.type.count
         return self._shuffled(a, a, list(range(n // 2))), self._shuffled(a, a, list(range(n // 2, n)))
 
+    def woven(self, a: Any, b: Any) -> tuple[Any, Any]:
+        """The lanes of both by turns: those of the lower halves, and those of the upper."""
+        n = a.type.count
+        places = [place for i in range(n) for place in (i, n + i)]
+        return self._shuffled(a, b, places[:n]), self._shuffled(a, b, places[n:])
+
     def narrowed(self, a: Any) -> Any:
         """Float64 lanes as numbers of this kind."""
         return a if self.bytes == 8 else self.builder.fptrunc(a, self._type(_count(a)))

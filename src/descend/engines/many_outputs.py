@@ -1,0 +1,267 @@
+"""Compiled loops for many outputs: rows times weights in register tiles, 16 outputs at a time.
+
+``row_kernels.py`` and ``step_kernels.py`` go output by output, which is best for few: a tile is filled up to 16.
+Tiles want weights *turned*: flat, a line of ``width`` numbers for each column and then one of the intercepts, one output
+beside another, zeros where there is none. So steps go on with turned parameters, and what reads all rows turns them
+once. Arguments are those of the twins there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from descend.engines import tiles
+from descend.engines.compiled import inline, kernel, part
+from descend.engines.linear_arguments import Averaging, Data, Method, Moved, Objective, Pace
+from descend.engines.mlp_arguments import Method as UpdateMethod
+from descend.engines.mlp_updates import bias_step, clipped, move_piece, weights_step
+from descend.engines.prefetch import prefetch
+from descend.engines.row_kernels import (
+    AHEAD,
+    BLOCK,
+    LINE,
+    LONGEST_PREFETCH,
+    block_loss,
+    write_room_of_derivatives,
+    write_rows,
+)
+from descend.engines.squares import SIDE, turn_square
+from descend.models.network import filled
+from descend.objectives.losses import Shape
+from descend.types import FloatArray, IntArray
+from descend.updates import SGD
+from descend.updates.schedules import rate_at
+
+inline(filled)
+FEWEST = 7
+"""Outputs from which on this pays: 20,000 × 50 at B = 32 with 3, 6, 7 and 10 of them."""
+
+Desk = tuple[FloatArray, FloatArray, FloatArray, IntArray, IntArray]
+"""What a block of rows is worked on in: ``space`` (width + 2, 64), an output's scores a line, whose first k + 2 lines
+are ``room``, as ``row_kernels.py`` wants it; ``sheet`` (64 · width,), a row's a line; the numbers of the rows, and
+where in ``X`` each begins."""
+
+
+@inline
+def new_desk(num_outputs: int, like: FloatArray) -> Desk:
+    """A desk for so many outputs, of the data type of ``like``."""
+    width = filled(num_outputs)
+    space = np.zeros((width + 2, BLOCK), dtype=like.dtype)
+    sheet = np.zeros(BLOCK * width, dtype=like.dtype)
+    places = np.empty(BLOCK, dtype=np.int64)
+    return space[: num_outputs + 2], space, sheet, np.empty(BLOCK, dtype=np.int64), places
+
+
+@part
+def turn(parameters: FloatArray, turned: FloatArray) -> None:
+    """Overwrites ``turned`` with parameters (k, d + 1); zeros that fill it up stay."""
+    k, columns = parameters.shape
+    width = turned.size // columns
+    for j in range(columns):
+        for c in range(k):
+            turned[j * width + c] = parameters[c, j]
+
+
+@part
+def turn_back(turned: FloatArray, parameters: FloatArray) -> None:
+    """Overwrites ``parameters`` (k, d + 1) with what is turned."""
+    k, columns = parameters.shape
+    width = turned.size // columns
+    for c in range(k):
+        for j in range(columns):
+            parameters[c, j] = turned[j * width + c]
+
+
+@part
+def write_scores_of_many(
+    X: FloatArray, order: IntArray, start: int, n: int, turned: FloatArray, desk: Desk
+) -> None:
+    """Overwrites the room's lines with the scores of n rows; asks memory for those that come soon."""
+    _, space, sheet, rows, places = desk
+    d, width = X.shape[1], sheet.size // BLOCK
+    write_rows(order, start, start + n, rows)
+    for i in range(n):
+        places[i] = rows[i] * d
+    bytes_of_row = d * X.itemsize
+    if (
+        order.size > 0 and bytes_of_row <= LONGEST_PREFETCH
+    ):  # long ones the processor fetches sooner by itself
+        for ahead in range(min(start + n, order.size), min(start + n + AHEAD, order.size)):
+            for offset in range(0, bytes_of_row, LINE):
+                prefetch(X, order[ahead], offset)
+    tiles.write_products(X, places, n, d, turned, 0, d * width, width, sheet, 0)
+    for c in range(0, width, SIDE):
+        for i in range(0, n, SIDE):
+            turn_square(sheet, i * width + c, width, space, c * BLOCK + i, BLOCK)
+
+
+@part
+def write_sheet(n: int, desk: Desk) -> None:
+    """Overwrites the sheet's lines with what the room has of n rows."""
+    room, space, sheet, _, _ = desk
+    width = sheet.size // BLOCK
+    for c in range(room.shape[0] - 2, width):
+        space[c, :] = 0.0
+    for c in range(0, width, SIDE):
+        for i in range(0, n, SIDE):
+            turn_square(space, c * BLOCK + i, BLOCK, sheet, i * width + c, width)
+
+
+@part
+def add_sheet(
+    X: FloatArray, n: int, desk: Desk, goal: FloatArray, keep: float, factor: float, intercepts: bool
+) -> None:
+    """Overwrites turned weights with keep · themselves + factor · Σ derivative · (x, 1); intercepts are all kept."""
+    _, _, sheet, _, places = desk
+    d, width = X.shape[1], sheet.size // BLOCK
+    tiles.add_outer(X, places, n, d, sheet, 0, goal, 0, width, keep, factor)
+    if intercepts:
+        total, share = goal[d * width :], goal.dtype.type(factor)
+        for i in range(n):
+            line = sheet[i * width : (i + 1) * width]
+            for c in range(total.size):
+                total[c] += share * line[c]
+
+
+@kernel
+def add_sums_of_many(
+    data: Data,
+    start: int,
+    stop: int,
+    parameters: FloatArray,
+    loss: int,
+    shape: Shape | None,
+    gradient: FloatArray,
+    total: float,
+    with_loss: bool,
+) -> tuple[float, float]:
+    """Adds the gradients of rows start … stop − 1 to ``gradient`` unless that is empty.
+
+    Returns ``total``, with the sum of their weighted losses if asked for, and the sum of their weights.
+    """
+    X, y, weights = data
+    k, d = parameters.shape[0], X.shape[1]
+    desk, no_order = new_desk(k, X), np.empty(0, dtype=np.int64)
+    turned, goal = np.zeros((d + 1) * filled(k), dtype=X.dtype), np.zeros((d + 1) * filled(k), dtype=X.dtype)
+    turn(parameters, turned)
+    if gradient.size > 0:
+        turn(gradient, goal)
+    room, rows = desk[0], desk[3]
+    total_weight = 0.0 if weights.size else np.float64(stop - start)
+    for low in range(start, stop, BLOCK):
+        n = min(BLOCK, stop - low)
+        write_scores_of_many(X, no_order, low, n, turned, desk)
+        if with_loss:
+            total += block_loss(y, weights, low, low + n, loss, shape, room)
+        if gradient.size > 0:
+            write_room_of_derivatives(y, weights, rows, n, loss, shape, room)
+            write_sheet(n, desk)
+            add_sheet(X, n, desk, goal, 1.0, 1.0, True)
+    if gradient.size > 0:
+        turn_back(goal, gradient)
+    if weights.size:
+        for row in range(start, stop):
+            total_weight += weights[row]
+    return total, total_weight
+
+
+@kernel
+def add_softmax_curvature_of_many(
+    X: FloatArray, probabilities: FloatArray, weights: FloatArray, direction: FloatArray, out: FloatArray
+) -> None:
+    """Adds softmax's curvature times ``direction`` to ``out``, both (k, d + 1)."""
+    number = X.dtype.type
+    k, d = probabilities.shape[1], X.shape[1]
+    desk, no_order = new_desk(k, X), np.empty(0, dtype=np.int64)
+    turned, goal = np.zeros((d + 1) * filled(k), dtype=X.dtype), np.zeros((d + 1) * filled(k), dtype=X.dtype)
+    turn(direction, turned)
+    turn(out, goal)
+    room = desk[0]
+    for low in range(0, X.shape[0], BLOCK):
+        n = min(BLOCK, X.shape[0] - low)
+        write_scores_of_many(X, no_order, low, n, turned, desk)
+        for i in range(n):
+            mean = number(0.0)
+            for c in range(k):
+                mean += number(probabilities[low + i, c]) * room[c, i]
+            for c in range(k):
+                room[c, i] = number(probabilities[low + i, c] * weights[low + i]) * (room[c, i] - mean)
+        write_sheet(n, desk)
+        add_sheet(X, n, desk, goal, 1.0, 1.0, True)
+    turn_back(goal, out)
+
+
+@kernel
+def run_steps_of_many(
+    data: Data,
+    order: IntArray,
+    batch_size: int,
+    moved: Moved,
+    averaging: Averaging,
+    objective: Objective,
+    method: Method,
+    pace: Pace,
+) -> tuple[int, int]:
+    """Walks ``order`` in batches. Returns steps taken in all and parameters averaged so far."""
+    X, y, weights = data
+    average, num_averaged, average_every = averaging
+    loss, shape, alpha, l1, fit_intercept = objective
+    schedule, first_rate, step, num_steps = pace
+    optimizer, numbers, sum_rows = method
+    k, d = moved[0].shape[0], X.shape[1]
+    desk = new_desk(k, X)
+    room, rows = desk[0], desk[3]
+    size, bias = (d + 1) * filled(k), d * filled(k)
+    parameters, first, second, gradient = (
+        np.zeros(size, dtype=X.dtype),
+        np.zeros(size, dtype=X.dtype),
+        np.zeros(size, dtype=X.dtype),
+        np.zeros(size, dtype=X.dtype),
+    )
+    mean = np.zeros(size if average_every > 0 else 0)
+    turn(moved[0], parameters)
+    if optimizer != SGD:
+        turn(moved[1], first)
+        turn(moved[2], second)
+    if average_every > 0:
+        turn(average, mean)
+    updates = UpdateMethod(optimizer, numbers, alpha, l1, 0.0, fit_intercept)
+    at_once = optimizer == SGD and numbers[2] <= 0.0 and l1 == 0.0 and batch_size <= BLOCK
+    start = 0 * order.size  # a bare 0 is a type of its own, for which kernels would be compiled once more
+    while start < order.size:
+        stop = min(start + batch_size, order.size)
+        step += 1
+        rate = rate_at(schedule, first_rate, step, num_steps)
+        counted = 1 if sum_rows else stop - start
+        per_row, keep, factor = (stop - start) / counted, 1.0, 1.0
+        if at_once:
+            keep, factor = 1.0 - rate * alpha * per_row, -rate / counted
+        for low in range(start, stop, BLOCK):
+            n = min(BLOCK, stop - low)
+            write_scores_of_many(X, order, low, n, parameters, desk)
+            write_room_of_derivatives(y, weights, rows, n, loss, shape, room)
+            write_sheet(n, desk)
+            goal = parameters if at_once else gradient
+            add_sheet(X, n, desk, goal, keep, factor, fit_intercept)
+        if not at_once:
+            scale = clipped(1.0 / counted, gradient, numbers)
+            now = weights_step(updates, rate, scale, per_row, step)
+            for part_of in range(
+                2 if fit_intercept else 1
+            ):  # and not two calls: each would be compiled for itself
+                at, end = (bias, size) if part_of else (0, bias)
+                used = bias_step(now) if part_of else now
+                move_piece(parameters, first, second, gradient[at:end], at, optimizer, numbers, used)
+        if average_every > 0 and step % average_every == 0:
+            num_averaged += 1
+            share = 1.0 / num_averaged
+            for j in range(size):
+                mean[j] += share * (parameters[j] - mean[j])
+        start = stop
+    turn_back(parameters, moved[0])
+    if optimizer != SGD:
+        turn_back(first, moved[1])
+        turn_back(second, moved[2])
+    if average_every > 0:
+        turn_back(mean, average)
+    return step, num_averaged
