@@ -42,15 +42,16 @@ def test_steps_are_the_twins(shape, optimizer, dtype):
     """Batches in one block and in several, weighted, averaged, clipped, without intercepts: the same states."""
     data, loss, k = dataset(shape, ROWS, 9, dtype=dtype, weighted=True)
     assert k >= FEWEST
-    for batch_size, options in (
-        (2, {"fit_intercept": False}),
-        (32, {"sum_rows": True}),
-        (64, {"clip": 0.5}),
-        (100, {}),
+    for batch_size, l1, options in (
+        (2, 0.0, {"fit_intercept": False}),
+        (32, 0.0, {"sum_rows": True}),
+        (33, 0.02, {}),
+        (64, 0.0, {"clip": 0.5}),
+        (100, 0.0, {}),
     ):
         rate = 0.01 / (batch_size if "sum_rows" in options and optimizer != "adam" else 1)
         how = rule(optimizer, rate, "linear", num_steps=2 * -(-ROWS // batch_size), momentum=0.8, **options)
-        both = engines(data, loss, 0.05, average_every=2)
+        both = engines(data, loss, 0.05, l1=l1, average_every=2)
         states = [start(data, k), start(data, k)]
         for epoch in (1, 2):
             for engine, state in zip(both, states, strict=True):

@@ -1,8 +1,8 @@
 """Compiled loops for many outputs: rows times weights in register tiles, 16 outputs at a time.
 
 ``row_kernels.py`` and ``step_kernels.py`` go output by output, which is best for few: a tile is filled up to 16.
-Tiles want weights *turned*: flat, a line of ``width`` numbers for each column and then one of the intercepts, one output
-beside another, zeros where there is none. So steps go on with turned parameters, and what reads all rows turns them
+Tiles want weights *turned*: flat, a line of ``width`` numbers for each column and then one of the intercepts, outputs
+side by side, zeros where there is none. So steps go on with turned parameters, and what reads all rows turns them
 once. Arguments are those of the twins there.
 """
 
