@@ -21,11 +21,13 @@ from descend.engines.row_kernels import (
     BLOCK,
     LINE,
     LONGEST_PREFETCH,
+    bend_scores,
     block_loss,
     write_room_of_derivatives,
     write_rows,
 )
 from descend.engines.squares import SIDE, turn_square
+from descend.engines.tiny_numbers import flush_tiny, restore
 from descend.models.network import filled
 from descend.objectives.losses import Shape
 from descend.types import FloatArray, IntArray
@@ -148,6 +150,7 @@ def add_sums_of_many(
         turn(gradient, goal)
     room, rows = desk[0], desk[3]
     total_weight = 0.0 if weights.size else np.float64(stop - start)
+    before = flush_tiny()
     for low in range(start, stop, BLOCK):
         n = min(BLOCK, stop - low)
         write_scores_of_many(X, no_order, low, n, turned, desk)
@@ -157,6 +160,7 @@ def add_sums_of_many(
             write_room_of_derivatives(y, weights, rows, n, loss, shape, room)
             write_sheet(n, desk)
             add_sheet(X, n, desk, goal, 1.0, 1.0, True)
+    restore(before)
     if gradient.size > 0:
         turn_back(goal, gradient)
     if weights.size:
@@ -170,24 +174,20 @@ def add_softmax_curvature_of_many(
     X: FloatArray, probabilities: FloatArray, weights: FloatArray, direction: FloatArray, out: FloatArray
 ) -> None:
     """Adds softmax's curvature times ``direction`` to ``out``, both (k, d + 1)."""
-    number = X.dtype.type
     k, d = probabilities.shape[1], X.shape[1]
     desk, no_order = new_desk(k, X), np.empty(0, dtype=np.int64)
     turned, goal = np.zeros((d + 1) * filled(k), dtype=X.dtype), np.zeros((d + 1) * filled(k), dtype=X.dtype)
     turn(direction, turned)
     turn(out, goal)
     room = desk[0]
+    before = flush_tiny()
     for low in range(0, X.shape[0], BLOCK):
         n = min(BLOCK, X.shape[0] - low)
         write_scores_of_many(X, no_order, low, n, turned, desk)
-        for i in range(n):
-            mean = number(0.0)
-            for c in range(k):
-                mean += number(probabilities[low + i, c]) * room[c, i]
-            for c in range(k):
-                room[c, i] = number(probabilities[low + i, c] * weights[low + i]) * (room[c, i] - mean)
+        bend_scores(low, n, probabilities, weights, room)
         write_sheet(n, desk)
         add_sheet(X, n, desk, goal, 1.0, 1.0, True)
+    restore(before)
     turn_back(goal, out)
 
 
@@ -227,6 +227,7 @@ def run_steps_of_many(
         turn(average, mean)
     updates = UpdateMethod(optimizer, numbers, alpha, l1, 0.0, fit_intercept)
     at_once = optimizer == SGD and numbers[2] <= 0.0 and l1 == 0.0 and batch_size <= BLOCK
+    before = flush_tiny()
     start = 0 * order.size  # a bare 0 is a type of its own, for which kernels would be compiled once more
     while start < order.size:
         stop = min(start + batch_size, order.size)
@@ -258,6 +259,7 @@ def run_steps_of_many(
             for j in range(size):
                 mean[j] += share * (parameters[j] - mean[j])
         start = stop
+    restore(before)
     turn_back(parameters, moved[0])
     if optimizer != SGD:
         turn_back(first, moved[1])

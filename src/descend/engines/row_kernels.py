@@ -427,6 +427,23 @@ def gram_product(
         out[d] += s
 
 
+@part
+def bend_scores(start: int, n: int, probabilities: FloatArray, weights: FloatArray, room: FloatArray) -> None:
+    """Overwrites scores along a direction, of rows from ``start`` on, with softmax's curvature times them."""
+    k = room.shape[0] - 2
+    number = room.dtype.type
+    for i in range(n):
+        room[k, i] = number(0.0)
+        room[k + 1, i] = number(weights[start + i])
+    for c in range(k):
+        for i in range(n):
+            room[k, i] += number(probabilities[start + i, c]) * room[c, i]
+    for c in range(k):
+        for i in range(n):
+            share = number(probabilities[start + i, c]) * room[k + 1, i]
+            room[c, i] = share * (room[c, i] - room[k, i])
+
+
 @kernel
 def add_softmax_curvature(
     X: FloatArray, probabilities: FloatArray, weights: FloatArray, direction: FloatArray, out: FloatArray
@@ -435,7 +452,6 @@ def add_softmax_curvature(
 
     ``probabilities`` (n, k) and ``weights`` (n,) are those of the rows at the place where the curvature is taken.
     """
-    number = X.dtype.type
     k = probabilities.shape[1]
     room, rows = room_for(X, k), np.empty(BLOCK, dtype=np.int64)
     no_order = np.empty(0, dtype=np.int64)
@@ -443,10 +459,5 @@ def add_softmax_curvature(
         n = min(BLOCK, X.shape[0] - low)
         write_rows(no_order, low, low + n, rows)
         write_block_scores(X, no_order, low, rows, n, direction, room)
-        for i in range(n):
-            mean = number(0.0)
-            for c in range(k):
-                mean += number(probabilities[low + i, c]) * room[c, i]
-            for c in range(k):
-                room[c, i] = number(probabilities[low + i, c] * weights[low + i]) * (room[c, i] - mean)
+        bend_scores(low, n, probabilities, weights, room)
         add_block_gradient(X, rows, n, room, out)
