@@ -19,6 +19,7 @@ from descend.engines.row_kernels import (
     LINE,
     LONGEST_PREFETCH,
     add_batch_gradient,
+    prefetch_targets,
     room_for,
     slope,
     write_derivatives,
@@ -189,6 +190,7 @@ def run_sgd_of_one(
         for i in range(min(low + AHEAD, n), min(high + AHEAD, n)):
             for offset in range(0, bytes_of_row, LINE):
                 prefetch(X, order[i], offset)
+        prefetch_targets(y, weights, order, low + AHEAD, high + AHEAD)
         for i in range(low, high):
             now = rate_at(schedule, rate, step + 1 + i - low, num_steps)
             keeps[i - low] = number(1.0 - now * alpha)
