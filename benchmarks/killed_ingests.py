@@ -30,6 +30,8 @@ from descend.store.plan import FOLDER, can_go_on
 ROWS, COLUMNS, BLOCK_ROWS = 20_000, 16, 1_024
 SMALL = Budget(run_bytes=400_000, share_bytes=150_000, threads=3)
 """So small that rows go through files, in many shares."""
+LATE = 0.5
+"""Of the kills: they wait until all rows were read before their random time begins."""
 Ingest = Callable[[Path], object]
 """Writes a store into a folder, or adds to the one that is there."""
 
@@ -113,7 +115,12 @@ def killed(
     met: Counter[str] = Counter()
     for _ in range(1 + rng.randrange(2)):
         child = in_child(lambda: work(place))
-        time.sleep(rng.uniform(0.0, seconds))
+        is_late = rng.random() < LATE
+        while is_late and not can_go_on(place):
+            time.sleep(0.0005)
+            if os.waitpid(child, os.WNOHANG) != (0, 0):
+                return met
+        time.sleep(rng.uniform(0.0, seconds / 3 if is_late else seconds))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
