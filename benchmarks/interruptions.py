@@ -1,9 +1,10 @@
-"""What survives: ``python -m benchmarks.interruptions [--kills 200] [--damages 10000] [--cost]``.
+"""What survives: ``python -m benchmarks.interruptions [--kills 200] [--ingests 200] [--damages 10000] [--cost]``.
 
 Kills: runs are ended by SIGKILL at random moments, half of them a second time, and gone on with from their
-checkpoints; the parameters have to be those of a run that nobody disturbed, bit for bit. Damages: a byte of a model
-or checkpoint file is changed, or its end cut off; it has to be noticed, or to change nothing. Cost: what checkpoints
-take of the time of a run. Needs a system with fork.
+checkpoints; the parameters have to be those of a run that nobody disturbed, bit for bit. Ingests: the same of block
+stores that are written or added to; the files have to be equal, and no others there. Damages: a byte of a model, a
+checkpoint or a file of a store is changed, or its end cut off; it has to be noticed, with the file's name, or to
+change nothing. Cost: what checkpoints take of the time of a run. Needs a system with fork.
 """
 
 from __future__ import annotations
@@ -21,23 +22,26 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import scipy.sparse as sp
 
+from benchmarks import damages, killed_ingests
+from benchmarks.children import in_child
 from descend import checkpoint, turns
-from descend.errors import ModelFileError
 from descend.features import prepare
 from descend.fitting import fit
 from descend.machine import describe_machine
-from descend.models.loading import load_model
 from descend.networks.fitting import fit_network
 from descend.settings import Settings
 from descend.sources import array_source
-from descend.store import ingest
+from descend.store import ingest, ingesting
 from descend.store.preparing import prepare_store
 
 ROWS, COLUMNS = 40_000, 30
+BLOCK_ROWS = 8_192
+"""Of stores, which have several blocks then."""
 LATE = 0.75
 """Of the kills: they wait for the first checkpoint before their random time begins."""
 Train = Callable[[Path | None], bytes]
@@ -55,7 +59,8 @@ def workloads(rows: int = ROWS) -> dict[str, Train]:
     sparse = prepare(array_source(sp.csr_array(thin), scores[:, 0] > 0), validation=0.0)
     place = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, place, ignore_errors=True)
-    store = ingest(array_source(X, scores[:, 0] > 0), place / "store")
+    with patch.object(ingesting, "rows_of_block", lambda _: BLOCK_ROWS):
+        store = ingest(array_source(X, scores[:, 0] > 0), place / "store")
     mapped = prepare_store(store, validation=0.0, stream=True)
     read = prepare_store(store, validation=0.0, stream=True, memory_limit=1)
 
@@ -115,21 +120,6 @@ def torch_workloads() -> dict[str, Train]:
     return {"torch": train}
 
 
-def in_child(work: Callable[[], object]) -> int:
-    """The number of a process that does the work and ends."""
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        work()
-        status = 0
-    except BaseException as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-    finally:
-        os._exit(status)
-
-
 def killed_and_resumed(train: Train, seconds: float, rng: random.Random) -> tuple[bytes, bool]:
     """The parameters of a run that is killed within ``seconds``, and whether a checkpoint was there to go on from."""
     folder = Path(tempfile.mkdtemp())
@@ -186,51 +176,6 @@ def kills(count: int, seed: int, chosen: list[tuple[str, Train]]) -> dict[str, A
     }
 
 
-def damages(count: int, seed: int) -> dict[str, Any]:
-    """What became of so many damaged files."""
-    rng = random.Random(seed)
-    counts = {"noticed": 0, "harmless": 0, "silent": 0}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        run = workloads()["network"]
-        run(folder / "run")
-        kept = next(folder.glob("run/*.checkpoint"))
-        X = np.random.default_rng(0).normal(size=(300, 4))
-        model = fit(prepare(array_source(X, X[:, 0] > 0)), Settings()).model.save(folder / "model")
-        reads = {kept: read_checkpoint, model: read_model}
-        whole = {path: (path.read_bytes(), read(path)) for path, read in reads.items()}
-        damaged = folder / "run" / kept.name
-        for number in range(count):
-            path = (kept, model)[number % 2]
-            content, expected = whole[path]
-            place = damaged if path == kept else folder / "damaged"
-            place.write_bytes(damage(content, rng))
-            try:
-                counts["harmless" if reads[path](place) == expected else "silent"] += 1
-            except ModelFileError:
-                counts["noticed"] += 1
-            kept.write_bytes(whole[kept][0])
-    return {"damages": count, **counts}
-
-
-def damage(content: bytes, rng: random.Random) -> bytes:
-    """One byte changed, or the end cut off."""
-    place = rng.randrange(len(content))
-    if rng.random() < 0.25:
-        return content[:place]
-    changed = bytearray(content)
-    changed[place] ^= rng.randrange(1, 256)
-    return bytes(changed)
-
-
-def read_checkpoint(path: Path) -> str:
-    return repr(checkpoint.find(path.parent)[0])
-
-
-def read_model(path: Path) -> bytes:
-    return bytes(load_model(path).parameters.tobytes())
-
-
 def cost() -> dict[str, Any]:
     """What writing takes of some seconds of training, by how much there is to write."""
     rng = np.random.default_rng(0)
@@ -268,6 +213,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="workloads with one of these words, a|b, in their name")
     parser.add_argument("--rows", type=int, default=ROWS, help="of the tables of killed runs")
     parser.add_argument("--torch", action="store_true", help="a PyTorch module in their place")
+    parser.add_argument("--ingests", type=int, default=0)
     parser.add_argument("--damages", type=int, default=0)
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
@@ -278,8 +224,11 @@ def main() -> None:
         words = given.only.split("|")
         chosen = [(name, train) for name, train in runs.items() if any(word in name for word in words)]
         told["kills"] = kills(given.kills, given.seed, chosen)
+    if given.ingests:
+        told["ingests"] = killed_ingests.ingests(given.ingests, given.seed)
     if given.damages:
-        told["damages"] = damages(given.damages, given.seed)
+        network = workloads()["network"]
+        told["damages"] = damages.damages(given.damages, given.seed, network)
     if given.cost:
         told["cost"] = cost()
     print(json.dumps(told, indent=1))

@@ -123,3 +123,18 @@ def test_small_sets_are_told_from_larger_ones() -> None:
     assert (whole.loss, whole.last_loss, whole.whole) == (0.5, 1.0, True)
     few = sparing.look(at, None, loss_of, 20_000, "few")
     assert (few.loss, few.whole) == (1.0, False)
+
+
+def test_a_few_rows_do_not_choose_what_is_returned() -> None:
+    """Where few rows like the last parameters and a tenth of all their average, a run ends with the average."""
+    sparing = Sparing()
+    sparing.take(20_000, most=10**6)
+    at, average = np.zeros(1), np.ones(1)
+
+    def loss_of(parameters: Any, rows: int | None) -> float:
+        return 1.0 + parameters[0] * (0.1 if rows == FEW else -0.1)
+
+    assert sparing.look(at, average, loss_of, 20_000, "sample").parameters is at
+    end = sparing.look(at, average, loss_of, 20_000, "whole")
+    assert end.parameters is average
+    assert end.loss == pytest.approx(0.9)

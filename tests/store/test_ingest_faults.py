@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -443,6 +444,44 @@ def test_killed_behind_its_last_step(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert files(place) == whole
     with pytest.raises(InputError, match="holds a store already"):
         ingest(source, place)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_killed_while_it_tidies_up(append: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before any of the removals behind its last step, the same command leaves the store, added to once."""
+    tighten(monkeypatch)
+    expected(tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "whole") if append else None
+    ingest(source_of("table"), tmp_path / "whole", append=append)
+    unlink, left = os.unlink, 0
+
+    def killed(path: Any, *words: Any, **more: Any) -> None:
+        nonlocal left
+        if is_store(place) and (place / ".ingest").exists() and open_store(place).num_rows == rows:
+            left -= 1
+            if left < 0:
+                monkeypatch.setattr(os, "unlink", unlink)
+                raise Killed
+        unlink(path, *words, **more)
+
+    rows = open_store(tmp_path / "whole").num_rows
+    for allowed in range(100):
+        place, left = tmp_path / f"store{allowed}", allowed
+        shutil.copytree(tmp_path / "first", place) if append else None
+        monkeypatch.setattr(os, "unlink", killed)
+        try:
+            ingest(source_of("table"), place, append=append)
+        except Killed:
+            ingest(source_of("table"), place, append=append)
+        else:
+            break
+        assert files(place) == files(tmp_path / "whole")
+        assert sorted(p.name for p in place.iterdir()) == sorted(files(place))
+    assert allowed >= 3
 
 
 def test_names_of_blocks_are_on_the_disk_before_the_manifest_names_them(

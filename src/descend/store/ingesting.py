@@ -162,7 +162,7 @@ def _finished(job: Job, before: Manifest | None) -> Manifest:
 
 def _left(job: Job, before: Manifest | None) -> tuple[Plan, Spill] | None:
     """What an equal ingest left when it was cut short; a note where another one did."""
-    found = plans.read_plan(job.work)
+    found = plans.read_left(job.work)
     if found is None:
         return None
     told = plans.differences(job.identity(before), found[0].identity)
@@ -175,17 +175,17 @@ def _left(job: Job, before: Manifest | None) -> tuple[Plan, Spill] | None:
 def _was_written(job: Job, before: Manifest) -> bool:
     """Whether the store that is there is what this ingest wrote before it was cut short behind its last step."""
     found = plans.read_plan(job.work)
-    if found is None or found[0].draft.generation != before.generation:
+    if found is None or found.draft.generation != before.generation:
         return False
-    return not plans.differences(job.identity(None), found[0].identity)
+    return not plans.differences(job.identity(None), found.identity)
 
 
 def _was_added(job: Job, before: Manifest) -> bool:
     """Whether these rows are what an append added that was cut short behind its last step."""
     found = plans.read_plan(job.work)
-    if found is None or found[0].draft.generation != before.generation:
+    if found is None or found.draft.generation != before.generation:
         return False
-    then = found[0].identity
+    then = found.identity
     if plans.differences(job.identity(before) | {"after": None}, then | {"after": None}):
         return False
     job.notes.append("these rows were added already when the ingest was cut short")

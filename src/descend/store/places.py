@@ -66,15 +66,18 @@ def refuse_full_disk(folder: Path, needed: int, what: str) -> None:
 
 
 def tidy(folder: Path, kept: Manifest | None, keep: bool = False) -> None:
-    """Take away blocks that no manifest names and the working folder; ``keep`` leaves what can be gone on with."""
+    """Take away blocks that no manifest names and the working folder; ``keep`` leaves what can be gone on with.
+
+    The folder goes last: as long as it is there whoever comes after a kill knows what was going on.
+    """
     if keep and plans.can_go_on(folder):
         return
     named = set() if kept is None else {record.file for record in kept.blocks}
-    plans.remove_work(folder / plans.FOLDER)
     for place in folder.iterdir():
         if _is_part(place) and place.name not in named:
             with suppress(OSError):
                 place.unlink()
+    plans.remove_work(folder / plans.FOLDER)
 
 
 def _is_part(path: Path) -> bool:

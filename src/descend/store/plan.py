@@ -93,23 +93,37 @@ def write_plan(work: Path, plan: Plan, spill: Spill) -> None:
     write_whole(work / PLAN, json.dumps({"check": zlib.crc32(text.encode()), "plan": text}).encode())
 
 
-def read_plan(work: Path) -> tuple[Plan, Spill] | None:
-    """The plan and the runs of an ingest that was cut short; None where there is none that is whole."""
+def read_plan(work: Path) -> Plan | None:
+    """The plan of an ingest that was cut short, its runs be there or not; None where there is none that is whole."""
+    found = _content(work)
+    return None if found is None else found[0]
+
+
+def read_left(work: Path) -> tuple[Plan, Spill] | None:
+    """The plan and the runs of an ingest that was cut short; None where they are not all there."""
+    try:
+        found = _content(work)
+        if found is None:
+            return None
+        plan, value = found
+        form = RecordFormat(**value["format"])
+        runs = [Run(**run) for run in value["runs"]]
+        if any((work / run.file).stat().st_size != run.starts[-1] for run in runs):
+            return None
+        return plan, restored(work, form, value["buckets"], runs, value["cells"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _content(work: Path) -> tuple[Plan, dict[str, Any]] | None:
     try:
         outer = json.loads((work / PLAN).read_bytes())
         if zlib.crc32(outer["plan"].encode()) != outer["check"]:
             return None
         value = json.loads(outer["plan"])
-        form = RecordFormat(**value["format"])
-        runs = [Run(**run) for run in value["runs"]]
-        if any((work / run.file).stat().st_size != run.starts[-1] for run in runs):
-            return None
         draft = unpack(value["draft"].encode(), work / PLAN, is_draft=True)
-        rest = {
-            name: value[name]
-            for name in ("identity", "kinds", "texts", "labels", "booleans", "has_weights", "before")
-        }
-        return Plan(draft=draft, **rest), restored(work, form, value["buckets"], runs, value["cells"])
+        names = ("identity", "kinds", "texts", "labels", "booleans", "has_weights", "before")
+        return Plan(draft=draft, **{name: value[name] for name in names}), value
     except (OSError, ValueError, KeyError, TypeError, SourceError):
         return None
 
@@ -144,7 +158,12 @@ def can_go_on(folder: Path) -> bool:
 
 
 def remove_work(work: Path) -> None:
-    """Take the working folder away, whatever is in it."""
+    """Take the working folder away, whatever is in it; the plan last, for it tells what was done already."""
+    with suppress(OSError):
+        for place in work.iterdir():
+            if place.name != PLAN:
+                with suppress(OSError):
+                    place.unlink()
     shutil.rmtree(work, ignore_errors=True)
 
 
