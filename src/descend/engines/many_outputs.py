@@ -240,7 +240,7 @@ def run_steps_of_many(
             keep, factor = 1.0 - rate * alpha * per_row, -rate / counted
         for low in range(start, stop, BLOCK):
             n = min(BLOCK, stop - low)
-            prefetch_targets(y, weights, order, low + n, low + n + AHEAD)
+            prefetch_targets(y, weights, order, low + n, low + n + max(n, AHEAD))
             write_scores_of_many(X, order, low, n, parameters, desk)
             write_room_of_derivatives(y, weights, rows, n, loss, shape, room)
             write_sheet(n, desk)

@@ -297,7 +297,7 @@ def add_batch_gradient(
     for low in range(start, stop, BLOCK):
         n = min(BLOCK, stop - low)
         write_rows(order, low, low + n, rows)
-        prefetch_targets(y, weights, order, low + n, low + n + AHEAD)
+        prefetch_targets(y, weights, order, low + n, low + n + max(n, AHEAD))
         write_block_scores(X, order, low, rows, n, parameters, room)
         write_room_of_derivatives(y, weights, rows, n, loss, shape, room)
         add_block_gradient(X, rows, n, room, gradient)
