@@ -38,7 +38,7 @@ from descend.engines.choose import make_engine
 from descend.engines.file_pieces import advise_around
 from descend.engines.kernel_cache import KernelCache
 from descend.engines.quoted_text import last_line_end
-from descend.engines.row_kernels import add_softmax_curvature
+from descend.engines.row_sums import add_softmax_curvature
 from descend.engines.svmlight_text import parse_lines
 from descend.fitting import fit
 from descend.objectives.losses import LOSSES
@@ -68,8 +68,10 @@ LinearClassifier(batch_size=32).fit(np.tile(X, (66, 1)), np.tile(y, 66))
 for rows in (X, np.asfortranarray(X)):  # are learnt where they are
     LinearRegressor(alpha=0.0).fit(rows, X[:, 1] ** 2)
 LinearClassifier().fit(np.asfortranarray(np.tile(X, (70, 1))), np.tile(y, 70))  # begins at a sample
-moves = np.zeros((3, 6), dtype=np.float32)
-add_softmax_curvature(X, np.ones((400, 3)), np.ones(400), moves, moves.copy())
+for classes in (3, 8):
+    LinearClassifier(batch_size=32, optimizer="sgd", epochs=2).fit(X, np.arange(400) % classes)
+    moves = np.zeros((classes, 6), dtype=np.float32)
+    add_softmax_curvature(X, np.ones((400, classes)), np.ones(400), moves, moves.copy())
 stage.FEWEST_CODED = 0
 small = np.rint(10 * X).astype(np.int16)
 small[7] = 3000  # a row so heavy that it is visited several times

@@ -138,7 +138,7 @@ def test_a_document_without_markers_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_that_has_no_batch_size_is_timed_once_and_shown_everywhere() -> None:
-    """It gets as few rows as it asks for, and its time is scaled to all of them."""
+    """It gets as few rows as it asks for, its time is scaled to all of them, and a turn's first run is not timed."""
     from benchmarks.competitors import Competitor, Descend
     from benchmarks.measure import measure
 
@@ -159,6 +159,7 @@ def test_one_that_has_no_batch_size_is_timed_once_and_shown_everywhere() -> None
     assert shown[0]["share_timed"] == pytest.approx(200 / 1500)
     assert shown[0]["final_loss"] is None  # fewer rows: no common loss
     assert calls == [(1, 200, 1)] + 2 * [
+        (1, 200, 1),
         (1, 200, 1),
         (Slow(problem.first_rows(200)).problem.epochs_timed, 200, 1),
     ]
