@@ -32,8 +32,8 @@ RUN = 8
 which takes a third off an epoch on rows of 20 columns (``docs/architecture.md``)."""
 VERY_LARGE = 2**20
 STRETCH = 16 * LARGE_STRIP
-"""From ``VERY_LARGE`` rows on, strips that lie together come one soon after the other: what is mapped before
-it is read then comes in large pages."""
+"""From ``VERY_LARGE`` rows on, strips that lie together come one soon after the other: windows of a store that are
+mapped for a while then lie together, too. In fewer rows, with fewer stretches, gaps were 5 to 11 % worse."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,14 +73,14 @@ class Sparing:
     ) -> Seen:
         """Evaluates the better of ``parameters`` and ``average``."""
         either = [parameters] if average is None else [parameters, average]
-        few = told = [loss_of(one, FEW) for one in either]
-        if depth == "whole" and len(either) > 1 and self.rows > FEW:
-            told = [loss_of(one, self.rows) for one in either]
+        few = [loss_of(one, FEW) for one in either]
+        by_more = depth == "whole" and len(either) > 1 and self.rows > FEW
+        told = [loss_of(one, self.rows) for one in either] if by_more else few
         best = int(len(either) > 1 and (told[1] < told[0] or not isfinite(told[0])))
         chosen = either[best]
         if depth == "few":
             return Seen(chosen, few[best] + self.offset_of_few, few[0] + self.offset_of_few, whole=False)
-        loss = told[best] if told is not few or self.rows <= FEW else loss_of(chosen, self.rows)
+        loss = told[best] if by_more or self.rows <= FEW else loss_of(chosen, self.rows)
         if depth == "whole" and self.rows < num_rows:
             exact = loss_of(chosen, None)
             self.offset = exact - loss if isfinite(exact - loss) else 0.0
