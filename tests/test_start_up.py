@@ -98,6 +98,10 @@ for name in kernels_without_a_call():
     print("not called:", name)
 print(*compiled, sep="\\n")
 """
+ALONE = """
+from descend import machine
+machine.usable_cores = lambda: 1  # no other process compiles a part of it
+"""
 ONE_RUN = """
 LinearClassifier(batch_size=BATCH_SIZE).fit(X, y)
 print(*{name for name, _ in compiled})
@@ -131,6 +135,32 @@ def test_first_fit_compiles_what_it_uses_and_each_kernel_once(
     batch_size: str, unused: str, tmp_path: Path
 ) -> None:
     """In an empty cache: no kernel of another optimizer, and none for a second set of argument types."""
-    compiled = run(ONE_RUN.replace("BATCH_SIZE", batch_size), tmp_path).split()
+    compiled = run(ALONE + ONE_RUN.replace("BATCH_SIZE", batch_size), tmp_path).split()
     assert "add_objective" in compiled
     assert unused not in compiled
+
+
+BOTH_CORES = """
+from descend import machine
+machine.usable_cores = lambda: 2
+LinearClassifier(batch_size=32).fit(X, y)
+print(*{name for name, _ in compiled})
+"""
+
+
+def test_another_process_compiles_a_part_of_a_first_fit(tmp_path: Path) -> None:
+    """With a second core this process compiles the steps and loads the certificate; the next compiles nothing."""
+    compiled = run(BOTH_CORES, tmp_path).split()
+    assert "run_saga" in compiled
+    assert "add_objective" not in compiled
+    assert "add_losses" not in compiled
+    assert run(BOTH_CORES, tmp_path) == ""
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".lock", "") and path.is_file()]
+
+
+def test_a_first_fit_goes_on_where_the_other_process_fails(tmp_path: Path) -> None:
+    """An interpreter that cannot be started again, or ends at once, leaves everything to this process."""
+    for program in ("/nowhere/python", "/bin/false"):
+        home = tmp_path / Path(program).name
+        compiled = run(f"sys.executable = {program!r}" + BOTH_CORES, home).split()
+        assert {"run_saga", "add_objective", "add_losses"} < set(compiled)

@@ -43,17 +43,22 @@ def hold(folder: str | os.PathLike[str], what: str = "folder") -> Iterator[None]
     ['.descend.lock']
     """
     place = Path(folder) / NAME
-    handle = _acquire(place, what)
+    handle = take(place, what)
+    if handle is None:
+        raise _refused(place, what)
     owner = os.getpid()
     try:
         yield
     finally:
         if os.getpid() == owner:  # a forked child that comes by here has no lock to give back
-            _release(place, handle)
+            give_back(place, handle)
 
 
-def _acquire(place: Path, what: str) -> int:
-    """An open, locked file at ``place``."""
+def take(place: Path, what: str) -> int | None:
+    """An open, locked file at ``place``, for ``give_back``; None where somebody else has it.
+
+    Raises ``InputError`` where there can be none: ``what`` is what its folder is called then.
+    """
     while True:
         handle = _open(place, what)
         try:
@@ -62,12 +67,13 @@ def _acquire(place: Path, what: str) -> int:
                 _sign(handle)
                 _held.add(handle)
                 return handle
-            if not taken:
-                raise _refused(place, what)
         except BaseException:
             os.close(handle)
             raise
-        os.close(handle)  # the holder before took it away between opening and locking: that lock is nobody's
+        os.close(handle)
+        if not taken:
+            return None
+        # else the holder before took it away between opening and locking: that lock is nobody's
 
 
 def _open(place: Path, what: str) -> int:
@@ -159,8 +165,8 @@ def _refused(place: Path, what: str) -> InputError:
     )
 
 
-def _release(place: Path, handle: int) -> None:
-    """Takes the file away while the lock is held, so that nobody else's is."""
+def give_back(place: Path, handle: int) -> None:
+    """Lets go of what ``take`` took; the file goes while the lock is held, so that nobody else's is taken away."""
     _held.discard(handle)
     with suppress(OSError):
         if sys.platform == "win32":  # which deletes no file that is open

@@ -4,12 +4,15 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
+from descend import locks
 from descend.engines import kernel_cache
 from descend.engines.compiled import inline, kernel, part
 
@@ -49,7 +52,8 @@ def package(tmp_path: Path) -> Path:
         (root / folder).mkdir(parents=True)
         (root / folder / "__init__.py").touch()
     (root / "__init__.py").touch()  # a package without one would give way to the installed descend
-    shutil.copy(kernel_cache.PACKAGE / "machine.py", root)
+    for name in ("machine.py", "locks.py", "errors.py"):
+        shutil.copy(kernel_cache.PACKAGE / name, root)
     for name in ("compiled.py", "compiled_apart.py", "kernel_cache.py"):
         shutil.copy(kernel_cache.PACKAGE / "engines" / name, root / "engines" / name)
     (root / "engines" / "caller.py").write_text(CALLER)
@@ -308,3 +312,56 @@ def test_without_another_process_kernels_are_compiled_here(package: Path) -> Non
     assert found.split()[:2] == ["10.0", "10.0"]
     assert found.split()[2] != "0"
     assert len(kept(package.parents[1])) == 2
+
+
+AT_ONCE = """
+import time
+from descend.engines import kernel_cache
+kernel_cache.PATIENCE_SECONDS, kernel_cache.waits = {patience}, {waits}
+began = time.monotonic()
+try:
+    from descend.engines.caller import main
+    main()
+except kernel_cache.TakenElsewhereError:
+    print("taken")
+print(time.monotonic() - began)
+"""
+
+
+def code_beside(**given: object) -> str:
+    return AT_ONCE.format(**{"patience": 60.0, "waits": True} | given)
+
+
+def test_a_kernel_that_another_process_compiles_is_waited_for(package: Path) -> None:
+    """Until the other gives the lock back, and then its kernel is loaded: the file stays the one that it wrote."""
+    run(package)
+    (path,) = kept(package.parents[1])
+    content, lock = path.read_bytes(), path.with_suffix(".lock")
+    path.unlink()
+    handle = locks.take(lock, "folder")
+    assert handle is not None
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(run, package, code_beside())
+        time.sleep(2.0)
+        assert not other.done()
+        path.write_bytes(content)
+        written = path.stat().st_ino
+        locks.give_back(lock, handle)
+        assert other.result()[0].split()[0] == "10.0"
+    assert path.stat().st_ino == written
+    assert not lock.exists()
+
+
+def test_a_lock_that_is_never_given_back_is_not_waited_for_for_ever(package: Path) -> None:
+    """After PATIENCE_SECONDS the kernel is compiled here; who does not wait at all is told at once."""
+    run(package)
+    (path,) = kept(package.parents[1])
+    path.unlink()
+    handle = locks.take(path.with_suffix(".lock"), "folder")
+    assert handle is not None
+    assert run(package, code_beside(waits=False))[0].split()[0] == "taken"
+    result, seconds = run(package, code_beside(patience=0.5))[0].split()
+    assert result == "10.0"
+    assert float(seconds) > 0.5
+    assert path.exists()
+    locks.give_back(path.with_suffix(".lock"), handle)

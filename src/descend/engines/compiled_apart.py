@@ -15,7 +15,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from descend.engines.compiled_apart import serve; serve()"
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from {module} import {function}; {function}()"
 _compiler: subprocess.Popen[bytes] | None = None
 _owner = os.getpid()
 """The process that the other one listens to: a fork has the same pipes."""
@@ -28,13 +28,7 @@ def compiled_apart(function: Callable[..., Any], signature: Any) -> bool:
         return False
     try:
         if _compiler is None:
-            program = _PROGRAM.format(path=sys.path)
-            _compiler = subprocess.Popen(
-                [sys.executable, "-I", "-c", program],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
+            _compiler = start("descend.engines.compiled_apart", "serve")
             atexit.register(_end)
         asked, told = _compiler.stdin, _compiler.stdout
         assert asked is not None
@@ -44,6 +38,17 @@ def compiled_apart(function: Callable[..., Any], signature: Any) -> bool:
         return told.read(1) == b"+"
     except (OSError, ValueError, pickle.PicklingError):  # there is no such process, or it has ended
         return False
+
+
+def start(module: str, function: str) -> subprocess.Popen[bytes]:
+    """Another process of this Python that calls ``function`` of ``module``, and is spoken to over pipes."""
+    program = _PROGRAM.format(path=sys.path, module=module, function=function)
+    return subprocess.Popen(
+        [sys.executable, "-I", "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def _end() -> None:

@@ -10,6 +10,8 @@ compiled in each process, and a notice says so.
 
 One file holds one compiled signature and carries its checksum. Numba's index of numbered files is not used:
 two processes that compile different signatures at once can give both the same number.
+
+Who compiles a kernel holds a lock beside its file: whoever else comes to it meanwhile waits, and loads it.
 """
 
 from __future__ import annotations
@@ -35,19 +37,26 @@ import numba.core.compiler
 import numba.core.serialize
 import psutil
 
-from descend import machine
+from descend import locks, machine
+from descend.errors import InputError
 
 _numba: Any = numba  # partly typed: what is used here is not
 PACKAGE = Path(__file__).resolve().parents[1]
 KERNEL_FOLDERS = ("objectives", "updates", "engines")
 KEPT_KEYS = 8
 """Several environments share a home, each with a key of its own; a key takes one to three megabytes."""
-COMPILE_SECONDS = "10 to 30"
+COMPILE_SECONDS = "5 to 20"
 """What all kernels of one run take to compile, two cores of 2020; only a notice quotes it."""
+PATIENCE_SECONDS = 60.0
+"""So long another process is waited for: more than a kernel takes, for its compiling may have been broken off."""
 
 _DIGEST_BYTES = 32
 any_loaded = False
 """Whether this process has a kernel: with the first it comes to hold LLVM."""
+before_compiling: Callable[[], None] | None = None
+"""Called before this process compiles anything."""
+waits = True
+"""Whether it waits for what others compile; else that is ``TakenElsewhereError``."""
 _told: set[str] = set()
 _silent = False
 _compiling = 0.0
@@ -138,8 +147,14 @@ def places() -> Iterator[Path]:
         yield folder / KEY
 
 
+class TakenElsewhereError(Exception):
+    """Another process compiles this kernel."""
+
+
 class KernelCache:
     """What Numba asks of a dispatcher's cache, for one kernel."""
+
+    _lock: tuple[Path, int] | None = None
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -170,15 +185,50 @@ class KernelCache:
             return kept
         _tell("compiling", f"compiling its kernels, once ({COMPILE_SECONDS} s)")
         self._began = time.perf_counter()
-        if machine.is_short_of_memory and self._enabled:
+        if (kept := self._compiled_by_another(signature, target_context)) is not None:
+            _compiling += time.perf_counter() - self._began
+            return kept
+        self._held = _held_bytes()
+        return None
+
+    def _compiled_by_another(self, signature: Any, target_context: Any) -> Any:
+        """What another process compiles instead of this one, or is at already; None where this one has to."""
+        if not self._enabled:
+            return None
+        if machine.is_short_of_memory:
             from descend.engines.compiled_apart import compiled_apart
 
             there = compiled_apart(self._function, signature)
-            _compiling += time.perf_counter() - self._began
-            if there and (kept := self._kept(signature, target_context)) is not None:
-                return kept
-        self._began, self._held = time.perf_counter(), _held_bytes()
-        return None
+            return self._kept(signature, target_context) if there else None
+        if before_compiling is not None:
+            before_compiling()
+        self._give_back_lock()  # one that was left: compiling was broken off
+        self._take_lock(self._name(signature, target_context.codegen()))
+        if (kept := self._kept(signature, target_context)) is not None:
+            self._give_back_lock()
+        return kept
+
+    def _take_lock(self, name: str) -> None:
+        """Waits until nobody else compiles what is kept as ``name``; where there can be no locks, not at all."""
+        place = next((place for place in places() if _is_ready(place)), None)
+        end = time.monotonic() + PATIENCE_SECONDS
+        while place is not None and time.monotonic() < end:
+            lock = (place / name).with_suffix(".lock")
+            try:
+                handle = locks.take(lock, "folder")
+            except (InputError, OSError):
+                return
+            if handle is not None:
+                self._lock = lock, handle
+                return
+            if not waits:
+                raise TakenElsewhereError(name)
+            time.sleep(0.01)
+
+    def _give_back_lock(self) -> None:
+        if self._lock is not None:
+            locks.give_back(*self._lock)
+            self._lock = None
 
     def _kept(self, signature: Any, target_context: Any) -> Any:
         """What a process before, or beside, this one has compiled; None where it is not there."""
@@ -199,6 +249,12 @@ class KernelCache:
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
         """Keep what Numba compiled in the first place that can be written."""
+        try:
+            self._save(signature, compiled)
+        finally:
+            self._give_back_lock()
+
+    def _save(self, signature: Any, compiled: Any) -> None:
         global _compiling, _left, _held
         _compiling += time.perf_counter() - self._began
         now = _held_bytes()
@@ -251,9 +307,7 @@ def _read(path: Path) -> bytes | None:
 def _write(place: Path, name: str, payload: bytes) -> bool:
     temporary = None
     try:
-        if not place.is_dir():
-            place.mkdir(parents=True, exist_ok=True)
-            _prune(place)
+        _make_ready(place)
         handle, temporary = tempfile.mkstemp(dir=place, prefix=".new-")
         with os.fdopen(handle, "wb") as file:
             file.write(hashlib.sha256(payload).digest() + payload)
@@ -263,6 +317,20 @@ def _write(place: Path, name: str, payload: bytes) -> bool:
             Path(temporary).unlink(missing_ok=True)
         return False
     return True
+
+
+def _make_ready(place: Path) -> None:
+    if not place.is_dir():
+        place.mkdir(parents=True, exist_ok=True)
+        _prune(place)
+
+
+def _is_ready(place: Path) -> bool:
+    """Whether there is such a folder, made if need be, that can be written."""
+    with suppress(OSError):
+        _make_ready(place)
+        return os.access(place, os.W_OK)
+    return False
 
 
 def _prune(newest: Path) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from descend.batches import order, row_number
+from descend.batches import row_number
 from descend.engines import many_outputs, row_sums, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.full_batch import ALL_ONE
 from descend.engines.gaps import Certified
 from descend.engines.linear_arguments import Method, Objective, Pace, Piece, SagaPace
 from descend.engines.many_outputs import FEWEST
+from descend.engines.rehearsal import Rehearsal, rehearse
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import LBFGS, NEWTON, SAGA, SGD
 from descend.updates.schedules import rate_at
@@ -166,13 +167,7 @@ class LinearEngine(Certified):
             precondition_steps=self.inverse.size > 0,
             fit_intercept=self.fit_intercept,
         )
-        scratch = State(state.parameters.copy())
-        with np.errstate(all="ignore"):
-            for rule, batch_size in rules:
-                few.run(scratch, rule, None if batch_size == 0 else order(0, 0, 2), batch_size)
-            few.mean_loss(scratch.parameters)
-            if not rules[-1][0].optimizer.elementwise:
-                few.estimate_gap(State(state.parameters.copy()), 1e300)
+        rehearse(Rehearsal(few, rules, state.parameters))
         _warm.add(needed)
 
     def _kernels_of(self, rules: Sequence[tuple[Rule, int]], state: State) -> Hashable:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from descend.batches import order as order_of
 from descend.engines import mlp_kernels, mlp_updates
 from descend.engines.base import KeepsNothing, Rule, State, Sums
 from descend.engines.mlp_arguments import Method, Moved, Net, Pace, Rows
 from descend.engines.mlp_passes import BLOCK
+from descend.engines.rehearsal import Rehearsal, rehearse
 from descend.models.network import Network
 from descend.objectives.losses import Loss
 from descend.objectives.penalties import Penalty
@@ -222,11 +222,7 @@ class NetworkEngine(KeepsNothing):
             average_every=self.average_every,
             weight_decay=self.weight_decay,
         )
-        scratch = State(state.parameters.copy())
-        with np.errstate(all="ignore"):
-            for rule, batch_size in rules:
-                few.run(scratch, rule, None if batch_size == 0 else order_of(0, 0, 2), batch_size)
-            few.mean_loss(scratch.parameters)
+        rehearse(Rehearsal(few, rules, state.parameters))
         _warm.add(needed)
 
     def _kernels_of(self, rules: Sequence[tuple[Rule, int]], state: State) -> Hashable:

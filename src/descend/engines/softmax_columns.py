@@ -31,11 +31,15 @@ def add_curvature_of_columns(
     wide, tall = d + 1 + -(d + 1) % TILE, k + -k % TILE
     room, mean = np.zeros((wide + tall, BLOCK), dtype=columns.dtype), np.empty(BLOCK, dtype=columns.dtype)
     own, products = np.zeros((k, wide), dtype=columns.dtype), np.zeros((wide + tall, wide + tall))
-    own[:, : d + 1] = direction
+    # Number by number: for an array assigned to a slice Numba compiles the text of an error, which takes 2 s.
+    for c in range(k):
+        for j in range(d + 1):
+            own[c, j] = direction[c, j]
     for low in range(0, columns.shape[1], BLOCK):
         n = min(BLOCK, columns.shape[1] - low)
         for j in range(d):
-            room[j, :n] = columns[j][low : low + n]
+            for i in range(n):
+                room[j, i] = columns[j, low + i]
         room[d, :n] = 1
         mean[:n] = 0
         for c in range(k):
