@@ -22,7 +22,9 @@ from descend.types import FloatArray, IntArray
 STRIP = 64
 WINDOW = 32 * STRIP
 GROUP = 8
-"""So many rows of small batches go through an engine together: cut apart elsewhere, they round differently."""
+SINGLE_ROWS = 32
+"""So many rows of small batches, and single rows, go through an engine together: cut apart elsewhere, they round
+differently."""
 GROWING = "growing"
 """A batch size that only fits settle (``growing.py``)."""
 LARGE = 2**16
@@ -165,6 +167,15 @@ def rows_together(batch_size: int) -> int:
     (8, 6, 32)
     """
     return batch_size * max(1, GROUP // batch_size)
+
+
+def rows_between_cuts(batch_size: int) -> int:
+    """Rows, in whole batches, after which a run may be cut in two: each half rounds as the whole would have.
+
+    >>> rows_between_cuts(1), rows_between_cuts(3), rows_between_cuts(32)
+    (32, 6, 32)
+    """
+    return SINGLE_ROWS if batch_size == 1 else rows_together(batch_size)
 
 
 def check_batch_size(batch_size: object, num_rows: int | None = None) -> int | str:

@@ -16,11 +16,6 @@ def four_scores(X, W, out):
 
 
 @kernel
-def four_products(X, W, out):
-    lanes.four_products(X, 4, 2, 3, 0, W, out)
-
-
-@kernel
 def add_rows(G, X, rows, at, factors):
     lanes.add_rows(G, 1, X, rows, at, rows.size - at, factors)
 
@@ -36,8 +31,9 @@ def move(W, X, keep, factor):
 
 
 @kernel
-def move_by_four(W, X, keep, f):
-    lanes.move_by_four(W, 1, keep, X, 4, 2, 3, 0, f[0], f[1], f[2], f[3])
+def move_and_look(W, X, keep, factor):
+    d = X.shape[1]
+    return lanes.move_and_look(W, keep, factor, X, 2 * d, 4 * d, 0 * d)
 
 
 @kernel
@@ -66,20 +62,19 @@ def test_lanes_compute_what_numpy_does(d, dtype):
     assert not out[[0, 2]].any()
     assert not out[1, [0, 1, 2, 7, 8]].any()
 
-    out = np.zeros(12, dtype=dtype)
-    four_products(X, W, out)
-    pairs = (X[rows] @ X[rows].T)[np.triu_indices(4, 1)]
-    np.testing.assert_allclose(out[:10], np.r_[X[rows] @ W[0, :-1], pairs], **near)
     np.testing.assert_allclose(score(X, W), X[2] @ W[1, :-1], **near)
 
-    for function, arguments, expected in (
-        (move, (X, dtype(0.5), f[0]), np.r_[0.5 * W[1, :-1] + f[0] * X[2], W[1, -1]]),
-        (move_by_four, (X, dtype(0.5), f), np.r_[0.5 * W[1, :-1] + f @ X[rows], W[1, -1]]),
-    ):
-        got = W.copy()
-        function(got, *arguments)
-        np.testing.assert_allclose(got[1], expected, **near)
-        np.testing.assert_array_equal(got[[0, 2]], W[[0, 2]])
+    got = W.copy()
+    move(got, X, dtype(0.5), f[0])
+    np.testing.assert_allclose(got[1], np.r_[0.5 * W[1, :-1] + f[0] * X[2], W[1, -1]], **near)
+    np.testing.assert_array_equal(got[[0, 2]], W[[0, 2]])
+
+    got = W.copy()
+    products = move_and_look(got, X, dtype(0.5), f[0])
+    moved = 0.5 * W[0, :-1] + f[0] * X[2]
+    np.testing.assert_allclose(got[0], np.r_[moved, W[0, -1]], **near)
+    np.testing.assert_array_equal(got[1:], W[1:])
+    np.testing.assert_allclose(products, [X[0] @ moved, X[0] @ X[4]], **near)
 
     got, M = W.copy(), rng.normal(size=(3, d + 1))
     mean = M.copy()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.batches import STRIP, rows_together
+from descend.batches import STRIP, rows_between_cuts
 from descend.engines.windows import SPARE, Window, Windows, gather
 from descend.store.rows import Room, Rooms, StoredRows
 from descend.types import FloatArray, IntArray
@@ -68,7 +68,7 @@ class KeptWindows(Windows):
         beside: tuple[FloatArray, ...],
         rooms: Rooms,
     ) -> Iterator[Callable[[], Window]]:
-        unit = rows_together(batch_size)
+        unit = rows_between_cuts(batch_size)
         step = max(self.X.window_rows, unit) // unit * unit
         for start in range(0, len(order), step):
             rows = order[start : start + step].astype(np.int64)

@@ -60,30 +60,6 @@ def _four_scores(
 
 
 @intrinsic
-def _four_products(typingctx: Any, X: Any, a: Any, b: Any, c: Any, e: Any, W: Any, out: Any) -> Any:
-    """Writes x·w of four rows, output 0, to ``out[:4]``, and to ``out[4:10]`` the products ab, ac, ae, bc, be, ce."""
-    only_contiguous(X, W, out)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        call = Call(context, builder, signature, args)
-        lanes, d = call.lanes(0), call.columns(0)
-        rows, weights, place = [call.row(0, i) for i in range(1, 5)], call.start(5), call.start(6)
-
-        def pairs(j: Any, width: int) -> list[tuple[Any, Any]]:
-            shared = lanes.load(weights, j, width)
-            x = [lanes.load(row, j, width) for row in rows]
-            return [(one, shared) for one in x] + [(x[p], x[q]) for p in range(4) for q in range(p + 1, 4)]
-
-        found = sums(lanes, d, 10, pairs)
-        for start in (0, 4):
-            lanes.store(lanes.four_sums(found[start : start + 4]), place, INDEX(start), 4)
-        lanes.store(lanes.four_sums(found[8:] + found[8:]), place, INDEX(8), 4)
-        return context.get_dummy_value()
-
-    return types.void(X, a, b, c, e, W, out), generate
-
-
-@intrinsic
 def _add_rows(typingctx: Any, G: Any, output: Any, X: Any, rows: Any, at: Any, n: Any, factors: Any) -> Any:
     """Adds factors[output, i] · (x, 1) to ``G[output]`` for the n rows whose numbers (int64) are ``rows[at:]``.
 
@@ -154,51 +130,49 @@ def _move(typingctx: Any, W: Any, output: Any, keep: Any, X: Any, row: Any, fact
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call = Call(context, builder, signature, args)
-        _write_move(call, call.row(0, 1), [call.row(3, 4)], [2, 5])
+        lanes, d, goal, x = call.lanes(0), call.columns(3), call.row(0, 1), call.row(3, 4)
+        numbers = [call.number(i, call.types[0].dtype) for i in (2, 5)]
+        wide = {width: [lanes.repeated(n, width) for n in numbers] for width in (*WIDTHS, 1)}
+
+        def body(j: Any, width: int) -> None:
+            there = [lanes.load(start, j, width) for start in (goal, x)]
+            lanes.store(lanes.sum_of_products(list(zip(wide[width], there, strict=True))), goal, j, width)
+
+        walk(lanes, d, body)
         return context.get_dummy_value()
 
     return types.void(W, output, keep, X, row, factor), generate
 
 
 @intrinsic
-def _move_by_four(
-    typingctx: Any,
-    W: Any,
-    output: Any,
-    keep: Any,
-    X: Any,
-    a: Any,
-    b: Any,
-    c: Any,
-    e: Any,
-    fa: Any,
-    fb: Any,
-    fc: Any,
-    fe: Any,
+def _move_and_look(
+    typingctx: Any, W: Any, keep: Any, factor: Any, X: Any, at: Any, near: Any, far: Any
 ) -> Any:
-    """``move`` by fa · x of row a + … of four rows."""
+    """``move`` of output 0 by one row; of two others, the product far · w as moved, and far · near.
+
+    Rows are told by where they begin in X: a kernel that goes on from row to row works that out once for each.
+    """
     only_contiguous(W, X)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         call = Call(context, builder, signature, args)
-        rows = [call.row(3, i) for i in range(4, 8)]
-        _write_move(call, call.row(0, 1), rows, [2, 8, 9, 10, 11])
-        return context.get_dummy_value()
+        lanes, d, goal = call.lanes(0), call.columns(3), call.start(0)
+        row, one, other = (builder.gep(call.start(3), [call.index(i)]) for i in (4, 5, 6))
+        numbers = [call.number(i, call.types[0].dtype) for i in (1, 2)]
+        wide = {width: [lanes.repeated(n, width) for n in numbers] for width in (*WIDTHS, 1)}
 
-    return types.void(W, output, keep, X, a, b, c, e, fa, fb, fc, fe), generate
+        def pairs(j: Any, width: int) -> list[tuple[Any, Any]]:
+            there = [lanes.load(start, j, width) for start in (goal, row)]
+            moved = lanes.sum_of_products(list(zip(wide[width], there, strict=True)))
+            lanes.store(moved, goal, j, width)
+            shared = lanes.load(other, j, width)
+            return [(moved, shared), (lanes.load(one, j, width), shared)]
 
+        found = lanes.four_sums(2 * sums(lanes, d, 2, pairs))
+        both = [builder.extract_element(found, LANE(i)) for i in range(2)]
+        return context.make_tuple(builder, signature.return_type, both)
 
-def _write_move(call: Call, goal: Any, rows: Values, factors: list[int]) -> None:
-    """Arguments ``factors`` are what the weights are multiplied by, then each row."""
-    lanes, d = call.lanes(0), call.columns(3)
-    numbers = [call.number(i, call.types[0].dtype) for i in factors]
-    wide = {width: [lanes.repeated(n, width) for n in numbers] for width in (*WIDTHS, 1)}
-
-    def body(j: Any, width: int) -> None:
-        there = [lanes.load(start, j, width) for start in (goal, *rows)]
-        lanes.store(lanes.sum_of_products(list(zip(wide[width], there, strict=True))), goal, j, width)
-
-    walk(lanes, d, body)
+    return types.UniTuple(X.dtype, 2)(W, keep, factor, X, at, near, far), generate
 
 
 @intrinsic
@@ -242,9 +216,8 @@ def _saga_move(
 
 
 four_scores: Callable[..., None] = cast("Any", _four_scores)
-four_products: Callable[..., None] = cast("Any", _four_products)
 add_rows: Callable[..., None] = cast("Any", _add_rows)
 score: Callable[..., Any] = cast("Any", _score)
 move: Callable[..., None] = cast("Any", _move)
-move_by_four: Callable[..., None] = cast("Any", _move_by_four)
+move_and_look: Callable[..., Any] = cast("Any", _move_and_look)
 saga_move: Callable[..., None] = cast("Any", _saga_move)

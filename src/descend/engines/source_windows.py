@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.batches import row_number, rows_together
+from descend.batches import row_number, rows_between_cuts
 from descend.features.source_rows import SourceRows
 from descend.types import Dataset, FloatArray, IntArray, is_sparse
 
@@ -42,7 +42,7 @@ def windows(
 ) -> Generator[Window]:
     """The windows of an epoch, each of whole batches but for the last; ``in_order``: as the rows lie."""
     random = np.random.Generator(np.random.PCG64([seed, 7, epoch]))
-    unit = rows_together(batch_size)
+    unit = rows_between_cuts(batch_size)
     rooms = [_Room(rows, rows.window_rows + unit) for _ in range(2)]
     turn, room = 0, rooms[0]
     for data, copies in rows.visits(epoch, threads, in_order, seed):

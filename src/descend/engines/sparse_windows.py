@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.batches import STRIP, rows_together
+from descend.batches import STRIP, rows_between_cuts
 from descend.store.read_ahead import read_ahead
 from descend.store.sparse_rows import Room, Rooms, StoredSparseRows, spans
 from descend.types import FloatArray, IntArray
@@ -69,7 +69,7 @@ class SparseWindows:
 
     def of(self, order: IntArray, batch_size: int) -> Iterator[SparseWindow]:
         """Windows that hold whole batches of ``order``."""
-        unit = rows_together(batch_size)
+        unit = rows_between_cuts(batch_size)
         step = max(self.rows // unit, 1) * unit
         shared = self.X.blocks.shared
         rooms: Rooms = shared.pop("rooms", None) or Rooms(self.X)

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from descend.batches import SINGLE_ROWS
 from descend.engines import lanes
 from descend.engines.compiled import inline, kernel, part
+from descend.engines.fast_math import logistic
 from descend.engines.linear_arguments import Averaging, Data, Method, Moved, Objective, Pace, Step
 from descend.engines.prefetch import prefetch
 from descend.engines.row_kernels import (
@@ -25,11 +27,12 @@ from descend.engines.row_kernels import (
     write_derivatives,
     write_scores,
 )
+from descend.objectives.losses import LOG_LOSS
 from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
 from descend.updates import ADAM, ADAMW, SGD, reach, schedules, update
 from descend.updates import FORMULAS as UPDATES
-from descend.updates.schedules import rate_at
+from descend.updates.schedules import CONSTANT, rate_at
 
 for formula in (*UPDATES, *schedules.FORMULAS, shrunk):
     inline(formula)
@@ -166,79 +169,71 @@ def run_sgd_of_one(
 ) -> tuple[int, int]:
     """``run_steps`` for batch size 1, plain SGD and one output: the textbook's stochastic gradient descent.
 
-    A step waits for the score, the score for the step before it. So four rows are taken together: what their scores
-    are at the weights before the first, and the products of the rows with one another, say what each score is after
-    the steps before it, and only numbers wait for numbers. The steps are the same but for rounding.
+    A step waits for the score, and the score for the step before it. So each row's product with the weights is made
+    a step early, together with its product with the row before: that step changes the score by the second times a
+    number, and only numbers wait for numbers. The steps are the same but for rounding.
     """
     X, y, weights = data
     average, num_averaged, average_every = averaging
     loss, shape, alpha, l1, fit_intercept = objective
     schedule, rate, step, num_steps = pace
-    d = X.shape[1]
-    w = parameters[0]
+    n, d = order.size, X.shape[1]
     number = X.dtype.type
-    n = order.size
-    bytes_of_row = min(d * X.itemsize, LONGEST_PREFETCH)
-    products, rates, keeps = (
-        np.empty(12, dtype=X.dtype),
-        np.empty(4, dtype=X.dtype),
-        np.empty(4, dtype=X.dtype),
-    )
+    if n == 0:
+        return step, num_averaged
+    bytes_of_row = d * X.itemsize
+    ahead = max(3, min(AHEAD, 16384 // bytes_of_row)) if bytes_of_row > 0 else AHEAD
+    rates, keeps = np.empty(4, dtype=X.dtype), np.empty(4, dtype=X.dtype)
+    rates[:], keeps[:] = number(rate), number(1.0 - rate * alpha)
     one = number(1.0) if fit_intercept else number(0.0)
+    w, last = parameters[0], n - 1
+    bias = w[d]
+    row, near = order[0], order[min(1, last)]
+    at, next_at = np.int64(row) * d, np.int64(near) * d
+    score = number(0.0)
+    found, cross = lanes.move_and_look(
+        parameters, number(1.0), number(0.0), X, at, at, next_at
+    )  # as they are
     for low in range(0, n, 4):
         high = min(low + 4, n)
-        for i in range(min(low + AHEAD, n), min(high + AHEAD, n)):
-            for offset in range(0, bytes_of_row, LINE):
-                prefetch(X, order[i], offset)
+        if low % SINGLE_ROWS == 0:  # where a run may be cut, as if one began here: so both have the same bits
+            score = lanes.score(X, row, parameters, 0) + bias
         prefetch_targets(y, weights, order, low + AHEAD, high + AHEAD)
+        if schedule != CONSTANT or weights.size:
+            for i in range(low, high):
+                now = rate_at(schedule, rate, step + 1 + i - low, num_steps)
+                keeps[i - low] = number(1.0 - now * alpha)
+                rates[i - low] = number(now * weights[order[i]] if weights.size else now)
         for i in range(low, high):
-            now = rate_at(schedule, rate, step + 1 + i - low, num_steps)
-            keeps[i - low] = number(1.0 - now * alpha)
-            rates[i - low] = number(now * weights[order[i]] if weights.size else now)
-        averaged_after = average_every - step % average_every if average_every > 0 else 4
-        if high - low == 4 and averaged_after >= 4 and l1 == 0.0:
-            a, b, c, e = order[low], order[low + 1], order[low + 2], order[low + 3]
-            lanes.four_products(X, a, b, c, e, parameters, products)
-            wa, wb, wc, we = products[0], products[1], products[2], products[3]
-            ab, ac, ae, bc, be, ce = (
-                products[4],
-                products[5],
-                products[6],
-                products[7],
-                products[8],
-                products[9],
+            soon = order[np.uintp(min(i + ahead, last))]
+            for offset in range(0, bytes_of_row, LINE):
+                prefetch(X, soon, offset)
+            keep, pull, target = (
+                keeps[np.uintp(i - low)],
+                rates[np.uintp(i - low)],
+                number(y[np.uintp(row), 0]),
             )
-            ka, kb, kc, ke = keeps[0], keeps[1], keeps[2], keeps[3]
-            ra, rb, rc, re = rates[0], rates[1], rates[2], rates[3]
-            bias = w[d]
-            kab, kbc = ka * kb, kb * kc
-            da = slope(loss, shape, wa + bias, y[a, 0])
-            db = slope(loss, shape, ka * wb + bias - da * (ra * (ab + one)), y[b, 0])
-            before = kab * wc + bias - da * (ra * (kb * ac + one))
-            dc = slope(loss, shape, before - db * (rb * (bc + one)), y[c, 0])
-            before = kab * kc * we + bias - da * (ra * (kbc * ae + one)) - db * (rb * (kc * be + one))
-            de = slope(loss, shape, before - dc * (rc * (ce + one)), y[e, 0])
-            da, db, dc, de = -ra * da, -rb * db, -rc * dc, -re * de
-            lanes.move_by_four(
-                parameters, 0, kab * kc * ke, X, a, b, c, e, kbc * ke * da, kc * ke * db, ke * dc, de
-            )
-            w[d] += one * (da + db + dc + de)
-            step += 4
-            if average_every > 0 and averaged_after == 4:
+            step += 1
+            if shape is None:  # the slope is this less the target, which is known before the score is
+                slope_, aim = logistic(score) if loss == LOG_LOSS else score, pull * target
+            else:
+                slope_, aim = slope(loss, shape, score, target), number(0.0)
+            both = cross + one
+            score = (keep * found + bias + aim * both) - (pull * both) * slope_
+            r = aim - pull * slope_
+            bias += one * r
+            row, near = near, order[np.uintp(min(i + 2, last))]
+            far_at = np.int64(near) * d
+            found, cross = lanes.move_and_look(parameters, keep, r, X, at, next_at, far_at)
+            at, next_at = next_at, far_at
+            w[d] = bias
+            if l1 > 0.0:
+                shrink_all(parameters, 0, number(rate_at(schedule, rate, step, num_steps) * l1))
+                score = lanes.score(X, row, parameters, 0) + bias
+                found = lanes.score(X, near, parameters, 0)
+            if average_every > 0 and step % average_every == 0:
                 num_averaged += 1
                 add_to_average(parameters, average, num_averaged)
-        else:
-            for i in range(low, high):
-                row = order[i]
-                r = -rates[i - low] * slope(loss, shape, lanes.score(X, row, parameters, 0) + w[d], y[row, 0])
-                lanes.move(parameters, 0, keeps[i - low], X, row, r)
-                w[d] += one * r
-                step += 1
-                if l1 > 0.0:
-                    shrink_all(parameters, 0, number(rate_at(schedule, rate, step, num_steps) * l1))
-                if average_every > 0 and step % average_every == 0:
-                    num_averaged += 1
-                    add_to_average(parameters, average, num_averaged)
     return step, num_averaged
 
 

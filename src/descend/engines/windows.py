@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.batches import STRIP, rows_together
+from descend.batches import STRIP, rows_between_cuts
 from descend.engines.decoding import blocks
 from descend.engines.strips import find_places, find_strips
 from descend.store.read_ahead import read_ahead
@@ -93,7 +93,7 @@ class Windows:
 
         None where the rows of one batch lie in too many strips to read these whole.
         """
-        unit = rows_together(batch_size)
+        unit = rows_between_cuts(batch_size)
         rows = min(max(most, unit) // unit * unit, len(order))
         strips = np.empty(max(2, SPARE * -(-rows // STRIP)), dtype=np.int32)
         start = 0

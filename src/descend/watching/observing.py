@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from math import ceil, isfinite
 
 from descend.averaging import TailAverage
-from descend.batches import rows_together
+from descend.batches import rows_between_cuts
 from descend.engines.base import Engine, State
 from descend.history import History
 from descend.recipe import Phase
@@ -105,7 +105,7 @@ class Observer:
         visits = min(visits, num_visits - start)
         if self.tuner is not None and self.phase.tuned:
             visits = min(visits, max(1, self.tuner.next_visit - self._rows))
-        visits += -visits % rows_together(self.batch_size)  # cut apart, they round differently
+        visits += -visits % rows_between_cuts(self.batch_size)  # cut apart, they round differently
         steps = ceil(visits / self.batch_size)
         if self.tail is not None:  # a window closes at its own step, not where somebody happens to look
             steps = min(steps, max(1, self.tail.next_close - self._steps))
