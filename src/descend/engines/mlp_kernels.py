@@ -9,6 +9,7 @@ from __future__ import annotations
 from descend.batches import rows_together
 from descend.engines import tiles
 from descend.engines.compiled import inline, kernel, part
+from descend.engines.mlp_ahead import looks_ahead, move_and_look_ahead
 from descend.engines.mlp_arguments import (
     BIAS,
     DEPTH,
@@ -170,10 +171,12 @@ def take_step(
     block: Block,
     group: Group,
     first: int,
+    ahead: bool,
 ) -> None:
     """One step from the rows order[start:stop]; ``gradient`` (P,) is zero and is left so.
 
-    ``first``: the number of the first of them in ``group``, below zero where there is none.
+    ``first``: the number of the first of them in ``group``, below zero where there is none. ``ahead``: the first
+    layer's scores are there but for the first step, and are left for the next.
     """
     layers, parameters, num_rows = net.layers, moved.parameters, stop - start
     last = layers.shape[0] - 1
@@ -191,7 +194,7 @@ def take_step(
         place_rows(rows, order, low, n, block)
         if together:
             write_scores_now(first, n, layers, parameters, block, group)
-        else:
+        elif not ahead or start == 0:
             write_first_scores(rows, n, layers, parameters, block)
         go_on(n, net, parameters, block)
         begin_back(rows, n, net, block)
@@ -200,6 +203,9 @@ def take_step(
                 go_back(n, net, layer, parameters, block)
             if together and layer == 0:
                 take_changes(first, n, layers, parameters, keep, factor, intercepts, block, group)
+            elif ahead and layer == 0:
+                following = order[min(stop, order.size - 1)]
+                move_and_look_ahead(rows, following, layers, block, moved, gradient, method, now)
             elif in_pieces:
                 move_layer(rows, n, layers, layer, block, moved, gradient, method, now, True)
             else:
@@ -230,6 +236,7 @@ def run_network_steps(
     block, gradient = new_block(net.layers, parameters), aligned(parameters.size, parameters)
     unit = rows_together(batch_size)
     together = unit > batch_size and is_plain(method) and rows.starts.size == 0
+    ahead = not together and looks_ahead(rows, batch_size, method)
     group = new_group(unit if together else 0, net.layers, parameters)
     step, start = first_step, 0 * order.size
     begun, end = start, start
@@ -245,7 +252,21 @@ def run_network_steps(
         rate = rate_at(pace.schedule, pace.rate, step, pace.num_steps)
         first = start - begun if together else -1
         take_step(
-            rows, order, start, stop, net, moved, gradient, method, rate, step, sum_rows, block, group, first
+            rows,
+            order,
+            start,
+            stop,
+            net,
+            moved,
+            gradient,
+            method,
+            rate,
+            step,
+            sum_rows,
+            block,
+            group,
+            first,
+            ahead,
         )
         if together and stop == end:
             end_group(rows, end - begun, net.layers, parameters, group)
