@@ -1,8 +1,8 @@
 """Steps on single rows that look one row ahead: every optimizer but plain gradient descent, dense rows.
 
 The pass that moves the first layer's weights (``sweeps.py``) works out its scores of the next row, too, so weights
-are read once a step instead of twice, and no gradient is written anywhere. Sums go in the order of ``tiles.py``: a run
-that is cut anywhere gives the same bits.
+are read once a step instead of twice, and no gradient is written anywhere. Sums go in the order of ``tiles.py``: a
+run that is cut anywhere gives the same bits.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from descend.engines.mlp_arguments import (
     Step,
     Z,
 )
-from descend.engines.mlp_updates import bias_step, move_piece
-from descend.types import FloatArray, IntArray
+from descend.types import IntArray
 from descend.updates import ADAM, ADAMW
 
 
@@ -40,19 +39,16 @@ def move_and_look_ahead(
     layers: IntArray,
     block: Block,
     moved: Moved,
-    gradient: FloatArray,
     method: Method,
     step: Step,
 ) -> None:
-    """The first layer's step on the block's one row; writes its scores of the row ``following``."""
+    """The step of the first layer's weights on the block's one row; writes its scores of the row ``following``.
+
+    The intercepts have been moved.
+    """
     depth, width, weights, bias = layers[0, DEPTH], layers[0, WIDTH], layers[0, WEIGHTS], layers[0, BIAS]
     z, d, room, numbers = layers[0, Z], layers[0, D], block.room, method.numbers
     parameters, first, second = moved
-    if method.fit_intercept:
-        some = gradient[bias : bias + width]
-        for c in range(width):
-            some[c] = room[d + c]
-        move_piece(parameters, first, second, some, bias, method.optimizer, numbers, bias_step(step))
     for c in range(width):
         room[z + c] = parameters[bias + c]
     optimizer = ADAM if method.optimizer == ADAMW else method.optimizer

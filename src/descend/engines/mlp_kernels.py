@@ -79,6 +79,7 @@ def move_layer(
     method: Method,
     step: Step,
     in_pieces: bool,
+    intercepts_alone: bool,
 ) -> None:
     """A layer's step by ``gradient`` (P,), which is left at zero.
 
@@ -96,7 +97,8 @@ def move_layer(
         place_inner(layers, layer, n, block.inner)
     inputs = max(1, PIECE // width) if in_pieces and not sparse else depth
     num_pieces = -(-depth // inputs)
-    for piece in range(num_pieces + 1 if method.fit_intercept else num_pieces):
+    begin = num_pieces if intercepts_alone else 0
+    for piece in range(begin, num_pieces + 1 if method.fit_intercept else num_pieces):
         low, count, now = weights + piece * inputs * width, min(inputs, depth - piece * inputs), step
         at = low
         if piece == num_pieces:
@@ -203,17 +205,18 @@ def take_step(
                 go_back(n, net, layer, parameters, block)
             if together and layer == 0:
                 take_changes(first, n, layers, parameters, keep, factor, intercepts, block, group)
-            elif ahead and layer == 0:
-                following = order[min(stop, order.size - 1)]
-                move_and_look_ahead(rows, following, layers, block, moved, gradient, method, now)
             elif in_pieces:
-                move_layer(rows, n, layers, layer, block, moved, gradient, method, now, True)
+                swept = ahead and layer == 0
+                move_layer(rows, n, layers, layer, block, moved, gradient, method, now, True, swept)
+                if swept:
+                    following = order[min(stop, order.size - 1)]
+                    move_and_look_ahead(rows, following, layers, block, moved, method, now)
             else:
                 take_in(rows, n, layers, layer, block, goal, keep, factor, intercepts)
     if not at_once and not in_pieces:
         now = weights_step(method, rate, clipped(1.0 / counted, gradient, method.numbers), per_row, step)
         for layer in range(last, -1, -1):
-            move_layer(rows, num_rows, layers, layer, block, moved, gradient, method, now, False)
+            move_layer(rows, num_rows, layers, layer, block, moved, gradient, method, now, False, False)
 
 
 @kernel

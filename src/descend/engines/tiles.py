@@ -52,6 +52,7 @@ def slot(builder: Any, kind: Any) -> Any:
 
 
 def loop(builder: Any, start: Any, stop: Any, step: int) -> Any:
+    """A loop as a context, which gives its index, and a second thing, as Numba has it."""
     return cgutils.for_range_slice(builder, start, stop, INDEX(step), INDEX)
 
 
