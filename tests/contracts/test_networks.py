@@ -170,6 +170,44 @@ def test_first_layers_worked_out_together_are_the_references_steps_one_by_one(sh
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "sgd"])
+def test_single_rows_take_the_references_steps_and_the_same_bits_however_cut(optimizer, dtype):
+    """Whatever the layers, pulls, averages and clipping, rows one by one step as the reference does, cut or not."""
+    cases = itertools.product((0.0, 0.3), (False, True), (0.0, 0.5), (0.0, 0.02))
+    for number, (alpha, sum_rows, clip, l1) in enumerate(cases):
+        reference, compiled = both_engines(
+            ["softmax", "squared_errors", "log_loss"][number % 3],
+            list(ACTIVATIONS)[number % len(ACTIVATIONS)],
+            [(18,), (), (5, 3), (33, 16, 2)][number % 4],
+            dtype=dtype,
+            num_rows=40,
+            weighted=number % 2 == 1,
+            alpha=alpha,
+            l1=l1,
+            weight_decay=alpha / 3,
+            average_every=number % 4,
+        )
+        how = rule(
+            optimizer,
+            0.003,
+            "linear",
+            num_steps=90,
+            sum_rows=sum_rows,
+            clip=clip,
+            fit_intercept=number % 5 != 3,
+        )
+        states = [start(compiled.network, dtype) for _ in range(3)]
+        rows = np.repeat(order(0, 1, 40)[:23], 2)
+        for engine, state in zip((reference, compiled), states, strict=False):
+            engine.run(state, how, rows, 1)
+        assert_same_state(*states[:2], dtype)
+        for piece in np.split(rows, [1, 2, 5, 13, 45]):
+            compiled.run(states[2], how, piece, 1)
+        for name in ("parameters", "first", "second", "average"):
+            np.testing.assert_array_equal(getattr(states[1], name), getattr(states[2], name), err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_the_full_batch_takes_the_references_steps(optimizer, dtype):
     """Without an order both engines take the same steps, weights, sums and threads included."""

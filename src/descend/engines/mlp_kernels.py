@@ -9,6 +9,7 @@ from __future__ import annotations
 from descend.batches import rows_together
 from descend.engines import tiles
 from descend.engines.compiled import inline, kernel, part
+from descend.engines.mlp_ahead import looks_ahead, move_and_look_ahead
 from descend.engines.mlp_arguments import (
     BIAS,
     DEPTH,
@@ -78,6 +79,7 @@ def move_layer(
     method: Method,
     step: Step,
     in_pieces: bool,
+    intercepts_alone: bool,
 ) -> None:
     """A layer's step by ``gradient`` (P,), which is left at zero.
 
@@ -95,7 +97,8 @@ def move_layer(
         place_inner(layers, layer, n, block.inner)
     inputs = max(1, PIECE // width) if in_pieces and not sparse else depth
     num_pieces = -(-depth // inputs)
-    for piece in range(num_pieces + 1 if method.fit_intercept else num_pieces):
+    begin = num_pieces if intercepts_alone else 0
+    for piece in range(begin, num_pieces + 1 if method.fit_intercept else num_pieces):
         low, count, now = weights + piece * inputs * width, min(inputs, depth - piece * inputs), step
         at = low
         if piece == num_pieces:
@@ -170,10 +173,12 @@ def take_step(
     block: Block,
     group: Group,
     first: int,
+    ahead: bool,
 ) -> None:
     """One step from the rows order[start:stop]; ``gradient`` (P,) is zero and is left so.
 
-    ``first``: the number of the first of them in ``group``, below zero where there is none.
+    ``first``: the number of the first of them in ``group``, below zero where there is none. ``ahead``: the first
+    layer's scores are there but for the first step, and are left for the next.
     """
     layers, parameters, num_rows = net.layers, moved.parameters, stop - start
     last = layers.shape[0] - 1
@@ -191,7 +196,7 @@ def take_step(
         place_rows(rows, order, low, n, block)
         if together:
             write_scores_now(first, n, layers, parameters, block, group)
-        else:
+        elif not ahead or start == 0:
             write_first_scores(rows, n, layers, parameters, block)
         go_on(n, net, parameters, block)
         begin_back(rows, n, net, block)
@@ -201,13 +206,17 @@ def take_step(
             if together and layer == 0:
                 take_changes(first, n, layers, parameters, keep, factor, intercepts, block, group)
             elif in_pieces:
-                move_layer(rows, n, layers, layer, block, moved, gradient, method, now, True)
+                swept = ahead and layer == 0
+                move_layer(rows, n, layers, layer, block, moved, gradient, method, now, True, swept)
+                if swept:
+                    following = order[min(stop, order.size - 1)]
+                    move_and_look_ahead(rows, following, layers, block, moved, method, now)
             else:
                 take_in(rows, n, layers, layer, block, goal, keep, factor, intercepts)
     if not at_once and not in_pieces:
         now = weights_step(method, rate, clipped(1.0 / counted, gradient, method.numbers), per_row, step)
         for layer in range(last, -1, -1):
-            move_layer(rows, num_rows, layers, layer, block, moved, gradient, method, now, False)
+            move_layer(rows, num_rows, layers, layer, block, moved, gradient, method, now, False, False)
 
 
 @kernel
@@ -230,6 +239,7 @@ def run_network_steps(
     block, gradient = new_block(net.layers, parameters), aligned(parameters.size, parameters)
     unit = rows_together(batch_size)
     together = unit > batch_size and is_plain(method) and rows.starts.size == 0
+    ahead = not together and looks_ahead(rows, batch_size, method)
     group = new_group(unit if together else 0, net.layers, parameters)
     step, start = first_step, 0 * order.size
     begun, end = start, start
@@ -245,7 +255,21 @@ def run_network_steps(
         rate = rate_at(pace.schedule, pace.rate, step, pace.num_steps)
         first = start - begun if together else -1
         take_step(
-            rows, order, start, stop, net, moved, gradient, method, rate, step, sum_rows, block, group, first
+            rows,
+            order,
+            start,
+            stop,
+            net,
+            moved,
+            gradient,
+            method,
+            rate,
+            step,
+            sum_rows,
+            block,
+            group,
+            first,
+            ahead,
         )
         if together and stop == end:
             end_group(rows, end - begun, net.layers, parameters, group)

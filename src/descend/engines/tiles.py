@@ -51,18 +51,19 @@ def slot(builder: Any, kind: Any) -> Any:
     return cgutils.alloca_once(builder, kind)  # type: ignore[no-untyped-call, unused-ignore]
 
 
-def _loop(builder: Any, start: Any, stop: Any, step: int) -> Any:
+def loop(builder: Any, start: Any, stop: Any, step: int) -> Any:
+    """A loop as a context, which gives its index, and a second thing, as Numba has it."""
     return cgutils.for_range_slice(builder, start, stop, INDEX(step), INDEX)
 
 
-def _pieces(
+def pieces(
     builder: Any, start: Any, stop: Any, sizes: tuple[int, ...], unit: int, body: Callable[[Any, int], None]
 ) -> None:
     """Writes ``body(at, size)`` for pieces of ``size`` · ``unit`` that cover start … stop, largest first."""
     for size in sizes:
         step = size * unit
         whole = builder.sub(stop, builder.srem(builder.sub(stop, start), INDEX(step)))
-        with _loop(builder, start, whole, step) as (at, _):
+        with loop(builder, start, whole, step) as (at, _):
             body(at, size)
         start = whole
 
@@ -74,8 +75,8 @@ def _tiles(
     start = INDEX(0)
     for rows, vectors in SHAPES:
         whole = builder.sub(count, builder.srem(count, INDEX(rows)))
-        with _loop(builder, start, whole, rows) as (row, _):
-            _pieces(
+        with loop(builder, start, whole, rows) as (row, _):
+            pieces(
                 builder,
                 INDEX(0),
                 width,
@@ -145,7 +146,7 @@ def _write_products(
             sums.begin(_vectors(lanes, p, b.add(bias, column), vectors, length))
             starts = [b.gep(a, [b.load(b.gep(where, [b.add(row, INDEX(i))]))]) for i in range(rows)]
             first = b.gep(p, [b.add(weights, column)])
-            with _loop(b, INDEX(0), depth, 1) as (j, _):
+            with loop(b, INDEX(0), depth, 1) as (j, _):
                 shared = _vectors(lanes, first, b.mul(j, width), vectors, length)
                 sums.add([lanes.load(start, j, 1) for start in starts], shared)
             for i, v, total in sums.each():
@@ -189,7 +190,7 @@ def _add_outer(
         def tile(row: Any, rows: int, column: Any, vectors: int) -> None:
             sums = _Sums(b, lanes, rows, vectors)
             sums.begin([lanes.zeros(length)] * vectors)
-            with _loop(b, INDEX(0), n, 1) as (i, _):
+            with loop(b, INDEX(0), n, 1) as (i, _):
                 start = b.gep(a, [b.add(b.load(b.gep(where, [i])), row)])
                 shared = _vectors(lanes, d, b.add(b.mul(i, width), column), vectors, length)
                 sums.add([lanes.load(start, INDEX(r), 1) for r in range(rows)], shared)
@@ -243,7 +244,7 @@ def _write_back(
             slots = [lanes.slots(columns, length) for _ in range(rows)]
             ds = [b.gep(d, [b.mul(b.add(row, INDEX(i)), width)]) for i in range(rows)]
             ws = [b.gep(p, [b.mul(b.add(j, INDEX(i)), width)]) for i in range(columns)]
-            with _loop(b, INDEX(0), width, length) as (c, _):
+            with loop(b, INDEX(0), width, length) as (c, _):
                 w = [lanes.load(one, c, length) for one in ws]
                 for line, start in zip(slots, ds, strict=True):
                     delta = lanes.load(start, c, length)
@@ -262,8 +263,8 @@ def _write_back(
         start = INDEX(0)
         for rows in (4, 1):
             whole = b.sub(n, b.srem(n, INDEX(rows)))
-            with _loop(b, start, whole, rows) as (row, _):
-                _pieces(
+            with loop(b, start, whole, rows) as (row, _):
+                pieces(
                     b,
                     INDEX(0),
                     depth,
