@@ -177,7 +177,7 @@ class Observer:
             return None
         if not self.limits.thrifty or not self.phase.batch_size:
             return validation.mean_loss(parameters)
-        return self.sparing.held_out(lambda rows: validation.mean_loss(parameters, rows), whole)
+        return self.sparing.held_out(parameters, validation.mean_loss, whole)
 
     def _keep_if_best(self, epoch: int, seen: Seen, validation_loss: float | None) -> None:
         score = seen.loss if validation_loss is None or not self.limits.early_stopping else validation_loss
