@@ -216,8 +216,9 @@ def our_run(
 ) -> tuple[Curve, int, str]:
     """``fit`` with rate and end left to it: its curve, its batch size, and how it ended.
 
-    What would be returned at a look is what the rows that the algorithm may look at liked best so far. The run may
-    end where two checkpoints in a row lie below ``until``: no target is lower.
+    What would be returned at a look is what the rows that the algorithm may look at liked best so far; of passes over
+    all rows of linear models the watch tells. The run may end where two checkpoints in a row lie below ``until``: no
+    target is lower.
     """
     settings = replace(workload.settings, seed=seed, batch_size=batch_size, seconds=seconds)
     settings = replace(settings, optimizer=optimizer or settings.optimizer)
@@ -282,6 +283,8 @@ def _watched(workload: Workload, curve: Curve, controlled: bool, until: float) -
                 rungs, rows_of_rungs = ladders[0]
                 evaluated = EVALUATION * LOOK_ROWS * (2 * looks + rungs)
                 liked = getattr(self, "liked", state.parameters)
+                if self.limits.certify and self.place.epoch > 0 and self.place.epoch_done:
+                    liked = self.chosen.parameters
                 loss = workload.target.mean_loss(liked)
                 tuning = evaluated + rows_of_rungs
                 curve.add(loss, state.visits + evaluated, wall, tuning, training=self.seconds)
