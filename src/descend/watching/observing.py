@@ -208,7 +208,7 @@ class Observer:
         self.latest = kept
         if not self._marks or (score < self.best.score and not self._has_blown_up(seen.loss)):
             self.best, self.as_good = kept, None
-        elif self.limits.certify and kept.loss < self.best.loss and self._is_hardly_worse(score):
+        elif self.limits.certify and kept.loss < self.chosen.loss and self._is_hardly_worse(score):
             self.as_good = kept
 
     def _is_hardly_worse(self, score: float) -> bool:
