@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from math import ceil, inf, isfinite, nan
 from types import SimpleNamespace
@@ -25,7 +25,9 @@ from descend.batches import Visits, shuffle
 from descend.engines.base import Rule
 from descend.networks import fitting as network_fitting
 from descend.networks import planning as network_planning
+from descend.networks.recipe import NETWORK_AVERAGE_ROWS
 from descend.runs import AVERAGE_ROWS
+from descend.training import seconds_of_a_call
 from descend.updates import OPTIMIZERS
 from descend.updates.schedules import find_schedule
 from descend.watching import Watch, observing
@@ -84,6 +86,10 @@ class Clock:
     def seconds(self) -> float:
         return self.now() - self.started
 
+    def leave_out(self, seconds: float) -> None:
+        """So many have not passed."""
+        self.started += seconds
+
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """What is done inside takes no time."""
@@ -91,7 +97,7 @@ class Clock:
         try:
             yield
         finally:
-            self.started += self.now() - began
+            self.leave_out(self.now() - began)
 
 
 @contextmanager
@@ -150,7 +156,8 @@ def grid_run(
     """
     engine: Any = workload.engine
     state, tail = workload.first_state(seed), TailAverage()
-    engine.average_every = max(1, AVERAGE_ROWS // batch_size) if average else 0
+    each = NETWORK_AVERAGE_ROWS if workload.is_network else AVERAGE_ROWS
+    engine.average_every = max(1, each // batch_size) if average else 0
     rule = Rule(
         OPTIMIZERS[workload.settings.optimizer],
         rate,
@@ -159,10 +166,13 @@ def grid_run(
     )
     raw, averaged = Curve(), Curve()
     first = workload.target.mean_loss(state.parameters)
+    call_seconds = seconds_of_a_call(engine, state, rule, batch_size)
     clock = Clock()
-    for rows in _cut(workload.engine.num_rows, num_rows, batch_size, seed):
+    for begins, rows in _cut(workload.engine.num_rows, num_rows, batch_size, seed):
         with np.errstate(all="ignore"):
             engine.run(state, rule, rows, batch_size)
+            if not begins:
+                clock.leave_out(call_seconds)
             if average:
                 tail.close_if_due(state)
             now = clock.seconds
@@ -179,8 +189,8 @@ def grid_run(
     return raw, averaged
 
 
-def _cut(num_rows: int, total: int, batch_size: int, seed: int) -> Iterator[Any]:
-    """Epochs in order, cut where rows have grown by a fifth; always between two batches."""
+def _cut(num_rows: int, total: int, batch_size: int, seed: int) -> Iterator[tuple[bool, Any]]:
+    """Epochs in order, cut where rows have grown by a fifth, always between two batches; and which begin an epoch."""
     done, epoch, next_look = 0, 0, 256.0
     while done < total:
         epoch += 1
@@ -188,11 +198,11 @@ def _cut(num_rows: int, total: int, batch_size: int, seed: int) -> Iterator[Any]
         start = 0
         while start < len(rows):
             count = max(1, ceil((next_look - done) / batch_size)) * batch_size
-            part = rows[start : start + count]
+            part, begins = rows[start : start + count], start == 0
             start, done = start + len(part), done + len(part)
             if done >= next_look:
                 next_look = max(next_look * GROWTH, done + 1)
-            yield part
+            yield begins, part
 
 
 def our_run(
@@ -206,8 +216,9 @@ def our_run(
 ) -> tuple[Curve, int, str]:
     """``fit`` with rate and end left to it: its curve, its batch size, and how it ended.
 
-    What would be returned at a look is what the rows that the algorithm may look at liked best so far. The run may
-    end where two checkpoints in a row lie below ``until``: no target is lower.
+    What would be returned at a look is what the rows that the algorithm may look at liked best so far; of passes over
+    all rows of linear models the watch tells. The run may end where two checkpoints in a row lie below ``until``: no
+    target is lower.
     """
     settings = replace(workload.settings, seed=seed, batch_size=batch_size, seconds=seconds)
     settings = replace(settings, optimizer=optimizer or settings.optimizer)
@@ -229,16 +240,17 @@ def _watched(workload: Workload, curve: Curve, controlled: bool, until: float) -
     clock = Clock()
 
     class Onlooker(Watch):
-        __slots__ = ("compared", "liked", "lowest", "next_look")
+        __slots__ = ("compared", "for_the_curve", "liked", "lowest", "next_look")
 
         def start(self, state: Any, phase: Any) -> None:
             ladders.append((len(self.history), state.visits))
-            self.next_look = max(256.0, GROWTH * state.visits)
+            self.next_look, self.for_the_curve = max(256.0, GROWTH * state.visits), False
             Watch.start(self, state, phase)
 
         def _visits_until_next_look(self, start: int, num_visits: int) -> int:
             visits = Watch._visits_until_next_look(self, start, num_visits)
             steps = max(1, ceil((self.next_look - self._rows) / self.batch_size))
+            self.for_the_curve = steps * self.batch_size < visits
             return min(visits, steps * self.batch_size)
 
         def _observe(self, state: Any, epoch: int, whole: bool, last: bool = False) -> float:
@@ -247,8 +259,10 @@ def _watched(workload: Workload, curve: Curve, controlled: bool, until: float) -
             return loss
 
         def look(self, state: Any) -> bool:
-            self.compared = False
-            is_over = Watch.look(self, state)
+            cut, self.compared, self.for_the_curve = self.for_the_curve, False, False
+            with clock.stopped() if cut else nullcontext():
+                is_over = Watch.look(self, state)
+            clock.leave_out(self.call_seconds if cut else 0.0)
             if not self.compared and state.visits >= self.next_look:
                 self._compare(state)
             if not is_over and max(curve.losses[-2:]) <= until:
@@ -269,6 +283,8 @@ def _watched(workload: Workload, curve: Curve, controlled: bool, until: float) -
                 rungs, rows_of_rungs = ladders[0]
                 evaluated = EVALUATION * LOOK_ROWS * (2 * looks + rungs)
                 liked = getattr(self, "liked", state.parameters)
+                if self.limits.certify and self.place.epoch > 0 and self.place.epoch_done:
+                    liked = self.chosen.parameters
                 loss = workload.target.mean_loss(liked)
                 tuning = evaluated + rows_of_rungs
                 curve.add(loss, state.visits + evaluated, wall, tuning, training=self.seconds)

@@ -13,7 +13,7 @@ from descend.engines.base import State
 from descend.features import prepare
 from descend.models.network import Network, initialise
 from descend.networks import fitting as network_fitting
-from descend.networks.dead_units import BLOCK, LOOKED_AT, revive
+from descend.networks.dead_units import BLOCK, FIRST, LOOKED_AT, revive
 from descend.networks.fitting import fit_network
 from descend.objectives.activations import ACTIVATIONS
 from descend.settings import Settings
@@ -124,6 +124,27 @@ def test_new_weights_follow_from_the_seed_and_the_step() -> None:
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
     assert not np.array_equal(drawn[0], drawn[3])
+
+
+def test_no_more_rows_are_read_than_it_takes_to_see_all_units_awake() -> None:
+    """Where the first rows wake every unit no other row is looked at; one that they leave asleep is looked for."""
+
+    class Read:
+        shape = (300, SIZES[0])
+
+        def __init__(self) -> None:
+            self.up_to = 0
+
+        def __getitem__(self, rows: slice) -> Any:
+            self.up_to = max(self.up_to, rows.stop)
+            return X[rows]
+
+    network, state, X = state_with_dead_units()
+    asleep, awake = Read(), Read()
+    assert revive(network, state, asleep, seed=0) == 2
+    assert asleep.up_to == len(X)
+    assert revive(network, state, awake, seed=0) == 0
+    assert awake.up_to == FIRST
 
 
 @pytest.mark.parametrize(("row", "revived"), [(0, 0), (BLOCK, 0), (LOOKED_AT - 1, 0), (LOOKED_AT, 1)])

@@ -95,6 +95,23 @@ def test_when_the_clock_looks_decides_on_nothing(monkeypatch: pytest.MonkeyPatch
     assert ends[0] == ends[1]
 
 
+def test_few_rows_held_out_are_corrected_where_they_are_asked() -> None:
+    """What few rows held out are off all of them is told from the last look at all, and read only when needed."""
+    losses, asked = {FEW: 3.0, None: 1.0}, []
+
+    def loss_of(parameters: Any, rows: int | None) -> float:
+        asked.append(rows)
+        return losses[rows] + float(parameters[0])
+
+    sparing, at = Sparing(), np.zeros(1)
+    for _ in range(3):
+        assert sparing.held_out(at, loss_of, whole=True) == 1.0
+    assert asked == [None] * 3
+    at += 0.25  # the run goes on in the same array
+    assert [sparing.held_out(at, loss_of, whole=False) for _ in range(2)] == [1.25, 1.25]
+    assert asked[3:] == [FEW] * 3
+
+
 def test_who_reads_all_rows() -> None:
     """A sample tells the loss where rows are mixed and it decides on nothing; compared runs read all there is."""
     early, exact = Settings(early_stopping=True), Settings(epochs=3)

@@ -33,7 +33,7 @@ class Scripted(KeepsNothing):
         state.steps += 1 if order is None else -(-rows // batch_size)
         state.parameters += rows / self.num_rows
 
-    def mean_loss(self, parameters, num_rows=None):
+    def mean_loss(self, parameters, num_rows=None, gradient_follows=False):
         return self.losses[min(int(parameters[0, 0] + 1e-9), len(self.losses) - 1)]
 
 
@@ -67,6 +67,19 @@ def test_otherwise_the_best_comes_back():
     assert (epoch, watch.stopped) == (1, "epochs")
     assert watch.history["loss"] == [5.0, 1.0, 2.0, 3.0, 1.0]
     assert watch.history.last["epoch"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("convex", "third", "returned"), [(True, 7.0, 3), (False, 7.0, 1), (True, 8.5, 2), (True, 20.0, 2)]
+)
+def test_rows_held_out_do_not_go_back_for_next_to_nothing(convex, third, returned):
+    """Of convex objectives the last comes back that fits better and that they like less by 0.2 % of the gain."""
+    losses = [10.0, 9.0, 8.0, third, *[6.0] * 10]
+    watched = {"early_stopping": True, "patience": 5, "tol": None, "certify": convex}
+    epoch, watch = follow(losses, [9.0, 3.0, 3.001, 3.002, *[3.01] * 10], **watched)
+    assert (epoch, watch.stopped) == (returned, "early_stopping")
+    assert watch.history.last["loss"] == losses[epoch]
+    assert watch.best.epoch == 1
 
 
 def test_early_stopping_restores_the_best_validation():

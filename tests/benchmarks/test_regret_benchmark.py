@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from descend import fitting
 from descend.networks import fitting as network_fitting
 from descend.watching import Watch
 
@@ -78,6 +80,26 @@ def test_a_stopped_clock_takes_off_what_is_done_inside(monkeypatch):
         now = 105.0
     now = 107.0
     assert clock.seconds == 3.0
+
+
+def test_a_cut_that_only_the_curve_needs_is_off_the_clock(workload, monkeypatch):
+    """Where every look waits, the wall's clock counts those that a fit makes by itself, and no others."""
+    look, count, wait = Watch.look, 0, 0.01
+
+    def slow(self, state):
+        nonlocal count
+        count += 1
+        time.sleep(wait)
+        return look(self, state)
+
+    our_run(workload, 0, batch_size=16)  # compiles
+    monkeypatch.setattr(Watch, "look", slow)
+    curve, *_ = our_run(workload, 0, batch_size=16)
+    with_cuts, count = count, 0
+    fit = network_fitting.fit_network if workload.is_network else fitting.fit
+    fit(workload.prepared, replace(workload.settings, batch_size=16, seconds=30.0))
+    assert count < with_cuts
+    assert (count - 1) * wait < curve.wall[-1] < with_cuts * wait
 
 
 def test_processor_time_counts_no_sleep():

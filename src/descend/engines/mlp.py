@@ -98,7 +98,7 @@ class NetworkEngine(KeepsNothing):
             self._large_batches(state, rule, order, batch_size)
             return
         state.steps, state.num_averaged = mlp_kernels.run_network_steps(
-            self.rows._replace(weights=self.visit_weights),
+            self._rows_with(self.visit_weights),
             order,
             batch_size,
             self.net,
@@ -168,8 +168,13 @@ class NetworkEngine(KeepsNothing):
         return total / total_weight + self.penalty_of(parameters)
 
     def penalty_of(self, parameters: FloatArray) -> float:
-        """The penalty of all weights; intercepts are free."""
-        return sum(self.penalty.of(weights) for weights, _ in self.network.parts(parameters))
+        """The penalty of all weights; intercepts are free. What fills up a layer is 0."""
+        if not (self.penalty.alpha or self.penalty.l1):
+            return 0.0
+        return sum(self.penalty.of(parameters[layer.weights : layer.bias]) for layer in self.network.layers)
+
+    def _rows_with(self, weights: FloatArray) -> Rows:
+        return self.rows if weights is self.rows.weights else self.rows._replace(weights=weights)
 
     def _sums_of(
         self,
@@ -181,8 +186,7 @@ class NetworkEngine(KeepsNothing):
         with_loss: bool,
     ) -> tuple[float, float]:
         """Adds the gradient of rows order[part], or of rows ``part``; returns the sums of loss and weights."""
-        rows = self.rows._replace(weights=weights)
-        return self._sums(rows, order, part, parameters, gradient, with_loss)
+        return self._sums(self._rows_with(weights), order, part, parameters, gradient, with_loss)
 
     def _sums(
         self,

@@ -26,6 +26,7 @@ from descend.engines.mlp_arguments import (
 )
 from descend.engines.mlp_passes import (
     BLOCK,
+    add_derivatives,
     add_sparse_outer,
     aligned,
     begin_back,
@@ -105,9 +106,7 @@ def move_layer(
             low, count, now = bias, 1, bias_step(step)
             at = low
             if in_pieces:
-                for i in range(n):
-                    for c in range(width):
-                        gradient[at + c] += room[d + i * width + c]
+                add_derivatives(block, d, n, gradient[at : at + width])
         elif in_pieces and not sparse:
             at = 0
             if layer > 0:

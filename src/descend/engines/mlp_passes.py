@@ -177,6 +177,20 @@ def go_back(n: int, net: Net, layer: int, parameters: FloatArray, block: Block) 
 
 
 @part
+def add_derivatives(block: Block, d: int, n: int, total: FloatArray) -> None:
+    """Adds the derivatives of n rows, which begin at ``d``, to those of a layer's intercepts.
+
+    By slices: with places counted from the room's start the loop was taken one number at a time, which was half of a
+    step of Adam on few columns.
+    """
+    width = total.size
+    for i in range(n):
+        derivatives = block.room[d + i * width : d + (i + 1) * width]
+        for c in range(total.size):
+            total[c] += derivatives[c]
+
+
+@part
 def take_in(
     rows: Rows,
     n: int,

@@ -26,6 +26,8 @@ LOOKED_AT = 4096
 """Rows that a unit has to sleep through."""
 LOOKED_AT_NUMBERS = 2**21
 """Of wide rows fewer, but at least 512."""
+FIRST = 128
+"""Rows looked at before all others: most units are awake on one of them."""
 BLOCK = 256
 """Rows looked at together: 2,675 rows of 784 pixels, decoded at once, are as much as 11,000 that are not."""
 
@@ -40,6 +42,8 @@ def revive(network: Network, state: State, X: Any, seed: int, in_order: bool = F
     if not network.activation.can_die or len(network.sizes) < 3:
         return 0
     layers = network.parts(state.parameters)
+    if not in_order and not hasattr(X, "indptr") and _are_awake(network, layers, X[:FIRST]):
+        return 0
     asleep = _asleep(network, layers, X, in_order)
     if not any(dead.any() for dead in asleep):
         return 0
@@ -69,6 +73,17 @@ def _take_after_others(
     weights[:, dead] = weights[:, ~dead].mean(axis=1, keepdims=True)
     bias[dead] = bias[~dead].mean()
     onwards[dead] = onwards[~dead].mean(axis=0, keepdims=True)
+
+
+def _are_awake(network: Network, layers: list[tuple[FloatArray, FloatArray]], X: Any) -> bool:
+    """Whether a few rows wake every unit, at a third of what it takes to tell which ones they leave asleep."""
+    for weights, bias in layers[:-1]:
+        scores = X @ weights
+        scores += bias
+        if not (scores.max(axis=0) > 0.0).all():
+            return False
+        X = activate(network.activation.code, scores) if len(layers) > 2 else scores
+    return True
 
 
 def _asleep(

@@ -26,9 +26,10 @@ from descend.models.mlp import MLPModel
 from descend.models.network import aligned_zeros, initialise
 from descend.networks.dead_units import revive
 from descend.networks.planning import NetworkPlan, Planned, StepsPlan, resolve_network
-from descend.runs import ASKED, AVERAGE_ROWS, Run, average_of, growth_of, limits_of, summarise
+from descend.networks.recipe import NETWORK_AVERAGE_ROWS
+from descend.runs import ASKED, Run, average_of, growth_of, limits_of, summarise
 from descend.settings import Settings, is_growing, most_epochs
-from descend.target_objective import constant_loss, first_intercept, loss_unit
+from descend.target_objective import class_shares, constant_loss, first_intercept, loss_unit
 from descend.trail import Trail
 from descend.training import train
 from descend.troubles import unlike_outputs
@@ -81,7 +82,7 @@ def fit_network(
         plan.loss,
         plan.penalty,
         plan.network,
-        average_every=max(1, AVERAGE_ROWS // plan.batch_size) if plan.average else 0,
+        average_every=max(1, NETWORK_AVERAGE_ROWS // plan.batch_size) if plan.average else 0,
         threads=threads,
         weight_decay=settings.weight_decay,
     )
@@ -91,6 +92,8 @@ def fit_network(
             prepared.validation, plan.loss, plan.penalty, plan.network, threads=threads
         )
     trail = Trail()
+    outputs = prepared.target.num_outputs
+    shares = class_shares(plan.loss, data, outputs) if not multilabel else None
     watch = Watch(
         engine,
         data.num_rows,
@@ -101,7 +104,7 @@ def fit_network(
                 held_out=validation is not None,
                 mixed=settings.shuffle and not prepared.in_order,
             ),
-            constant=constant_loss(plan.loss, data, prepared.target.num_outputs) if not multilabel else None,
+            constant=constant_loss(plan.loss, data, outputs, shares) if not multilabel else None,
         ),
         validation=validation,
         tail=average_of(settings, NETWORK_GROWTH) if plan.average else None,
@@ -110,7 +113,7 @@ def fit_network(
         snapshot=trail.add if keep_path else None,
         fresh=initial is None,
     )
-    state = first_state(plan, prepared, settings, initial, multilabel)
+    state = first_state(plan, prepared, settings, initial, multilabel, shares)
     if keep_path:
         trail.add(state.parameters)
     engine.warm_up([(phase.rule, phase.batch_size) for phase in plan.phases], state)
@@ -233,15 +236,16 @@ def first_state(
     settings: Settings,
     initial: FloatArray | None,
     multilabel: bool,
+    shares: FloatArray | None = None,
 ) -> State:
-    """Random weights, the last intercepts at the best constant model; or ``initial``."""
+    """Random weights, the last intercepts at the best constant model (``shares``: see there); or ``initial``."""
     data = prepared.train
     parameters = initialise(plan.network, settings.seed, data.X.dtype)
     if initial is not None:
         parameters[:] = initial
     elif settings.fit_intercept and not multilabel:
         plan.network.parts(parameters)[-1][1][:] = first_intercept(
-            plan.loss, data, prepared.target.num_outputs
+            plan.loss, data, prepared.target.num_outputs, shares
         )
     state = State(parameters)
     for name in ("first", "second"):

@@ -31,6 +31,11 @@ BLOW_UP = 100.0
 """A loss this many times the first is taken for divergence."""
 FAR_ABOVE = 2.0
 """The same where a tuner can take it back."""
+HARDLY_WORSE = 0.002
+"""Of the gain. For so little, rows held out went back over several passes: three of ten fits of adult (28,000 rows)
+were left 0.4 to 0.5 % of the gain above the best place, told on rows apart. By this it is 0.23 % less there (means of
+ten seeds), 0.67 % on fashion_mnist, 0.36 % on 1,500 rows of usps, and the same to 0.07 % on small parts of four
+others. With one standard error in its place, fits of 1,500 rows of fashion_mnist were 3 % worse."""
 
 
 @dataclass(slots=True)
@@ -58,6 +63,9 @@ class Observer:
     phase: Phase = field(init=False)
     best: Kept = field(init=False)
     latest: Kept = field(init=False)
+    as_good: Kept | None = None
+    """The last behind the best that rows held out like hardly less, and that fits the training rows better: of convex
+    objectives alone, on which every pass comes nearer to the optimum."""
     sample: Sample = field(default_factory=Sample)
     sparing: Sparing = field(default_factory=Sparing)
     stopped: str = ""
@@ -83,6 +91,19 @@ class Observer:
     def _first(self) -> float:
         """The loss before the first step; marks told by a sample are as far off as that is."""
         return self._marks[0][1] + self.sparing.offset
+
+    @property
+    def _knows_nothing(self) -> float:
+        """The loss that gains are counted from: the best constant model's, or where the run began."""
+        return self._first if self.limits.constant is None else self.limits.constant
+
+    def _gain(self) -> float:
+        return self._knows_nothing - min(loss for _, loss in self._marks)
+
+    @property
+    def chosen(self) -> Kept:
+        """What would be returned, as far as losses choose."""
+        return self.as_good or self.best
 
     def _has_blown_up(self, loss: float) -> bool:
         first = abs(self._first)
@@ -177,7 +198,7 @@ class Observer:
             return None
         if not self.limits.thrifty or not self.phase.batch_size:
             return validation.mean_loss(parameters)
-        return self.sparing.held_out(lambda rows: validation.mean_loss(parameters, rows), whole)
+        return self.sparing.held_out(parameters, validation.mean_loss, whole)
 
     def _keep_if_best(self, epoch: int, seen: Seen, validation_loss: float | None) -> None:
         score = seen.loss if validation_loss is None or not self.limits.early_stopping else validation_loss
@@ -186,7 +207,12 @@ class Observer:
         )
         self.latest = kept
         if not self._marks or (score < self.best.score and not self._has_blown_up(seen.loss)):
-            self.best = kept
+            self.best, self.as_good = kept, None
+        elif self.limits.certify and kept.loss < self.chosen.loss and self._is_hardly_worse(score):
+            self.as_good = kept
+
+    def _is_hardly_worse(self, score: float) -> bool:
+        return score - self.best.score <= HARDLY_WORSE * self._gain()
 
     def _record(self, state: State, loss: float, last_loss: float, validation_loss: float | None) -> None:
         rule = self.phase.rule

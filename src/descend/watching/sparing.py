@@ -18,7 +18,6 @@ at, all off its own clock: letter waited 43 ms for 13 of training (``docs/archit
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
@@ -50,6 +49,10 @@ class Sparing:
     offset_of_few: float = 0.0
     """The same of what was told last, and the few rows."""
     offset_held_out: float = 0.0
+    held_out_at: FloatArray | None = None
+    loss_held_out: float = 0.0
+    """Parameters whose loss on all rows held out is known, and that on few of them not yet: most epochs end
+    without it."""
     next_whole: int = FIRST_WHOLE
 
     def take(self, num_rows: int, most: int) -> None:
@@ -95,11 +98,13 @@ class Sparing:
         """A larger set has told ``loss`` of the same parameters."""
         self.offset_of_few = loss - few if isfinite(loss - few) else 0.0
 
-    def held_out(self, loss_of: Callable[[int | None], float], whole: bool) -> float:
+    def held_out(self, parameters: FloatArray, loss_of: LossOf, whole: bool) -> float:
         """The loss of rows held out, at parameters that the last one may not have been told of."""
-        if not whole:
-            return loss_of(FEW) + self.offset_held_out
-        loss = loss_of(None)
-        difference = loss - loss_of(FEW)
-        self.offset_held_out = difference if isfinite(difference) else 0.0
-        return loss
+        if whole:
+            self.held_out_at, self.loss_held_out = parameters.copy(), loss_of(parameters, None)
+            return self.loss_held_out
+        if self.held_out_at is not None:
+            difference = self.loss_held_out - loss_of(self.held_out_at, FEW)
+            self.offset_held_out = difference if isfinite(difference) else 0.0
+            self.held_out_at = None
+        return loss_of(parameters, FEW) + self.offset_held_out

@@ -183,7 +183,7 @@ class Watch(Observer):
             self.stopped = "converged" if self._is_good_enough() else "epochs"
         if self.stopped == "interrupted":  # somewhere inside an epoch: what was learnt there counts too
             self._observe(state, self._rows // self.num_visits, whole=True)
-        kept = self._told_by_all(self.latest if self._last_ones_count() else self.best)
+        kept = self._told_by_all(self.latest if self._last_ones_count() else self.chosen)
         if self.certificate.certified and self.limits.early_stopping and kept is not self.latest:
             self.stopped = "early_stopping"  # the certificate was of others
         first, came_to = self._first, kept
@@ -341,14 +341,6 @@ class Watch(Observer):
         if bound <= may_be_left(asked, self._gain(), self._first, rounding=0.0):
             self.certificate.gap, self.certificate.certified = bound, True
             self.stopped = self.history.stopped = "converged"
-
-    @property
-    def _knows_nothing(self) -> float:
-        """The loss that gains are counted from: the best constant model's, or where the run began."""
-        return self._first if self.limits.constant is None else self.limits.constant
-
-    def _gain(self) -> float:
-        return self._knows_nothing - min(loss for _, loss in self._marks)
 
     def _slow_down_on_plateau(self, state: State, epoch: int) -> None:
         if not self.plateau.is_reached(self.latest.last_loss, epoch):
