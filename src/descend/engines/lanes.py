@@ -169,10 +169,11 @@ def _move_and_look(
             return [(moved, shared), (lanes.load(one, j, width), shared)]
 
         found = lanes.four_sums(2 * sums(lanes, d, 2, pairs))
-        both = [builder.extract_element(found, LANE(i)) for i in range(2)]
-        return context.make_tuple(builder, signature.return_type, both)
+        pair = [builder.extract_element(found, LANE(i)) for i in range(2)]
+        return context.make_tuple(builder, signature.return_type, pair)
 
-    return types.UniTuple(X.dtype, 2)(W, keep, factor, X, at, near, far), generate
+    both = types.UniTuple(X.dtype, 2)  # type: ignore[no-untyped-call, unused-ignore]
+    return both(W, keep, factor, X, at, near, far), generate
 
 
 @intrinsic
