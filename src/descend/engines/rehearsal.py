@@ -89,7 +89,8 @@ def rehearse(rehearsal: Rehearsal) -> None:
         with suppress(OSError, pickle.PicklingError, TypeError, AttributeError):
             beside.append(_begin_beside(rehearsal))
 
-    alone = machine.usable_cores() == 1 or machine.is_short_of_memory
+    frozen = getattr(sys, "frozen", False)  # an application that brings its Python: started, it would be itself
+    alone = frozen or machine.usable_cores() == 1 or machine.is_short_of_memory
     kernel_cache.before_compiling = None if alone else begin
     try:
         with np.errstate(all="ignore"):
@@ -109,8 +110,9 @@ def _begin_beside(rehearsal: Rehearsal) -> subprocess.Popen[bytes]:
     content = pickle.dumps(rehearsal)
     process = start("descend.engines.rehearsal", "rehearse_beside")
     assert process.stdin is not None
-    process.stdin.write(content)
-    process.stdin.close()
+    with suppress(OSError):  # it has ended already
+        process.stdin.write(content)
+        process.stdin.close()
     process.stdin = None  # else ``communicate`` would flush it
     return process
 
