@@ -305,7 +305,7 @@ class Watch(Observer):
             self._rows, self._steps, self._last_seconds = state.visits, state.steps, self.seconds
             self._marks[-1] = (epoch, self._observe(state, epoch, whole=True))
             if not self.limits.early_stopping:
-                self.best = self.latest  # lower, if only by what rounding hides in the loss
+                self.best, self.as_good = self.latest, None  # lower, if only by what rounding hides
         if not self.phase.batch_size and not state.memory.stuck:
             self.phase_is_over = False  # the step led on where the optimizer's own did not
         self.certificate.certified = closing.certified
