@@ -89,7 +89,9 @@ def rehearse(rehearsal: Rehearsal) -> None:
         with suppress(OSError, pickle.PicklingError, TypeError, AttributeError):
             beside.append(_begin_beside(rehearsal))
 
-    frozen = getattr(sys, "frozen", False)  # an application that brings its Python: started, it would be itself
+    frozen = getattr(
+        sys, "frozen", False
+    )  # an application that brings its Python: started, it would be itself
     alone = frozen or machine.usable_cores() == 1 or machine.is_short_of_memory
     kernel_cache.before_compiling = None if alone else begin
     try:
