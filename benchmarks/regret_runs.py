@@ -85,9 +85,7 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        self.told = max(
-            self.told, self.now() - self.started
-        )  # what is taken off a call is what one takes in the middle
+        self.told = max(self.told, self.now() - self.started)  # what is taken off for a call is a median
         return self.told
 
     def leave_out(self, seconds: float) -> None:

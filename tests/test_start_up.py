@@ -5,9 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import descend
+from descend.engines import kernel_cache, rehearsal
+from descend.engines.base import Rule
+from descend.engines.rehearsal import Rehearsal
+from descend.types import FloatArray
+from descend.updates import OPTIMIZERS
 
 COUNTED = """
 import sys, warnings
@@ -156,6 +162,28 @@ def test_another_process_compiles_a_part_of_a_first_fit(tmp_path: Path) -> None:
     assert "add_losses" not in compiled
     assert run(BOTH_CORES, tmp_path) == ""
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".lock", "") and path.is_file()]
+
+
+def test_waiting_for_the_other_process_counts_as_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run waits for another process to compile is no time of its search's."""
+
+    def asleep(rehearsal: Rehearsal) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sleep", "0.3"], stdout=subprocess.PIPE)
+
+    class Few:
+        def run(self, *_: object) -> None:
+            begin = kernel_cache.before_compiling
+            assert begin is not None
+            begin()
+
+        def mean_loss(self, parameters: FloatArray) -> float:
+            return 0.0
+
+    monkeypatch.setattr("descend.machine.usable_cores", lambda: 2)
+    monkeypatch.setattr(rehearsal, "_begin_beside", asleep)
+    before = kernel_cache.seconds_compiling()
+    rehearsal.rehearse(Rehearsal(Few(), [(Rule(OPTIMIZERS["sgd"], 0.1), 1)], np.zeros((1, 3))))
+    assert kernel_cache.seconds_compiling() - before > 0.25
 
 
 def test_a_first_fit_goes_on_where_the_other_process_fails(tmp_path: Path) -> None:

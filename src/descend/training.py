@@ -45,10 +45,8 @@ def train(
     with what has been learnt so far.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is told by the watch, not by NumPy
-        first = phases[0]
-        call_seconds = seconds_of_a_call(
-            engine, state, first.rule, first.batch_size
-        )  # later phases' are alike
+        first = phases[0]  # a call in a later one takes as long
+        call_seconds = seconds_of_a_call(engine, state, first.rule, first.batch_size)
         is_over = begin(state, phases, watch, checkpoint, call_seconds)
         try:
             for place in epochs_after(watch.place, phases, watch) if not is_over else ():

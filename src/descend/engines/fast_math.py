@@ -105,9 +105,8 @@ def _from_table(typingctx: Any, table: Any, x: Any) -> Any:
         # Added to 1.5 · 2²³, a number is rounded, and the last bits of the sum are the whole number.
         large = builder.fadd(scaled, magic, flags=exact)
         rest = builder.fsub(scaled, builder.fsub(large, magic, flags=exact), flags=exact)
-        nothing = ir.Constant(
-            ir.VectorType(number, 4), ir.Undefined
-        )  # in a vector, which has a least and a largest
+        # Held between the table's ends as a vector, which takes a cycle each; a number is compared and moved.
+        nothing = ir.Constant(ir.VectorType(number, 4), ir.Undefined)
         bits = builder.bitcast(builder.insert_element(nothing, large, whole(0)), four)
         bits = held(builder, bits, "llvm.smax.v4i32", BITS_OF_MAGIC - TOP // 2)
         bits = held(builder, bits, "llvm.smin.v4i32", BITS_OF_MAGIC + TOP // 2)

@@ -28,7 +28,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,17 @@ def quiet(silent: bool = True) -> None:
 def seconds_compiling() -> float:
     """Seconds that this process has spent on compiling kernels: no budget of a caller's is meant for that."""
     return _compiling
+
+
+@contextmanager
+def counted() -> Iterator[None]:
+    """What is done inside counts as compiling."""
+    global _compiling
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        _compiling += time.perf_counter() - began
 
 
 def _held_bytes() -> int:
@@ -178,18 +189,16 @@ class KernelCache:
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The compiled form for these argument types, or None: Numba then compiles."""
-        global any_loaded, _compiling
+        global any_loaded
         any_loaded = True
         target_context.refresh()
         if (kept := self._kept(signature, target_context)) is not None:
             return kept
         _tell("compiling", f"compiling its kernels, once ({COMPILE_SECONDS} s)")
-        self._began = time.perf_counter()
-        if (kept := self._compiled_by_another(signature, target_context)) is not None:
-            _compiling += time.perf_counter() - self._began
-            return kept
-        self._held = _held_bytes()
-        return None
+        with counted():
+            kept = self._compiled_by_another(signature, target_context)
+        self._began, self._held = time.perf_counter(), _held_bytes()
+        return kept
 
     def _compiled_by_another(self, signature: Any, target_context: Any) -> Any:
         """What another process compiles instead of this one, or is at already; None where this one has to."""

@@ -48,10 +48,15 @@ class LinearEngine(Certified):
         order = order.astype(row_number(self.num_rows), copy=False)
         if rule.optimizer.code == SAGA:
             self._saga_steps(state, rule, order, batch_size)
-        elif batch_size == 1 and rule.optimizer.code == SGD and not rule.clip and len(state.parameters) == 1:
+        elif batch_size == 1 and self._looks_ahead(state, rule):
             self._steps_of_one(state, rule, order)
         else:
             self._steps(state, rule, order, batch_size)
+
+    def _looks_ahead(self, state: State, rule: Rule) -> bool:
+        """Whether a step of one row is a sum, so that a score can be told before the step that comes ahead of it."""
+        plain = rule.optimizer.code == SGD and not rule.clip and not self.penalty.l1
+        return plain and len(state.parameters) == 1
 
     def _steps_of_one(self, state: State, rule: Rule, order: IntArray) -> None:
         state.steps, state.num_averaged = step_kernels.run_sgd_of_one(

@@ -29,6 +29,8 @@ from descend.objectives.losses import SOFTMAX
 from descend.types import FloatArray
 
 Call: TypeAlias = Callable[[], Any]
+_IS_FROZEN = getattr(sys, "frozen", False)
+"""In an application that brings its Python ``sys.executable`` is the application."""
 PATIENCE_SECONDS = 5.0
 """The other process ends with the kernel that it is at, which this one has waited for."""
 
@@ -54,11 +56,12 @@ class Rehearsal:
 
     def looks(self) -> list[Call]:
         """What is asked between steps; the certificate, which takes longest to compile, first."""
-        looks: list[Call] = [
-            lambda: self.engine.mean_loss(self.parameters + 1)
-        ]  # elsewhere: no engine tells it by heart
+        looks: list[Call] = []
         if self._is_certified:
-            looks.insert(0, lambda: self.engine.estimate_gap(State(self.parameters.copy()), 1e300))
+            looks.append(lambda: self.engine.estimate_gap(State(self.parameters.copy()), 1e300))
+        looks.append(
+            lambda: self.engine.mean_loss(self.parameters + 1)
+        )  # elsewhere: there it is not known yet
         return looks
 
     def _step(self, rule: Rule, batch_size: int) -> None:
@@ -89,11 +92,8 @@ def rehearse(rehearsal: Rehearsal) -> None:
         with suppress(OSError, pickle.PicklingError, TypeError, AttributeError):
             beside.append(_begin_beside(rehearsal))
 
-    frozen = getattr(
-        sys, "frozen", False
-    )  # an application that brings its Python: started, it would be itself
-    alone = frozen or machine.usable_cores() == 1 or machine.is_short_of_memory
-    kernel_cache.before_compiling = None if alone else begin
+    if machine.usable_cores() > 1 and not machine.is_short_of_memory and not _IS_FROZEN:
+        kernel_cache.before_compiling = begin
     try:
         with np.errstate(all="ignore"):
             for step in rehearsal.steps():
@@ -122,7 +122,8 @@ def _begin_beside(rehearsal: Rehearsal) -> subprocess.Popen[bytes]:
 def _wait_for_looks(process: subprocess.Popen[bytes]) -> None:
     """Until the other process has compiled them, or has ended: half of their parts it has compiled already."""
     assert process.stdout is not None
-    process.stdout.read(1)
+    with kernel_cache.counted():
+        process.stdout.read(1)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

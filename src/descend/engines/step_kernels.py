@@ -20,6 +20,7 @@ from descend.engines.row_kernels import (
     BLOCK,
     LINE,
     LONGEST_PREFETCH,
+    NEAR_BYTES,
     add_batch_gradient,
     prefetch_targets,
     room_for,
@@ -167,7 +168,7 @@ def run_sgd_of_one(
     objective: Objective,
     pace: Pace,
 ) -> tuple[int, int]:
-    """``run_steps`` for batch size 1, plain SGD and one output: the textbook's stochastic gradient descent.
+    """``run_steps`` for batch size 1, plain SGD, one output and no L1: the textbook's stochastic gradient descent.
 
     A step waits for the score, and the score for the step before it. So each row's product with the weights is made
     a step early, together with its product with the row before: that step changes the score by the second times a
@@ -175,14 +176,14 @@ def run_sgd_of_one(
     """
     X, y, weights = data
     average, num_averaged, average_every = averaging
-    loss, shape, alpha, l1, fit_intercept = objective
+    loss, shape, alpha, _, fit_intercept = objective
     schedule, rate, step, num_steps = pace
     n, d = order.size, X.shape[1]
     number = X.dtype.type
     if n == 0:
         return step, num_averaged
     bytes_of_row = d * X.itemsize
-    ahead = max(3, min(AHEAD, 16384 // bytes_of_row)) if bytes_of_row > 0 else AHEAD
+    ahead = max(3, min(AHEAD, NEAR_BYTES // max(1, bytes_of_row)))
     rates, keeps = np.empty(4, dtype=X.dtype), np.empty(4, dtype=X.dtype)
     rates[:], keeps[:] = number(rate), number(1.0 - rate * alpha)
     one = number(1.0) if fit_intercept else number(0.0)
@@ -190,10 +191,8 @@ def run_sgd_of_one(
     bias = w[d]
     row, near = order[0], order[min(1, last)]
     at, next_at = np.int64(row) * d, np.int64(near) * d
-    score = number(0.0)
-    found, cross = lanes.move_and_look(
-        parameters, number(1.0), number(0.0), X, at, at, next_at
-    )  # as they are
+    stay, nothing = number(1.0), number(0.0)
+    found, cross = lanes.move_and_look(parameters, stay, nothing, X, at, at, next_at)
     for low in range(0, n, 4):
         high = min(low + 4, n)
         if low % SINGLE_ROWS == 0:  # where a run may be cut, as if one began here: so both have the same bits
@@ -208,29 +207,22 @@ def run_sgd_of_one(
             soon = order[np.uintp(min(i + ahead, last))]
             for offset in range(0, bytes_of_row, LINE):
                 prefetch(X, soon, offset)
-            keep, pull, target = (
-                keeps[np.uintp(i - low)],
-                rates[np.uintp(i - low)],
-                number(y[np.uintp(row), 0]),
-            )
+            keep, pull = keeps[np.uintp(i - low)], rates[np.uintp(i - low)]
+            target = number(y[np.uintp(row), 0])
             step += 1
             if shape is None:  # the slope is this less the target, which is known before the score is
-                slope_, aim = logistic(score) if loss == LOG_LOSS else score, pull * target
+                steepness, aim = logistic(score) if loss == LOG_LOSS else score, pull * target
             else:
-                slope_, aim = slope(loss, shape, score, target), number(0.0)
+                steepness, aim = slope(loss, shape, score, target), nothing
             both = cross + one
-            score = (keep * found + bias + aim * both) - (pull * both) * slope_
-            r = aim - pull * slope_
+            score = (keep * found + bias + aim * both) - (pull * both) * steepness
+            r = aim - pull * steepness
             bias += one * r
             row, near = near, order[np.uintp(min(i + 2, last))]
             far_at = np.int64(near) * d
             found, cross = lanes.move_and_look(parameters, keep, r, X, at, next_at, far_at)
             at, next_at = next_at, far_at
             w[d] = bias
-            if l1 > 0.0:
-                shrink_all(parameters, 0, number(rate_at(schedule, rate, step, num_steps) * l1))
-                score = lanes.score(X, row, parameters, 0) + bias
-                found = lanes.score(X, near, parameters, 0)
             if average_every > 0 and step % average_every == 0:
                 num_averaged += 1
                 add_to_average(parameters, average, num_averaged)
