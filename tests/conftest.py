@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
 # One thread in BLAS and OpenMP: pytest-xdist already keeps each core busy.
@@ -14,3 +15,11 @@ for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS", "PYTHONWARNINGS"):
 # The same examples in every run, and no time limit on one: the first call of a kernel compiles it.
 settings.register_profile("descend", deadline=None, derandomize=True)
 settings.load_profile("descend")
+
+
+@pytest.fixture(autouse=True)
+def no_memory_limit_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that is told little memory says nothing to the next: its process is one with a limit for good."""
+    from descend import machine
+
+    monkeypatch.setattr(machine, "is_short_of_memory", False)
