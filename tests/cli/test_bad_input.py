@@ -115,6 +115,7 @@ CASES = {
     f"{FIT} --output folder": ("'folder'", "is a folder"),
     f"{FIT} --output table.csv --force": ("--output 'table.csv'", "read"),
     f"{FIT} --output same --report same": ("--output and --report", "same"),
+    f"{FIT} --output fit.HTML": ("--output 'fit.HTML' is called a page", "--report fit.HTML"),
     f"{FIT} --report page.html --no-report": ("--report and --no-report",),
     # usage
     f"{FIT} --targt answer": ("--targt", "Did you mean", "--target"),
@@ -128,6 +129,7 @@ CASES = {
     "compare table.csv --target answer --seeds 0": ("--seeds is 0", "≥ 1"),
     "compare table.csv --target answer --target-loss nan": ("--target-loss is 'nan'", "finite"),
     "compare table.csv --target answer --output taken.descend": ("taken.descend", "--force"),
+    "compare table.csv --target answer --output run.html": ("--output 'run.html'", "--report run.html"),
     "compare table.csv --target answer --learning-rate nan": ("--learning-rate is 'nan'", "auto"),
     # models and their data
     "predict missing.descend table.csv": ("missing.descend", "does not exist"),

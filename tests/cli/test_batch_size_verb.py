@@ -103,6 +103,7 @@ def test_a_network_has_a_plan(descend: Command, table: Path) -> None:
         (["--learning-rate", "0.1"], "No such option '--learning-rate'"),
         (["--report", "a.html", "--no-report"], "--report and --no-report contradict each other"),
         (["--report", "a.html", "-o", "a.html"], "--output and --report are both 'a.html'"),
+        (["-o", "plan.htm"], "for the page: --report plan.htm"),
         (["-o", "table.csv"], "--output 'table.csv' is what is read"),
     ],
 )

@@ -65,7 +65,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     seeds = _seeds(given["seeds"])
     target_loss = arguments.number(given["target_loss"], "--target-loss")
     arguments.check_page(given["report"], given["no_report"])
-    outputs.check_differ(output=given["output"], report=given["report"])
+    outputs.check_apart(given["output"], given["report"])
     for name in ("output", "report"):
         outputs.check_given(f"--{name}", given[name], given["force"], data)
 

@@ -70,7 +70,7 @@ def command(ctx: click.Context, /, data: str, **given: Any) -> int:
     )
     arguments.check_growing(settings, given["model"])
     arguments.check_page(given["report"], given["no_report"])
-    outputs.check_differ(output=given["output"], report=given["report"])
+    outputs.check_apart(given["output"], given["report"])
     saving.check_saving(given)
     own = saving.own_outputs(given)
     for name in ("output", "report"):

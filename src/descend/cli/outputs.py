@@ -12,6 +12,7 @@ from descend.errors import InputError, OutputError, shorten
 from descend.files import check_output, free_name
 
 LONGEST_NAME = 80
+PAGES = (".html", ".htm")
 
 
 def check_given(option: str, path: str | None, force: bool, *inputs: str) -> None:
@@ -26,13 +27,17 @@ def check_given(option: str, path: str | None, force: bool, *inputs: str) -> Non
     check_output(path, force)
 
 
-def check_differ(**paths: str | None) -> None:
-    """Two outputs must not be one file."""
-    given = [(f"--{name}", path) for name, path in paths.items() if path is not None]
-    for i, (one, path) in enumerate(given):
-        for other, second in given[i + 1 :]:
-            if same_place(path, second):
-                raise InputError(f"{one} and {other} are both {shorten(path)!r}; name two files")
+def check_apart(output: str | None, report: str | None) -> None:
+    """A result and its page must not be one file, nor a result be called a page."""
+    if output is None:
+        return
+    if report is not None and same_place(output, report):
+        raise InputError(f"--output and --report are both {shorten(output)!r}; name two files")
+    if Path(output).suffix.lower() in PAGES:
+        name = shorten(output)
+        raise InputError(
+            f"--output {name!r} is called a page, and would not be one; for the page: --report {name}"
+        )
 
 
 def default_place(name: str, ending: str, force: bool) -> Path:
