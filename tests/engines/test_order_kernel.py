@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from descend.engines.compiled import kernel
-from descend.engines.order import below, permute_windows, write_pieces, write_runs
+from descend.engines.order import STEP, below, permute_windows, write_pieces, write_runs
 
 MASK = 2**64 - 1
 
@@ -13,7 +13,8 @@ MASK = 2**64 - 1
 @kernel
 def draw(state, bound, out):
     for i in range(out.size):
-        out[i] = below(state, bound)
+        state[0] += STEP
+        out[i] = below(state[0], bound)
 
 
 def split_mix(state: int) -> tuple[int, int]:

@@ -2,10 +2,10 @@
 
 Its loops advance by 32 or 64 columns and leave the rest to a scalar loop, which for 20 columns is everything. Here
 a row is walked 16 columns at a time, then 8, then 4, then one by one; LLVM makes of 16 lanes what the processor has
-(two registers with AVX2, four on ARM). Four rows go together, so that a load of the weights serves four rows.
+(two registers with AVX2, four on ARM). Blocks of rows are ``row_blocks.py``'s.
 
-``X`` (n, d), C-contiguous, float32 or float64; a, b, c, e are row numbers; ``W`` and ``G`` (k, d + 1), of which row
-``output`` is meant, the intercept last. Slices are not taken: Numba counts references to each, which costs as much
+``X`` (n, d), C-contiguous, float32 or float64; ``W`` (k, d + 1), of which row ``output`` is meant, the intercept
+last. Slices are not taken: Numba counts references to each, which costs as much
 as a row. Nothing is checked here.
 """
 
@@ -15,95 +15,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from descend.engines.vectors import (
-    FLAGS,
-    INDEX,
-    LANE,
-    WIDTHS,
-    Call,
-    Lanes,
-    Values,
-    only_contiguous,
-    sums,
-    walk,
-)
-
-WIDER = (64, 32, *WIDTHS)
-"""Columns whose sums over rows are taken at once, largest first."""
-
-
-@intrinsic
-def _four_scores(
-    typingctx: Any, X: Any, a: Any, b: Any, c: Any, e: Any, W: Any, output: Any, scores: Any, at: Any
-) -> Any:
-    """Writes x·w + intercept of four rows to ``scores[output, at : at + 4]``."""
-    only_contiguous(X, W, scores)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        call = Call(context, builder, signature, args)
-        lanes, d = call.lanes(0), call.columns(0)
-        rows, weights = [call.row(0, i) for i in range(1, 5)], call.row(5, 6)
-
-        def pairs(j: Any, width: int) -> list[tuple[Any, Any]]:
-            shared = lanes.load(weights, j, width)
-            return [(lanes.load(x, j, width), shared) for x in rows]
-
-        intercept = lanes.repeated(lanes.load(weights, d, 1), 4)
-        total = lanes.add(lanes.four_sums(sums(lanes, d, 4, pairs)), intercept)
-        lanes.store(total, call.row(7, 6), call.index(8), 4)
-        return context.get_dummy_value()
-
-    return types.void(X, a, b, c, e, W, output, scores, at), generate
-
-
-@intrinsic
-def _add_rows(typingctx: Any, G: Any, output: Any, X: Any, rows: Any, at: Any, n: Any, factors: Any) -> Any:
-    """Adds factors[output, i] · (x, 1) to ``G[output]`` for the n rows whose numbers (int64) are ``rows[at:]``.
-
-    ``i`` counts from ``at`` on, too.
-
-    Sums of some columns stay in registers while all rows are walked: written back after each row or four, the next
-    had waited for them.
-    """
-    only_contiguous(G, X, factors)
-
-    def write(lanes: Lanes, goal: Any, x: Any, d: Any, rows: Any, n: Any, factors: Any) -> None:
-        b = lanes.builder
-
-        def add(slots: Values, j: Any, width: int, first: Any) -> None:
-            for number, place in enumerate(slots):
-                i = b.add(first, INDEX(number))
-                row = b.gep(x, [b.mul(b.load(b.gep(rows, [i])), d)])
-                factor = lanes.repeated(lanes.load(factors, i, 1), width)
-                product = lanes.multiply(factor, lanes.load(row, j, width))
-                b.store(lanes.add(product, b.load(place)), place)
-
-        def body(j: Any, width: int) -> None:
-            together = 2 if width > 32 else 4
-            slots, whole = lanes.slots(together, width), b.and_(n, INDEX(-together))
-            with cgutils.for_range_slice(b, INDEX(0), whole, INDEX(together), INDEX) as (i, _):
-                add(slots, j, width, i)
-            with cgutils.for_range_slice(b, whole, n, INDEX(1), INDEX) as (i, _):
-                add(slots[:1], j, width, i)
-            total = lanes.added([b.load(place) for place in slots])
-            lanes.store(lanes.add(lanes.load(goal, j, width), total), goal, j, width)
-
-        walk(lanes, d, body, WIDER)
-        (slot,) = lanes.slots(1, 1)
-        with cgutils.for_range_slice(b, INDEX(0), n, INDEX(1), INDEX) as (i, _):
-            b.store(lanes.add(lanes.load(factors, i, 1), b.load(slot)), slot)
-        lanes.store(lanes.add(lanes.load(goal, d, 1), b.load(slot)), goal, d, 1)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        call = Call(context, builder, signature, args)
-        first = [call.index(4)]
-        places = builder.gep(call.start(3), first), call.index(5), builder.gep(call.row(6, 1), first)
-        return call.once("add_rows", write, call.row(0, 1), call.start(2), call.columns(2), *places)
-
-    return types.void(G, output, X, rows, at, n, factors), generate
+from descend.engines.vectors import FLAGS, LANE, WIDTHS, Call, only_contiguous, sums, walk
 
 
 @intrinsic
@@ -216,8 +130,6 @@ def _saga_move(
     return types.void(W, M, output, keep, rate, X, row, factor, kept), generate
 
 
-four_scores: Callable[..., None] = cast("Any", _four_scores)
-add_rows: Callable[..., None] = cast("Any", _add_rows)
 score: Callable[..., Any] = cast("Any", _score)
 move: Callable[..., None] = cast("Any", _move)
 move_and_look: Callable[..., Any] = cast("Any", _move_and_look)

@@ -16,7 +16,8 @@ SparseData = tuple[FloatArray, IntArray, IntArray, FloatArray, FloatArray]
 """CSR's ``values``, ``indices`` and ``indptr`` (``sparse_kernels.kernel_rows``), then ``y`` and ``weights``."""
 
 Block = tuple[FloatArray, IntArray]
-"""What a block of rows is worked on in: (k + 2, 64) for its scores and two rows more, and the numbers of the rows."""
+"""What a block of rows is worked on in: (k + 2, 64) for its scores and two rows more; (128,) numbers: of its
+rows, and from the 64th on of rows to come."""
 
 Objective = tuple[int, Shape | None, float, float, bool]
 """What is minimised: the loss's code and its numbers, ``alpha`` of L2, ``l1``, and whether intercepts move."""

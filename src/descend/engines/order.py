@@ -13,16 +13,17 @@ import numpy as np
 from descend.engines.compiled import inline, kernel
 from descend.types import IntArray
 
+STEP = np.uint64(0x9E3779B97F4A7C15)
+
 
 @inline
-def below(state: Any, bound: int) -> int:
-    """The next number of the stream ``state`` (one uint64), in 0 … bound − 1; ``bound`` below 2³².
+def below(count: Any, bound: int) -> int:
+    """The number of the stream at ``count`` (uint64), in 0 … bound − 1; ``bound`` below 2³².
 
     Multiplied and shifted instead of divided (Lemire, https://arxiv.org/abs/1805.10941); without his rejection
     step a number is off its share by at most bound / 2³², which no order of rows can show.
     """
-    state[0] += np.uint64(0x9E3779B97F4A7C15)
-    z = state[0]
+    z = count
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z = z ^ (z >> np.uint64(31))
@@ -37,19 +38,23 @@ def write_pieces(wholes: IntArray, count: int, pieces: IntArray) -> None:
     """
     filled = 0
     for i in range(wholes.size):
-        start = wholes[i] * count
-        for piece in range(start, min(start + count, pieces.size)):
-            pieces[filled] = piece
-            filled += 1
+        start = int(wholes[i]) * count
+        some = min(count, pieces.size - start)
+        for k in range(some):
+            pieces[np.uintp(filled + k)] = start + k
+        filled += some
 
 
 @kernel
 def permute_windows(state: Any, window: int, places: IntArray) -> None:
     """Permutes ``places`` (N,) inside each window of so many, the last of them maybe a shorter one."""
+    count = state[0]  # kept in a register: through memory the next number had waited for it
     for start in range(0, places.size, window):
         for i in range(min(start + window, places.size) - start - 1, 0, -1):
-            one, other = start + i, start + below(state, i + 1)
+            count += STEP
+            one, other = np.uintp(start + i), np.uintp(start + below(count, i + 1))
             places[one], places[other] = places[other], places[one]
+    state[0] = count
 
 
 @kernel
@@ -59,12 +64,13 @@ def write_runs(state: Any, runs: IntArray, run: int, places: IntArray) -> None:
     The whole is turned by a random number of places, so that other rows are neighbours in every epoch.
     """
     num_places = places.size
-    turn = below(state, num_places)
+    state[0] += STEP
+    turn = below(state[0], num_places)
     for i in range(runs.size):
-        first = turn + run * runs[i]
+        first = turn + run * int(runs[i])
         for k in range(run):
             place = first + k
-            places[run * i + k] = place if place < num_places else place - num_places
+            places[np.uintp(run * i + k)] = place if place < num_places else place - num_places
     for i in range(run * runs.size, num_places):
         place = turn + i
         places[i] = place if place < num_places else place - num_places

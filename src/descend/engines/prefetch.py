@@ -11,6 +11,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 
+def ask_for(builder: Any, pointer: Any) -> None:
+    """Writes the instruction that starts loading the cache line at ``pointer``, (i8*)."""
+    number = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
+    function = builder.module.declare_intrinsic("llvm.prefetch", fnty=kind)
+    # Read (0), keep in all caches (3), data (1).
+    builder.call(function, [pointer, number(0), number(3), number(1)])
+
+
 @intrinsic
 def _prefetch(typingctx: Any, X: Any, row: Any, offset: Any) -> Any:
     """Start loading the cache line ``offset`` bytes into ``X[row]``; changes nothing and cannot fail."""
@@ -25,13 +34,7 @@ def _prefetch(typingctx: Any, X: Any, row: Any, offset: Any) -> Any:
         start = builder.ptrtoint(array.data, integer)
         address = builder.add(builder.add(start, builder.mul(row_number, stride)), byte)
         pointer = builder.inttoptr(address, ir.IntType(8).as_pointer())
-        number = ir.IntType(32)
-        function = builder.module.declare_intrinsic(
-            "llvm.prefetch",
-            fnty=ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number]),
-        )
-        # Read (0), keep in all caches (3), data (1).
-        builder.call(function, [pointer, number(0), number(3), number(1)])
+        ask_for(builder, pointer)
         return context.get_dummy_value()
 
     return signature, generate

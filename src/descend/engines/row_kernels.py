@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from descend.engines import lanes
+from descend.engines import lanes, row_blocks
 from descend.engines.compiled import inline, kernel, part
 from descend.engines.fast_math import exponential, logistic
 from descend.engines.linear_arguments import Block, Data
@@ -35,6 +35,7 @@ BLOCK = 64  # rows whose scores are kept before their derivatives are taken
 AHEAD = 32  # rows between asking memory for a row and using it: 16 is too late for 20 columns, 64 no better
 LINE = 64  # bytes that one prefetch brings
 LONGEST_PREFETCH = 512  # bytes of a row to ask for: of a longer one the processor fetches the rest by itself
+FEWEST_IN_BLOCK = 16
 NEAR_BYTES = 2**14  # of rows that all outputs go through before the next: so they stay in the nearest cache
 
 
@@ -101,7 +102,7 @@ def write_rows(order: IntArray, start: int, stop: int, rows: IntArray) -> None:
     """Overwrites ``rows`` with order[start:stop], or with start … stop − 1 where ``order`` is empty."""
     if order.size > 0:
         for i in range(stop - start):
-            rows[i] = order[start + i]
+            rows[i] = order[np.uintp(start + i)]
     else:
         for i in range(stop - start):
             rows[i] = start + i
@@ -117,31 +118,32 @@ def prefetch_targets(y: FloatArray, weights: FloatArray, order: IntArray, start:
 
 
 @part
+def rows_in_block(X: FloatArray) -> int:
+    """So many as stay in the nearest cache, with those to come; no fewer than pay a block's beginning and end."""
+    rows = BLOCK
+    while rows > FEWEST_IN_BLOCK and rows * X.shape[1] * X.itemsize > NEAR_BYTES:
+        rows //= 2  # rows that come a part at a time, 64 or a multiple, are cut as they are in one place
+    return rows
+
+
+@part
+def write_rows_to_come(order: IntArray, start: int, n: int, num_rows: int, rows: IntArray) -> None:
+    """Overwrites rows[64 : 64 + n] with order[start : start + n], or start … start + n − 1; held to the last row."""
+    if order.size > 0:
+        for i in range(n):
+            rows[BLOCK + i] = order[np.uintp(min(start + i, order.size - 1))]
+    else:
+        for i in range(n):
+            rows[BLOCK + i] = min(start + i, num_rows - 1)
+
+
+@part
 def write_block_scores(
-    X: FloatArray,
-    order: IntArray,
-    start: int,
-    rows: IntArray,
-    n: int,
-    parameters: FloatArray,
-    room: FloatArray,
+    X: FloatArray, rows: IntArray, n: int, parameters: FloatArray, room: FloatArray
 ) -> None:
-    """Overwrites ``room[:k, :n]`` with the scores of rows[:n], four rows at a time; asks memory for those to come."""
-    k, d = parameters.shape[0], X.shape[1]
-    bytes_of_row = min(d * X.itemsize, LONGEST_PREFETCH)
-    i = 0
-    while i + 4 <= n:
-        soon = start + i + AHEAD
-        for ahead in range(min(soon, order.size), min(soon + 4, order.size)):
-            for offset in range(0, bytes_of_row, LINE):
-                prefetch(X, order[ahead], offset)
-        for c in range(k):
-            lanes.four_scores(X, rows[i], rows[i + 1], rows[i + 2], rows[i + 3], parameters, c, room, i)
-        i += 4
-    while i < n:
-        for c in range(k):
-            room[c, i] = lanes.score(X, rows[i], parameters, c) + parameters[c, d]
-        i += 1
+    """Overwrites ``room[:k, :n]`` with the scores of rows[:n]; asks memory for the first half of rows[64:]."""
+    for c in range(parameters.shape[0]):
+        row_blocks.write_scores(X, rows, n, parameters, c, room, BLOCK if c == 0 else 0)
 
 
 @part
@@ -252,12 +254,16 @@ def write_softmax(n: int, room: FloatArray) -> None:
 def add_block_gradient(
     X: FloatArray, rows: IntArray, n: int, derivatives: FloatArray, gradient: FloatArray
 ) -> None:
-    """Adds derivative · (x, 1) of rows[:n] to ``gradient``; with several outputs so many at a time as stay near."""
+    """Adds derivative · (x, 1) of rows[:n] to ``gradient``; with several outputs so many at a time as stay near.
+
+    Asks memory for the second half of rows[64:].
+    """
     k = gradient.shape[0]
     some = n if k == 1 else max(4, NEAR_BYTES // (X.shape[1] * X.itemsize) & -4)
     for low in range(0, n, max(some, 1)):
         for c in range(k):
-            lanes.add_rows(gradient, c, X, rows, low, min(some, n - low), derivatives)
+            soon = BLOCK + (n & -4) // 2 + low // 2 if c == 0 else 0
+            row_blocks.add_rows(gradient, c, X, rows, low, min(some, n - low), derivatives, soon)
 
 
 @kernel
@@ -271,7 +277,7 @@ def add_gradient(
     gradient: FloatArray,
 ) -> None:
     """Adds the gradients of rows start … stop − 1 to ``gradient``."""
-    block = room_for(data[0], parameters.shape[0]), np.empty(BLOCK, dtype=np.int64)
+    block = room_for(data[0], parameters.shape[0]), np.empty(2 * BLOCK, dtype=np.int64)
     no_order = np.empty(0, dtype=np.int64)
     add_batch_gradient(data, no_order, start, stop, parameters, block, loss, shape, gradient)
 
@@ -294,11 +300,14 @@ def add_batch_gradient(
     """
     X, y, weights = data
     room, rows = block
-    for low in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - low)
+    most = rows_in_block(X)
+    ahead = max(AHEAD, most)
+    for low in range(start, stop, most):
+        n = min(most, stop - low)
         write_rows(order, low, low + n, rows)
+        write_rows_to_come(order, low + ahead, n, X.shape[0], rows)
         prefetch_targets(y, weights, order, low + n, low + n + max(n, AHEAD))
-        write_block_scores(X, order, low, rows, n, parameters, room)
+        write_block_scores(X, rows, n, parameters, room)
         write_room_of_derivatives(y, weights, rows, n, loss, shape, room)
         add_block_gradient(X, rows, n, room, gradient)
 
@@ -319,12 +328,14 @@ def add_objective(
     ``total`` is that of rows before them: rows that come a part at a time have the sum they have in one place.
     """
     X, y, weights = data
-    no_order, rows = np.empty(0, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
+    no_order, rows = np.empty(0, dtype=np.int64), np.empty(2 * BLOCK, dtype=np.int64)
     room = room_for(X, parameters.shape[0])
-    for low in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - low)
+    most = rows_in_block(X)
+    for low in range(start, stop, most):
+        n = min(most, stop - low)
         write_rows(no_order, low, low + n, rows)
-        write_block_scores(X, no_order, low, rows, n, parameters, room)
+        write_rows_to_come(no_order, low + most, n, X.shape[0], rows)
+        write_block_scores(X, rows, n, parameters, room)
         total += block_loss(y, weights, low, low + n, loss, shape, room)
         write_room_of_derivatives(y, weights, rows, n, loss, shape, room)
         add_block_gradient(X, rows, n, room, gradient)
@@ -395,13 +406,15 @@ def add_losses(
 ) -> tuple[float, float]:
     """``total`` and the weighted losses of rows start … stop − 1 added up; and the sum of their weights."""
     X, y, weights = data
-    no_order, rows = np.empty(0, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
+    no_order, rows = np.empty(0, dtype=np.int64), np.empty(2 * BLOCK, dtype=np.int64)
     room = room_for(X, parameters.shape[0])
     total_weight = 0.0 if weights.size else np.float64(stop - start)
-    for low in range(start, stop, BLOCK):
-        n = min(BLOCK, stop - low)
+    most = rows_in_block(X)
+    for low in range(start, stop, most):
+        n = min(most, stop - low)
         write_rows(no_order, low, low + n, rows)
-        write_block_scores(X, no_order, low, rows, n, parameters, room)
+        write_rows_to_come(no_order, low + most, n, X.shape[0], rows)
+        write_block_scores(X, rows, n, parameters, room)
         total += block_loss(y, weights, low, low + n, loss, shape, room)
     if weights.size:
         for row in range(start, stop):
@@ -463,11 +476,12 @@ def add_softmax_curvature(
     ``probabilities`` (n, k) and ``weights`` (n,) are those of the rows at the place where the curvature is taken.
     """
     k = probabilities.shape[1]
-    room, rows = room_for(X, k), np.empty(BLOCK, dtype=np.int64)
+    room, rows = room_for(X, k), np.empty(2 * BLOCK, dtype=np.int64)
     no_order = np.empty(0, dtype=np.int64)
     for low in range(0, X.shape[0], BLOCK):
         n = min(BLOCK, X.shape[0] - low)
         write_rows(no_order, low, low + n, rows)
-        write_block_scores(X, no_order, low, rows, n, direction, room)
+        write_rows_to_come(no_order, low + BLOCK, n, X.shape[0], rows)
+        write_block_scores(X, rows, n, direction, room)
         bend_scores(low, n, probabilities, weights, room)
         add_block_gradient(X, rows, n, room, out)

@@ -30,6 +30,7 @@ from descend.engines.row_kernels import (
     write_derivatives,
     write_room_of_derivatives,
     write_rows,
+    write_rows_to_come,
     write_scores,
 )
 from descend.engines.step_kernels import shrink_all
@@ -163,7 +164,7 @@ def run_saga(
     scores, nothing, rows = (
         np.zeros(k, dtype=X.dtype),
         np.empty(0, dtype=np.float64),
-        np.empty(BLOCK, dtype=np.int64),
+        np.empty(2 * BLOCK, dtype=np.int64),
     )
     room, kept = room_for(X, k), room_for(X, k)
     horizon = 10.0 / num_rows
@@ -177,7 +178,8 @@ def run_saga(
         for low in range(start, stop, BLOCK):
             n = min(BLOCK, stop - low)
             write_rows(order, low, low + n, rows)
-            write_block_scores(X, order, low, rows, n, parameters, room)
+            write_rows_to_come(order, low + max(n, AHEAD), n, X.shape[0], rows)
+            write_block_scores(X, rows, n, parameters, room)
             write_room_of_derivatives(y, nothing, rows, n, loss, shape, room)
             for i in range(n):
                 row = rows[i]

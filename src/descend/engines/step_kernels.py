@@ -257,7 +257,7 @@ def run_steps(
     optimizer, numbers, _ = method
     k, d = parameters.shape[0], X.shape[1]
     gradient = np.zeros((k, d + 1), dtype=X.dtype)
-    block = room_for(X, k), np.empty(BLOCK, dtype=np.int64)
+    block = room_for(X, k), np.empty(2 * BLOCK, dtype=np.int64)
     scores = np.empty(k, dtype=X.dtype)
     n = order.size
     bytes_of_row = min(d * X.itemsize, LONGEST_PREFETCH)

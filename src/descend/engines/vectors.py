@@ -35,6 +35,31 @@ class Lanes:
     def store(self, value: Any, start: Any, j: Any, width: int) -> None:
         self.builder.store(value, self._place(start, j, width), align=self.bytes)
 
+    def first(self, count: Any, width: int) -> Any:
+        """A mask of the first ``count`` of ``width`` lanes."""
+        kind = ir.VectorType(INDEX, width)
+        wide = self._filled(count, kind)
+        return self.builder.icmp_unsigned("<", ir.Constant(kind, list(range(width))), wide)
+
+    def load_masked(self, start: Any, j: Any, mask: Any) -> Any:
+        """As many numbers as ``mask`` has lanes, of which those outside it are 0 and not read."""
+        kind = self._type(mask.type.count)
+        place = self._place(start, j, mask.type.count)
+        function = self._masked("load", kind, [place.type, LANE, mask.type, kind], kind)
+        return self.builder.call(function, [place, LANE(self.bytes), mask, self.zeros(mask.type.count)])
+
+    def store_masked(self, value: Any, start: Any, j: Any, mask: Any) -> None:
+        """Writes those numbers that are inside ``mask``."""
+        place = self._place(start, j, mask.type.count)
+        arguments = [value.type, place.type, LANE, mask.type]
+        function = self._masked("store", value.type, arguments, ir.VoidType())
+        self.builder.call(function, [value, place, LANE(self.bytes), mask])
+
+    def _masked(self, what: str, kind: Any, arguments: list[Any], result: Any) -> Any:
+        name = f"llvm.masked.{what}.v{kind.count}f{8 * self.bytes}.p0"
+        function = self.builder.module.globals.get(name)
+        return function or ir.Function(self.builder.module, ir.FunctionType(result, arguments), name)
+
     def add(self, a: Any, b: Any) -> Any:
         return self.builder.fadd(a, b, flags=FLAGS)
 
@@ -48,10 +73,13 @@ class Lanes:
         return total
 
     def repeated(self, number: Any, width: int) -> Any:
-        if width == 1:
-            return number
-        nothing = ir.Constant(self._type(width), ir.Undefined)
-        return self._shuffled(self.builder.insert_element(nothing, number, LANE(0)), nothing, [0] * width)
+        return number if width == 1 else self._filled(number, self._type(width))
+
+    def _filled(self, number: Any, kind: Any) -> Any:
+        nothing = ir.Constant(kind, ir.Undefined)
+        return self._shuffled(
+            self.builder.insert_element(nothing, number, LANE(0)), nothing, [0] * kind.count
+        )
 
     def zeros(self, width: int) -> Any:
         zero = ir.Constant(self.number, 0.0)
@@ -93,6 +121,26 @@ class Lanes:
             for i in (0, 2)
         )
         return self.add(self._shuffled(one, two, [0, 1, 4, 5]), self._shuffled(one, two, [2, 3, 6, 7]))
+
+    def four_sums_within(self, v: Values) -> Any:
+        """Four vectors → one of four lanes, their sums.
+
+        Fours of lanes are added up side by side before they are halved: half the shuffles of halving each vector.
+        """
+
+        def each(a: Any, b: Any, lower: list[int], upper: list[int]) -> Any:
+            n = a.type.count
+            places = [
+                [base + place % 4 + n * (place // 4) for base in range(0, n, 4) for place in four]
+                for four in (lower, upper)
+            ]
+            return self.add(*(self._shuffled(a, b, some) for some in places))
+
+        one, two = (each(v[i], v[i + 1], [0, 4, 1, 5], [2, 6, 3, 7]) for i in (0, 2))
+        total = each(one, two, [0, 1, 4, 5], [2, 3, 6, 7])
+        while total.type.count > 4:
+            total = self.halved(total)
+        return total
 
     def slots(self, count: int, width: int) -> Values:
         """Places for sums, zero; LLVM keeps them in registers."""
