@@ -246,7 +246,8 @@ def test_automatic_batches_are_every_row_where_weighing_rows_costs_more_than_pas
     whole, in_epochs, by_many = (
         fit(ready, Settings(epochs=epochs)) for ready, epochs in ((few, None), (few, 2), (many, None))
     )
-    assert (whole.batch_size, in_epochs.batch_size, by_many.batch_size) == (4500, 32, 32)
+    sizes = whole.batch_size, in_epochs.batch_size, by_many.batch_size
+    assert sizes == (few.train.num_rows, 32, 32)
     assert (whole.stopped, whole.optimizer) == ("converged", "lbfgs")
     assert "columns are so many" in whole.batch_size_reason
 
