@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from support import dataset
 
 from descend import LinearClassifier, LinearRegressor, load
+from descend.engines.certificate import block_inverse, estimate_gap, sample
 from descend.engines.gap_bound import settle
+from descend.engines.gaps import LEAST_BY_CLASS
 from descend.engines.linear import LinearEngine
 from descend.features import prepare
 from descend.fitting import fit
@@ -365,3 +368,18 @@ def test_a_corner_without_a_penalty_is_told(loss, alpha, told):
     notes = fit(ready, Settings(loss=loss, alpha=alpha, tol=1e-12, seconds=0.02)).history.notes
     assert any("not certified" in note for note in notes)
     assert any("or a larger alpha" in note for note in notes) == told
+
+
+@pytest.mark.parametrize("num_columns", [3, 12])
+def test_classes_by_themselves_tell_no_more_than_is_left(num_columns):
+    """A quarter of g · B⁻¹ g, B softmax's Hessian class by class, is below ½ g · H⁻¹ g and not a tenth of it."""
+    data, loss, k = dataset("softmax", 1200, num_columns)
+    rng = np.random.default_rng(0)
+    at = rng.normal(size=(k, num_columns + 1))
+    engine = LinearEngine(data, loss, Penalty(0.01))
+    gradient = engine.objective(at)[1]
+    inverse = block_inverse(data, loss, 0.01, at, sample(data))
+    assert inverse is not None
+    gap = estimate_gap(data, loss, 0.01, at, gradient, inverse).gap
+    least = LEAST_BY_CLASS * float(np.vdot(gradient, inverse(gradient)))
+    assert 0.1 * gap < least < gap

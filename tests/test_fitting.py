@@ -234,6 +234,24 @@ def test_the_automatic_batch_size_is_the_fixed_rule():
         assert run.model.summary["batch_size_reason"] == run.batch_size_reason
 
 
+def test_automatic_batches_are_every_row_where_weighing_rows_costs_more_than_passes():
+    """Two classes on many columns, one more than a sample knows enough of; not with many classes, nor in epochs."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4500, 60)).astype(np.float32)
+    scores = X[:, :8] + rng.normal(size=(4500, 8))
+    few, many = (
+        prepare(array_source(X, y=y), task="classification")
+        for y in (scores[:, 0] > 0, scores.argmax(axis=1))
+    )
+    whole, in_epochs, by_many = (
+        fit(ready, Settings(epochs=epochs)) for ready, epochs in ((few, None), (few, 2), (many, None))
+    )
+    sizes = whole.batch_size, in_epochs.batch_size, by_many.batch_size
+    assert sizes == (few.train.num_rows, 32, 32)
+    assert (whole.stopped, whole.optimizer) == ("converged", "lbfgs")
+    assert "columns are so many" in whole.batch_size_reason
+
+
 def test_a_loss_of_the_other_task_is_refused():
     """Squared error for classes, or log loss for numbers, is refused."""
     with pytest.raises(

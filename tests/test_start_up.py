@@ -76,6 +76,7 @@ for rows in (X, np.asfortranarray(X)):  # are learnt where they are
 LinearClassifier().fit(np.asfortranarray(np.tile(X, (70, 1))), np.tile(y, 70))  # begins at a sample
 for classes in (3, 8):
     LinearClassifier(batch_size=32, optimizer="sgd", epochs=2).fit(X, np.arange(400) % classes)
+    LinearClassifier(batch_size=32).fit(X, np.arange(400) % classes)
     moves = np.zeros((classes, 6), dtype=np.float32)
     add_softmax_curvature(X, np.ones((400, classes)), np.ones(400), moves, moves.copy())
 stage.FEWEST_CODED = 0

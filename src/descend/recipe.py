@@ -2,7 +2,8 @@
 
     full batch            L-BFGS
     batch size "auto"     one epoch of SGD at batch size 32, then L-BFGS;
-                          with few columns and two classes L-BFGS from the lowest place of a sample of rows
+                          with few columns and two classes L-BFGS from the lowest place of a sample of rows;
+                          where columns are many and outputs few, L-BFGS
     any other             one epoch of SGD, up to six of SAGA, then L-BFGS if the gap still closes too slowly
 
 with Newton's own steps in the place of L-BFGS's where the problem is so small that they cost nothing. With an L1

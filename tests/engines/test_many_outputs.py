@@ -6,9 +6,14 @@ from support import MANY, dataset, engines, rule, start
 
 from descend.batches import order
 from descend.engines import row_kernels
+from descend.engines.base import Rule
 from descend.engines.compiled import kernel
+from descend.engines.linear import LinearEngine
 from descend.engines.many_outputs import FEWEST, add_softmax_curvature_of_many
+from descend.engines.preconditioner import precondition
+from descend.engines.reference import ReferenceEngine
 from descend.engines.squares import turn_square
+from descend.objectives.penalties import Penalty
 from descend.updates import OPTIMIZERS
 
 STEPS = [name for name, optimizer in OPTIMIZERS.items() if optimizer.elementwise]
@@ -118,3 +123,55 @@ def test_curvature_is_that_of_few_outputs(num_rows):
     row_kernels.add_softmax_curvature(X, p, weights, direction, expected)
     add_softmax_curvature_of_many(X, p, weights, direction, found)
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
+
+
+def saga(filling, batch_size, fit_intercept):
+    return Rule(
+        OPTIMIZERS["saga"],
+        rate=0.0,
+        num_steps=-(-ROWS // batch_size),
+        fit_intercept=fit_intercept,
+        filling=filling,
+        full_term=2.0,
+        single_term=3.0,
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("num_columns", [9, 70])
+@pytest.mark.parametrize("shape", MANY)
+def test_saga_is_the_twins(shape, num_columns, dtype):
+    """With and without a matrix, L1, intercepts, 70 columns in two blocks: the same states; cut, the same bits."""
+    data, loss, k = dataset(shape, ROWS, num_columns, dtype=dtype, weighted=True)
+    visits = np.random.default_rng(1).uniform(0.3, 1.0, size=ROWS)
+    matrix = precondition(data, loss.curvature, 0.05, norms=False)
+    for batch_size, through, l1, fit_intercept in (
+        (32, True, 0.0, True),
+        (100, True, 0.0, False),
+        (5, False, 0.02, True),
+        (33, False, 0.0, False),
+    ):
+        penalty, inverse = Penalty(0.05, l1), matrix.inverse if through else None
+        twin = ReferenceEngine(data, loss, penalty, weights=visits, preconditioner=inverse)
+        engine = LinearEngine(
+            data,
+            loss,
+            penalty,
+            weights=visits,
+            preconditioner=matrix,
+            precondition_steps=through,
+            fit_intercept=fit_intercept,
+        )
+        one, other, cut = (start(data, k) for _ in range(3))
+        for epoch in (1, 2):
+            how, rows = saga(epoch == 1, batch_size, fit_intercept), order(0, epoch, ROWS)
+            twin.run(one, how, rows, batch_size)
+            engine.run(other, how, rows, batch_size)
+            for part in (rows[: 40 // batch_size * batch_size], rows[40 // batch_size * batch_size :]):
+                engine.run(cut, how, part, batch_size)
+        for name in ("parameters", "table", "mean_gradient"):
+            expected, found, in_parts = (getattr(state, name) for state in (one, other, cut))
+            np.testing.assert_allclose(found, expected, err_msg=f"{name} at {batch_size}", **TOLERANCE[dtype])
+            np.testing.assert_array_equal(in_parts, found)
+        assert other.share == pytest.approx(one.share, rel=1e-4)
+        assert other.steps == one.steps

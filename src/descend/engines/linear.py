@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 
 from descend.batches import row_number
-from descend.engines import many_outputs, row_sums, saga_kernels, step_kernels
+from descend.engines import many_outputs, many_saga, row_sums, saga_kernels, step_kernels
 from descend.engines.base import Rule, State, Sums
 from descend.engines.full_batch import ALL_ONE
 from descend.engines.gaps import Certified
@@ -119,7 +119,9 @@ class LinearEngine(Certified):
         """SAGA's steps, or a piece of one."""
         assert state.table is not None
         assert state.mean_gradient is not None
-        state.steps, state.share = saga_kernels.run_saga(
+        many = len(state.parameters) >= FEWEST
+        kernel = many_saga.run_saga_of_many if many else saga_kernels.run_saga
+        state.steps, state.share = kernel(
             (self.data.X, self.data.y, self.weights),
             (order, self.only_visits),
             batch_size,

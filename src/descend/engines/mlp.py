@@ -169,8 +169,9 @@ class NetworkEngine(KeepsNothing):
 
     def penalty_of(self, parameters: FloatArray) -> float:
         """The penalty of all weights; intercepts are free. What fills up a layer is 0."""
-        if not (self.penalty.alpha or self.penalty.l1):
-            return 0.0
+        if not self.penalty.l1:
+            alpha = self.penalty.alpha
+            return 0.5 * alpha * mlp_updates.sum_of_squares(parameters, self.net.layers) if alpha else 0.0
         return sum(self.penalty.of(parameters[layer.weights : layer.bias]) for layer in self.network.layers)
 
     def _rows_with(self, weights: FloatArray) -> Rows:

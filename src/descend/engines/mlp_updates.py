@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from descend.engines.compiled import kernel, part
 from descend.engines.mlp_arguments import BIAS, WEIGHTS, WIDTH, Method, Moved, Step
 from descend.engines.step_kernels import clip_factor
@@ -136,3 +138,14 @@ def take_network_step(
                 parameters, first, second, gradient[low:high], low, method.optimizer, method.numbers, numbers
             )
     restore(before)
+
+
+@kernel
+def sum_of_squares(parameters: FloatArray, layers: IntArray) -> float:
+    """The sum of all weights' squares, intercepts apart: every look asks, and NumPy took a fifth of its time."""
+    total = 0.0
+    for layer in range(layers.shape[0]):
+        weights = parameters[layers[layer, WEIGHTS] : layers[layer, BIAS]]
+        for j in range(weights.size):
+            total += np.float64(weights[j]) * np.float64(weights[j])
+    return total
