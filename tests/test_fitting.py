@@ -249,7 +249,7 @@ def test_automatic_batches_are_every_row_where_weighing_rows_costs_more_than_pas
     sizes = whole.batch_size, in_epochs.batch_size, by_many.batch_size
     assert sizes == (few.train.num_rows, 32, 32)
     assert (whole.stopped, whole.optimizer) == ("converged", "lbfgs")
-    assert "columns are so many" in whole.batch_size_reason
+    assert "weighing rows for batches costs more" in whole.batch_size_reason
 
 
 def test_a_loss_of_the_other_task_is_refused():

@@ -98,7 +98,7 @@ def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
     elif wanted == "auto" and _batches_cost_more(data, settings, loss, penalty, target.num_outputs):
         wanted, reason = (
             "full",
-            "fixed rule: columns are so many that steps on batches cost more; not measured",
+            "fixed rule: weighing rows for batches costs more than it saves; not measured",
         )
     if penalty.l1 and wanted == "auto" and data.is_sparse and data.num_rows > SMALL_TABLE:
         # A step of one sparse row costs that row alone, so many small steps cost no more than few larger ones.
@@ -141,13 +141,13 @@ def _batches_cost_more(
     from descend.engines.preconditioner import MOST_COLUMNS
 
     columns = data.num_columns
-    fits = columns <= MOST_COLUMNS and _needs_matrix(data, loss, penalty, num_outputs)
-    fits = fits and not (penalty.l1 or data.is_sparse or data.is_stored)
-    if num_outputs >= FEWEST:  # in tiles an epoch takes no longer than two passes
-        return False
+    if penalty.l1 or data.is_sparse or data.is_stored or num_outputs >= FEWEST:
+        return False  # of so many outputs an epoch takes no longer, in tiles, than two passes
     nothing_asked = settings.optimizer == "auto" and is_untuned(settings) and settings.epochs is None
-    by_lbfgs = data.num_rows > MOST_NEWTON_ROWS
-    return fits and nothing_asked and by_lbfgs and columns > 2.0 * num_outputs * DEAR_PASSES
+    if not nothing_asked or data.num_rows <= MOST_NEWTON_ROWS or columns > MOST_COLUMNS:
+        return False
+    weighs = _needs_matrix(data, loss, penalty, num_outputs)
+    return weighs and columns > 2.0 * num_outputs * DEAR_PASSES
 
 
 def begins_by_sample(settings: Settings, num_rows: int, num_columns: int, rarer: float) -> bool:
