@@ -1,6 +1,7 @@
 """What all tests share, set before NumPy is imported: results do not hang on the caller's shell."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,10 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECL
 os.environ["NO_COLOR"] = "1"
 for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS", "PYTHONWARNINGS"):
     os.environ.pop(name, None)
+
+# A shell that starts something in the background has it ignore Ctrl-C, and so all that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, and no time limit on one: the first call of a kernel compiles it.
 settings.register_profile("descend", deadline=None, derandomize=True)
