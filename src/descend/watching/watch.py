@@ -180,7 +180,7 @@ class Watch(Observer):
         if not self.stopped:  # the phases are over: as low as numbers can tell, or given up
             if self.saver is not None:
                 self.saver.save(state, self, looked=True)
-            self.stopped = "converged" if self._is_good_enough() else "epochs"
+            self.stopped = "converged" if self._is_good_enough(state) else "epochs"
         if self.stopped == "interrupted":  # somewhere inside an epoch: what was learnt there counts too
             self._observe(state, self._rows // self.num_visits, whole=True)
         kept = self._told_by_all(self.latest if self._last_ones_count() else self.chosen)
@@ -321,12 +321,19 @@ class Watch(Observer):
         state.table = state.mean_gradient = None
         self.retreated = self.phase_is_over = True
 
-    def _is_good_enough(self) -> bool:
+    def _is_good_enough(self, state: State) -> bool:
         """Whether the gap that was left is within what was asked for, where more was attempted (small tables)."""
         certificate, asked = self.certificate, self.limits.asked
         if not self.limits.certify or asked is None or certificate.gap is None:
             return False
-        certificate.certified = certificate.gap <= may_be_left(asked, self._gain(), self._first, rounding=0.0)
+        enough = may_be_left(asked, self._gain(), self._first, rounding=0.0)
+        if (
+            certificate.gap <= enough and state.memory.point is None
+        ):  # it was cut short above what was attempted
+            certificate.gap = self.engine.estimate_gap(state, enough)
+            if certificate.gap <= enough and state.memory.toward is not None:
+                return self._closes(state, enough, self._marks[-1][0])
+        certificate.certified = certificate.gap <= enough
         return certificate.certified
 
     def believe(self, bound: float | None) -> None:
