@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,6 +91,23 @@ def test_parameters_are_those_of_scikit_learn(name):
     ready = prepared(name)
     run = fit(ready, Settings(batch_size="full", alpha=ALPHA, tol=1e-14))
     np.testing.assert_allclose(run.model.parameters, optimum(ready), atol=1e-6)
+
+
+# --- rows held out that prefer knowing nothing -------------------------------------------------------
+
+
+@pytest.mark.parametrize(("share", "trained"), [(0.03, True), (0.3, False)])
+def test_few_rows_held_out_do_not_bring_the_constant_model_back(share, trained):
+    """Of rows that are all told wrong, fewer than 30 leave a trained model, more do not, and a note says so."""
+    ready = prepared("breast_cancer", validation=share)
+    settings = Settings(early_stopping=True)
+    assert not any("knows nothing" in note for note in fit(ready, settings).history.notes)
+    held_out = replace(ready.validation, y=1.0 - ready.validation.y)
+    assert (held_out.num_rows < 30) == trained
+    run = fit(replace(ready, validation=held_out), settings)
+    (note,) = (note for note in run.history.notes if "knows nothing" in note)
+    assert note.startswith(f"the {held_out.num_rows} validation rows like the model best that knows nothing")
+    assert bool(run.model.parameters[:, :-1].any()) == ("too few to go by" in note) == trained
 
 
 # --- the last row of the history -------------------------------------------------------------------

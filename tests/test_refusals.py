@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 from sklearn.datasets import load_breast_cancer
 
 from descend import LinearClassifier, LinearRegressor, MLPClassifier, MLPRegressor
+from descend.cli.failures import option_words
 from descend.errors import InputError
 
 X, Y = load_breast_cancer(return_X_y=True)
@@ -180,10 +181,17 @@ def test_rows_that_are_not_read_yet_are_told_how_to_be():
     assert len(model.predict(frame.lazy().collect())) == len(Y)
 
 
+def test_columns_are_left_out_in_the_words_of_who_asks():
+    """What a column is refused for names no option in Python; on the command line it names --drop."""
+    with pytest.raises(InputError, match=r"leave it out of training$") as refused:
+        LinearClassifier().fit(X * 1e200, Y)
+    assert option_words(str(refused.value)).endswith("leave it out with --drop")
+
+
 def test_tables_that_arrow_cannot_take_are_told_why():
     """Columns of one name, and a sparse column among others, are refused as input that is wrong, by name."""
     twice = pd.concat([MIXED, MIXED[["size"]]], axis=1)
-    with pytest.raises(InputError, match=r"Duplicate column names.*rename all but one"):
+    with pytest.raises(InputError, match=r"Duplicate column names: 'size'; rename all but one"):
         LinearClassifier().fit(twice, Y)
     sparse = MIXED.assign(few=pd.arrays.SparseArray((X[:, 1] > 20) * 1.0))
     with pytest.raises(InputError, match=r"Sparse pandas data \(column few\).*dense"):

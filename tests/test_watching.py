@@ -37,7 +37,7 @@ class Scripted(KeepsNothing):
         return self.losses[min(int(parameters[0, 0] + 1e-9), len(self.losses) - 1)]
 
 
-def follow(losses, validation=None, batch_size=10, **limits):
+def follow(losses, validation=None, batch_size=10, held_out=1000, **limits):
     """Runs the script to its end; returns the epoch whose parameters came back, and the watch."""
     engine, epochs = Scripted(losses), len(losses) - 1
     watch = Watch(
@@ -46,6 +46,8 @@ def follow(losses, validation=None, batch_size=10, **limits):
         Limits(epochs=epochs, **limits),
         validation=None if validation is None else Scripted(validation),
     )
+    if validation is not None:
+        watch.validation.num_rows = held_out
     phase = Phase("sgd", rule(), batch_size, epochs)
     parameters = train(engine, State(np.zeros((1, 2))), [phase], Visits(engine.num_rows), watch)
     return round(float(parameters[0, 0])), watch
@@ -80,6 +82,16 @@ def test_rows_held_out_do_not_go_back_for_next_to_nothing(convex, third, returne
     assert (epoch, watch.stopped) == (returned, "early_stopping")
     assert watch.history.last["loss"] == losses[epoch]
     assert watch.best.epoch == 1
+
+
+@pytest.mark.parametrize(("held_out", "convex", "returned"), [(29, True, 2), (30, True, 0), (29, False, 0)])
+def test_few_rows_held_out_do_not_choose_the_beginning(held_out, convex, returned):
+    """Fewer than 30 rows choose among the passes of a convex fit that were trained, more may choose the start."""
+    watched = {"early_stopping": True, "patience": 5, "tol": None, "certify": convex}
+    losses, validation = [10.0, 11.0, 8.0, *[7.0] * 10], [1.0, 1.5, 2.0, 2.5, *[3.0] * 9]
+    epoch, watch = follow(losses, validation, held_out=held_out, **watched)
+    assert (epoch, watch.stopped) == (returned, "early_stopping")
+    assert watch.history.last["loss"] == losses[epoch]
 
 
 def test_early_stopping_restores_the_best_validation():

@@ -18,7 +18,7 @@ from descend.machine import num_threads, one_blas_thread
 from descend.models.linear import LinearModel, initialise
 from descend.planning import Plan, resolve, tolerance
 from descend.recipe import WHOLE
-from descend.run_notes import certificate_notes, say_what_is_left, slow_or_diverged
+from descend.run_notes import certificate_notes, say_what_is_left, slow_or_diverged, start_notes
 from descend.runs import AVERAGE_ROWS, Run, average_of, growth_of, limits_of, summarise
 from descend.settings import Settings, is_growing, most_epochs
 from descend.solving import solved
@@ -140,6 +140,7 @@ def fit(
         say_what_is_left(history, watch, plan, parameters)
     if plan.untuned and settings.epochs is None:
         history.notes += certificate_notes(watch, plan)
+    history.notes += start_notes(watch)
     history.notes += troubles(prepared, plan.loss, plan.penalty, parameters, settings.standardize)
     if history.stopped != "converged":
         history.notes += slow_or_diverged(prepared, plan, settings, history.stopped)

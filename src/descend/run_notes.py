@@ -49,6 +49,22 @@ def _bound(watch: Watch, parameters: FloatArray) -> float | None:
     return min((bound for bound in bounds if bound is not None), default=None)
 
 
+def start_notes(watch: Watch) -> list[str]:
+    """What to tell where the rows held out like the model best that training began with."""
+    validation = watch.validation
+    if validation is None or not watch.limits.early_stopping or not watch.fresh or watch.best.epoch > 0:
+        return []
+    if watch.returned is None or watch.returned is watch.latest or watch.stopped == "diverged":
+        return []
+    rows = validation.num_rows
+    liked = (
+        f"the {rows:,} validation row{'s like' if rows != 1 else ' likes'} the model best that knows nothing"
+    )
+    if watch.returned.epoch > 0:
+        return [f"{liked}: too few to go by, and the best one that was trained is kept"]
+    return [f"{liked}, and it is kept: what was learnt of the others did not hold there"]
+
+
 SMALL_ALPHA = 1e-4
 
 

@@ -20,7 +20,7 @@ from descend.machine import num_threads, one_blas_thread
 from descend.models.linear import LinearModel, initialise
 from descend.planning import Plan, choose_rate
 from descend.recipe import Phase
-from descend.run_notes import say_what_is_left, slow_or_diverged
+from descend.run_notes import say_what_is_left, slow_or_diverged, start_notes
 from descend.runs import AVERAGE_ROWS, Run, average_of, limits_of, summarise
 from descend.settings import Settings, default_optimizer, most_epochs, settle_batch_size
 from descend.target_objective import find_objective, first_intercept, loss_unit
@@ -103,6 +103,7 @@ def fit_from_source(
         engine.close()
     history = watch.history
     say_what_is_left(history, watch, plan, parameters)
+    history.notes += start_notes(watch)
     if history.stopped == "diverged":
         in_memory = replace(prepared, train=rows.sample)
         history.notes += slow_or_diverged(in_memory, plan, settings, history.stopped)

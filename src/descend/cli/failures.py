@@ -71,8 +71,11 @@ def option_words(text: str) -> str:
 
     >>> option_words('take learning_rate="auto"'), option_words("memory limit 1 MB is too low")
     ('take --learning-rate auto', '--memory-limit 1 MB is too low')
+    >>> option_words("divide it by a large constant, or leave it out of training")
+    'divide it by a large constant, or leave it out with --drop'
     """
     text = re.sub(r"^memory limit ", "--memory-limit ", text)
+    text = re.sub(r"\bleave (it|that column) out of training\b", r"leave \1 out with --drop", text)
     return re.sub(
         r'\b(learning_rate|epochs|batch_size)=("?)(\w+)\2',
         lambda found: f"--{found[1].replace('_', '-')} {found[3]}",

@@ -108,8 +108,7 @@ def _refuse_overflow(name: str, deviation: float, standardize: bool) -> None:
     if standardize and not isfinite(deviation):
         raise ColumnError(
             f"column {shorten(name)!r} holds numbers too large to be scaled (their squares pass 1e308); "
-            "divide it "
-            "by a large constant, or leave it out with --drop"
+            "divide it by a large constant, or leave it out of training"
         )
 
 

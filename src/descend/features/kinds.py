@@ -60,7 +60,7 @@ def as_texts(column: Any, name: str) -> Any:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise ColumnError(
             f"column {shorten(name)!r} holds {shorten(str(column.type))}, which is neither numbers nor text; "
-            "leave it out with --drop"
+            "leave it out of training"
         ) from None
 
 

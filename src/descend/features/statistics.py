@@ -256,7 +256,7 @@ class Statistics:
                 raise ColumnError(
                     f"column {shorten(name)!r} holds {_PLURAL[kind]} in some rows or files and "
                     f"{_PLURAL[found]} "
-                    "in others; give it one type or leave it out with --drop"
+                    "in others; give it one type or leave it out of training"
                 )
             self._learn(name, kind)
             if kind == "category":

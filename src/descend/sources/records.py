@@ -59,7 +59,7 @@ def _check_field(stored: StoredArray, name: str) -> None:
     if field.shape or field.kind not in "fiubSUMm":
         raise ColumnError(
             f"field {shorten(name)!r} of {shorten(stored.label)} holds {shorten(str(field))}; one number, text, "
-            "boolean or date a row is needed: save it as fields of its own, or leave it out with --drop"
+            "boolean or date a row is needed: save it as fields of its own, or leave it out of training"
         )
 
 

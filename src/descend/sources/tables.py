@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -210,7 +211,7 @@ def refuse_nested(schema: pa.Schema, columns: Sequence[str], where: str) -> None
             raise ColumnError(
                 f"column {shorten(name)!r} of {where} holds {shorten(str(kind))}; only numbers, text, "
                 "booleans, "
-                "dates and times can be used: flatten it into columns of its own, or leave it out with --drop"
+                "dates and times can be used: flatten it into columns of its own, or leave it out of training"
             )
 
 
@@ -332,8 +333,17 @@ def arrow_table(obj: Any, name: str) -> pa.Table:
             raise ColumnError(
                 f"{name} is one column ({type(obj).__name__}), and a table is needed: give {name}.to_frame()"
             ) from None
-        remedy = next((told for part, told in _REMEDIES.items() if part in str(error)), _ONE_TYPE)
-        raise ColumnError(f"{name} cannot be read as a table: {shorten(str(error), 200)}; {remedy}") from None
+        text = str(error)
+        if "Duplicate column names" in text and hasattr(obj, "columns"):
+            text = f"Duplicate column names: {_repeated(obj.columns)}"
+        remedy = next((told for part, told in _REMEDIES.items() if part in text), _ONE_TYPE)
+        raise ColumnError(f"{name} cannot be read as a table: {shorten(text, 200)}; {remedy}") from None
+
+
+def _repeated(names: Iterable[Any]) -> str:
+    """The names that stand more than once, each once: pandas' own message lists every column of the frame."""
+    counts = Counter(str(name) for name in names)
+    return ", ".join(repr(shorten(name, 40)) for name, count in counts.items() if count > 1)
 
 
 def _without_index(table: pa.Table) -> pa.Table:

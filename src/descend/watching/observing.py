@@ -37,6 +37,13 @@ were left 0.4 to 0.5 % of the gain above the best place, told on rows apart. By 
 ten seeds), 0.67 % on fashion_mnist, 0.36 % on 1,500 rows of usps, and the same to 0.07 % on small parts of four
 others. With one standard error in its place, fits of 1,500 rows of fashion_mnist were 3 % worse."""
 
+FEW_HELD_OUT = 30
+"""Fewer rows held out do not choose the beginning of a convex fit: a handful that lie on the far side prefer
+knowing nothing. Of 66 fits of tables of 20 to 200 rows in which rows held out outweighed the certificate, 35 gave
+back the constant model. With the best pass behind it in its place, on rows apart (20 rows, 40, 100, 200 of a weak
+signal): accuracy 0.50, 0.53, 0.57, 0.56 → 0.57, 0.61, 0.64, 0.66; log loss 0.77, 0.71, 0.67, 0.67 → 0.86, 0.73,
+0.64, 0.62. With the last pass: accuracy 0.56, 0.61, 0.64, 0.66; log loss 2.66, 1.02, 0.67, 0.62."""
+
 
 @dataclass(slots=True)
 class Observer:
@@ -66,6 +73,8 @@ class Observer:
     as_good: Kept | None = None
     """The last behind the best that rows held out like hardly less, and that fits the training rows better: of convex
     objectives alone, on which every pass comes nearer to the optimum."""
+    behind_start: Kept | None = None
+    """The best behind the first, where rows held out are too few to choose the first."""
     sample: Sample = field(default_factory=Sample)
     sparing: Sparing = field(default_factory=Sparing)
     stopped: str = ""
@@ -103,7 +112,8 @@ class Observer:
     @property
     def chosen(self) -> Kept:
         """What would be returned, as far as losses choose."""
-        return self.as_good or self.best
+        kept = self.as_good or self.best
+        return self.behind_start or kept if kept.epoch == 0 else kept
 
     def _has_blown_up(self, loss: float) -> bool:
         first = abs(self._first)
@@ -210,6 +220,14 @@ class Observer:
             self.best, self.as_good = kept, None
         elif self.limits.certify and kept.loss < self.chosen.loss and self._is_hardly_worse(score):
             self.as_good = kept
+        if self._marks and self._too_few_held_out() and kept.loss < self._first:
+            self.behind_start = min(kept, self.behind_start or kept, key=lambda one: one.score)
+
+    def _too_few_held_out(self) -> bool:
+        """Whether the rows held out have no say against a model that is trained, however little."""
+        if self.validation is None or not (self.limits.early_stopping and self.limits.certify):
+            return False
+        return bool(self.fresh) and self.validation.num_rows < FEW_HELD_OUT
 
     def _is_hardly_worse(self, score: float) -> bool:
         return score - self.best.score <= HARDLY_WORSE * self._gain()

@@ -42,6 +42,8 @@ class Watch(Observer):
     flatness: Flatness = field(default_factory=Flatness)
     kept_above: float = 0.0
     """How far the loss of the parameters that are kept is above that of the last ones."""
+    returned: Kept | None = None
+    """What the run came to, when it is over."""
     retreated: bool = False
     """Whether steps on batches went astray: the rest is left to a method of every row."""
     _phase_epochs: int = 0
@@ -193,6 +195,7 @@ class Watch(Observer):
         if above and self.fresh and self.stopped != "interrupted":
             self.stopped = "diverged"
         self._say_of_kept(kept)
+        self.returned = kept
         if self.history.last["loss"] != kept.loss * self.unit:
             self._record(state, kept.loss, kept.last_loss, kept.validation_loss)
         self.history.stopped = self.stopped
