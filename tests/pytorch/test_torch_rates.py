@@ -577,14 +577,26 @@ def test_a_loss_that_bears_nan_in_its_rows_is_trained_on() -> None:
     assert history.stopped == "epochs"
 
 
+class Logarithm(nn.Module):
+    """Of rows that hold more than a thousand it makes a nan."""
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        return X + 0.0 * (1e3 - X).log()
+
+
+def test_a_batch_of_finite_rows_that_is_nan_whatever_the_rate_blames_no_rate() -> None:
+    """A batch whose loss is nan at weights that were good is told with its rows, and no lower rate is advised."""
+    X, y = rows()
+    row = next(row for row in range(ROWS) if row not in places(TensorRows((X, y)), None, 0))
+    X[row, 2] = 1e6
+    with pytest.raises(TrainingError, match=r"the loss is nan.* No learning rate is to blame") as caught:
+        found(nn.Sequential(Logarithm(), small()), data=(X, y))
+    assert row in caught.value.rows
+
+
 def test_a_loss_of_finite_rows_that_is_nan_before_the_first_step_blames_no_rate() -> None:
     """Where rows that are looked at are finite and their loss is not, the message names no row and no lower rate."""
     X, y = rows()
-
-    class Logarithm(nn.Module):
-        def forward(self, X: torch.Tensor) -> torch.Tensor:
-            return X + 0.0 * (1e3 - X).log()
-
     X[row_ahead(), 2] = 1e6
     with pytest.raises(
         TrainingError, match="nan before the first step for rows that are looked at"
