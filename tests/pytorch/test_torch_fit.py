@@ -1,6 +1,7 @@
 """``fit`` is the loop that anybody would write, with history, budgets and stopping."""
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch.utils.data import TensorDataset
 
 import descend.torch as dt
 from descend.errors import InputError
-from descend.history import COLUMNS
+from descend.history import COLUMNS, History
+from descend.torch.rising import told_of_rise
 
 ROWS = 90
 
@@ -478,3 +480,56 @@ def test_a_module_is_compiled_in_the_precision_that_it_trains_in(monkeypatch: py
     monkeypatch.setattr(torch, "compile", compiled)
     dt.fit(small(), nn.CrossEntropyLoss(), rows(), batch_size=40, epochs=1, compile=True, precision="bf16")
     assert seen == [(40, True), (10, True), (40, True), (40, True), (10, True)]
+
+
+# --- a rate that is too high ---------------------------------------------------------------------
+
+
+def at_rate(rate: float, epochs: int = 2, **settings: Any) -> History:
+    torch.manual_seed(0)
+    X = torch.randn(300, 5)
+    data = X, (X.sum(1) > 0).long()
+    settings = {"device": "cpu", "batch_size": 32} | settings
+    return dt.fit(
+        nn.Linear(5, 2),
+        nn.CrossEntropyLoss(),
+        data,
+        torch.optim.SGD,
+        learning_rate=rate,
+        epochs=epochs,
+        **settings,
+    )
+
+
+def test_a_loss_that_rose_a_hundredfold_is_noted() -> None:
+    """A finite loss that ended far above its first batch's is told from where to where, and a good rate's is not."""
+    note = at_rate(1e8).notes[-1]
+    assert "the loss rose from 0." in note
+    assert "the learning rate is too high" in note
+    for rate in (1e-3, 0.1):
+        assert not any("rose" in note for note in at_rate(rate).notes)
+
+
+def test_a_rise_is_noted_the_same_in_a_run_that_was_resumed(tmp_path: Path) -> None:
+    """The loss of the first batch goes with the checkpoint."""
+    at_rate(1e8, checkpoint=tmp_path, epochs=1)
+    assert at_rate(1e8, checkpoint=tmp_path, resume=True).notes[-1] == at_rate(1e8).notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("losses", "first", "batch_size", "noted"),
+    [
+        ([300.0, 250.0], 1.0, 32, True),
+        ([30.0, 99.0], 1.0, 32, False),
+        ([300.0, 250.0], 1.0, 1, False),
+        ([1.0, 250.0], 1.0, 1, True),
+        ([300.0, 250.0], -1.0, 32, False),
+        ([300.0, 1.0], 1.0, 32, False),
+    ],
+)
+def test_what_counts_as_a_rise(losses: list[float], first: float, batch_size: int, noted: bool) -> None:
+    """A hundred times the first batch's loss, or of few rows the first epoch's; one below zero has no scale."""
+    history = History()
+    for epoch, loss in enumerate(losses, 1):
+        history.append(dict.fromkeys(COLUMNS) | {"epoch": epoch, "loss": loss})
+    assert (told_of_rise(history, first, batch_size, 1000) is not None) is noted

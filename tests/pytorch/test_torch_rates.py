@@ -17,7 +17,8 @@ from descend.errors import InputError, TrainingError
 from descend.history import History
 from descend.torch import finding
 from descend.torch.rates import kept_state, put_back_state
-from descend.torch.sample import renew_statistics
+from descend.torch.rows import TensorRows
+from descend.torch.sample import places, renew_statistics
 from descend.torch.snapshots import copied, restore
 from descend.torch.steps import Pieces
 
@@ -541,6 +542,70 @@ def test_a_row_that_is_no_number_is_told_as_ever() -> None:
         found(small(), data=(X, y))
 
 
+def row_ahead() -> int:
+    """A row that is looked at while the rate is found, and comes in the last batch of the epoch."""
+    X, y = rows()
+    last = dt.Batches(X, y, batch_size=16, seed=0).rows_of(24)
+    return next(row for row in last if row in places(TensorRows((X, y)), None, 0))
+
+
+def test_a_nan_among_the_rows_that_are_looked_at_is_told_before_the_first_step() -> None:
+    """The row is named although no batch of the ladder holds it, and the module is as it was."""
+    (X, y), row = rows(), row_ahead()
+    X[row, 2] = float("nan")
+    module = small()
+    before = flat(module)
+    with pytest.raises(TrainingError, match=rf"^before the first step \(row {row} of the data\)") as caught:
+        found(module, data=(X, y))
+    assert "Correct these rows" in str(caught.value)
+    assert "learning rate" not in str(caught.value)
+    assert (caught.value.rows, caught.value.step) == ((row,), 0)
+    assert torch.equal(flat(module), before)
+
+
+def test_a_loss_that_bears_nan_in_its_rows_is_trained_on() -> None:
+    """Rows that hold a nan are no fault where the loss is a number with them."""
+
+    class Filled(nn.Module):
+        def forward(self, X: torch.Tensor) -> torch.Tensor:
+            return X.nan_to_num()
+
+    X, y = rows()
+    X[::3, 2] = float("nan")
+    torch.manual_seed(0)
+    history = found(nn.Sequential(Filled(), nn.Linear(6, 3)), data=(X, y))
+    assert history.stopped == "epochs"
+
+
+class Logarithm(nn.Module):
+    """Of rows that hold more than a thousand it makes a nan."""
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        return X + 0.0 * (1e3 - X).log()
+
+
+def test_a_batch_of_finite_rows_that_is_nan_whatever_the_rate_blames_no_rate() -> None:
+    """A batch whose loss is nan at weights that were good is told with its rows, and no lower rate is advised."""
+    X, y = rows()
+    row = next(row for row in range(ROWS) if row not in places(TensorRows((X, y)), None, 0))
+    X[row, 2] = 1e6
+    with pytest.raises(TrainingError, match=r"the loss is nan.* No learning rate is to blame") as caught:
+        found(nn.Sequential(Logarithm(), small()), data=(X, y))
+    assert row in caught.value.rows
+
+
+def test_a_loss_of_finite_rows_that_is_nan_before_the_first_step_blames_no_rate() -> None:
+    """Where rows that are looked at are finite and their loss is not, the message names no row and no lower rate."""
+    X, y = rows()
+    X[row_ahead(), 2] = 1e6
+    with pytest.raises(
+        TrainingError, match="nan before the first step for rows that are looked at"
+    ) as caught:
+        found(nn.Sequential(Logarithm(), small()), data=(X, y))
+    assert "lower learning rate" not in str(caught.value)
+    assert caught.value.rows == ()
+
+
 def test_a_loss_that_is_nan_at_every_rate_is_told_in_one_line() -> None:
     """Where every rung's first step ends in nan the module is as it was, and the message says so once."""
 
@@ -557,6 +622,7 @@ def test_a_loss_that_is_nan_at_every_rate_is_told_in_one_line() -> None:
     assert str(caught.value).count("\n") == 0
     assert torch.equal(flat(module), before)
     assert caught.value.history.stopped == "diverged"
+    assert "lower learning rate" not in str(caught.value)
 
 
 # --- checkpoints ---------------------------------------------------------------------------------

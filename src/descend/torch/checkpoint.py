@@ -157,6 +157,7 @@ class Checkpoint:
                 "seconds": watch.seconds,
                 "rows": watch.rows,
                 "loss": (watch.loss_sum, watch.loss_rows),
+                "first": None if watch.first is None else float(watch.first),
                 "history": watch.history.to_json(),
                 "flat_since": watch.flat_since,
                 "best": _snapshot_state(watch.best),
@@ -262,6 +263,7 @@ def _put_back(watch: Watch, state: dict[str, Any]) -> None:
     watch.place.step, watch.place.epoch, watch.place.batch = state["place"]
     watch.seconds, watch.rows = state["seconds"], state["rows"]
     watch.loss_sum, watch.loss_rows = state["loss"]
+    watch.first = state.get("first")
     watch.flat_since = state.get("flat_since", 0)
     notes = watch.history.notes
     watch.history = History.from_json(state["history"])

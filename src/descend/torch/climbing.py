@@ -121,9 +121,11 @@ class ModuleLadder:
             watch.place.doing = UPDATE  # so the module is put back
             watch.place.step, watch.place.batch = watch.place.step - 1, watch.place.batch - 1
             lowest = rates.highest * climb.rate
-            raise NotFiniteError(
-                f"nan at every learning rate that was tried, {LOWEST_RATE:g} to {lowest:.2g}"
-            )
+            tried = f"nan at every learning rate that was tried, {LOWEST_RATE:g} to {lowest:.2g}"
+            if isfinite(self._sample.first):
+                raise NotFiniteError(tried, at_any_rate=True)
+            at_first = f"{self._sample.first} before the first step for rows that are looked at, and {tried}"
+            raise NotFiniteError(at_first, rows=(), at_any_rate=True)
         lowest = climb.end()
         rates.with_momentum()
         rate = rates.share * lowest

@@ -8,7 +8,7 @@ from descend.errors import InputError, TrainingError
 from descend.torch.batches import Batches
 from descend.torch.criterion import BY_CLASS, Criterion
 from descend.torch.examine import first_outside, outside
-from descend.torch.nested import tensors_of
+from descend.torch.nested import are_finite
 from descend.torch.rows import named
 from descend.torch.snapshots import restore
 from descend.torch.steps import (
@@ -64,7 +64,9 @@ def fault_of(
         what = f"{WHO[place.doing]} raised {named(error)}"
         rows, advice = _guess(error, place, rows, batches, criterion, output_classes)
     where = f"step {step} (epoch {place.epoch}, batch {position + 1} of {len(batches)}{_shown(rows)})"
-    if not inside:
+    if isinstance(error, NotFiniteError) and error.rows:
+        step, position, where = 0, -1, f"before the first step ({_shown(rows)[2:]})"
+    elif not inside:
         where = f"after step {step} (epoch {place.epoch})"
     text = f"{where}: {what}. {kept}" + (f" {advice}" if advice else "")
     return TrainingError(text, step=step, epoch=place.epoch, batch=position + 1, rows=rows)
@@ -80,7 +82,8 @@ def _shown(rows: tuple[int, ...]) -> str:
 def _not_finite(
     error: NotFiniteError, rows: tuple[int, ...], batches: Batches, criterion: Criterion
 ) -> tuple[tuple[int, ...], str, str]:
-    bad = rows_not_finite(rows, batches)
+    rows = rows if error.rows is None else error.rows
+    bad = error.rows or rows_not_finite(rows, batches)
     what = f"the loss is {error}"
     if bad:
         return bad, f"{what}, and so are numbers of these rows", "Correct these rows, or leave them out."
@@ -90,14 +93,11 @@ def _not_finite(
             f"{what}: every target of the batch is {criterion.ignored}, which the loss ignores (ignore_index)",
             "Leave these rows out, or take a larger batch_size.",
         )
-    return (
-        rows,
-        what,
-        (
-            "The rows hold finite numbers: take a lower learning rate, clip=1.0, scaled columns, or look for a "
-            "logarithm, root or division of 0 in module and loss."
-        ),
-    )
+    zeros = "look for a logarithm, root or division of 0 in module and loss."
+    if error.at_any_rate:
+        return rows, what, f"No learning rate is to blame: {zeros}"
+    lower = "take a lower learning rate, clip=1.0, scaled columns, or"
+    return rows, what, f"The rows hold finite numbers: {lower} {zeros}"
 
 
 def _all_ignored(rows: tuple[int, ...], batches: Batches, criterion: Criterion) -> bool:
@@ -111,15 +111,11 @@ def rows_not_finite(rows: tuple[int, ...], batches: Batches) -> tuple[int, ...]:
     """Those of ``rows`` that hold a nan or something infinite."""
     if not rows:
         return ()
-    bad: set[int] = set()
     try:
-        for leaf in tensors_of(batches.fetch(rows)):
-            if leaf.is_floating_point():
-                fine = torch.isfinite(leaf).reshape(len(rows), -1).all(1)
-                bad |= {row for row, good in zip(rows, fine.tolist(), strict=True) if not good}
+        fine = are_finite(batches.fetch(rows), len(rows))
     except Exception:  # the fault that is being told counts, not that its rows cannot be had again
         return ()
-    return tuple(row for row in rows if row in bad)
+    return tuple(row for row, good in zip(rows, fine, strict=True) if not good)
 
 
 def _guess(

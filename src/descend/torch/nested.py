@@ -10,6 +10,19 @@ import torch
 from descend.errors import InputError
 
 
+def are_finite(batch: Any, num_rows: int) -> list[bool]:
+    """Of each row of a batch, whether all its numbers are finite; tensors that are not of so many rows tell nothing.
+
+    >>> are_finite((torch.tensor([[1.0, 2.0], [float("nan"), 2.0]]), torch.tensor([0, 1])), 2)
+    [True, False]
+    """
+    fine = torch.ones(num_rows, dtype=torch.bool)
+    for leaf in tensors_of(batch):
+        if leaf.is_floating_point() and leaf.shape[:1] == (num_rows,):
+            fine &= torch.isfinite(leaf).reshape(num_rows, -1).all(1).cpu()
+    return fine.tolist()  # type: ignore[no-any-return]
+
+
 def tensors_of(part: Any) -> list[torch.Tensor]:
     """The tensors in tuples, lists and dicts of them; texts and other things have none.
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from descend.torch.batches import Batches
 from descend.torch.criterion import Criterion
 from descend.torch.evaluating import evaluate
 from descend.torch.modes import modes_kept, numbers_kept
+from descend.torch.nested import are_finite
 from descend.torch.rows import DatasetRows, TensorRows, named
 from descend.torch.vectors import Vector
 
@@ -59,6 +60,9 @@ class Sample:
         self._seed = batches.seed
         with numbers_from(self._seed):
             self._rows: Any = Kept(list(batches))
+        self._numbers = [batches.rows_of(at) for at in range(len(batches))]
+        self.first = nan
+        """The loss at the first look."""
         self._as_trained = False
         self.works = True
         self._others: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -95,7 +99,7 @@ class Sample:
         troubles = []
         for self._as_trained in (False, True):
             try:
-                self.loss()
+                self.first = self.loss()
             except Exception as error:
                 troubles.append(named(error))
             else:
@@ -104,6 +108,14 @@ class Sample:
                 )
         self.works = False
         return f"not looked for: a look at some rows raised {troubles[1]}; the optimizer's own"
+
+    def rows_not_finite(self) -> tuple[int, ...]:
+        """Numbers of the rows, in the caller's data, that hold a nan or something infinite."""
+        bad: list[int] = []
+        for numbers, batch in zip(self._numbers, self._rows, strict=True):
+            fine = are_finite(batch, len(numbers))
+            bad += [row for row, good in zip(numbers, fine, strict=True) if not good]
+        return tuple(bad)
 
     def is_lost(self, batch: tuple[Any, ...]) -> bool:
         """Whether a batch's loss is no number at the weights as they are: then no rate is to blame."""

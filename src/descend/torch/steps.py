@@ -32,7 +32,14 @@ Step = Callable[[tuple[Any, ...]], Any]
 
 
 class NotFiniteError(ArithmeticError):
-    """The loss is infinite or not a number."""
+    """The loss is infinite or not a number.
+
+    ``rows``: those to blame, if not the batch's that is going on. ``at_any_rate``: a lower learning rate is no help.
+    """
+
+    def __init__(self, text: str, rows: tuple[int, ...] | None = None, at_any_rate: bool = False) -> None:
+        super().__init__(text)
+        self.rows, self.at_any_rate = rows, at_any_rate
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil, inf, isfinite
 from typing import Any
 
 from descend.batch_size.controller import Controller
@@ -112,12 +112,25 @@ class Tuner:
             self._set()
             self._schedule.begin(0, 0)
             return
+        self._refuse_rows_not_finite()
         self._controller = self._new_controller()
         length = self._length
         self._ladder = ModuleLadder(
             self._watch, self._rates, self._sample, self._state, self._scaler, length.steps, length.seconds
         )
         self._sample.see_buffers()
+
+    def _refuse_rows_not_finite(self) -> None:
+        """Where rows that are looked at hold what is no number, and their loss is none, every rate looks too high."""
+        sample = self._sample
+        if isfinite(sample.first):
+            return
+        try:
+            bad = sample.rows_not_finite()
+        except Exception:  # of batches that are anything: the steps say what is wrong
+            return
+        if bad:
+            raise NotFiniteError(str(sample.first), bad)
 
     def _new_controller(self) -> Controller:
         return Controller(
@@ -164,8 +177,9 @@ class Tuner:
         def taken(batch: tuple[Any, ...]) -> Any:
             try:
                 return step(batch)
-            except NotFiniteError:
-                if not self.takes_back or self._is_lost_anyway(batch):
+            except NotFiniteError as error:
+                error.at_any_rate = self.takes_back and self._is_lost_anyway(batch)
+                if error.at_any_rate or not self.takes_back:
                     raise
                 self.lost = True
                 self._watch.place.doing = DATA
@@ -216,7 +230,7 @@ class Tuner:
         average: Any = None if self.lost or self._num_falls else self._average.weights
         taken_back = controller.look(state, average)
         if self.lost and not taken_back:
-            raise NotFiniteError("nan, however low the learning rate")
+            raise NotFiniteError("nan, however low the learning rate", at_any_rate=True)
         self.lost = False
         if taken_back:
             watch.flat_since = watch.place.epoch  # a lower rate has yet to show what it gains

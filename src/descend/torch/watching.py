@@ -17,6 +17,7 @@ import torch
 
 from descend.history import History
 from descend.torch.optimizers import rate_of
+from descend.torch.rising import told_of_rise
 from descend.torch.snapshots import Snapshot, copied, restore
 from descend.torch.steps import CALLBACK, DATA, VALIDATION, NotFiniteError, Place
 from descend.watching import FEWEST_UPDATES, LOOK_SECONDS, Callback, Observation
@@ -67,6 +68,8 @@ class Watch:
     loss_sum: float = 0.0
     loss_rows: int = 0
     """Of this epoch."""
+    first: Any = None
+    """The loss of the first batch, a number or a tensor."""
     _waiting: list[Any] = field(default_factory=list)
     _waiting_rows: list[int] = field(default_factory=list)
     _started: float = 0.0
@@ -97,6 +100,8 @@ class Watch:
         elif value is not None:  # else the step is taken back
             self._waiting.append(value)
             self._waiting_rows.append(rows)
+        if place.step == 1:
+            self.first = value
         if self.tuner is not None:
             self.tuner.after_step(rows)
         if self.interrupt or time.perf_counter() >= self._next_look or len(self._waiting) >= WAITING:
@@ -188,6 +193,8 @@ class Watch:
             self._keep(validation)
         if self.tuner is not None:
             self.tuner.settle()
+        else:
+            self._note_rise()
         if self.early_stopping and self.best is not None:
             restore(self.module, self.best.module)
             told = {name: self.best.row[name] for name in ("loss", "last_loss", "validation_loss")}
@@ -196,6 +203,16 @@ class Watch:
         self.history.stopped = self.stopped
         self.history.rule = self.stopped.replace("_", " ")
         return self.history
+
+    def _note_rise(self) -> None:
+        first = None if self.first is None else float(self.first)
+        if first is not None and self.sum_rows:
+            first /= self.batch_size
+        note = (
+            told_of_rise(self.history, first, self.batch_size, self.num_rows) if len(self.history) else None
+        )
+        if note is not None:
+            self.history.notes.append(note)
 
     # --- the clock -------------------------------------------------------------------------------
 
