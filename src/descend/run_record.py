@@ -22,6 +22,8 @@ FORMAT = "descend.model"
 VERSION = 1
 MOST_COEFFICIENTS = 30
 BLOCK_VALUES = 2**20
+FAR_OUT = 1e4
+"""An R² this far from 0 is told by its magnitude."""
 METRICS = ("accuracy", "balanced_accuracy", "log_loss", "roc_auc", "f1", "r2", "rmse", "mae")
 """In the order in which they are shown; a model file keeps its keys sorted."""
 STATIC = ("cpu", "cores", "memory_bytes", "system", "versions")
@@ -191,8 +193,17 @@ def fit_verdict(model: Model) -> str:
     if metrics.get("accuracy") is not None:
         return f"{sentence}: {100 * metrics['accuracy']:.1f} % of the {where} rows are told right."
     if metrics.get("r2") is not None:
-        return f"{sentence}: R² is {metrics['r2']:.3f} on the {where} rows, {_typical(metrics)}."
+        return f"{sentence}: R² is {_share(metrics['r2'])} on the {where} rows, {_typical(metrics)}."
     return f"{sentence}."
+
+
+def _share(r2: float) -> str:
+    """Three decimals, or two digits where they would say nothing.
+
+    >>> _share(0.51249), _share(-12.5), _share(-756770437256913038820245504.0)
+    ('0.512', '-12.500', '-7.6e+26')
+    """
+    return f"{r2:.3f}" if abs(r2) < FAR_OUT else f"{r2:.2g}"
 
 
 def _typical(metrics: dict[str, Any]) -> str:

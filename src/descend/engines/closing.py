@@ -28,6 +28,8 @@ WORTHWHILE = 0.5
 """A further step is taken where the last one left no more than this share of the estimate."""
 MOST_STEPS = 4
 ROUNDING = 1e-10
+HIDDEN = 1e-14
+"""The share of a value that sums of float64 may be wrong by: a smaller difference is no gain."""
 
 Settled: TypeAlias = Callable[[FloatArray, tuple[FloatArray, FloatArray] | None], Place]
 
@@ -73,7 +75,7 @@ def close(
             break
         known = Known(place.parameters, place.value, place.gradient, left.gap, left.step)
     move = move and _is_lower(place, left, start, rounding)
-    gained = 0.0 if move else max(0.0, start.value - place.value)
+    gained = 0.0 if move else _gained(start, place, left)
     gap = max(left.gap + gained, 0.0 if move else start.gap)
     bound = None if place.above is None else place.above + gained
     certified = believed and (gap <= enough or (bound is not None and bound <= 2.0 * enough))
@@ -85,6 +87,14 @@ def _is_lower(place: Place, left: Estimate, known: Known, rounding: float) -> bo
     if known.gap <= rounding * abs(known.value):
         return left.gap <= known.gap
     return place.value <= known.value
+
+
+def _gained(start: Known, place: Place, left: Estimate) -> float:
+    """How much lower a place lies than the start; by the estimates where rounding is all that the values tell."""
+    gained = start.value - place.value
+    if abs(gained) <= HIDDEN * abs(start.value):
+        gained = start.gap - left.gap
+    return max(0.0, gained)
 
 
 def _is_believed(before: float, left: float, bound: float | None, enough: float) -> bool:

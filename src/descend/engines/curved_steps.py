@@ -21,6 +21,7 @@ from descend.engines.proximal import (
     aim_with_l1,
     exact,
     free_numbers,
+    least_slope,
     proximal_step,
     remembered,
 )
@@ -104,6 +105,10 @@ class CurvedSteps(FullBatch):
             evaluations = proximal_step(self.objective, state.parameters, memory, model, l1)
         else:
             evaluations = lbfgs_step(self.objective, state.parameters, memory, first)
+        assert memory.point is not None
+        assert memory.gradient is not None
+        if memory.has_idled(float(np.linalg.norm(least_slope(memory.point, memory.gradient, l1)))):
+            memory.length = 0.0
         aim_again = partial(aim_with_l1, memory, model, l1) if l1 else partial(aim, memory, first)
         careful = rule.optimizer.code == NEWTON and (rule.width > 0.0 or self.loss.has_straights)
         if careful and not (was_cautious and memory.length == 0.0):
@@ -113,7 +118,6 @@ class CurvedSteps(FullBatch):
                 aim_again()
         elif memory.length == 0.0:
             self._go_on(memory, aim_again)
-        assert memory.point is not None
         state.parameters[:] = memory.point
         state.steps += 1
         state.visits += (evaluations - 1) * self.num_rows
@@ -146,6 +150,7 @@ class CurvedSteps(FullBatch):
             memory.stuck = True
             return
         assert memory.point is not None
+        memory.lowest = memory.shortest = np.inf  # in float64 they are told anew
         memory.value, memory.gradient = self.objective(memory.point)
         aim_again()
 

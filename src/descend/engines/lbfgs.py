@@ -20,6 +20,9 @@ ENOUGH = 1e-4
 HALVINGS = 30
 SLACK = 1e-15
 """Near the lowest place values differ by rounding only, and the gradient still knows the way."""
+IDLE = MEMORY
+"""After so many steps in a row that gained nothing all that is remembered is rounding."""
+SHORTER = 0.99
 
 Objective = Callable[[FloatArray], tuple[float, FloatArray]]
 """Value and gradient, float64, at parameters (k, d + 1)."""
@@ -61,6 +64,12 @@ class Memory:
     """By how much rounding the corners of the loss may have moved its lowest value, where that is known."""
     stuck: bool = False
     """Not even a cautious step leads down."""
+    lowest: float = np.inf
+    """The lowest value so far, and the shortest gradient: steps among places that rounding alone tells apart come
+    near neither."""
+    shortest: float = np.inf
+    idle: int = 0
+    """Steps in a row that came to neither a lower value nor a shorter gradient."""
     estimate: tuple[float, float] | None = None
     """The last certificate's gap, and the value it was made at."""
     toward: Known | None = None
@@ -73,6 +82,17 @@ class Memory:
         if self.moves.maxlen and float(np.vdot(change, move)) > 1e-12 * float(np.vdot(move, move)):
             self.moves.append(move)
             self.changes.append(change)
+
+    def has_idled(self, slope: float) -> bool:
+        """Whether steps go nowhere, ``slope`` being the gradient's length at the last one's end; counts anew then."""
+        lower = self.value < self.lowest - SLACK * abs(self.value)
+        shorter = slope < SHORTER * self.shortest
+        self.lowest, self.shortest = min(self.lowest, self.value), min(self.shortest, slope)
+        self.idle = 0 if lower or shorter else self.idle + 1
+        if self.idle < IDLE:
+            return False
+        self.idle = 0
+        return True
 
     def keep(self, point: FloatArray, value: float, gradient: FloatArray) -> None:
         """Goes to ``point``."""

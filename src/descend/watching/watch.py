@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import ceil, isfinite
 
+import numpy as np
+
 from descend.engines.base import State
 from descend.recipe import Phase
 from descend.types import FloatArray, IntArray
@@ -25,6 +27,8 @@ WORTH_GOING_BACK = 0.01
 more than chance: else their choice costs the optimum."""
 FEWEST_EPOCHS_OF_A_BOUND = 16
 """Runs that are over sooner are told of by the estimate."""
+TOLD = 16.0
+"""How many times its own rounding a loss may be wrong by, added up from rows."""
 CLEARLY_ABOVE = 0.1
 """A run that ends by this share above its first loss has diverged; less is what data without a signal do."""
 
@@ -182,7 +186,8 @@ class Watch(Observer):
         if not self.stopped:  # the phases are over: as low as numbers can tell, or given up
             if self.saver is not None:
                 self.saver.save(state, self, looked=True)
-            self.stopped = "converged" if self._is_good_enough(state) else "epochs"
+            as_low = self._is_good_enough(state) or self._is_lowest_told(state)
+            self.stopped = "converged" if as_low else "epochs"
         if self.stopped == "interrupted":  # somewhere inside an epoch: what was learnt there counts too
             self._observe(state, self._rows // self.num_visits, whole=True)
         kept = self._told_by_all(self.latest if self._last_ones_count() else self.chosen)
@@ -330,14 +335,20 @@ class Watch(Observer):
         if not self.limits.certify or asked is None or certificate.gap is None:
             return False
         enough = may_be_left(asked, self._gain(), self._first, rounding=0.0)
-        if (
-            certificate.gap <= enough and state.memory.point is None
-        ):  # it was cut short above what was attempted
+        # By steps on batches an estimate was cut short above what was attempted, far below the gap it may be.
+        if certificate.gap <= enough and state.memory.point is None:
             certificate.gap = self.engine.estimate_gap(state, enough)
             if certificate.gap <= enough and state.memory.toward is not None:
                 return self._closes(state, enough, self._marks[-1][0])
         certificate.certified = certificate.gap <= enough
         return certificate.certified
+
+    def _is_lowest_told(self, state: State) -> bool:
+        """Whether steps found nothing more to gain, and what the next one promises is lost in rounding."""
+        memory = state.memory
+        if not memory.stuck or self.phase.batch_size or self.phase.rule.width:
+            return False
+        return bool(memory.decrement <= TOLD * np.finfo(state.parameters.dtype).eps * abs(memory.value))
 
     def believe(self, bound: float | None) -> None:
         """Takes a run that came to its last epoch as certified where ``bound``, told behind it, is small enough.
