@@ -32,10 +32,13 @@ class Killed(BaseException):
 
 
 def rows(kind: str = "dense", classes: int = 2, seed: int = 0, **options: Any) -> Prepared:
-    """Rows to train on: dense, sparse, or in small whole numbers."""
+    """Rows to train on: dense, sparse, in small whole numbers, or of columns that say nearly the same."""
     rng = np.random.default_rng(seed)
     X: Any = rng.normal(size=(ROWS, 8)).astype(np.float32)
     scores = X @ rng.normal(size=(8, classes)) + rng.normal(size=(ROWS, classes))
+    if kind == "alike":
+        X = (X[:, :2] @ rng.normal(size=(2, 8)) + 0.003 * X).astype(np.float32)
+        scores = 10 * (X @ rng.normal(size=(8, classes))) + rng.gumbel(size=scores.shape)
     if kind == "sparse":
         X = sp.csr_array(np.where(rng.random(X.shape) < 0.6, 0.0, X))
     if kind == "coded":
@@ -51,6 +54,7 @@ RUNS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]] = {
     "adam": (fit, {"classes": 3}, {"optimizer": "adam", "batch_size": 50, "epochs": 4, "schedule": "cosine"}),
     "nothing set": (fit, {"classes": 3}, {"batch_size": 32, "tol": 1e-9, "dense": True}),
     "saga": (fit, {}, {"optimizer": "saga", "batch_size": 1, "tol": 1e-9, "dense": True}),
+    "slowed saga": (fit, {"kind": "alike"}, {"optimizer": "saga", "batch_size": 128, "epochs": 12, "dense": True}),
     "early stopping": (fit, {}, {"optimizer": "sgd", "batch_size": 16, "early_stopping": True}),
     "l1": (fit, {"classes": 3}, {"penalty": "l1", "alpha": 1e-2, "batch_size": 32}),
     "hinge": (fit, {}, {"loss": "hinge", "alpha": 1e-3}),

@@ -54,6 +54,31 @@ def test_a_raw_column_of_another_scale_is_told(optimizer):
     assert not notes_of(LinearClassifier(**how), raw, SIDE)
 
 
+def test_saga_slows_down_where_columns_say_nearly_the_same():
+    """Steps that few rows make too long are taken back, and go on at half the rate."""
+    rng = np.random.default_rng(0)
+    alike = rng.normal(size=(500, 2)) @ rng.normal(size=(2, 60)) + 0.003 * rng.normal(size=(500, 60))
+    scores = (alike - alike.mean(0)) @ rng.normal(size=(60, 2)) * 10 + rng.gumbel(size=(500, 2))
+    model = LinearClassifier(optimizer="saga", batch_size=128, epochs=60, random_state=0)
+    assert not notes_of(model, alike, scores.argmax(1)).startswith("diverged")
+    losses, rates = model.history_["last_loss"], model.history_["learning_rate"]
+    astray = int(np.argmax(np.diff(losses) > 0.02)) + 1
+    assert losses[astray] > min(losses[:astray])
+    assert rates[astray + 1] == 0.5 * rates[astray]
+    assert losses[-1] < 0.9 * min(losses[:astray])
+
+
+def test_who_takes_the_automatic_rate_is_not_advised_to(monkeypatch):
+    """Diverged at that rate, a run is told of the default optimizer; at a rate of one's own, of the automatic one."""
+    monkeypatch.setattr("descend.watching.watch.SLOWEST", 1.0)
+    monkeypatch.setattr(
+        "descend.engines.linear.saga_pace_of", lambda rule, state: (False, 1.0, 0, 1, 1e-3, 0.0)
+    )
+    assert 'take optimizer="auto"' in notes_of(LinearClassifier(optimizer="saga", random_state=0), X, SIDE)
+    how = {"optimizer": "sgd", "learning_rate": 1e5, "random_state": 0}
+    assert 'take learning_rate="auto"' in notes_of(LinearClassifier(**how), X, SIDE)
+
+
 @pytest.mark.parametrize("batch_size", [1, 32, "auto"])
 def test_separable_classes_without_a_penalty_have_no_optimum(batch_size):
     """With alpha 0 the note names the column that separates; with a penalty, or with noise, there is no such note."""

@@ -47,6 +47,8 @@ class Phase:
     """Ends when an epoch no longer divides the estimated gap by 2.5."""
     can_retreat: bool = False
     """Steps that go astray are taken back, and a method of every row goes on: one follows."""
+    can_slow_down: bool = False
+    """SAGA's steps that go astray are taken back, and go on at half the rate."""
     when_flat: Literal["", "next", "stop", "plateau"] = ""
     """Of networks, when nothing more is gained: the next phase goes on from the best, or the run ends. ``plateau``:
     where the schedule of that name would let the rate fall, the next phase comes."""
@@ -103,7 +105,8 @@ def untuned_phases(
 
     fill = Phase("sgd", steps_of(filling=True), batch_size, 1, can_retreat=named != "saga")
     if named == "saga":
-        return (fill, Phase("saga", steps_of(filling=False), batch_size, FINISH_EPOCHS))
+        rule = steps_of(filling=False)
+        return (fill, Phase("saga", rule, batch_size, FINISH_EPOCHS, can_slow_down=True))
     if straight_to_finish or steps < FEWEST_STEPS:
         return (fill, *finish)
     return (

@@ -85,6 +85,13 @@ def certificate_notes(watch: Watch, plan: Plan) -> list[str]:
     return [f"not certified: {left} what is left to gain; {more}"]
 
 
+def _safer(settings: Settings) -> str:
+    """What to take in place of a rate that was too high."""
+    if settings.learning_rate != "auto":
+        return 'take learning_rate="auto"'
+    return 'take optimizer="auto"' if settings.optimizer != "auto" else "take a larger alpha"
+
+
 def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped: str) -> list[str]:
     """What to tell about a run that failed, or that an unscaled column slowed down: with the column's name."""
     column, share = plan.curvature.steepest_column
@@ -105,7 +112,7 @@ def slow_or_diverged(prepared: Prepared, plan: Plan, settings: Settings, stopped
             ]
         return [
             f"diverged: learning rate {plan.rate.value:.3g} against the bound 2/L = {bound:.3g}; {cause}; "
-            f'{remedy}take learning_rate="auto"'
+            f"{remedy}{_safer(settings)}"
         ]
     flattest = column_scales(prepared.train)
     spread = float(flattest.max() / max(flattest[flattest > 0].min(), 1e-300)) if flattest.any() else 1.0

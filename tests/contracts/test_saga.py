@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 from support import SHAPES, dataset, start
 
 from descend.batches import order
@@ -10,6 +11,9 @@ from descend.engines.base import Rule
 from descend.engines.linear import LinearEngine
 from descend.engines.preconditioner import precondition
 from descend.engines.reference import ReferenceEngine
+from descend.engines.restart import restart_saga
+from descend.engines.sparse import SparseEngine
+from descend.objectives.losses import row_derivatives
 from descend.objectives.penalties import Penalty
 from descend.updates import OPTIMIZERS
 
@@ -21,7 +25,7 @@ ALPHA = 0.01
 @pytest.mark.parametrize("batch_size", [1, 5, 37])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_saga_takes_the_reference_steps(shape, batch_size, preconditioned, fit_intercept):
-    """Three epochs of SAGA, the first of which fills the table, end in the reference's state."""
+    """Three epochs of SAGA, the first filling the table and the last slowed down, end in the reference's state."""
     data, loss, k = dataset(shape, weighted=True)
     visits = np.random.default_rng(1).uniform(0.3, 1.0, size=data.num_rows)
     matrix = precondition(data, loss.curvature, ALPHA, norms=False)
@@ -51,6 +55,7 @@ def test_saga_takes_the_reference_steps(shape, batch_size, preconditioned, fit_i
         )
         rows = order(0, epoch, data.num_rows)
         for engine, state in zip((reference, compiled), states, strict=True):
+            state.pace = 0.5 if epoch == 3 else 1.0
             engine.run(state, how, rows, batch_size)
     one, other = states
     np.testing.assert_allclose(other.parameters, one.parameters, rtol=1e-9, atol=1e-12)
@@ -58,6 +63,31 @@ def test_saga_takes_the_reference_steps(shape, batch_size, preconditioned, fit_i
     np.testing.assert_allclose(other.mean_gradient, one.mean_gradient, rtol=1e-9, atol=1e-12)
     assert other.share == pytest.approx(one.share, rel=1e-9)
     assert other.steps == one.steps
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_saga_begun_anew_has_the_table_of_where_it_stands(shape, batch_size, is_sparse):
+    """Whatever stood in the table, it holds the derivatives at the parameters, and these keep their bits."""
+    data, loss, k = dataset(shape)
+    rows = type(data)(csr_array(data.X), data.y) if is_sparse else data
+    engine = (SparseEngine if is_sparse else LinearEngine)(rows, loss, Penalty(ALPHA))
+    state = start(data, k)
+    state.parameters[:] = np.random.default_rng(2).normal(size=state.parameters.shape)
+    state.table, state.mean_gradient = (
+        np.full((data.num_rows, k), np.nan),
+        np.full(state.parameters.shape, np.inf),
+    )
+    before = state.parameters.copy()
+    how = Rule(OPTIMIZERS["saga"], 0.0, num_steps=8, full_term=2.0, single_term=3.0)
+    restart_saga(engine, state, how, batch_size)
+    X = np.hstack([data.X, np.ones((data.num_rows, 1))])
+    derivatives = row_derivatives(loss.code, X @ before.T, data.y, loss.shape)
+    assert np.array_equal(state.parameters, before)
+    np.testing.assert_allclose(state.table, derivatives, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(state.mean_gradient, derivatives.T @ X / data.num_rows, rtol=1e-9, atol=1e-12)
+    assert (state.steps, state.share) == (0, 1.0)
 
 
 def solved(engine, data, k):

@@ -212,7 +212,8 @@ def method_of(rule: Rule) -> Method:
 
 def saga_pace_of(rule: Rule, state: State) -> SagaPace:
     """SAGA's rates, as kernels take them."""
-    return rule.filling, state.share, state.steps, rule.num_steps, rule.full_term, rule.single_term
+    full_term, single_term = rule.full_term / state.pace, rule.single_term / state.pace
+    return rule.filling, state.share, state.steps, rule.num_steps, full_term, single_term
 
 
 def pace_of(rule: Rule, state: State) -> Pace:

@@ -99,6 +99,7 @@ class ReferenceEngine(KeepsNothing):
             rate = (1 - 0.9 * state.steps / rule.num_steps) / (s * (rule.full_term + 2 * rule.single_term))
         else:
             rate = 1 / (s * (rule.full_term + 3 * rule.single_term))
+        rate *= state.pace
         state.steps += 1
         X = np.hstack([self.data.X[rows], np.ones((len(rows), 1))])
         scores = X @ state.parameters.T

@@ -9,6 +9,7 @@ from math import ceil, isfinite
 import numpy as np
 
 from descend.engines.base import State
+from descend.engines.restart import restart_saga
 from descend.recipe import Phase
 from descend.types import FloatArray, IntArray
 from descend.updates.schedules import PLATEAU_FACTOR
@@ -29,6 +30,8 @@ FEWEST_EPOCHS_OF_A_BOUND = 16
 """Runs that are over sooner are told of by the estimate."""
 TOLD = 16.0
 """How many times its own rounding a loss may be wrong by, added up from rows."""
+SLOWEST = 0.17
+"""SAGA's rate is at most 1 / √0.03 times what is safe everywhere: below this share another cause is at work."""
 CLEARLY_ABOVE = 0.1
 """A run that ends by this share above its first loss has diverged; less is what data without a signal do."""
 
@@ -246,6 +249,9 @@ class Watch(Observer):
         if self.phase.can_retreat and not loss <= self.best.loss + ASTRAY * max(0.0, first - self.best.loss):
             self._retreat(state)
             loss = self.best.loss
+        if self._should_slow_down(state, loss):
+            self._slow_down(state)
+            loss = self.best.loss
         if self._has_blown_up(loss) and self._tune(state, epoch, astray=True):
             loss = self._observe(state, epoch, whole=True)
         if self._has_blown_up(loss):
@@ -328,6 +334,24 @@ class Watch(Observer):
         state.parameters[:] = self.best.parameters
         state.table = state.mean_gradient = None
         self.retreated = self.phase_is_over = True
+
+    def _should_slow_down(self, state: State, loss: float) -> bool:
+        """Whether SAGA went astray at a rate that may be above the bound's own."""
+        astray = not loss <= self.best.loss + ASTRAY * max(0.0, self._gain())
+        return self.phase.can_slow_down and astray and state.pace > SLOWEST
+
+    def _slow_down(self, state: State) -> None:
+        """Goes back to the best parameters with derivatives told there, and on at half the rate.
+
+        The curvature's share is a mean over rows: along directions that few of them decide on there may be more.
+        """
+        state.parameters[:] = self.best.parameters
+        state.pace *= 0.5
+        self.latest = self.best
+        self._resume()
+        restart_saga(self.engine, state, self.phase.rule, self.phase.batch_size)
+        self._pause()
+        self._rows, self._last_seconds = state.visits, self.seconds
 
     def _is_good_enough(self, state: State) -> bool:
         """Whether the gap that was left is within what was asked for, where more was attempted (small tables)."""
