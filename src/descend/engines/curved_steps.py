@@ -107,7 +107,8 @@ class CurvedSteps(FullBatch):
             evaluations = lbfgs_step(self.objective, state.parameters, memory, first)
         assert memory.point is not None
         assert memory.gradient is not None
-        if memory.has_idled(float(np.linalg.norm(least_slope(memory.point, memory.gradient, l1)))):
+        idled = memory.has_idled(float(np.linalg.norm(least_slope(memory.point, memory.gradient, l1))))
+        if idled:
             memory.length = 0.0
         aim_again = partial(aim_with_l1, memory, model, l1) if l1 else partial(aim, memory, first)
         careful = rule.optimizer.code == NEWTON and (rule.width > 0.0 or self.loss.has_straights)
@@ -117,7 +118,7 @@ class CurvedSteps(FullBatch):
             if memory.cautious != was_cautious:
                 aim_again()
         elif memory.length == 0.0:
-            self._go_on(memory, aim_again)
+            self._go_on(memory, aim_again, idled)
         state.parameters[:] = memory.point
         state.steps += 1
         state.visits += (evaluations - 1) * self.num_rows
@@ -139,18 +140,21 @@ class CurvedSteps(FullBatch):
         state.steps += 1
         state.visits += rows_read
 
-    def _go_on(self, memory: Memory, aim_again: Callable[[], None]) -> None:
-        """After a step that led nowhere: without the memory, then in float64; then there is no more to gain."""
-        if memory.moves:
-            memory.moves.clear()
-            memory.changes.clear()
-        elif not self.in_float64 and self.data.X.dtype != np.float64 and not self.data.is_sparse:
+    def _go_on(self, memory: Memory, aim_again: Callable[[], None], idled: bool) -> None:
+        """After a step that led nowhere: without the memory, then in float64; then there is no more to gain.
+
+        ``idled``: many steps have, each of which the memory took for one down; without it they would again.
+        """
+        misled = bool(memory.moves) and not idled
+        memory.moves.clear()
+        memory.changes.clear()
+        if not misled:
+            if self.in_float64 or self.data.X.dtype == np.float64 or self.data.is_sparse:
+                memory.stuck = True
+                return
             self.in_float64 = True
-        else:
-            memory.stuck = True
-            return
+            memory.lowest = memory.shortest = np.inf  # they are told anew
         assert memory.point is not None
-        memory.lowest = memory.shortest = np.inf  # in float64 they are told anew
         memory.value, memory.gradient = self.objective(memory.point)
         aim_again()
 
