@@ -153,7 +153,7 @@ def test_fields_of_any_one_value_are_read(tmp_path, kind, values):
 def test_fields_of_several_values_are_refused(tmp_path, kind):
     """A field that is no one number, text, boolean or date is refused by its name, and may be left out."""
     np.save(tmp_path / "t.npy", np.zeros(9, dtype=[("both", kind), ("a", "f8"), ("y", "i4")]))
-    with pytest.raises(ColumnError, match=r"field 'both' of t.npy holds .* --drop"):
+    with pytest.raises(ColumnError, match=r"field 'both' of t.npy holds .*leave it out"):
         open_source(tmp_path / "t.npy", target="y")
     (block,) = open_source(tmp_path / "t.npy", target="y", drop="both").blocks()
     assert block.num_rows == 9
