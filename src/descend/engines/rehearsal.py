@@ -59,9 +59,8 @@ class Rehearsal:
         looks: list[Call] = []
         if self._is_certified:
             looks.append(lambda: self.engine.estimate_gap(State(self.parameters.copy()), 1e300))
-        looks.append(
-            lambda: self.engine.mean_loss(self.parameters + 1)
-        )  # elsewhere: there it is not known yet
+        # Elsewhere: at the parameters themselves it may be known already.
+        looks.append(lambda: self.engine.mean_loss(self.parameters + 1))
         return looks
 
     def _step(self, rule: Rule, batch_size: int) -> None:

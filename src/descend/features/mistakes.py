@@ -29,8 +29,7 @@ def refuse_text_among_numbers(name: str, levels: Levels, where: str = "") -> Non
     raise ColumnError(
         f"column {shorten(name)!r} holds numbers in {share:.4g} % of its cells, and text such as "
         f"{shorten(levels.first_word)!r} in row {levels.first_word_row + 1}{where}; correct that text or "
-        "empty "
-        f"the cell to mark it missing{'' if where else ', or leave that column out of training'}"
+        f"empty the cell to mark it missing{'' if where else ', or leave that column out of training'}"
     )
 
 

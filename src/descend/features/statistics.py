@@ -255,8 +255,7 @@ class Statistics:
             if found is not None and found != kind:
                 raise ColumnError(
                     f"column {shorten(name)!r} holds {_PLURAL[kind]} in some rows or files and "
-                    f"{_PLURAL[found]} "
-                    "in others; give it one type or leave it out of training"
+                    f"{_PLURAL[found]} in others; give it one type or leave it out of training"
                 )
             self._learn(name, kind)
             if kind == "category":

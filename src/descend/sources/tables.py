@@ -210,8 +210,8 @@ def refuse_nested(schema: pa.Schema, columns: Sequence[str], where: str) -> None
         if pa.types.is_nested(value_type) or pa.types.is_union(value_type):
             raise ColumnError(
                 f"column {shorten(name)!r} of {where} holds {shorten(str(kind))}; only numbers, text, "
-                "booleans, "
-                "dates and times can be used: flatten it into columns of its own, or leave it out of training"
+                "booleans, dates and times can be used: flatten it into columns of its own, or leave it out "
+                "of training"
             )
 
 
