@@ -10,6 +10,7 @@ from test_sparse_engine import assert_same
 
 from descend.batches import order
 from descend.engines.choose import make_engine
+from descend.engines.compiled import kernel
 from descend.engines.sparse_proximal import last_before
 from descend.engines.sparse_saga import moved
 from descend.objectives.penalties import Penalty, shrunk
@@ -144,6 +145,11 @@ def test_saga_takes_the_dense_steps(shape, penalty, dtype):
             np.testing.assert_array_equal(states[0].parameters == 0.0, states[1].parameters == 0.0)
 
 
+@kernel
+def put_off(weight, g, l1, course, num, paid):
+    return moved(weight, g, l1, course, num, paid)
+
+
 def test_a_weight_that_is_put_off_goes_where_single_steps_take_it():
     """From either side of zero or from it, along any gradient, over steps of any length: the steps' own end."""
     rng = np.random.default_rng(0)
@@ -157,14 +163,19 @@ def test_a_weight_that_is_put_off_goes_where_single_steps_take_it():
         at = weight
         for s in range(first, num):
             at = shrunk(at - (course[s + 1] - course[s]) * g, (course[s + 1] - course[s]) * l1)
-        got = moved(weight, g, l1, course, num, course[first])
+        got = put_off(weight, g, l1, course, num, course[first])
         assert got == pytest.approx(at, abs=1e-13)
         ends.add((np.sign(weight), np.sign(at)))
     assert len(ends) == 9
+
+
+@kernel
+def last_there(course, num, column, bound):
+    return last_before(course, num, column, bound)
 
 
 def test_the_last_line_below_a_bound_is_found():
     """Bisection agrees with counting, ties and empty courses included."""
     course = np.array([[0.0], [0.5], [0.5], [2.0]])
     for num, bound in itertools.product(range(5), (-1.0, 0.0, 0.1, 0.5, 0.6, 2.0, 3.0)):
-        assert last_before(course, num, 0, bound) == int((course[:num, 0] < bound).sum()) - 1
+        assert last_there(course, num, 0, bound) == int((course[:num, 0] < bound).sum()) - 1

@@ -54,7 +54,7 @@ def package(tmp_path: Path) -> Path:
     (root / "__init__.py").touch()  # a package without one would give way to the installed descend
     for name in ("machine.py", "locks.py", "errors.py"):
         shutil.copy(kernel_cache.PACKAGE / name, root)
-    for name in ("compiled.py", "compiled_apart.py", "kernel_cache.py"):
+    for name in ("compiled.py", "compiled_apart.py", "kernel_cache.py", "part_compiler.py"):
         shutil.copy(kernel_cache.PACKAGE / "engines" / name, root / "engines" / name)
     (root / "engines" / "caller.py").write_text(CALLER)
     (root / "objectives" / "formula.py").write_text(FORMULA.format(factor=1.0))
@@ -365,3 +365,20 @@ def test_a_lock_that_is_never_given_back_is_not_waited_for_for_ever(package: Pat
     assert float(seconds) > 0.5
     assert path.exists()
     locks.give_back(path.with_suffix(".lock"), handle)
+
+
+@part
+def twice(x: float) -> float:
+    return 2.0 * x
+
+
+@kernel
+def doubled(x: float) -> float:
+    return twice(x)
+
+
+def test_a_part_is_for_kernels_only() -> None:
+    """Called from Python, where it would be a jump to nowhere, it says what it is."""
+    with pytest.raises(TypeError, match="twice is a part of kernels"):
+        twice(1.0)
+    assert doubled(1.0) == 2.0

@@ -16,9 +16,11 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
+from numba.core.registry import CPUDispatcher
 from numba.extending import register_jitable
 
 from descend.engines.kernel_cache import KernelCache, quiet
+from descend.engines.part_compiler import Part, PartCompiler
 
 __all__ = ["exact_kernel", "inline", "kernel", "part", "quiet"]
 
@@ -31,11 +33,16 @@ FAST_MATH = frozenset({"reassoc", "contract", "nsz", "arcp"})
 # Division by zero gives infinity or NaN, as in NumPy: a check for it would keep a loop from being vectorised.
 OPTIONS: dict[str, Any] = {"fastmath": set(FAST_MATH), "error_model": "numpy"}
 
-# Nobody calls a part from C: without that door a first fit compiles shorter.
-IN_PLACE: dict[str, Any] = {
+# No kernel is called from C, and what is put into kernels from nowhere else: doors for that take as long to compile
+# as what is behind them.
+KERNEL: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True}
+INSIDE: dict[str, Any] = {"pipeline_class": PartCompiler, "no_cfunc_wrapper": True}
+PART: dict[str, Any] = {
+    **INSIDE,
+    "nogil": True,
     "forceinline": True,
     "_nrt": False,
-    "no_cfunc_wrapper": True,
+    "no_cpython_wrapper": True,
 }
 
 _inlined: set[Callable[..., Any]] = set()
@@ -59,7 +66,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
             f"kernel {function.__qualname__!r} closes over {names}; write it at the top of its module "
             "and pass these as arguments"
         )
-    dispatcher = numba.njit(nogil=True, **OPTIONS)(function)
+    dispatcher = numba.njit(**OPTIONS, **KERNEL)(function)
     if hasattr(dispatcher, "_cache"):  # absent under NUMBA_DISABLE_JIT=1, where Numba returns the function
         dispatcher._cache = KernelCache(function)
     return cast("Callable[P, R]", dispatcher)
@@ -67,7 +74,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
 def exact_kernel(function: Callable[P, R]) -> Callable[P, R]:
     """A ``kernel`` that rounds as NumPy does: nothing is reordered, contracted or multiplied by an inverse."""
-    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    dispatcher = numba.njit(error_model="numpy", **KERNEL)(function)
     if hasattr(dispatcher, "_cache"):
         dispatcher._cache = KernelCache(function)
     return cast("Callable[P, R]", dispatcher)
@@ -86,7 +93,7 @@ def inline(function: Callable[P, R]) -> Callable[P, R]:
     True
     """
     if function not in _inlined:
-        register_jitable(**OPTIONS)(function)
+        register_jitable(**OPTIONS, **INSIDE)(function)
         _inlined.add(function)
     return function
 
@@ -101,7 +108,7 @@ def part(function: Callable[P, R]) -> Callable[P, R]:
     It makes no arrays, and returns none: the kernel owns them all, and inside a part nobody counts their owners
     (``_nrt``). Counting took more than half of a step of Adam on four rows.
     """
-    return cast(
-        "Callable[P, R]",
-        numba.njit(nogil=True, **OPTIONS, **IN_PLACE)(function),
-    )
+    dispatcher = numba.njit(**OPTIONS, **PART)(function)
+    if isinstance(dispatcher, CPUDispatcher):  # else NUMBA_DISABLE_JIT=1: then it is the function
+        dispatcher.__class__ = Part
+    return cast("Callable[P, R]", dispatcher)
