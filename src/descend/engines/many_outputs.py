@@ -8,10 +8,12 @@ once. Arguments are those of the twins there.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from descend.engines import tiles
-from descend.engines.compiled import inline, kernel, part
+from descend.engines.compiled import kernel, part
 from descend.engines.linear_arguments import Averaging, Data, Method, Moved, Objective, Pace
 from descend.engines.mlp_arguments import Method as UpdateMethod
 from descend.engines.mlp_updates import bias_step, clipped, move_piece, weights_step
@@ -35,44 +37,40 @@ from descend.types import FloatArray, IntArray
 from descend.updates import SGD
 from descend.updates.schedules import rate_at
 
-inline(filled)
 FEWEST = 7
 """Outputs from which on this pays. 20,000 × 50, B = 32: of 3 it takes 1.5 times as long, of 6 0.9, of 10 0.6."""
+
+IN_SEQUENCE = np.empty(0, dtype=np.int32)
+"""An order that leaves rows as they lie."""
 
 Desk = tuple[FloatArray, FloatArray, FloatArray, IntArray, IntArray]
 """What a block of rows is worked on in: ``space`` (width + 2, 64), an output's scores a line, whose first k + 2 lines
 are ``room``, as ``row_kernels.py`` wants it; ``sheet`` (64 · width,), a row's a line; the numbers of the rows, and
-where in ``X`` each begins."""
+where in ``X`` each begins. Made in Python, as is all that is turned: to make arrays takes a kernel a second longer to
+compile."""
 
 
-@inline
 def new_desk(num_outputs: int, like: FloatArray) -> Desk:
     """A desk for so many outputs, of the data type of ``like``."""
     width = filled(num_outputs)
     space = np.zeros((width + 2, BLOCK), dtype=like.dtype)
     sheet = np.zeros(BLOCK * width, dtype=like.dtype)
-    places = np.empty(BLOCK, dtype=np.int64)
-    return space[: num_outputs + 2], space, sheet, np.empty(BLOCK, dtype=np.int64), places
+    rows, places = np.empty(BLOCK, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
+    return space[: num_outputs + 2], space, sheet, rows, places
 
 
-@part
-def turn(parameters: FloatArray, turned: FloatArray) -> None:
-    """Overwrites ``turned`` with parameters (k, d + 1); zeros that fill it up stay."""
+def turned(parameters: FloatArray, dtype: Any, num_lines: int = 0) -> FloatArray:
+    """Parameters (k, d + 1) turned, with so many lines of zeros behind them."""
     k, columns = parameters.shape
-    width = turned.size // columns
-    for j in range(columns):
-        for c in range(k):
-            turned[j * width + c] = parameters[c, j]
+    lines = np.zeros((columns + num_lines, filled(k)), dtype=dtype)
+    lines[:columns, :k] = parameters.T
+    return lines.ravel()
 
 
-@part
-def turn_back(turned: FloatArray, parameters: FloatArray) -> None:
+def turn_back(lines: FloatArray, parameters: FloatArray) -> None:
     """Overwrites ``parameters`` (k, d + 1) with what is turned."""
     k, columns = parameters.shape
-    width = turned.size // columns
-    for c in range(k):
-        for j in range(columns):
-            parameters[c, j] = turned[j * width + c]
+    parameters[:] = lines.reshape(-1, filled(k))[:columns, :k].T
 
 
 @part
@@ -124,7 +122,6 @@ def add_sheet(
                 total[c] += share * line[c]
 
 
-@kernel
 def add_sums_of_many(
     data: Data,
     start: int,
@@ -140,57 +137,82 @@ def add_sums_of_many(
 
     Returns ``total``, with the sum of their weighted losses if asked for, and the sum of their weights.
     """
+    X, dtype = data[0], data[0].dtype
+    given, desk = turned(parameters, dtype), new_desk(len(parameters), X)
+    goal = turned(gradient, dtype) if gradient.size else np.empty(0, dtype=dtype)
+    result = add_turned_sums(
+        data, (IN_SEQUENCE, start, stop), desk, given, goal, loss, shape, total, with_loss
+    )
+    if gradient.size:
+        turn_back(goal, gradient)
+    return result
+
+
+@kernel
+def add_turned_sums(
+    data: Data,
+    chosen: tuple[IntArray, int, int],
+    desk: Desk,
+    parameters: FloatArray,
+    gradient: FloatArray,
+    loss: int,
+    shape: Shape | None,
+    total: float,
+    with_loss: bool,
+) -> tuple[float, float]:
+    """The same on what is turned."""
     X, y, weights = data
-    k, d = parameters.shape[0], X.shape[1]
-    desk, no_order = new_desk(k, X), np.empty(0, dtype=np.int64)
-    turned, goal = np.zeros((d + 1) * filled(k), dtype=X.dtype), np.zeros((d + 1) * filled(k), dtype=X.dtype)
-    turn(parameters, turned)
-    if gradient.size > 0:
-        turn(gradient, goal)
+    order, start, stop = chosen
     room, _, _, rows, _ = desk
     total_weight = 0.0 if weights.size else np.float64(stop - start)
     before = flush_tiny()
     for low in range(start, stop, BLOCK):
         n = min(BLOCK, stop - low)
-        write_scores_of_many(X, no_order, low, n, turned, desk)
+        write_scores_of_many(X, order, low, n, parameters, desk)
         if with_loss:
             total += block_loss(y, weights, low, low + n, loss, shape, room)
         if gradient.size > 0:
             write_room_of_derivatives(y, weights, rows, n, loss, shape, room)
             write_sheet(n, desk)
-            add_sheet(X, n, desk, goal, 1.0, 1.0, True)
+            add_sheet(X, n, desk, gradient, 1.0, 1.0, True)
     restore(before)
-    if gradient.size > 0:
-        turn_back(goal, gradient)
     if weights.size:
         for row in range(start, stop):
             total_weight += weights[row]
     return total, total_weight
 
 
-@kernel
 def add_softmax_curvature_of_many(
     X: FloatArray, probabilities: FloatArray, weights: FloatArray, direction: FloatArray, out: FloatArray
 ) -> None:
     """Adds softmax's curvature times ``direction`` to ``out``, both (k, d + 1)."""
-    k, d = probabilities.shape[1], X.shape[1]
-    desk, no_order = new_desk(k, X), np.empty(0, dtype=np.int64)
-    turned, goal = np.zeros((d + 1) * filled(k), dtype=X.dtype), np.zeros((d + 1) * filled(k), dtype=X.dtype)
-    turn(direction, turned)
-    turn(out, goal)
-    room, _, _, _, _ = desk
-    before = flush_tiny()
-    for low in range(0, X.shape[0], BLOCK):
-        n = min(BLOCK, X.shape[0] - low)
-        write_scores_of_many(X, no_order, low, n, turned, desk)
-        bend_scores(low, n, probabilities, weights, room)
-        write_sheet(n, desk)
-        add_sheet(X, n, desk, goal, 1.0, 1.0, True)
-    restore(before)
+    goal, desk = turned(out, X.dtype), new_desk(len(direction), X)
+    add_turned_curvature(X, IN_SEQUENCE, desk, probabilities, weights, turned(direction, X.dtype), goal)
     turn_back(goal, out)
 
 
 @kernel
+def add_turned_curvature(
+    X: FloatArray,
+    order: IntArray,
+    desk: Desk,
+    probabilities: FloatArray,
+    weights: FloatArray,
+    direction: FloatArray,
+    out: FloatArray,
+) -> None:
+    """The same on what is turned."""
+    room, _, _, _, _ = desk
+    before = flush_tiny()
+    for low in range(0, X.shape[0], BLOCK):
+        n = min(BLOCK, X.shape[0] - low)
+        write_scores_of_many(X, order, low, n, direction, desk)
+        bend_scores(low, n, probabilities, weights, room)
+        write_sheet(n, desk)
+        add_sheet(X, n, desk, out, 1.0, 1.0, True)
+    restore(before)
+
+
 def run_steps_of_many(
     data: Data,
     order: IntArray,
@@ -202,28 +224,50 @@ def run_steps_of_many(
     pace: Pace,
 ) -> tuple[int, int]:
     """Walks ``order`` in batches. Returns steps taken in all and parameters averaged so far."""
+    X, (average, num_averaged, average_every) = data[0], averaging
+    parameters, first, second = (turned(array, X.dtype) for array in moved)
+    mean = turned(average, np.float64) if average_every > 0 else np.empty(0)
+    result = run_turned_steps(
+        data,
+        order,
+        batch_size,
+        new_desk(len(moved[0]), X),
+        (parameters, first, second),
+        np.zeros_like(parameters),
+        (mean, num_averaged, average_every),
+        objective,
+        method,
+        pace,
+    )
+    for flat, array in zip((parameters, first, second), moved, strict=True):
+        turn_back(flat, array)
+    if average_every > 0:
+        turn_back(mean, average)
+    return result
+
+
+@kernel
+def run_turned_steps(
+    data: Data,
+    order: IntArray,
+    batch_size: int,
+    desk: Desk,
+    moved: Moved,
+    gradient: FloatArray,
+    averaging: Averaging,
+    objective: Objective,
+    method: Method,
+    pace: Pace,
+) -> tuple[int, int]:
+    """The same on what is turned; ``gradient`` is 0."""
     X, y, weights = data
-    average, num_averaged, average_every = averaging
+    parameters, first, second = moved
+    mean, num_averaged, average_every = averaging
     loss, shape, alpha, l1, fit_intercept = objective
     schedule, first_rate, step, num_steps = pace
     optimizer, numbers, sum_rows = method
-    k, d = moved[0].shape[0], X.shape[1]
-    desk = new_desk(k, X)
-    room, _, _, rows, _ = desk
-    size, bias = (d + 1) * filled(k), d * filled(k)
-    parameters, first, second, gradient = (
-        np.zeros(size, dtype=X.dtype),
-        np.zeros(size, dtype=X.dtype),
-        np.zeros(size, dtype=X.dtype),
-        np.zeros(size, dtype=X.dtype),
-    )
-    mean = np.zeros(size if average_every > 0 else 0)
-    turn(moved[0], parameters)
-    if optimizer != SGD:
-        turn(moved[1], first)
-        turn(moved[2], second)
-    if average_every > 0:
-        turn(average, mean)
+    room, _, sheet, rows, _ = desk
+    size, bias = parameters.size, parameters.size - sheet.size // BLOCK
     updates = UpdateMethod(optimizer, numbers, alpha, l1, 0.0, fit_intercept)
     at_once = optimizer == SGD and numbers[2] <= 0.0 and l1 == 0.0 and batch_size <= BLOCK
     before = flush_tiny()
@@ -257,10 +301,4 @@ def run_steps_of_many(
                 mean[j] += share * (parameters[j] - mean[j])
         start = stop
     restore(before)
-    turn_back(parameters, moved[0])
-    if optimizer != SGD:
-        turn_back(first, moved[1])
-        turn_back(second, moved[2])
-    if average_every > 0:
-        turn_back(mean, average)
     return step, num_averaged

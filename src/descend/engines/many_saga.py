@@ -14,6 +14,8 @@ from descend.engines.linear_arguments import Data, Objective, Piece, SagaPace, T
 from descend.engines.many_outputs import (
     Desk,
     new_desk,
+    turn_back,
+    turned,
     write_scores_of_many,
     write_sheet,
 )
@@ -21,7 +23,6 @@ from descend.engines.prefetch import prefetch
 from descend.engines.row_kernels import AHEAD, BLOCK, write_room_of_derivatives
 from descend.engines.saga_kernels import curvature_share, rate_of
 from descend.engines.tiny_numbers import flush_tiny, restore
-from descend.models.network import filled
 from descend.objectives.losses import SOFTMAX, Shape
 from descend.objectives.penalties import shrunk
 from descend.types import FloatArray, IntArray
@@ -29,6 +30,8 @@ from descend.types import FloatArray, IntArray
 inline(shrunk)
 Sums = tuple[FloatArray, FloatArray, FloatArray]
 """The gradient so far, the changes of its mean, and the mean gradient itself."""
+Spare = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
+"""Two more sheets, of changes and of moves, then a row's scores and a block's shares of curvature."""
 
 
 @part
@@ -123,40 +126,37 @@ def run_saga_of_many(
     piece: Piece,
 ) -> tuple[int, float]:
     """``saga_kernels.run_saga``, which has the words."""
+    X, k = data[0], len(parameters)
     table, mean_gradient, num_rows = memory
     whole, is_last, share_before, *sums = piece
     given = parameters, *sums, mean_gradient
-    turned = [_turned(array) for array in given]
-    result = run_turned(
+    lines = [turned(array, array.dtype, 1) for array in given]
+    desk = new_desk(k, X)
+    spare = np.zeros_like(desk[2]), np.zeros_like(desk[2]), np.zeros(k, X.dtype), np.zeros(BLOCK, X.dtype)
+    result = run_turned_saga(
         data,
         visits,
         batch_size,
-        turned[0],
-        (turned[1], turned[2], turned[3]),
+        (desk, spare),
+        lines[0],
+        (lines[1], lines[2], lines[3]),
         (table, num_rows),
         objective,
         pace,
         preconditioner,
         (whole, is_last, share_before),
     )
-    for array, flat in zip(given, turned, strict=True):
-        array[:] = flat.reshape(-1, filled(len(array)))[: array.shape[1], : len(array)].T
+    for array, flat in zip(given, lines, strict=True):
+        turn_back(flat, array)
     return result
 
 
-def _turned(array: FloatArray) -> FloatArray:
-    """What is (k, d + 1) as tiles want it, and a line of zeros: a kernel of its own for that compiles a second."""
-    k, columns = array.shape
-    lines = np.zeros((columns + 1, filled(k)), dtype=array.dtype)
-    lines[:columns, :k] = array.T
-    return lines.ravel()
-
-
 @kernel
-def run_turned(
+def run_turned_saga(
     data: Data,
     visits: Visits,
     batch_size: int,
+    desks: tuple[Desk, Spare],
     parameters: FloatArray,
     sums: Sums,
     memory: tuple[FloatArray, int],
@@ -173,13 +173,10 @@ def run_turned(
     loss, shape = objective[0], objective[1]
     filling, share, step, num_steps, full_term, single_term = pace
     whole, is_last, share_before = piece
-    k, number = table.shape[1], X.dtype.type
-    desk = new_desk(k, X)
+    desk, (kept, moves, scores, shares) = desks
     room, _, sheet, rows, places = desk
-    width = sheet.size // BLOCK
-    kept, moves = np.zeros(BLOCK * width, dtype=X.dtype), np.zeros(BLOCK * width, dtype=X.dtype)
-    scores, shares = np.zeros(k, dtype=X.dtype), np.zeros(BLOCK, dtype=X.dtype)
-    nothing = np.empty(0, dtype=np.float64)
+    k, width, number = table.shape[1], sheet.size // BLOCK, X.dtype.type
+    nothing = weights[:0]
     horizon = 10.0 / num_rows
     apart = visit_weights.size > 0 or filling
     before_flush = flush_tiny()
