@@ -147,6 +147,13 @@ def test_first_fit_compiles_what_it_uses_and_each_kernel_once(
     assert unused not in compiled
 
 
+def test_a_process_that_compiles_nothing_does_not_load_the_compiler(tmp_path: Path) -> None:
+    """What Numba compiles with is loaded by the process that compiles: it takes as long as importing Numba."""
+    code = "LinearClassifier().fit(X, y)\nprint('numba.np.linalg' in sys.modules)"
+    assert run(ALONE + code, tmp_path) == "True"
+    assert run(ALONE + code, tmp_path) == "False"
+
+
 BOTH_CORES = """
 from descend import machine
 machine.usable_cores = lambda: 2

@@ -36,6 +36,7 @@ import numba
 import numba.core.compiler
 import numba.core.serialize
 import psutil
+from numba.core.runtime.nrt import rtsys
 
 from descend import locks, machine
 from descend.errors import InputError
@@ -45,7 +46,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 KERNEL_FOLDERS = ("objectives", "updates", "engines")
 KEPT_KEYS = 8
 """Several environments share a home, each with a key of its own; a key takes one to three megabytes."""
-COMPILE_SECONDS = "5 to 20"
+COMPILE_SECONDS = "4 to 15"
 """What all kernels of one run take to compile, two cores of 2020; only a notice quotes it."""
 PATIENCE_SECONDS = 60.0
 """So long another process is waited for: more than a kernel takes, for its compiling may have been broken off."""
@@ -191,7 +192,9 @@ class KernelCache:
         """The compiled form for these argument types, or None: Numba then compiles."""
         global any_loaded
         any_loaded = True
-        target_context.refresh()
+        rtsys.initialize(
+            target_context
+        )  # all that kept kernels need of Numba; before compiling it loads the rest
         if (kept := self._kept(signature, target_context)) is not None:
             return kept
         _tell("compiling", f"compiling its kernels, once ({COMPILE_SECONDS} s)")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from descend.engines.cholesky import cholesky_solver
 from descend.engines.decoding import dense_blocks
 from descend.objectives.losses import SOFTMAX, Loss, safe_curvatures, second_derivatives, softmax
 from descend.types import Dataset, FloatArray
@@ -38,8 +38,8 @@ def newton_direction(
     k, columns = gradient.shape
     flat = hessian(data, loss, alpha, parameters, fit_intercept, cautious)
     try:
-        step = cho_solve(cho_factor(flat), gradient.ravel()).reshape(k, columns)
-    except LinAlgError:
+        step = cholesky_solver(flat)(gradient.ravel()).reshape(k, columns)
+    except np.linalg.LinAlgError:
         step = np.asarray(np.linalg.lstsq(flat, gradient.ravel())[0]).reshape(k, columns)
     if loss.code == SOFTMAX:  # the same number added to all intercepts changes nothing: do not drift along it
         step[:, -1] -= step[:, -1].mean()

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from descend.engines.cholesky import cholesky_solver
 from descend.engines.lbfgs import ENOUGH, HALVINGS, SLACK, Memory, Objective
 from descend.engines.newton import hessian
 from descend.engines.proximal_kernels import Along, descend_by_coordinates
@@ -83,11 +83,10 @@ class Quadratic:
             if not 0 < len(kept) <= MOST_AT_ONCE:
                 continue
             try:
-                step = cho_solve(
-                    cho_factor(self._matrix(kept)), (gradient + slope + strengths * np.sign(point))[kept]
-                )
-            except (LinAlgError, ValueError):
+                solve = cholesky_solver(self._matrix(kept))
+            except (np.linalg.LinAlgError, ValueError):
                 continue
+            step = solve((gradient + slope + strengths * np.sign(point))[kept])
             for walk in (_to_zero_and_on, _to_the_first_zero):
                 trial = point.copy()
                 trial[kept] = walk(point[kept], step, strengths[kept] > 0.0)

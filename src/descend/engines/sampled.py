@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from descend.engines.certificate import SAMPLE_ROWS, Sample
+from descend.engines.cholesky import cholesky_solver
 from descend.engines.column_tiles import TILE
 from descend.engines.full_batch import ALL_ONE
 from descend.engines.logistic_columns import add_logistic
@@ -177,9 +177,9 @@ class SampledCurvature:
 def _inverse_of(H: FloatArray) -> Callable[[FloatArray], FloatArray]:
     """The product with H⁻¹; directions that rounding has left bending the wrong way are taken to bend as much."""
     try:
-        factor = cho_factor(H)
-    except LinAlgError:
+        solve = cholesky_solver(H)
+    except np.linalg.LinAlgError:
         bends, directions = np.linalg.eigh(H)
         inverse = (directions / np.maximum(np.abs(bends), 1e-6 * np.abs(bends).max())) @ directions.T
         return lambda v: np.asarray(v @ inverse)
-    return lambda v: np.asarray(cho_solve(factor, v[0])[None, :])
+    return lambda v: solve(v[0])[None, :]
