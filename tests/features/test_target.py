@@ -6,11 +6,14 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from descend.errors import ColumnError, InputError, ModelFileError
 from descend.features import Target, TargetStatistics
 from descend.features.statistics_json import dump_target_statistics, load_target_statistics
 from descend.features.target_statistics import MAX_NUMBERS
+from descend.features.target_values import coded, labels_of
 
 
 def learn(values, task=None, standardize=True):
@@ -120,6 +123,16 @@ def test_labels_are_found_whatever_their_type():
     for values in (np.array([1, 0]), np.array([1.0, 0.0]), np.array([True, False]), np.array(["1", "0"])):
         assert target.encode(values).tolist() == [[1.0], [0.0]]
     assert learn(np.array(["0", "1"])).encode(np.array([1, 0])).tolist() == [[1.0], [0.0]]
+
+
+@given(st.lists(st.text(st.characters(codec=None), max_size=3), min_size=1, max_size=40))
+def test_texts_are_told_apart_as_sorting_them_would(texts):
+    """In the same order, whatever their characters, with each one's place."""
+    values = np.array(texts, dtype=object)
+    labels, codes = coded(values)
+    expected, places = np.unique(values, return_inverse=True)
+    assert labels.tolist() == labels_of(values).tolist() == expected.tolist()
+    assert codes.tolist() == places.tolist()
 
 
 def test_unknown_labels_are_named_or_marked():

@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, _num_samples, check_n
 
 from descend.coded_rows import SMALL
 from descend.errors import InputError
+from descend.features.target_values import are_texts
 from descend.sources.tables import arrow_table
 
 FLOATS = (np.float64, np.float32)
@@ -115,6 +116,12 @@ def check_labels(labels: NDArray[Any]) -> None:
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         row = int(np.argmin(np.isfinite(labels)))
         raise InputError(f"y holds {float(labels[row])} in row {row}; every row needs a class: leave it out")
+    if (
+        labels.dtype.kind in "OUT"
+        and are_texts(cells := labels.tolist())
+        and 2 * len(set(cells)) <= len(cells)
+    ):
+        return  # scikit-learn would sort them all, twice, and warn where most differ
     try:
         check_classification_targets(labels)
     except TypeError as error:

@@ -21,6 +21,7 @@ from descend.estimators.estimator import Estimator
 from descend.estimators.kinds import Classifier, Regressor
 from descend.estimators.sources import is_readable
 from descend.features import Target
+from descend.features.target_values import labels_of
 from descend.models.mlp import MLPModel
 from descend.models.network import check_hidden
 from descend.networks.fitting import fit_network
@@ -259,7 +260,7 @@ class MLPClassifier(Classifier, _Network):
             return labels.astype(np.float64)
         labels = column_or_1d(y, warn=True)
         check_labels(labels)
-        self.classes_ = np.unique(labels if weights is None else labels[weights > 0])
+        self.classes_ = labels_of(labels if weights is None else labels[weights > 0])
         return np.asarray(labels)
 
     @available_if(takes_blocks)  # type: ignore[untyped-decorator]
