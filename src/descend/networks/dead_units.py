@@ -29,7 +29,8 @@ LOOKED_AT_NUMBERS = 2**21
 FIRST = 128
 """Rows looked at before all others: most units are awake on one of them."""
 BLOCK = 256
-"""Rows looked at together: 2,675 rows of 784 pixels, decoded at once, are as much as 11,000 that are not."""
+"""Rows looked at together, then twice as many, and so on: of 2,675 rows of 784 pixels, decoded at once, most would not
+have been needed, and 4,096 rows in blocks of 256 take four times as long as in five, where a unit sleeps through."""
 
 
 def revive(network: Network, state: State, X: Any, seed: int, in_order: bool = False) -> int:
@@ -97,10 +98,10 @@ def _asleep(
     count = min(n, LOOKED_AT, max(512, LOOKED_AT_NUMBERS // network.sizes[0]))
     rows = np.arange(count) * n // count if in_order and count < n else None
     asleep = [np.ones(bias.shape, dtype=bool) for _, bias in layers[:-1]]
-    for start in range(0, count, BLOCK):
-        if not any(dead.any() for dead in asleep):
-            break
-        some = slice(start, min(start + BLOCK, count))
+    start, stop = 0, min(BLOCK, count)
+    while start < stop and any(dead.any() for dead in asleep):
+        some = slice(start, stop)
+        start, stop = stop, min(stop + 2 * (stop - start), count)
         inner = X[some if rows is None else rows[some]]
         for (weights, bias), dead in zip(layers[:-2], asleep[:-1], strict=True):
             scores = np.asarray(inner @ weights + bias)
@@ -109,6 +110,6 @@ def _asleep(
         # Nothing comes behind the last hidden layer: units that have been awake are not asked again.
         weights, bias = layers[-2]
         sleepers = np.flatnonzero(asleep[-1])
-        scores = np.asarray(inner @ weights[:, sleepers] + bias[sleepers])
-        asleep[-1][sleepers] = ~(scores > 0.0).any(axis=0)
+        scores = np.asarray(weights[:, sleepers].T @ inner.T)  # a unit's in a line: of few, a fifth of the time
+        asleep[-1][sleepers] = scores.max(axis=1) + bias[sleepers] <= 0.0
     return asleep
