@@ -231,6 +231,16 @@ def test_the_rows_set_aside_are_the_last_ones(tmp_path: Path) -> None:
     assert np.array_equal(prepared.validation.y, last)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_class_takes_a_byte_a_row_of_memory(tmp_path: Path, stream: bool) -> None:
+    """Of eight in the store: kernels get what they get of arrays."""
+    prepared = prepare_store(make_store(tmp_path / "s", kind="three"), stream=stream)
+    assert prepared.train.y.dtype == np.int8
+    assert set(np.unique(prepared.train.y)) == {0, 1, 2}
+    numbers = prepare_store(make_store(tmp_path / "n", kind="numbers"), stream=stream)
+    assert numbers.train.y.dtype == np.float64
+
+
 def test_numbers_are_scaled_when_training_starts(tmp_path: Path) -> None:
     """A target of numbers has mean 0 and deviation 1 over the store, and the model answers in its units."""
     store = open_store(make_store(tmp_path / "s", kind="numbers").folder)
