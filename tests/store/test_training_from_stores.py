@@ -210,11 +210,11 @@ def test_rows_are_loaded_where_they_fit(tmp_path: Path, monkeypatch: pytest.Monk
     loaded = prepare_store(store, memory_limit=280 * 10**6)
     streamed = prepare_store(store, memory_limit=270 * 10**6)
     assert not loaded.train.is_stored
-    assert "8.8 MB fit into memory" in loaded.notes[-1]
+    assert "8.1 MB fit into memory" in loaded.notes[-1]
     assert streamed.train.is_stored
     assert streamed.validation is not None
     assert streamed.validation.is_stored
-    assert "8.8 MB do not fit the limit of 270 MB, of which 10 MB are free" in streamed.notes[-1]
+    assert "8.1 MB do not fit the limit of 270 MB, of which 10 MB are free" in streamed.notes[-1]
     with pytest.raises(InputError, match=r"needs more memory than the limit of 261 MB leaves"):
         prepare_store(store, memory_limit=261 * 10**6)
 
