@@ -53,7 +53,8 @@ IN_PLACE = "shuffle=False, standardize=False"
         ("'auto'", "", "C", 0.0, 0.2),
         ("'auto'", IN_PLACE, "F", 0.0, 0.2),
         ("32", IN_PLACE, "C", 0.0, 0.3),
-        ("'full'", IN_PLACE, "C", 0.0, 0.15),
+        ("'full'", IN_PLACE, "C", 0.0, 0.04),
+        ("'full'", f"{IN_PLACE}, optimizer='sgd', epochs=3", "C", 0.0, 0.02),
     ],
 )
 def test_fit_takes_one_copy_of_the_rows_or_none(
@@ -63,7 +64,8 @@ def test_fit_takes_one_copy_of_the_rows_or_none(
 
     By default neither is needed for two classes on so few columns.
 
-    The rest is some 40 bytes a row, which at 50 columns are a fifth of the array, and a few megabytes.
+    The rest is some 30 bytes a row, which at 50 columns are a sixth of the array, and a few megabytes; with full
+    batches codes of a byte and scores.
     """
     code = f"LinearClassifier(batch_size={batch_size}, {settings})"
     assert least <= measured(code, "float32", order) <= most

@@ -78,8 +78,9 @@ def class_shares(loss: Loss, data: Dataset, num_outputs: int) -> FloatArray | No
         return None
     if num_outputs == 1:
         weight = float(data.num_rows if data.weights is None else data.weights.sum())
-        ones = float(data.y.sum() if data.weights is None else data.weights @ data.y[:, 0])
-        return np.array([weight - ones, ones]) / weight
+        ones = data.y[:, 0] == 1
+        of_ones = float(np.sum(ones if data.weights is None else data.weights, where=ones))
+        return np.array([weight - of_ones, of_ones]) / weight
     sums = np.zeros(max(2, num_outputs))
     for start in range(0, data.num_rows, COUNTED):
         rows = slice(start, start + COUNTED)

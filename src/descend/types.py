@@ -107,12 +107,13 @@ class Dataset:
 
     ``X`` (n, d) is float32 or float64, C-contiguous or a CSR array of SciPy, or ``CodedRows`` or ``StoredRows``, of
     which some at a time are decoded or read. Its rows are in random order unless shuffling was turned off. ``y`` is
-    (n, 1) with class codes 0 … k−1, or (n, k) with numbers as the target encodes them. ``weights`` (n,) float64 have
-    mean 1 over the training rows; None means all 1.
+    (n, 1) with class codes 0 … k−1 in the smallest type that holds them, or (n, k) with numbers as the target encodes
+    them: float64, labels of 0 and 1 int8. ``weights`` (n,) float64 have mean 1 over the training rows; None means all
+    1.
     """
 
     X: FloatArray
-    y: NDArray[np.float64]
+    y: NDArray[Any]
     weights: NDArray[np.float64] | None = None
     known: KnownProducts | None = None
     """What the first pass or their store has found out. Whoever changes rows or weights leaves it out."""

@@ -31,6 +31,31 @@ def test_every_row_is_used_once():
     np.testing.assert_allclose(ready.train.X.std(axis=0), 1)
 
 
+def table_of(X, y):
+    return table_source(pd.DataFrame(X, columns=list("abcd")), y)
+
+
+@pytest.mark.parametrize("weight", [None, "balanced"])
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("as_source", [array_source, table_of])
+def test_a_class_takes_a_byte_a_row(as_source, shuffle, weight):
+    """Whatever holds the rows and whatever is done with them; numbers stay float64."""
+    for share in (0.0, 0.1):
+        options = {"validation": share, "shuffle": shuffle, "standardize": shuffle}
+        ready = prepare(as_source(X, Y > 0), class_weight=weight, **options)
+        for data in (ready.train, ready.validation):
+            assert data is None or data.y.nbytes == data.num_rows
+        assert prepare(as_source(X, Y), **options).train.y.dtype == np.float64
+
+
+def test_labels_of_a_row_take_a_byte_each():
+    """Several labels a row, as booleans; their codes are they themselves."""
+    labels = X[:, :3] > 5
+    data = prepare(array_source(X, labels), task="regression", validation=0.0, shuffle=False).train
+    assert data.y.dtype == np.int8
+    np.testing.assert_array_equal(data.y, labels)
+
+
 @given(st.integers(1, 400), st.integers(0, 3))
 def test_blocks_do_not_matter(block_rows, seed):
     """Split, order and values are the same however the rows are cut into blocks."""

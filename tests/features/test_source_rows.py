@@ -87,6 +87,9 @@ def test_rows_of_a_source_are_those_that_would_be_loaded(folder, kind, weights):
     X, y, w = whole(stay.train.X.pieces(threads=2))
     assert np.array_equal(X, dense(loaded.train.X))
     assert np.array_equal(y, loaded.train.y)
+    in_windows = next(windows(stay.train.X, 0, 8)).data.y
+    for some in (y, stay.train.y, stay.validation.y, stay.train.X.sample.y, in_windows, loaded.train.y):
+        assert some.dtype == np.int8  # kernels are compiled for one type
     assert (w is None) == (loaded.train.weights is None)
     if w is not None:
         assert np.allclose(w, loaded.train.weights, rtol=1e-12)

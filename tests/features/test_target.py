@@ -57,6 +57,27 @@ def test_outputs():
     assert learn(np.random.default_rng(0).normal(size=(20, 4))).num_outputs == 4
 
 
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (np.arange(400) % 2, np.int8),
+        ([f"{i:03}" for i in range(128)] * 3, np.int8),
+        ([f"{i:03}" for i in range(129)] * 3, np.int16),
+        (np.arange(2000) % 1000, np.int16),
+        (np.arange(400) % 129 * 1.0, np.int16),
+    ],
+)
+def test_codes_are_the_smallest_integers_that_hold_them(values, dtype):
+    """A byte each for up to 128 classes; every code and the −1 of a label that is none come out whole."""
+    target = learn(values, "classification")
+    codes = target.encode(np.asarray(values))
+    assert codes.dtype == dtype
+    assert set(codes[:, 0].tolist()) == set(range(len(target.classes)))
+    assert target.decode(codes[:, 0]).tolist() == np.asarray(values).tolist()
+    stranger = "no class" if isinstance(target.classes[0], str) else 5000
+    assert target.encode(np.array([stranger]), unknown="mark").tolist() == [[-1]]
+
+
 def test_a_given_task_is_obeyed():
     """Whole numbers are a quantity, and a float is a class, where asked."""
     assert learn([0, 1] * 10, "regression").task == "regression"

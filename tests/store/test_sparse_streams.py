@@ -246,7 +246,7 @@ def test_sparse_rows_stay_in_the_store_where_they_do_not_fit(
     monkeypatch.setattr(machine, "status_bytes", lambda field: 260 * 10**6)
     loaded = prepare_store(store, memory_limit=270 * 10**6)
     assert not loaded.train.is_stored
-    streamed = prepare_store(store, memory_limit=264 * 10**6)
+    streamed = prepare_store(store, memory_limit=263 * 10**6)
     assert streamed.train.is_stored
     assert streamed.train.is_sparse
     assert "the rows are read from the store in every epoch" in streamed.notes[-1]

@@ -210,11 +210,11 @@ def test_rows_are_loaded_where_they_fit(tmp_path: Path, monkeypatch: pytest.Monk
     loaded = prepare_store(store, memory_limit=280 * 10**6)
     streamed = prepare_store(store, memory_limit=270 * 10**6)
     assert not loaded.train.is_stored
-    assert "8.8 MB fit into memory" in loaded.notes[-1]
+    assert "8.1 MB fit into memory" in loaded.notes[-1]
     assert streamed.train.is_stored
     assert streamed.validation is not None
     assert streamed.validation.is_stored
-    assert "8.8 MB do not fit the limit of 270 MB, of which 10 MB are free" in streamed.notes[-1]
+    assert "8.1 MB do not fit the limit of 270 MB, of which 10 MB are free" in streamed.notes[-1]
     with pytest.raises(InputError, match=r"needs more memory than the limit of 261 MB leaves"):
         prepare_store(store, memory_limit=261 * 10**6)
 
@@ -229,6 +229,16 @@ def test_the_rows_set_aside_are_the_last_ones(tmp_path: Path) -> None:
     last = np.concatenate([y for _, y, _ in store.blocks()])[2250:]
     assert prepared.validation is not None
     assert np.array_equal(prepared.validation.y, last)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_class_takes_a_byte_a_row_of_memory(tmp_path: Path, stream: bool) -> None:
+    """Of eight in the store: kernels get what they get of arrays."""
+    prepared = prepare_store(make_store(tmp_path / "s", kind="three"), stream=stream)
+    assert prepared.train.y.dtype == np.int8
+    assert set(np.unique(prepared.train.y)) == {0, 1, 2}
+    numbers = prepare_store(make_store(tmp_path / "n", kind="numbers"), stream=stream)
+    assert numbers.train.y.dtype == np.float64
 
 
 def test_numbers_are_scaled_when_training_starts(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class CodedEngine(LinearEngine):
     def near(self) -> LinearEngine:
         """The dense engine; its rows are those of the moment."""
         few = self.num_near
-        engine = self._dense_of(Dataset(self._room(few), np.empty((few, self.data.y.shape[1]))))
+        engine = self._dense_of(Dataset(self._room(few), self.data.y[:few]))
         engine.all_rows, engine.inverse = self.num_rows, self.inverse
         return engine
 

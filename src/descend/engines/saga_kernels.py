@@ -46,7 +46,7 @@ def curvature_share(
 ) -> float:
     """A row's second derivative as a share of the loss's bound, told from its derivatives."""
     if loss == LOG_LOSS:
-        p = derivatives[0] + y[row, 0]
+        p = derivatives[0] + float(y[row, 0])
         return float(4.0 * p * (1.0 - p))
     if loss == SOFTMAX:
         most = 0.0

@@ -18,7 +18,7 @@ from descend.features.source_rows import SourceRows
 from descend.types import Dataset, FloatArray, IntArray, is_sparse
 
 _Left: TypeAlias = tuple[
-    Any, NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64], NDArray[np.int64]
+    Any, NDArray[Any], NDArray[np.float64] | None, NDArray[np.float64], NDArray[np.int64]
 ]
 """Rows of single visits: X, targets, weights, weights of the visits, and a 1 each."""
 
@@ -69,7 +69,7 @@ class _Room:
         shape = (capacity, rows.shape[1])
         self._X: NDArray[Any] = np.empty(shape if not rows.features.takes_sparse else (0, 0), rows.dtype)
         self._parts: list[Any] = []
-        self._y = np.empty((capacity, max(1, len(rows.target.mean))))
+        self._y = rows.target.room(capacity)
         self._weights = np.ones(capacity)
         self._visit_weights = np.ones(capacity)
         self._times = np.ones(capacity, dtype=np.int64)
@@ -97,7 +97,7 @@ class _Room:
     def _put(
         self,
         X: Any,
-        y: NDArray[np.float64],
+        y: NDArray[Any],
         weights: NDArray[np.float64] | None,
         visit_weights: NDArray[np.float64],
         times: NDArray[np.int64],

@@ -74,7 +74,7 @@ class _Network(Estimator):
         model = getattr(self, "model_", None)
         target, labels = None, len(self.classes_) if self._labels_a_row() else 0
         if labels:
-            target = Target("y", "regression", mean=np.zeros(labels), scale=np.ones(labels))
+            target = Target("y", "regression", mean=np.zeros(labels), scale=np.ones(labels), are_labels=True)
         elif self._task == "classification":
             target = Target("y", "classification", classes=self.classes_.tolist())
         dtype = rows.X.dtype if model is None else model.parameters.dtype
@@ -257,7 +257,8 @@ class MLPClassifier(Classifier, _Network):
                 raise InputError("class_weight does not go with several labels a row; leave it at None")
             labels = np.asarray(y)
             self.classes_ = np.arange(labels.shape[1])
-            return labels.astype(np.float64)
+            plain = bool(((labels == 0) | (labels == 1)).all())
+            return labels.astype(np.bool_ if plain else np.float64)
         labels = column_or_1d(y, warn=True)
         check_labels(labels)
         self.classes_ = labels_of(labels if weights is None else labels[weights > 0])

@@ -37,13 +37,12 @@ class Filler:
         lengths: NDArray[Any] | None = None,
         stored: np.dtype[Any] | None = None,
     ) -> None:
-        outputs = len(target.mean) if target.task == "regression" else 1
         self._num_rows, self._dtype = num_rows, dtype
         self._sparse = None if lengths is None else SparseFiller(lengths, features.num_columns, dtype, order)
         self._stored = stored if stored in SMALL else None
         shape = (num_rows if lengths is None else 0, features.num_columns)
         self._X = np.empty(shape, dtype=self._stored or dtype)
-        self.y = np.empty((num_rows, outputs))
+        self.y = target.room(num_rows)
         self.weights: NDArray[np.float64] | None = None
         self.filled = 0
         self._changed = False
@@ -118,7 +117,7 @@ def untouched(
     first, *more = source.blocks()
     if not more:
         return Dataset(X, target.encode(first.target), first.weights)
-    y = np.empty((X.shape[0], len(target.mean) if target.task == "regression" else 1))
+    y = target.room(X.shape[0])
     weights, done = [], 0
     for block in (first, *more):  # written in place: joined from parts they would be there twice
         y[done : done + block.num_rows] = target.encode(block.target)

@@ -17,7 +17,7 @@ from descend.features.clustering import Clustering
 from descend.features.features import Features
 from descend.features.filling import ENCODED_VALUES
 from descend.features.heavy_rows import weighted_norms
-from descend.features.source_rows import SourceRows, Weigh, empty_targets
+from descend.features.source_rows import SourceRows, Weigh
 from descend.features.sparse import stacked
 from descend.features.split import Rows, Split
 from descend.features.target import Target
@@ -198,7 +198,7 @@ class _Gathered:
                 f"of {self._split.num_validation:,} validation rows {held.num_rows:,}, chosen at random, are kept: "
                 "more would take too much of the memory"
             )
-        return Dataset(rows, empty_targets(rows.target)), held, notes  # type: ignore[arg-type]
+        return Dataset(rows, rows.target.room(0)), held, notes  # type: ignore[arg-type]
 
 
 def _joined(parts: list[Dataset]) -> Dataset:

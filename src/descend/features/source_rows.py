@@ -225,8 +225,3 @@ def in_turn(
     finally:
         for future in waiting:
             future.cancel()
-
-
-def empty_targets(target: Target) -> NDArray[np.float64]:
-    """What stands for the targets of rows that are not in memory."""
-    return np.empty((0, len(target.mean) if target.task == "regression" else 1))

@@ -23,7 +23,8 @@ TASKS = ("classification", "regression")
 class Target:
     """What is predicted. ``classes`` are sorted; ``mean`` and ``scale`` (k,) are those of numbers.
 
-    ``num_outputs`` is 1 for two classes, K for more, k for numbers; ``reason`` says how the task was told.
+    ``num_outputs`` is 1 for two classes, K for more, k for numbers; ``reason`` says how the task was told. With
+    ``are_labels`` the numbers are 0 and 1: several labels a row, each there or not.
 
     >>> stats = TargetStatistics("fruit")
     >>> stats.update(np.array(["pear", "apple", "pear"]))
@@ -31,7 +32,7 @@ class Target:
     >>> target.classes, target.reason
     (('apple', 'pear'), 'fruit has 2 distinct texts: classification')
     >>> target.encode(np.array(["pear", "apple"])).tolist()
-    [[1.0], [0.0]]
+    [[1], [0]]
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Target:
         mean: Sequence[float] | NDArray[np.float64] = (),
         scale: Sequence[float] | NDArray[np.float64] = (),
         reason: str = "",
+        are_labels: bool = False,
     ) -> None:
         self.name = name
         self.task: Task = task
@@ -50,6 +52,7 @@ class Target:
         self.mean = np.asarray(mean, dtype=np.float64)
         self.scale = np.asarray(scale, dtype=np.float64)
         self.reason = reason
+        self.are_labels = are_labels
 
     @classmethod
     def from_statistics(
@@ -82,7 +85,8 @@ class Target:
             return cls(name, "classification", classes=_classes(stats, name), reason=reason)
         mean, scale = np.zeros(stats.num_outputs), np.ones(stats.num_outputs)
         if stats.kind == "booleans":
-            return cls(name, "regression", mean=mean, scale=scale, reason=reason)
+            labels = stats.num_outputs > 1
+            return cls(name, "regression", mean=mean, scale=scale, reason=reason, are_labels=labels)
         if standardize:
             mean, deviation = stats.moments.mean * centre, np.sqrt(stats.moments.variance)
             if not np.isfinite(deviation).all():
@@ -103,8 +107,19 @@ class Target:
             return len(self.mean)
         return len(self.classes) if len(self.classes) > 2 else 1
 
-    def encode(self, target: Any, unknown: Literal["error", "mark"] = "error") -> NDArray[np.float64]:
-        """Codes 0 … K−1 (n, 1), or numbers on the scale (n, k); float64.
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of what is encoded: float64 of numbers, else the smallest integers that hold codes and −1."""
+        if self.task == "regression":
+            return np.dtype(np.int8 if self.are_labels else np.float64)
+        return np.min_scalar_type(-len(self.classes))
+
+    def room(self, num_rows: int) -> NDArray[Any]:
+        """Where so many encoded targets go."""
+        return np.empty((num_rows, len(self.mean) if self.task == "regression" else 1), dtype=self.dtype)
+
+    def encode(self, target: Any, unknown: Literal["error", "mark"] = "error") -> NDArray[Any]:
+        """Codes 0 … K−1 (n, 1), or numbers on the scale (n, k), of type ``dtype``.
 
         A label that is no class is refused, or gets the code −1 with ``unknown="mark"``.
         """
@@ -160,7 +175,7 @@ class Target:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"the stored target is damaged ({type(error).__name__}: {error})") from None
 
-    def _scaled(self, values: NDArray[Any]) -> NDArray[np.float64]:
+    def _scaled(self, values: NDArray[Any]) -> NDArray[Any]:
         if values.dtype == object:
             row = 0
             raise ColumnError(
@@ -179,24 +194,26 @@ class Target:
                 f"target {shorten(self.name)!r} holds {numbers[row].tolist()} in row {row + 1} of its block; "
                 "finite numbers are needed"
             )
+        if self.are_labels:
+            return numbers.astype(self.dtype)
         scaled: NDArray[np.float64] = numbers - self.mean
         scaled /= self.scale
         return scaled
 
-    def _codes(self, values: NDArray[Any]) -> NDArray[np.float64]:
+    def _codes(self, values: NDArray[Any]) -> NDArray[Any]:
         if values.ndim != 1:
             raise ColumnError(
                 f"target {shorten(self.name)!r} has {values.shape[1]} columns; classes need one"
             )
         if isinstance(self.classes[0], str):
             values = values.astype(object).astype(str)
-        elif (codes := places_among(values, self.classes)) is not None:
+        elif (codes := places_among(values, self.classes, self.dtype)) is not None:
             return codes
         labels, inverse = coded(values)
-        places = {label: float(i) for i, label in enumerate(self.classes)}
+        places = {label: i for i, label in enumerate(self.classes)}
         if not isinstance(self.classes[0], str) and values.dtype == object:
             labels = np.array([_as_number(text) for text in labels.tolist()])
-        codes = np.array([places.get(label, -1.0) for label in labels.tolist()], dtype=np.float64)
+        codes = np.array([places.get(label, -1) for label in labels.tolist()], dtype=self.dtype)
         return codes[inverse]
 
 

@@ -14,6 +14,8 @@ from descend.sources.tables import decoded
 FEWEST_COUNTED = 1000
 WIDEST = 2**12
 """Whole numbers are counted in a table of no more places than this."""
+AT_ONCE = 2**16
+"""Labels looked at at a time: as places in a table all of them would take 8 bytes each."""
 
 
 def as_values(target: Any, name: str) -> NDArray[Any]:
@@ -153,16 +155,16 @@ def counted(
     return _back(present, lowest, values), sums[present]
 
 
-def places_among(values: NDArray[Any], labels: Sequence[Any]) -> NDArray[np.float64] | None:
+def places_among(values: NDArray[Any], labels: Sequence[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:
     """The place of each value among ``labels``, −1 where it is none of them; None but for whole numbers near another.
 
-    >>> places_among(np.array([7, 5, 9] * 400), [5, 7])[:3].tolist()
-    [1.0, 0.0, -1.0]
+    >>> places_among(np.array([7, 5, 9] * 400), [5, 7], np.dtype(np.int8))[:3].tolist()
+    [1, 0, -1]
     """
     lowest, width = _span(values)
     if not width:
         return None
-    place_of = np.full(width, -1.0)
+    place_of = np.full(width, -1, dtype=dtype)
     for place, label in enumerate(labels):
         if label == int(label) and 0 <= int(label) - lowest < width:
             place_of[int(label) - lowest] = place
@@ -187,7 +189,10 @@ def labels_of(values: NDArray[Any]) -> NDArray[Any]:
     lowest, width = _span(values)
     if not width:
         return np.unique(values)
-    return _back(np.flatnonzero(np.bincount(_above(values, lowest), minlength=width)), lowest, values)
+    present = np.zeros(width, dtype=bool)
+    for start in range(0, len(values), AT_ONCE):
+        present[_above(values[start : start + AT_ONCE], lowest)] = True
+    return _back(np.flatnonzero(present), lowest, values)
 
 
 def _span(values: NDArray[Any]) -> tuple[int, int]:

@@ -352,10 +352,13 @@ def safe_curvatures(code: int, scores: FloatArray, y: FloatArray, shape: Shape) 
 
 
 def targets_of(y: FloatArray, num_outputs: int) -> FloatArray:
-    """The targets of each score (n, k): ``y`` itself, or one class against the rest where ``y`` has codes of more."""
+    """The targets of each score (n, k): ``y`` itself, or one class against the rest where ``y`` has codes of more.
+
+    As float64: with small integers NumPy would round losses to the precision of the scores.
+    """
     if y.shape[1] < num_outputs:
-        return np.asarray((y == np.arange(num_outputs)).astype(y.dtype))
-    return y
+        y = y == np.arange(num_outputs)
+    return np.asarray(y, dtype=np.float64)
 
 
 # --- a row of k scores, one class ------------------------------------------------------------------

@@ -107,7 +107,9 @@ def num_numbers(store: Store) -> int:
 
 
 def _target_bytes(store: Store) -> int:
-    return 8 * (store.layout.num_outputs + store.layout.has_weights)
+    layout = store.layout
+    target = store.target().dtype.itemsize if store.task == "classification" else 8 * layout.num_outputs
+    return target + 8 * layout.has_weights
 
 
 def _size(num_bytes: float) -> str:

@@ -121,14 +121,14 @@ def _read(
     mapped: bool,
     trained: int,
     on_progress: OnProgress | None,
-) -> tuple[Any, NDArray[np.float64], NDArray[np.float64] | None, KnownProducts | None]:
+) -> tuple[Any, NDArray[Any], NDArray[np.float64] | None, KnownProducts | None]:
     """X of all rows, loaded or stored, sparse ones stored still; targets as they are trained on; weights.
 
     With them the products of the blocks whose rows are all among the first, which are ``trained`` on.
     """
     layout = store.layout
     n, d = layout.num_rows, layout.num_columns
-    y = np.empty((n, layout.num_outputs))
+    y = target.room(n)
     weights = np.empty(n) if layout.has_weights else None
     blocks: BlockReader
     X: Any
@@ -142,10 +142,13 @@ def _read(
     start, known = 0, None
     for block, record in enumerate(store.manifest.blocks):
         rows = slice(start, start + record.rows)
-        blocks.read_targets(block, y[rows], None if weights is None else weights[rows])
+        goals = y[rows] if y.dtype == np.float64 else np.empty((record.rows, layout.num_outputs))
+        blocks.read_targets(block, goals, None if weights is None else weights[rows])
         if target.task == "regression":
-            y[rows] -= target.mean
-            y[rows] /= target.scale
+            goals -= target.mean
+            goals /= target.scale
+        else:
+            y[rows] = goals
         if isinstance(blocks, SparseBlockReader):
             blocks.read_ends(block)
         elif not streamed:
@@ -186,7 +189,7 @@ def _code(store: Store) -> CodedRows | None:
 
 def _part(
     X: Any,
-    y: NDArray[np.float64],
+    y: NDArray[Any],
     weights: NDArray[np.float64] | None,
     rows: slice,
     streamed: bool,
