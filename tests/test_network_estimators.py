@@ -117,6 +117,13 @@ def test_enough_rows_are_held_out_by_themselves(num_rows, held_out):
     assert MLPRegressor(epochs=1, random_state=0).fit(X, y).history_.last["validation_loss"] is None
 
 
+def test_labels_of_a_row_that_are_no_labels_are_refused():
+    """A label is kept in a byte: a number that none holds is named, not cut to one that it does."""
+    X, there = np.random.default_rng(0).normal(size=(40, 3)), np.arange(120).reshape(40, 3) % 2
+    with pytest.raises(ValueError, match="holds 300; several labels a row are each 0 or 1"):
+        MLPClassifier(hidden_layer_sizes=(4,)).partial_fit(X, 300 * there)
+
+
 def test_several_labels_a_row():
     """Labels that are there or not are told each, with probabilities; the file keeps that."""
     X, y = load_digits(return_X_y=True)

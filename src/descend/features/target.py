@@ -195,6 +195,10 @@ class Target:
                 "finite numbers are needed"
             )
         if self.are_labels:
+            if np.abs(numbers).max(initial=0) > np.iinfo(self.dtype).max:
+                raise ColumnError(
+                    f"target {shorten(self.name)!r} holds {numbers.max():.4g}; several labels a row are each 0 or 1"
+                )
             return numbers.astype(self.dtype)
         scaled: NDArray[np.float64] = numbers - self.mean
         scaled /= self.scale
