@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from descend.errors import InputError, shorten
 from descend.types import FloatArray, IntArray
 
+NO_ORDER = np.empty(0, dtype=np.int32)
+"""What kernels are given where rows are taken as they lie."""
 STRIP = 64
 WINDOW = 32 * STRIP
 GROUP = 8

@@ -10,7 +10,6 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from descend.errors import InputError, shorten
 from descend.machine import cpu_model, package_versions
@@ -49,7 +48,7 @@ def identity_of(
         "epochs": settings.epochs,
         "phases": [described(phase) for phase in phases],
         "weights": digest(prepared.train.weights),
-        "labels": digest_of_targets(prepared.train.y),
+        "labels": digest(prepared.train.y),
         "encoding": digest_of_columns(prepared),
         "data": digest_of_rows(prepared.train),
         "validation data": None if held_out is None else digest_of_rows(held_out),
@@ -121,15 +120,6 @@ def digest(values: Any) -> str | None:
         return None
     array = np.ascontiguousarray(values)
     return hashlib.blake2b(array.data.cast("B") if array.size else b"", digest_size=8).hexdigest()
-
-
-def digest_of_targets(y: NDArray[Any]) -> str:
-    """The same of targets as float64: checkpoints of older versions have it so."""
-    state = hashlib.blake2b(digest_size=8)
-    for start in range(0, len(y), SAMPLE_NUMBERS):
-        part = np.ascontiguousarray(y[start : start + SAMPLE_NUMBERS], dtype=np.float64)
-        state.update(part.data.cast("B"))
-    return state.hexdigest()
 
 
 def digest_of_rows(data: Dataset) -> str:

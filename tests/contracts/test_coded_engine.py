@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from support import OTHERS, SHAPES, dataset, rule, start
 
-from descend.batches import Visits, order, shuffle
+from descend.batches import NO_ORDER, Visits, order, shuffle
 from descend.coded_rows import CodedRows
 from descend.engines import decoding
 from descend.engines.base import Rule
 from descend.engines.certificate import estimate_gap
 from descend.engines.coded import CodedEngine
 from descend.engines.curvature import measure_curvature, split_heavy_rows
-from descend.engines.decoding import NO_ORDER, decode
+from descend.engines.decoding import decode
 from descend.engines.linear import LinearEngine
 from descend.engines.newton import hessian
 from descend.engines.preconditioner import precondition

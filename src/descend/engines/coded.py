@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from descend.batches import row_number
+from descend.batches import NO_ORDER, row_number
 from descend.engines import row_sums
 from descend.engines.base import Rule, State, Sums
-from descend.engines.decoding import NO_ORDER, decode, distinct, near_rows
+from descend.engines.decoding import decode, distinct, near_rows
 from descend.engines.linear import LinearEngine
 from descend.engines.linear_arguments import Data
 from descend.engines.logistic_columns import NO_HESSIAN, add_logistic, goes_by_columns

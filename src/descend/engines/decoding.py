@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from descend.batches import NO_ORDER
 from descend.coded_rows import CodedRows
 from descend.engines.compiled import kernel, part
 from descend.engines.prefetch import prefetch
@@ -22,7 +23,6 @@ NORMED = 1024
 AHEAD = 8  # runs of rows between asking memory for one and decoding it
 LINE = 64
 LONGEST_PREFETCH = 512
-NO_ORDER = np.empty(0, dtype=np.int32)
 HALVES = np.float32(2.0**112)
 """The exponent of float32 counts from 127, that of float16 from 15."""
 

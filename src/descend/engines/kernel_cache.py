@@ -192,9 +192,8 @@ class KernelCache:
         """The compiled form for these argument types, or None: Numba then compiles."""
         global any_loaded
         any_loaded = True
-        rtsys.initialize(
-            target_context
-        )  # all that kept kernels need of Numba; before compiling it loads the rest
+        # All that kept kernels need of Numba; before it compiles anything it loads the rest.
+        rtsys.initialize(target_context)
         if (kept := self._kept(signature, target_context)) is not None:
             return kept
         _tell("compiling", f"compiling its kernels, once ({COMPILE_SECONDS} s)")

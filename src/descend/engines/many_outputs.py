@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from descend.batches import NO_ORDER
 from descend.engines import tiles
 from descend.engines.compiled import kernel, part
 from descend.engines.linear_arguments import Averaging, Data, Method, Moved, Objective, Pace
@@ -39,9 +40,6 @@ from descend.updates.schedules import rate_at
 
 FEWEST = 7
 """Outputs from which on this pays. 20,000 × 50, B = 32: of 3 it takes 1.5 times as long, of 6 0.9, of 10 0.6."""
-
-IN_SEQUENCE = np.empty(0, dtype=np.int32)
-"""An order that leaves rows as they lie."""
 
 Desk = tuple[FloatArray, FloatArray, FloatArray, IntArray, IntArray]
 """What a block of rows is worked on in: ``space`` (width + 2, 64), an output's scores a line, whose first k + 2 lines
@@ -140,9 +138,7 @@ def add_sums_of_many(
     X, dtype = data[0], data[0].dtype
     given, desk = turned(parameters, dtype), new_desk(len(parameters), X)
     goal = turned(gradient, dtype) if gradient.size else np.empty(0, dtype=dtype)
-    result = add_turned_sums(
-        data, (IN_SEQUENCE, start, stop), desk, given, goal, loss, shape, total, with_loss
-    )
+    result = add_turned_sums(data, (NO_ORDER, start, stop), desk, given, goal, loss, shape, total, with_loss)
     if gradient.size:
         turn_back(goal, gradient)
     return result
@@ -187,7 +183,7 @@ def add_softmax_curvature_of_many(
 ) -> None:
     """Adds softmax's curvature times ``direction`` to ``out``, both (k, d + 1)."""
     goal, desk = turned(out, X.dtype), new_desk(len(direction), X)
-    add_turned_curvature(X, IN_SEQUENCE, desk, probabilities, weights, turned(direction, X.dtype), goal)
+    add_turned_curvature(X, NO_ORDER, desk, probabilities, weights, turned(direction, X.dtype), goal)
     turn_back(goal, out)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from descend.batches import NO_ORDER
 from descend.engines import mlp_kernels, mlp_updates
 from descend.engines.base import KeepsNothing, Rule, State, Sums
 from descend.engines.mlp_arguments import Method, Moved, Net, Pace, Rows
@@ -26,7 +27,6 @@ T = TypeVar("T")
 
 ALL_ONE = np.empty(0, dtype=np.float64)
 NO_PLACES = np.empty(0, dtype=np.int32)
-NO_ORDER = np.empty(0, dtype=np.int32)
 _warm: set[Hashable] = set()
 """What has been compiled or loaded in this process."""
 CHUNKS = 16

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from descend.batches import row_number
+from descend.batches import NO_ORDER, row_number
 from descend.engines import sparse_kernels, sparse_steps
 from descend.engines.base import Rule, State, Sums
 from descend.engines.full_batch import CHUNKS, SMALLEST_CHUNK
@@ -23,7 +23,6 @@ PIECE = 2**23
 """Stored numbers that are read between two cuts of an epoch, some hundredths of a second."""
 WRITTEN_SHARE = 16
 """But no fewer than so many times those that are written out then."""
-NO_ORDER = np.empty(0, dtype=np.int32)
 NO_SUMS = np.empty((0, 1), dtype=np.float64)
 
 

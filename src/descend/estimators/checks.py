@@ -116,11 +116,8 @@ def check_labels(labels: NDArray[Any]) -> None:
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         row = int(np.argmin(np.isfinite(labels)))
         raise InputError(f"y holds {float(labels[row])} in row {row}; every row needs a class: leave it out")
-    if (
-        labels.dtype.kind in "OUT"
-        and are_texts(cells := labels.tolist())
-        and 2 * len(set(cells)) <= len(cells)
-    ):
+    cells = labels.tolist() if labels.dtype.kind in "OUT" else []
+    if are_texts(cells) and 0 < 2 * len(set(cells)) <= len(cells):
         return  # scikit-learn would sort them all, twice, and warn where most differ
     try:
         check_classification_targets(labels)

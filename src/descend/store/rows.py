@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from descend.batches import STRIP, WINDOW, neighbours
+from descend.batches import NO_ORDER, STRIP, WINDOW, neighbours
 from descend.coded_rows import CodedRows
 from descend.store.in_place import RowsInPlace
 from descend.store.layout import bytes_of
@@ -245,7 +245,7 @@ class Room:
     def ready(self, found: NDArray[Any]) -> NDArray[Any]:
         """What has been read into it, as numbers to compute with."""
         if self.rows.code is not None and self.decoded is not None:
-            from descend.engines.decoding import NO_ORDER, decode  # compiled
+            from descend.engines.decoding import decode  # compiled
 
             decode(self.rows.code.like(found), NO_ORDER, 0, len(found), self.decoded)
             found = self.decoded[: len(found)]
