@@ -89,7 +89,9 @@ def test_nothing_of_the_callers_is_changed(digits):
     torch.manual_seed(5)
     state, numbers, threads = torch.get_rng_state(), np.random.get_state()[1].copy(), torch.get_num_threads()
     X = digits[0].copy()
+    waiting = torch.cuda._lazy_seed_tracker.get_calls()  # what a GPU begins from once somebody uses it
     dt.configure_batch_size(module, nn.CrossEntropyLoss(), (X, digits[1]), target_loss=1.5, seconds=2.0)
+    assert torch.cuda._lazy_seed_tracker.get_calls() == waiting
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
     assert not module.training
     assert torch.equal(module[0].weight.grad, torch.ones_like(module[0].weight))

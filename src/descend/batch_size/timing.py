@@ -100,6 +100,7 @@ def measure_times(
     sizes: Sequence[int],
     budget: float,
     on_round: Callable[[StepTimes], object] | None = None,
+    rounds: int = ROUNDS,
 ) -> StepTimes:
     """Times steps of ``sizes``, for about ``budget`` seconds in all; sizes that would take too long are left out.
 
@@ -111,7 +112,7 @@ def measure_times(
     before = 0.0
     for size in sorted(sizes):
         expected = 2.0 * before
-        if samples and time.perf_counter() - began + expected * ROUNDS > budget:
+        if samples and time.perf_counter() - began + expected * rounds > budget:
             break
         seconds = trainer.time_steps(size, 1)
         if time.perf_counter() - began < budget:  # what is compiled or allocated first is not counted
@@ -119,7 +120,7 @@ def measure_times(
         counts[size] = max(1, int(SLICE_SECONDS / max(seconds, 1e-9)))
         samples[size] = [seconds] if counts[size] == 1 else []
         before = seconds
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for size, count in counts.items():
             if samples[size] and time.perf_counter() - began > budget:
                 continue

@@ -17,7 +17,7 @@ from descend.batch_size.ladder import LOOK_ROWS
 from descend.torch.batches import Batches
 from descend.torch.criterion import Criterion
 from descend.torch.evaluating import evaluate
-from descend.torch.modes import modes_kept, numbers_kept
+from descend.torch.modes import modes_kept, numbers_kept, seed_numbers
 from descend.torch.nested import are_finite
 from descend.torch.rows import DatasetRows, TensorRows, named
 from descend.torch.vectors import Vector
@@ -179,7 +179,7 @@ def numbers_from(seed: int) -> Iterator[None]:
     with numbers_kept():
         random.seed(seed)
         np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
+        seed_numbers(seed)
         yield
 
 

@@ -13,6 +13,8 @@ from descend.batch_size.timing import grid, measure_times
 
 TIMING_SECONDS = 0.5
 """What timing steps may take."""
+ROUNDS = 2
+"""The size goes by the root of what they tell, in powers of two: more rounds make a small job wait for nothing."""
 
 
 def measured_size(
@@ -33,7 +35,7 @@ def measured_size(
     kind = type(optimizer) if hasattr(optimizer, "param_groups") else optimizer
     trainer = ModuleTrainer(module, loss, rows, kind, options, groups, None, None, reduction, device, seed)
     began = time.perf_counter()
-    times = measure_times(trainer, timed_sizes(trainer), TIMING_SECONDS)
+    times = measure_times(trainer, timed_sizes(trainer), TIMING_SECONDS, rounds=ROUNDS)
     size = prior_size(times, trainer.num_rows)
     notes.append(
         f"batch size {size}: from step times alone, measured in {time.perf_counter() - began:.2g} s (knee "
