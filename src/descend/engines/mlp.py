@@ -10,6 +10,7 @@ import numpy as np
 
 from descend.batches import NO_ORDER
 from descend.engines import mlp_kernels, mlp_updates
+from descend.engines.awake import find_awake
 from descend.engines.base import KeepsNothing, Rule, State, Sums
 from descend.engines.mlp_arguments import Method, Moved, Net, Pace, Rows
 from descend.engines.mlp_passes import BLOCK
@@ -228,6 +229,10 @@ class NetworkEngine(KeepsNothing):
             weight_decay=self.weight_decay,
         )
         rehearse(Rehearsal(few, rules, state.parameters))
+        if self.network.activation.can_die and len(self.network.sizes) > 2:
+            inner, bias = self.network.parts(state.parameters)[-2]
+            inputs, awake = np.zeros((2, len(inner)), inner.dtype), np.zeros(bias.shape, np.int32)
+            find_awake(inputs, np.ascontiguousarray(inner.T), bias, awake)
         _warm.add(needed)
 
     def _kernels_of(self, rules: Sequence[tuple[Rule, int]], state: State) -> Hashable:
