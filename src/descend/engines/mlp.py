@@ -11,7 +11,7 @@ import numpy as np
 from descend.batches import NO_ORDER
 from descend.engines import mlp_kernels, mlp_updates
 from descend.engines.awake import find_awake
-from descend.engines.base import KeepsNothing, Rule, State, Sums
+from descend.engines.base import KeepsNothing, Rule, State, Sums, Windows
 from descend.engines.mlp_arguments import Method, Moved, Net, Pace, Rows
 from descend.engines.mlp_passes import BLOCK
 from descend.engines.rehearsal import Rehearsal, rehearse
@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 ALL_ONE = np.empty(0, dtype=np.float64)
 NO_PLACES = np.empty(0, dtype=np.int32)
+NO_WINDOWS = np.empty(0, dtype=np.int64)
 _warm: set[Hashable] = set()
 """What has been compiled or loaded in this process."""
 CHUNKS = 16
@@ -63,6 +64,7 @@ class NetworkEngine(KeepsNothing):
         if weights is not None:
             self.visit_weights = weights if not self.weights.size else self.weights * weights
         self.threads = threads
+        self.tail: Windows | None = None
         self.net = Net(layer_table(network), network.activation.code, loss.code, loss.kernel_shape)
         self.rows = kernel_rows(data.X, data.y, self.weights)
         self.large = LARGE
@@ -98,6 +100,8 @@ class NetworkEngine(KeepsNothing):
         if batch_size >= self.large:
             self._large_batches(state, rule, order, batch_size)
             return
+        tail = self.tail
+        closed, windows = (ALL_ONE, NO_WINDOWS) if tail is None else tail.windows(state)
         state.steps, state.num_averaged = mlp_kernels.run_network_steps(
             self._rows_with(self.visit_weights),
             order,
@@ -107,11 +111,20 @@ class NetworkEngine(KeepsNothing):
             state.average,
             state.num_averaged,
             self.average_every,
+            closed,
+            windows,
+            1.0 if tail is None else tail.growth,
             state.steps,
             self._method(rule),
             Pace(rule.schedule, rule.rate * state.pace, rule.num_steps),
             rule.sum_rows,
         )
+        if tail is not None:
+            tail.closed_by(closed, windows)
+
+    def close_windows_of(self, tail: Windows) -> None:
+        """Has steps close the windows of this average where they are due, so that no run is cut there."""
+        self.tail = tail
 
     def _large_batches(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
         """Batches so large that their rows are worth sharing; cut by their number alone, whatever the threads."""
@@ -123,6 +136,8 @@ class NetworkEngine(KeepsNothing):
             if self.average_every and state.steps % self.average_every == 0:
                 state.num_averaged += 1
                 state.average += (state.parameters - state.average) / state.num_averaged
+            if self.tail is not None:
+                self.tail.close_if_due(state)
 
     def _shared_step(
         self, state: State, rule: Rule, chunks: list[slice], order: IntArray, weights: FloatArray

@@ -138,6 +138,9 @@ def fit_network(
                 watch,
                 lambda: climb(engine, state, first.rule, first.batch_size, plan.loss, data, settings.seed),
             )
+        if watch.tail is not None:
+            engine.close_windows_of(watch.tail)
+            watch.cuts_windows = False
         parameters = train(
             engine,
             state,
