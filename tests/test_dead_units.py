@@ -171,7 +171,8 @@ def test_units_are_awake_where_a_product_is_above_zero(num_columns: int) -> None
     bias[::2] -= 0.6 * (highest[-1] - highest[-2])[::2]  # and none these
     awake = np.zeros(9, dtype=np.int32)
     assert find_awake(X, weights, bias, awake) == 4
-    np.testing.assert_array_equal(awake, [0, 1, 0, 1, 0, 1, 0, 1, 0])
+    first = (X @ weights.T + bias > 0.0).argmax(axis=0) + 1
+    np.testing.assert_array_equal(awake, np.where(np.arange(9) % 2, first, 0))
 
 
 def test_what_is_no_number_is_left_alone() -> None:
@@ -179,6 +180,25 @@ def test_what_is_no_number_is_left_alone() -> None:
     network, state, X = state_with_dead_units()
     network.parts(state.parameters)[1][1][6] = np.nan
     assert revive(network, state, X, seed=0) == 1
+
+
+def test_rows_that_woke_units_are_asked_first_and_change_nothing() -> None:
+    """A row that alone woke a unit is remembered; where it no longer does, the others are asked as before."""
+    network = Network((1, 2, 1), ACTIVATIONS["relu"])
+    state = State(initialise(network, 0, np.float32))
+    (weights, bias), _ = network.parts(state.parameters)
+    weights[:], bias[:] = [[0.0, 1.0]], [1.0, -0.5]
+    X = np.zeros((LOOKED_AT, 1), dtype=np.float32)
+    X[3000], X[2000] = 1.0, -1.0
+    wakers: list[int] = []
+    for _ in range(2):
+        assert revive(network, state, X, 0, False, wakers) == 0
+        assert wakers == [3000]
+    weights[0, 1] = -1.0
+    assert revive(network, state, X, 0, False, wakers) == 0
+    assert wakers == [2000, 3000]
+    bias[1] = -2.0
+    assert revive(network, state, X, 0, False, wakers) == 1
 
 
 @pytest.mark.parametrize("activation", ["tanh", "logistic", "gelu", "identity"])

@@ -11,14 +11,15 @@ ROWS = 8
 
 @kernel
 def find_awake(X: FloatArray, weights: FloatArray, bias: FloatArray, awake: IntArray) -> int:
-    """Sets ``awake`` (units,) to 1 for those that rows of ``X`` (n, d) wake; returns how many of them are awake.
+    """Sets ``awake`` (units,) to 1 + the first row of ``X`` (n, d) that wakes each; returns how many are awake.
 
-    ``weights`` (units, d). A unit is not asked again: half of the rows wake most, so that two are read for it. A
-    score that is no number counts as awake, for nothing is to be started anew where a run has blown up.
+    ``weights`` (units, d); 0: no row has woken it yet, and only then is a unit asked. Half of the rows wake most, so
+    that two are read for it. A score that is no number counts as awake, for nothing is to be started anew where a run
+    has blown up.
     """
     num_awake = 0
     for unit in range(awake.size):
-        num_awake += awake[unit]
+        num_awake += awake[unit] > 0
     for start in range(0, X.shape[0], ROWS):
         for unit in range(awake.size):
             row, stop = start, min(start + ROWS, X.shape[0])
@@ -27,7 +28,7 @@ def find_awake(X: FloatArray, weights: FloatArray, bias: FloatArray, awake: IntA
                 for j in range(X.shape[1]):
                     score += X[row, j] * weights[unit, j]
                 if not score <= 0.0:
-                    awake[unit] = 1
+                    awake[unit] = row + 1
                     num_awake += 1
                 row += 1
         if num_awake == awake.size:

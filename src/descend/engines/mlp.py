@@ -65,6 +65,7 @@ class NetworkEngine(KeepsNothing):
             self.visit_weights = weights if not self.weights.size else self.weights * weights
         self.threads = threads
         self.tail: Windows | None = None
+        self._last_method: tuple[Rule, Method] | None = None
         self.net = Net(layer_table(network), network.activation.code, loss.code, loss.kernel_shape)
         self.rows = kernel_rows(data.X, data.y, self.weights)
         self.large = LARGE
@@ -171,12 +172,15 @@ class NetworkEngine(KeepsNothing):
     ) -> float:
         """Mean loss + penalty over the first ``num_rows`` rows (all by default)."""
         end = self.num_rows if num_rows is None else min(num_rows, self.num_rows)
-        none = np.empty(0, dtype=parameters.dtype)
+        none = parameters[:0]
 
         def losses_of(chunk: slice) -> tuple[float, float]:
             part = slice(chunk.start, min(chunk.stop, end))
             return self._sums_of(NO_ORDER, part, self.weights, parameters, none, True)
 
+        if end <= self.chunks[0].stop:  # a look at a few rows takes as long as what is made ready for it
+            total, total_weight = losses_of(self.chunks[0])
+            return total / total_weight + self.penalty_of(parameters)
         total = total_weight = 0.0
         for loss, weight in self._map(losses_of, [chunk for chunk in self.chunks if chunk.start < end]):
             total += loss
@@ -220,11 +224,12 @@ class NetworkEngine(KeepsNothing):
 
     def _method(self, rule: Rule) -> Method:
         """How ``rule`` makes steps of gradients, under this engine's penalty."""
-        numbers = np.array([rule.beta1, rule.beta2, rule.clip])
-        penalty = self.penalty
-        return Method(
-            rule.optimizer.code, numbers, penalty.alpha, penalty.l1, self.weight_decay, rule.fit_intercept
-        )
+        if self._last_method is None or self._last_method[0] is not rule:
+            numbers = np.array([rule.beta1, rule.beta2, rule.clip])
+            code, penalty = rule.optimizer.code, self.penalty
+            method = Method(code, numbers, penalty.alpha, penalty.l1, self.weight_decay, rule.fit_intercept)
+            self._last_method = rule, method
+        return self._last_method[1]
 
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
         """Compiles what ``rules`` at their batch sizes (0: full) need, on two rows, so that no clock counts it.

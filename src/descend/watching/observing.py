@@ -269,7 +269,7 @@ class Observer:
         self._tell(loss, None, 0)
 
     def _tell(self, loss: float, validation_loss: float | None, steps: int) -> None:
-        if self.stopped or self.asked_to_stop:  # who ended the run is not asked again
+        if not self.callbacks or self.stopped or self.asked_to_stop:  # who ended the run is not asked again
             return
         speed = self._rows / self.seconds if self.seconds > 0 else 0.0
         observation = Observation(
