@@ -249,11 +249,14 @@ class NetworkEngine(KeepsNothing):
             weight_decay=self.weight_decay,
         )
         rehearse(Rehearsal(few, rules, state.parameters))
+        _warm.add(needed)
+
+    def ask_units(self, parameters: FloatArray) -> None:
+        """Whether rows of zeros wake the last hidden units, to no end but that the kernel is there."""
         if self.network.activation.can_die and len(self.network.sizes) > 2:
-            inner, bias = self.network.parts(state.parameters)[-2]
+            inner, bias = self.network.parts(parameters)[-2]
             inputs, awake = np.zeros((2, len(inner)), inner.dtype), np.zeros(bias.shape, np.int32)
             find_awake(inputs, np.ascontiguousarray(inner.T), bias, awake)
-        _warm.add(needed)
 
     def _kernels_of(self, rules: Sequence[tuple[Rule, int]], state: State) -> Hashable:
         """What decides on the kernels, and the types they are compiled for: one loop knows every optimizer."""
