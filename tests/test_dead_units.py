@@ -9,11 +9,12 @@ import pytest
 from scipy.sparse import csr_array
 
 from descend.coded_rows import CodedRows
+from descend.engines.awake import find_awake
 from descend.engines.base import State
 from descend.features import prepare
 from descend.models.network import Network, initialise
 from descend.networks import fitting as network_fitting
-from descend.networks.dead_units import BLOCK, FIRST, LOOKED_AT, revive
+from descend.networks.dead_units import FIRST, LOOKED_AT, revive
 from descend.networks.fitting import fit_network
 from descend.objectives.activations import ACTIVATIONS
 from descend.settings import Settings
@@ -147,7 +148,7 @@ def test_no_more_rows_are_read_than_it_takes_to_see_all_units_awake() -> None:
     assert awake.up_to == FIRST
 
 
-@pytest.mark.parametrize(("row", "revived"), [(0, 0), (BLOCK, 0), (LOOKED_AT - 1, 0), (LOOKED_AT, 1)])
+@pytest.mark.parametrize(("row", "revived"), [(0, 0), (2 * FIRST, 0), (LOOKED_AT - 1, 0), (LOOKED_AT, 1)])
 def test_one_row_that_wakes_a_unit_is_found_wherever_it_lies(row: int, revived: int) -> None:
     """A unit that one row of the first 4096 wakes is left alone, one that only a later row wakes begins anew."""
     network = Network((1, 2, 1), ACTIVATIONS["relu"])
@@ -157,6 +158,47 @@ def test_one_row_that_wakes_a_unit_is_found_wherever_it_lies(row: int, revived: 
     X = np.zeros((LOOKED_AT + 1, 1), dtype=np.float32)
     X[row] = 1.0
     assert revive(network, state, X, seed=0) == revived
+
+
+@pytest.mark.parametrize("num_columns", [1, 13, 64])
+def test_units_are_awake_where_a_product_is_above_zero(num_columns: int) -> None:
+    """The compiled loop tells which units some row wakes, and how many, as NumPy's products do."""
+    rng = np.random.default_rng(num_columns)
+    X = rng.normal(size=(300, num_columns)).astype(np.float32)
+    weights = rng.normal(size=(9, num_columns)).astype(np.float32)
+    highest = np.sort(X @ weights.T, axis=0)
+    bias = -0.5 * (highest[-1] + highest[-2])  # one row wakes each
+    bias[::2] -= 0.6 * (highest[-1] - highest[-2])[::2]  # and none these
+    awake = np.zeros(9, dtype=np.int32)
+    assert find_awake(X, weights, bias, awake) == 4
+    first = (X @ weights.T + bias > 0.0).argmax(axis=0) + 1
+    np.testing.assert_array_equal(awake, np.where(np.arange(9) % 2, first, 0))
+
+
+def test_what_is_no_number_is_left_alone() -> None:
+    """A unit whose scores a run that blew up has lost is not started anew."""
+    network, state, X = state_with_dead_units()
+    network.parts(state.parameters)[1][1][6] = np.nan
+    assert revive(network, state, X, seed=0) == 1
+
+
+def test_rows_that_woke_units_are_asked_first_and_change_nothing() -> None:
+    """A row that alone woke a unit is remembered; where it no longer does, the others are asked as before."""
+    network = Network((1, 2, 1), ACTIVATIONS["relu"])
+    state = State(initialise(network, 0, np.float32))
+    (weights, bias), _ = network.parts(state.parameters)
+    weights[:], bias[:] = [[0.0, 1.0]], [1.0, -0.5]
+    X = np.zeros((LOOKED_AT, 1), dtype=np.float32)
+    X[3000], X[2000] = 1.0, -1.0
+    wakers: list[int] = []
+    for _ in range(2):
+        assert revive(network, state, X, 0, False, wakers) == 0
+        assert wakers == [3000]
+    weights[0, 1] = -1.0
+    assert revive(network, state, X, 0, False, wakers) == 0
+    assert wakers == [2000, 3000]
+    bias[1] = -2.0
+    assert revive(network, state, X, 0, False, wakers) == 1
 
 
 @pytest.mark.parametrize("activation", ["tanh", "logistic", "gelu", "identity"])

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from math import ceil
 
-from descend.engines.base import State
-from descend.types import FloatArray
+import numpy as np
+
+from descend.engines.base import NEXT_CLOSE, NUM_CLOSED, State
+from descend.types import FloatArray, IntArray
 
 GROWTH = 1.5
 FIRST_CLOSE = 8
@@ -21,7 +23,7 @@ class TailAverage:
 
     def __init__(self, growth: float = GROWTH) -> None:
         """A window closes when the number of steps has grown by the factor ``growth``."""
-        self._growth = growth
+        self.growth = growth
         self.began, self.next_close = 0, FIRST_CLOSE
         self.closed: FloatArray | None = None
         self.num_closed = 0
@@ -33,7 +35,18 @@ class TailAverage:
         self.closed, self.num_closed = state.average.copy(), state.num_averaged
         state.average[:] = 0.0
         state.num_averaged = 0
-        self.next_close = self.began + ceil(self._growth * (state.steps - self.began))
+        self.next_close = self.began + ceil(self.growth * (state.steps - self.began))
+
+    def windows(self, state: State) -> tuple[FloatArray, IntArray]:
+        """The closed window and what is counted, for a loop that closes windows itself; ``closed_by`` ends it."""
+        closed = np.empty_like(state.average) if self.closed is None else self.closed
+        return closed, np.array([self.began, self.next_close, self.num_closed])
+
+    def closed_by(self, closed: FloatArray, windows: IntArray) -> None:
+        """Takes what such a loop made of these."""
+        if windows[NEXT_CLOSE] != self.next_close:
+            self.closed = closed
+            self.next_close, self.num_closed = int(windows[NEXT_CLOSE]), int(windows[NUM_CLOSED])
 
     def begin_anew(self, state: State) -> None:
         """Forgets what was averaged: from here on steps are of another kind."""

@@ -40,7 +40,7 @@ LAYOUT = Layout(
 )
 NOT_OF_THE_RUN = frozenset(
     "engine num_visits limits validation tail tuner mend unit callbacks first_loss snapshot history phase "  # noqa: SIM905
-    "asked_to_stop saver place returned call_seconds _started".split()
+    "cuts_windows asked_to_stop saver place returned call_seconds _started".split()
 )
 """Fields of a watch that are settings, or have a place of their own in the file."""
 OF_THE_STATE = tuple(f.name for f in fields(State) if f.name != "most_visits")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from support import OTHERS, SHAPES, dataset, fourth_order, rule
 
+from descend.averaging import TailAverage
 from descend.batches import order, rows_together
 from descend.engines.base import State
 from descend.engines.mlp import NetworkEngine
@@ -345,3 +346,40 @@ def test_a_step_of_one_row_needs_no_memory_that_grows_with_the_rows():
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0] + 50_000
+
+
+# --- windows of an average --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("batch_size", "parts"), [(1, 3), (32, 1), (32, 4), (1100, 2)])
+def test_steps_close_windows_as_a_run_cut_there_does(batch_size, parts):
+    """An average whose windows the steps close is that of a run that is cut at each of them.
+
+    To the last bit where nothing goes together with a batch.
+    """
+    data, loss, outputs = table("squared_error", num_rows=5000)
+    network = network_of(data, outputs)
+    found = []
+    for by_itself in (False, True):
+        engine = NetworkEngine(data, loss, Penalty(0.01), network, average_every=1 if batch_size > 8 else 4)
+        state, tail = start(network), TailAverage(1.25)
+        if by_itself:
+            engine.close_windows_of(tail)
+        for epoch in range(2):
+            if epoch == 1:
+                tail.begin_anew(state)
+            for rows in np.array_split(order(0, epoch, 4400), parts):
+                at = 0
+                while at < len(rows):
+                    steps = len(rows) if by_itself else max(1, tail.next_close - state.steps)
+                    engine.run(state, rule("sgd", rate=1e-3), rows[at : at + steps * batch_size], batch_size)
+                    at += steps * batch_size
+                    if not by_itself:
+                        tail.close_if_due(state)
+        found.append(
+            (tail.began, tail.next_close, tail.num_closed, state.num_averaged, tail.parameters(state))
+        )
+    assert found[0][:4] == found[1][:4]
+    if batch_size > 1:
+        np.testing.assert_array_equal(found[0][4], found[1][4])
+    np.testing.assert_allclose(found[0][4], found[1][4], rtol=1e-10, atol=1e-12)

@@ -103,12 +103,15 @@ def decide(course: Course, last: float, average: float | None) -> tuple[Course, 
     loss = last if average is None or not average < last else average
     scale = max(course.first - course.lowest, 0.2 * abs(course.lowest))
     fails = course.on_trial and not loss < course.lowest
-    course = replace(course, on_trial=False)
     if not isfinite(last) or loss > course.lowest + ASTRAY * scale or fails:
         highest = min(course.highest_rate, course.rate / BELOW_EDGE)
         rate = course.rate / 2.0
-        return replace(course, rate=rate, highest_rate=highest, chances=0, num_calm=0), "astray"
-    before, course = course.lowest, replace(course, lowest=min(course.lowest, loss))
+        return replace(
+            course, rate=rate, highest_rate=highest, chances=0, num_calm=0, on_trial=False
+        ), "astray"
+    before = course.lowest
+    if course.on_trial or loss < before:
+        course = replace(course, lowest=min(before, loss), on_trial=False)
     if average is None or not course.has_moved(loss):
         return course, "stay"
     noise, progress = last - average, before - loss

@@ -93,6 +93,24 @@ class State:
         self.average = np.zeros(self.parameters.shape, dtype=np.float64)
 
 
+BEGAN, NEXT_CLOSE, NUM_CLOSED = range(3)
+"""What ``Windows.windows`` counts."""
+
+
+class Windows(Protocol):
+    """The windows of an average, for an engine whose steps close them (``averaging.py``)."""
+
+    growth: float
+
+    def windows(self, state: State) -> tuple[FloatArray, IntArray]:
+        """The closed one, to be overwritten, and what is counted; ``closed_by`` takes both back."""
+        ...
+
+    def closed_by(self, closed: FloatArray, windows: IntArray) -> None: ...
+
+    def close_if_due(self, state: State) -> None: ...
+
+
 class KeepsNothing:
     """An engine whose every memory of a run is in ``State``, wherever an epoch is cut."""
 

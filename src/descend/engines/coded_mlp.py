@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from descend.batches import row_number, rows_together
-from descend.engines.base import Rule, State
+from descend.engines.base import Rule, State, Windows
 from descend.engines.decoding import decode, near_rows
 from descend.engines.mlp import ALL_ONE, LARGE, NetworkEngine, kernel_rows
 from descend.engines.mlp_passes import BLOCK
@@ -28,6 +28,10 @@ class CodedNetworkEngine(NetworkEngine):
         self.near = NetworkEngine(few, *args, **options | {"threads": 1, "weights": None})
         """The dense engine; its rows are those of the moment."""
         self.places = np.arange(min(self.near_rows, self.num_rows), dtype=row_number(self.near_rows))
+
+    def close_windows_of(self, tail: Windows) -> None:
+        super().close_windows_of(tail)
+        self.near.close_windows_of(tail)
 
     def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
         if order is None or batch_size >= self.large:

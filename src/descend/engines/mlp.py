@@ -10,7 +10,8 @@ import numpy as np
 
 from descend.batches import NO_ORDER
 from descend.engines import mlp_kernels, mlp_updates
-from descend.engines.base import KeepsNothing, Rule, State, Sums
+from descend.engines.awake import find_awake
+from descend.engines.base import KeepsNothing, Rule, State, Sums, Windows
 from descend.engines.mlp_arguments import Method, Moved, Net, Pace, Rows
 from descend.engines.mlp_passes import BLOCK
 from descend.engines.rehearsal import Rehearsal, rehearse
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 ALL_ONE = np.empty(0, dtype=np.float64)
 NO_PLACES = np.empty(0, dtype=np.int32)
+NO_WINDOWS = np.empty(0, dtype=np.int64)
 _warm: set[Hashable] = set()
 """What has been compiled or loaded in this process."""
 CHUNKS = 16
@@ -62,6 +64,8 @@ class NetworkEngine(KeepsNothing):
         if weights is not None:
             self.visit_weights = weights if not self.weights.size else self.weights * weights
         self.threads = threads
+        self.tail: Windows | None = None
+        self._last_method: tuple[Rule, Method] | None = None
         self.net = Net(layer_table(network), network.activation.code, loss.code, loss.kernel_shape)
         self.rows = kernel_rows(data.X, data.y, self.weights)
         self.large = LARGE
@@ -97,6 +101,8 @@ class NetworkEngine(KeepsNothing):
         if batch_size >= self.large:
             self._large_batches(state, rule, order, batch_size)
             return
+        tail = self.tail
+        closed, windows = (ALL_ONE, NO_WINDOWS) if tail is None else tail.windows(state)
         state.steps, state.num_averaged = mlp_kernels.run_network_steps(
             self._rows_with(self.visit_weights),
             order,
@@ -106,11 +112,20 @@ class NetworkEngine(KeepsNothing):
             state.average,
             state.num_averaged,
             self.average_every,
+            closed,
+            windows,
+            1.0 if tail is None else tail.growth,
             state.steps,
             self._method(rule),
             Pace(rule.schedule, rule.rate * state.pace, rule.num_steps),
             rule.sum_rows,
         )
+        if tail is not None:
+            tail.closed_by(closed, windows)
+
+    def close_windows_of(self, tail: Windows) -> None:
+        """Has steps close the windows of this average where they are due, so that no run is cut there."""
+        self.tail = tail
 
     def _large_batches(self, state: State, rule: Rule, order: IntArray, batch_size: int) -> None:
         """Batches so large that their rows are worth sharing; cut by their number alone, whatever the threads."""
@@ -122,6 +137,8 @@ class NetworkEngine(KeepsNothing):
             if self.average_every and state.steps % self.average_every == 0:
                 state.num_averaged += 1
                 state.average += (state.parameters - state.average) / state.num_averaged
+            if self.tail is not None:
+                self.tail.close_if_due(state)
 
     def _shared_step(
         self, state: State, rule: Rule, chunks: list[slice], order: IntArray, weights: FloatArray
@@ -155,12 +172,15 @@ class NetworkEngine(KeepsNothing):
     ) -> float:
         """Mean loss + penalty over the first ``num_rows`` rows (all by default)."""
         end = self.num_rows if num_rows is None else min(num_rows, self.num_rows)
-        none = np.empty(0, dtype=parameters.dtype)
+        none = parameters[:0]
 
         def losses_of(chunk: slice) -> tuple[float, float]:
             part = slice(chunk.start, min(chunk.stop, end))
             return self._sums_of(NO_ORDER, part, self.weights, parameters, none, True)
 
+        if end <= self.chunks[0].stop:  # a look at a few rows takes as long as what is made ready for it
+            total, total_weight = losses_of(self.chunks[0])
+            return total / total_weight + self.penalty_of(parameters)
         total = total_weight = 0.0
         for loss, weight in self._map(losses_of, [chunk for chunk in self.chunks if chunk.start < end]):
             total += loss
@@ -204,11 +224,12 @@ class NetworkEngine(KeepsNothing):
 
     def _method(self, rule: Rule) -> Method:
         """How ``rule`` makes steps of gradients, under this engine's penalty."""
-        numbers = np.array([rule.beta1, rule.beta2, rule.clip])
-        penalty = self.penalty
-        return Method(
-            rule.optimizer.code, numbers, penalty.alpha, penalty.l1, self.weight_decay, rule.fit_intercept
-        )
+        if self._last_method is None or self._last_method[0] is not rule:
+            numbers = np.array([rule.beta1, rule.beta2, rule.clip])
+            code, penalty = rule.optimizer.code, self.penalty
+            method = Method(code, numbers, penalty.alpha, penalty.l1, self.weight_decay, rule.fit_intercept)
+            self._last_method = rule, method
+        return self._last_method[1]
 
     def warm_up(self, rules: Sequence[tuple[Rule, int]], state: State) -> None:
         """Compiles what ``rules`` at their batch sizes (0: full) need, on two rows, so that no clock counts it.
@@ -229,6 +250,13 @@ class NetworkEngine(KeepsNothing):
         )
         rehearse(Rehearsal(few, rules, state.parameters))
         _warm.add(needed)
+
+    def ask_units(self, parameters: FloatArray) -> None:
+        """Whether rows of zeros wake the last hidden units, to no end but that the kernel is there."""
+        if self.network.activation.can_die and len(self.network.sizes) > 2:
+            inner, bias = self.network.parts(parameters)[-2]
+            inputs, awake = np.zeros((2, len(inner)), inner.dtype), np.zeros(bias.shape, np.int32)
+            find_awake(inputs, np.ascontiguousarray(inner.T), bias, awake)
 
     def _kernels_of(self, rules: Sequence[tuple[Rule, int]], state: State) -> Hashable:
         """What decides on the kernels, and the types they are compiled for: one loop knows every optimizer."""

@@ -6,8 +6,11 @@ Nothing is allocated inside a step, nothing is checked.
 
 from __future__ import annotations
 
+from math import ceil
+
 from descend.batches import rows_together
 from descend.engines import tiles
+from descend.engines.base import BEGAN, NEXT_CLOSE, NUM_CLOSED
 from descend.engines.compiled import inline, kernel, part
 from descend.engines.mlp_ahead import looks_ahead, move_and_look_ahead
 from descend.engines.mlp_arguments import (
@@ -228,12 +231,18 @@ def run_network_steps(
     average: FloatArray,
     num_averaged: int,
     average_every: int,
+    closed: FloatArray,
+    windows: IntArray,
+    growth: float,
     first_step: int,
     method: Method,
     pace: Pace,
     sum_rows: bool,
 ) -> tuple[int, int]:
-    """Walks ``order`` in batches. Returns steps taken in all and parameters averaged so far."""
+    """Walks ``order`` in batches. Returns steps taken in all and parameters averaged so far.
+
+    ``closed``, ``windows`` and ``growth`` are those of ``base.Windows``; without ``windows`` none closes.
+    """
     parameters = moved.parameters
     block, gradient = new_block(net.layers, parameters), aligned(parameters.size, parameters)
     unit = rows_together(batch_size)
@@ -277,6 +286,11 @@ def run_network_steps(
             share = 1.0 / num_averaged
             for j in range(parameters.size):
                 average[j] += share * (parameters[j] - average[j])
+        if windows.size > 0 and step >= windows[NEXT_CLOSE]:
+            for j in range(average.size):
+                closed[j], average[j] = average[j], 0.0
+            windows[NUM_CLOSED], num_averaged = num_averaged, 0
+            windows[NEXT_CLOSE] = windows[BEGAN] + ceil(growth * (step - windows[BEGAN]))
         start = stop
     restore(before)
     return step, num_averaged

@@ -61,6 +61,8 @@ class Rehearsal:
             looks.append(lambda: self.engine.estimate_gap(State(self.parameters.copy()), 1e300))
         # Elsewhere: at the parameters themselves it may be known already.
         looks.append(lambda: self.engine.mean_loss(self.parameters + 1))
+        if hasattr(self.engine, "ask_units"):
+            looks.append(lambda: self.engine.ask_units(self.parameters))
         return looks
 
     def _step(self, rule: Rule, batch_size: int) -> None:

@@ -125,8 +125,9 @@ def fit_network(
             phases = grown(plan.phases, growth)
             plan = replace(plan, phases=phases, batch_size_reason=in_words(phases, growth))
         if plan.phases[0].tuned:
+            wakers: list[int] = []
             watch.mend = lambda state: revive(
-                plan.network, state, data.X, settings.seed, not settings.shuffle
+                plan.network, state, data.X, settings.seed, not settings.shuffle, wakers
             )
             watch.tuner = controller_of(plan, engine, watch, state)
         if plan.by_ladder:
@@ -138,6 +139,9 @@ def fit_network(
                 watch,
                 lambda: climb(engine, state, first.rule, first.batch_size, plan.loss, data, settings.seed),
             )
+        if watch.tail is not None:
+            engine.close_windows_of(watch.tail)
+            watch.cuts_windows = False
         parameters = train(
             engine,
             state,

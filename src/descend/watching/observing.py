@@ -54,6 +54,9 @@ class Observer:
     limits: Limits
     validation: Engine | None = None
     tail: TailAverage | None = None
+    cuts_windows: bool = True
+    """Whether the run is cut where the average's windows close, each at its own step and not where somebody looks;
+    else the engine closes them. Small batches, which go several together, are cut there anyway."""
     tuner: Tuner | None = None
     mend: Callable[[State], object] | None = None
     """Starts anew what has died on the way, at a tuner's looks and whole ones; on the clock."""
@@ -136,11 +139,12 @@ class Observer:
         visits = min(visits, num_visits - start)
         if self.tuner is not None and self.phase.tuned:
             visits = min(visits, max(1, self.tuner.next_visit - self._rows))
-        visits += -visits % rows_between_cuts(self.batch_size)  # cut apart, they round differently
-        steps = ceil(visits / self.batch_size)
-        if self.tail is not None:  # a window closes at its own step, not where somebody happens to look
+        together, batch_size = rows_between_cuts(self.batch_size), self.batch_size
+        visits += -visits % together  # cut apart, they round differently
+        steps = ceil(visits / batch_size)
+        if self.tail is not None and (self.cuts_windows or together != batch_size):
             steps = min(steps, max(1, self.tail.next_close - self._steps))
-        return steps * self.batch_size
+        return steps * batch_size
 
     def _visits_by_clock(self) -> int:
         visits = 4096  # before anything is known about the speed
@@ -265,7 +269,7 @@ class Observer:
         self._tell(loss, None, 0)
 
     def _tell(self, loss: float, validation_loss: float | None, steps: int) -> None:
-        if self.stopped or self.asked_to_stop:  # who ended the run is not asked again
+        if not self.callbacks or self.stopped or self.asked_to_stop:  # who ended the run is not asked again
             return
         speed = self._rows / self.seconds if self.seconds > 0 else 0.0
         observation = Observation(
