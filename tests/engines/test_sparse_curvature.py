@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from descend import LinearClassifier
+from descend.engines import gaps, sparse_curvature
 from descend.engines.certificate import estimate_gap, intercept_bend
 from descend.engines.choose import make_engine
+from descend.engines.preconditioner import precondition
+from descend.engines.sparse_curvature import SHARE
 from descend.objectives.losses import LOSSES, SOFTMAX_LOSS, Loss
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset
@@ -72,3 +76,47 @@ def test_losses_of_far_scores_are_those_of_dense_rows(weighted: bool, dtype: Any
     assert sparse.objective(at)[0] == pytest.approx(losses.mean() + penalty, rel=close)
     rows = random.permutation(700)[:130]
     assert sparse.loss_and_gradient(at, rows).loss == pytest.approx(losses[rows].sum(), rel=close)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("columns", [9, 140])
+def test_the_sampled_inverse_is_that_of_the_certificates_hessian(columns: int, fit_intercept: bool) -> None:
+    """With the share of the bound, and the flat direction where no intercept is fitted, taken off again."""
+    random = np.random.default_rng(0)
+    X = np.where(random.random((700, columns)) < 0.1, random.normal(size=(700, columns)), 0.0)
+    data = Dataset(scipy.sparse.csr_array(X), random.integers(2, size=(700, 1)).astype(np.int8))
+    loss, at = LOSSES["log_loss"], random.normal(size=(1, columns + 1))
+    chosen = CHOSEN, random.random(500) / 500
+    bound = precondition(data, 0.25, 0.01, norms=False, fit_intercept=fit_intercept)
+    engine = make_engine(data, loss, Penalty(0.01), preconditioner=bound, fit_intercept=fit_intercept)
+    engine.sampled = chosen
+    engine._look_by_class(at)
+    v = random.normal(size=(1, columns + 1))
+    scores = X[CHOSEN] @ at[0, :-1] + at[0, -1]
+    shares = chosen[1] * np.exp(-np.logaddexp(0.0, scores) - np.logaddexp(0.0, -scores))
+    rows = np.column_stack([X[CHOSEN], np.full(500, float(fit_intercept))])
+    H = (rows * shares[:, None]).T @ rows + np.diag([0.01] * columns + [0.0]) + SHARE * bound.matrix
+    np.testing.assert_allclose(engine.by_class(v) @ H, v, rtol=1e-9, atol=1e-9)
+
+
+def test_sparse_fits_take_few_products_of_hessians(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Certificates of two classes begin from what a sample knows: no more than four products each."""
+    products: list[int] = []
+    estimates: list[int] = []
+
+    def counted(owner: Any, name: str, calls: list[int]) -> None:
+        original = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, **k: (calls.append(1), original(*a, **k))[1])
+
+    counted(sparse_curvature.SampledRows, "curvature", products)
+    counted(gaps, "estimate_gap", estimates)
+    random = np.random.default_rng(0)
+    X = np.where(random.random((9000, 40)) < 0.15, random.normal(size=(9000, 40)), 0.0).astype(np.float32)
+    y = X @ random.normal(size=40) + random.normal(size=9000) > 0.3
+    for rows in (scipy.sparse.csr_array(X), scipy.sparse.csr_array(X[:, ::-1])):
+        LinearClassifier(random_state=0).fit(rows, y)  # the first may rehearse
+        found = len(products), len(estimates)
+        products.clear()
+        estimates.clear()
+    assert found[1] >= 2
+    assert found[0] <= 4 * found[1]
