@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from descend import LinearClassifier
-from descend.engines import gaps, sparse_curvature
 from descend.engines.certificate import estimate_gap, intercept_bend
 from descend.engines.choose import make_engine
 from descend.engines.preconditioner import precondition
@@ -97,26 +95,3 @@ def test_the_sampled_inverse_is_that_of_the_certificates_hessian(columns: int, f
     rows = np.column_stack([X[CHOSEN], np.full(500, float(fit_intercept))])
     H = (rows * shares[:, None]).T @ rows + np.diag([0.01] * columns + [0.0]) + SHARE * bound.matrix
     np.testing.assert_allclose(engine.by_class(v) @ H, v, rtol=1e-9, atol=1e-9)
-
-
-def test_sparse_fits_take_few_products_of_hessians(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Certificates of two classes begin from what a sample knows: no more than four products each."""
-    products: list[int] = []
-    estimates: list[int] = []
-
-    def counted(owner: Any, name: str, calls: list[int]) -> None:
-        original = getattr(owner, name)
-        monkeypatch.setattr(owner, name, lambda *a, **k: (calls.append(1), original(*a, **k))[1])
-
-    counted(sparse_curvature.SampledRows, "curvature", products)
-    counted(gaps, "estimate_gap", estimates)
-    random = np.random.default_rng(0)
-    X = np.where(random.random((9000, 40)) < 0.15, random.normal(size=(9000, 40)), 0.0).astype(np.float32)
-    y = X @ random.normal(size=40) + random.normal(size=9000) > 0.3
-    for rows in (scipy.sparse.csr_array(X), scipy.sparse.csr_array(X[:, ::-1])):
-        LinearClassifier(random_state=0).fit(rows, y)  # the first may rehearse
-        found = len(products), len(estimates)
-        products.clear()
-        estimates.clear()
-    assert found[1] >= 2
-    assert found[0] <= 4 * found[1]
