@@ -87,6 +87,7 @@ for rows in (small, small.astype(np.float16)):
 rows = scipy.sparse.csr_matrix(X)
 LinearClassifier(batch_size=32, optimizer="sgd", epochs=2).fit(rows, np.arange(400) % 3)
 LinearClassifier(batch_size=32, optimizer="sgd", penalty="l1", epochs=2).fit(rows, y)
+LinearClassifier(batch_size=32).fit(scipy.sparse.csr_matrix(X * (X > 1)), y)  # so few that products go by them
 with tempfile.TemporaryDirectory() as folder:
     ingest(X, y=y, output=f"{folder}/store")
     for can_map in (in_place.can_map, lambda layout: False):  # rows are used where they are, or read

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from descend.engines import preconditioner
 from descend.engines.choose import make_engine
 from descend.engines.preconditioner import FEWEST_ROWS, precondition
+from descend.engines.sparse_curvature import goes_by_numbers, products_of_sparse
 from descend.objectives.losses import LOSSES
 from descend.objectives.penalties import Penalty
+from descend.products import products_of
 from descend.types import Dataset
 
 
@@ -48,6 +51,29 @@ def test_threads_do_not_tell_how_heavy_rows_are(columns: int, monkeypatch: pytes
     assert weights is not None
     expected = 0.25 * weights * np.einsum("ij,jk,ik->i", rows, one.inverse, rows, optimize=True)
     np.testing.assert_allclose(one.norms, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_products_of_stored_numbers_are_those_of_dense_rows(weighted: bool) -> None:
+    """Sparse rows have the products of the same rows kept dense, in whatever order each stores its numbers."""
+    random = np.random.default_rng(0)
+    X = np.where(random.random((900, 30)) < 0.1, random.normal(size=(900, 30)), 0.0)
+    sparse = scipy.sparse.csr_array(X)
+    low, high = sparse.indptr[0:2]
+    sparse.indices[low:high], sparse.data[low:high] = (
+        sparse.indices[low:high][::-1],
+        sparse.data[low:high][::-1],
+    )
+    data = Dataset(sparse, random.normal(size=(900, 2)), random.random(900) if weighted else None)
+    assert goes_by_numbers(sparse)
+    assert high - low > 1
+    found = products_of_sparse(data, slice(100, 900))
+    expected = products_of([(X[100:], data.y[100:], None if data.weights is None else data.weights[100:])])
+    whole, rest = products_of_sparse(data, slice(0, 900)), products_of_sparse(data, slice(0, 100))
+    rest.add(found)
+    for one, other, both, all_rows in zip(found[:3], expected[:3], rest[:3], whole[:3], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-10)
+        np.testing.assert_allclose(both, all_rows, rtol=1e-12, atol=1e-10)
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])

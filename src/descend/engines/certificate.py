@@ -144,7 +144,12 @@ def block_inverse(
 def _scores(data: Dataset, parameters: FloatArray, rows: IntArray | slice) -> tuple[Any, FloatArray]:
     """Some rows and their scores."""
     X: Any = data.X
-    if data.is_stored and isinstance(rows, slice) and not data.is_sparse:
+    if data.is_sparse:
+        from descend.engines.sparse_curvature import SampledRows
+
+        sampled = SampledRows(X, rows)
+        return sampled, sampled.scores(parameters)
+    if data.is_stored and isinstance(rows, slice):
         X = X.load(rows)  # a sample fits, and in one piece it rounds as it does in memory
     elif data.is_coded and not X.is_small:
         X = X[rows]  # it is read again and again
@@ -167,6 +172,17 @@ def _hessian(
     else:
         bends = second_derivatives(loss.code, scores, data.y[rows], loss.shape)
 
+    if data.is_sparse:
+
+        def sparse_product(v: FloatArray) -> FloatArray:
+            out: FloatArray = X.curvature(bends, weights, loss.code == SOFTMAX, v)
+            out[:, :-1] += alpha * v[:, :-1]
+            if not fit_intercept:
+                out[:, -1] = v[:, -1]
+            return out
+
+        return sparse_product
+
     def softmax_product(v: FloatArray) -> FloatArray:
         out = np.zeros(v.shape, dtype=X.dtype)
         for part, some in blocks(X):
@@ -181,8 +197,6 @@ def _hessian(
         out = np.zeros(v.shape)
         for part, some in blocks(X):
             moves = some @ v[:, :-1].T.astype(X.dtype) + v[:, -1]
-            if loss.code == SOFTMAX:
-                moves -= (p[part] * moves).sum(axis=1, keepdims=True)
             moves *= bends[part] * weights[part, None]
             out[:, :-1] += moves.astype(X.dtype).T @ some
             out[:, -1] += moves.sum(axis=0)
@@ -191,7 +205,7 @@ def _hessian(
             out[:, -1] = v[:, -1]
         return out
 
-    return softmax_product if loss.code == SOFTMAX and not data.is_sparse else product
+    return softmax_product if loss.code == SOFTMAX else product
 
 
 def _softmax_by_columns(

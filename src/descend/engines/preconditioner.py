@@ -105,6 +105,11 @@ def _unknown(data: Dataset, threads: int) -> Iterator[Products]:
     chunks = [slice(start, min(start + size, data.num_rows)) for start in range(first, data.num_rows, size)]
 
     def of(chunk: slice) -> Products:
+        if data.is_sparse:
+            from descend.engines.sparse_curvature import goes_by_numbers, products_of_sparse
+
+            if goes_by_numbers(data.X):
+                return products_of_sparse(data, chunk)
         return products_of(_pieces(data, chunk))
 
     if threads == 1 or len(chunks) <= 1:

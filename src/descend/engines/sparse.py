@@ -12,10 +12,12 @@ from descend.engines.base import Rule, State, Sums
 from descend.engines.full_batch import CHUNKS, SMALLEST_CHUNK
 from descend.engines.linear import LinearEngine, pace_of, saga_pace_of
 from descend.engines.newton import is_small, newton_direction
+from descend.engines.sparse_curvature import goes_by_numbers, inverse_above, sampled_hessian
 from descend.engines.sparse_dense_steps import run_dense_steps
 from descend.engines.sparse_proximal import run_proximal_sgd
 from descend.engines.sparse_saga import run_sparse_saga
 from descend.errors import InputError
+from descend.objectives.losses import LOG_LOSS
 from descend.types import Dataset, FloatArray, IntArray
 from descend.updates import SGD
 
@@ -206,6 +208,18 @@ class SparseEngine(LinearEngine):
         if self.diagonal is None:
             self.diagonal = self._inverse_diagonal()
         return gradient * self.diagonal
+
+    def _look_by_class(self, at: FloatArray) -> None:
+        """With two classes the inverse is that of all that a sample knows, where the bound's matrix is at hand."""
+        super()._look_by_class(at)
+        bound = self.preconditioner
+        if bound is None or self.loss.code != LOG_LOSS or self.penalty.l1 or len(at) > 1:
+            return
+        if goes_by_numbers(self.data.X):
+            H = sampled_hessian(
+                self.data, self.loss, self.penalty.alpha, at, self.sample(), self.fit_intercept
+            )
+            self.by_class = inverse_above(H, bound)
 
     def _inverse_diagonal(self) -> FloatArray:
         """1 / (curvature · mean(weight · x²) + alpha) of every column, and of the intercept; (d + 1,)."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from descend.engines.compiled import kernel, part
+from descend.engines.fast_math import exponential, log_beyond_one
 from descend.engines.linear_arguments import SparseData
 from descend.engines.prefetch import prefetch
 from descend.engines.row_kernels import (
@@ -22,7 +23,7 @@ from descend.engines.row_kernels import (
     write_block_derivatives,
     write_derivatives,
 )
-from descend.objectives.losses import SOFTMAX, Shape, softmax_value
+from descend.objectives.losses import LOG_LOSS, SOFTMAX, Shape, softmax_value
 from descend.types import FloatArray, IntArray
 
 
@@ -61,6 +62,12 @@ def write_row_scores(
 ) -> None:
     """Overwrites ``scores`` (k,) with scale · w·x + b of one row."""
     d, k = V.shape[0] - 1, V.shape[1]
+    if k == 1:  # loops over one output take three times as long
+        total = values.dtype.type(0.0)
+        for p in range(low, high):
+            total += values[p] * V[indices[p], 0]
+        scores[0] = total * values.dtype.type(scale) + V[d, 0]
+        return
     for c in range(k):
         scores[c] = 0.0
     for p in range(low, high):
@@ -91,6 +98,44 @@ def ask_for_row(values: FloatArray, indices: IntArray, indptr: IntArray, row: in
         prefetch(indices, p, 0)
 
 
+@part
+def block_sums(
+    y: FloatArray,
+    weights: FloatArray,
+    order: IntArray,
+    start: int,
+    stop: int,
+    loss: int,
+    shape: Shape | None,
+    scores: FloatArray,
+) -> tuple[float, float]:
+    """Sums, float64, of weighted losses and of weights of rows order[start:stop]; ``scores`` of one output."""
+    ordered, number = order.size > 0, scores.dtype.type
+    n, total, total_weight = stop - start, 0.0, 0.0
+    if loss == LOG_LOSS and not weights.size:
+        product = 1.0  # of 1 + e⁻ˡˢˡ, below 2⁶⁴: one logarithm for all rows
+        for i in range(n):
+            product *= 1.0 + np.float64(exponential(-abs(scores[i])))
+        for i in range(n):
+            score, target = scores[i], number(y[order[start + i] if ordered else start + i, 0])
+            total += np.float64(max(score, number(0.0)) - target * score)
+        return total + np.log(product), np.float64(n)
+    if loss == LOG_LOSS:
+        for i in range(n):
+            row = order[start + i] if ordered else start + i
+            score = scores[i]
+            straight = np.float64(max(score, number(0.0)) - number(y[row, 0]) * score)
+            total += weights[row] * (straight + np.float64(log_beyond_one(exponential(-abs(score)))))
+            total_weight += weights[row]
+        return total, total_weight
+    for i in range(n):
+        row = order[start + i] if ordered else start + i
+        weight = weights[row] if weights.size else 1.0
+        total += weight * loss_of(loss, shape, scores[i], y[row, 0])
+        total_weight += weight
+    return total, total_weight
+
+
 @kernel
 def add_sums(
     data: SparseData,
@@ -119,14 +164,12 @@ def add_sums(
         for at in range(start, stop, BLOCK):
             end = min(at + BLOCK, stop)
             for i in range(at, end):
-                row = order[i] if ordered else i
-                low, high = span(indptr, row)
-                score = row_score(values, indices, low, high, w) + w[d]
-                block[i - at] = score
-                if with_loss:
-                    weight = weights[row] if weights.size else 1.0
-                    total += weight * loss_of(loss, shape, score, y[row, 0])
-                    total_weight += weight
+                low, high = span(indptr, order[i] if ordered else i)
+                block[i - at] = row_score(values, indices, low, high, w) + w[d]
+            if with_loss:
+                loss_of_block, weight = block_sums(y, weights, order, at, end, loss, shape, block)
+                total += loss_of_block
+                total_weight += weight
             if not with_gradient:
                 continue
             write_block_derivatives(y, weights, order, at, end, loss, shape, block, targets)

@@ -84,6 +84,11 @@ def settle(
                 g = 0.0 if filling else mean_gradient[j, c]
                 V[j, c] = number(moved(np.float64(V[j, c]), g, l1, course, num, paid[j]))
             paid[j] = due
+    elif not filling and V.shape[1] == 1:
+        for p in range(low, high):
+            j = columns[p]
+            V[j, 0] -= number((due - paid[j]) * mean_gradient[j, 0])
+            paid[j] = due
     elif not filling:
         for p in range(low, high):
             j = columns[p]
@@ -181,6 +186,13 @@ def run_sparse_saga(
                 intercept[c] += towards
                 mean_gradient[d, c] += kept[c]
                 scores[c] = number(length * towards)
+            if k == 1:
+                length_of_row, more = scores[0], kept[0]
+                for p in range(low, high):
+                    j, x = indices[p], values[p]
+                    V[j, 0] -= length_of_row * x
+                    mean_gradient[j, 0] += more * x
+                continue
             for p in range(low, high):
                 j, x = indices[p], values[p]
                 for c in range(k):
