@@ -46,7 +46,7 @@ def test_the_rungs_rise_to_an_edge_and_have_trained(shape, batch_size):
     assert ladder.rate <= ladder.edge / 2
 
 
-def rungs_of(loss_at, lowest=1.0):
+def rungs_of(loss_at, lowest=1.0, **options):
     """Rates that are tried where a rung ends at ``loss_at(rate)``, whatever came before; and rate and edge."""
     tried = []
 
@@ -54,7 +54,7 @@ def rungs_of(loss_at, lowest=1.0):
         tried.append(rate)
         return loss_at(rate)
 
-    return tried, climb_rungs(run, lambda: None, lambda _: None, lowest, before=1.0)
+    return tried, climb_rungs(run, lambda: None, lambda _: None, lowest, before=1.0, **options)
 
 
 def test_rates_far_too_low_are_passed_in_strides_and_the_others_one_by_one():
@@ -72,6 +72,13 @@ def test_a_stride_that_leads_too_far_is_taken_back(edge):
     _, (rate, found) = rungs_of(lambda rate: 9.0 if rate > edge else 0.99 - 1e-4 * rate)
     assert edge / 2 <= rate <= edge
     assert edge <= found <= 2 * edge
+
+
+@pytest.mark.parametrize(("as_good", "rate"), [(0.0, 8), (0.2, 8), (0.25, 64), (0.9, 64)])
+def test_a_higher_rate_that_is_nearly_as_good_is_taken(as_good, rate):
+    """A quarter of what was gained tells rungs no better apart; the edge still halves what is taken."""
+    losses = {1: 0.99, 8: 0.92, 64: 0.94, 512: 9.0, 128: 9.0}
+    assert rungs_of(losses.__getitem__, as_good=as_good)[1] == (rate, 128)
 
 
 def test_nothing_of_the_rates_that_were_too_high_is_left_in_the_average():

@@ -4,7 +4,7 @@
     repeat: a few steps; look at the loss of the first rows
             too high: go back to the last good rung and try once more; at the second time that rate is the edge
             else keep the weights where the loss is the lowest so far; double the rate
-    go on from the lowest rung's weights, at its rate, but no higher than half the edge
+    go on from the lowest rung's weights, at its rate or that of a higher rung as good, but at most half the edge
 
 For steps that follow the gradient's length (SGD with and without momentum), whose rate no rule can name: the best
 ones differ 30 to 100 times between tables. What the ladder takes is on the run's clock, and its rungs are in the
@@ -80,15 +80,18 @@ def climb(
     data: Dataset,
     seed: int,
     seconds: float = inf,
+    as_good: float = 0.0,
 ) -> Ladder:
     """Tries rates by plain steps; ``state`` is left where the lowest rung ended. ``batch_size`` 0: every row at once.
 
     A rung is too short to show what momentum makes of a rate: its own is (1 − β) times that of plain steps. After
-    ``seconds`` no further rung is tried.
+    ``seconds`` no further rung is tried. ``as_good``: as in ``rungs.py``.
     """
     slower = 1.0 - rule.momentum if rule.optimizer.uses_momentum else 1.0
     plain = replace(rule, optimizer=OPTIMIZERS["sgd"])
-    return climb_from(lowest_rate(data, loss), engine, state, plain, batch_size, seed, slower, seconds)
+    return climb_from(
+        lowest_rate(data, loss), engine, state, plain, batch_size, seed, slower, seconds, as_good
+    )
 
 
 def climb_from(
@@ -100,6 +103,7 @@ def climb_from(
     seed: int,
     slower: float = 1.0,
     seconds: float = inf,
+    as_good: float = 0.0,
 ) -> Ladder:
     """The same from the rate ``lowest`` on, by steps of the rule's own optimizer.
 
@@ -121,7 +125,7 @@ def climb_from(
         state.parameters[:] = parameters
 
     before = engine.mean_loss(state.parameters, LOOK_ROWS)
-    rate, edge = climb_rungs(run, state.parameters.copy, put_back, lowest, before, seconds)
+    rate, edge = climb_rungs(run, state.parameters.copy, put_back, lowest, before, seconds, as_good)
     state.average[:] = 0.0  # the steps of rates that were too high are in it
     state.num_averaged = 0
     return Ladder(slower * rate, edge, tuple(rungs), max(slower * rate, edge / BELOW_EDGE))

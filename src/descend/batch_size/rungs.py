@@ -25,12 +25,20 @@ LAST, ALIKE = 3, 1.001
 class Climb:
     """The way up, rung by rung: who trains takes some steps at ``rate`` and tells the loss then.
 
-    ``keep`` and ``put_back`` copy what steps change and restore it. ``before``: the loss at the start.
+    ``keep`` and ``put_back`` copy what steps change and restore it. ``before``: the loss at the start. A rung is as
+    good as the lowest that ends above it by no more than the share ``as_good`` of what was gained: few rows tell no
+    better.
     """
 
     def __init__(
-        self, keep: Callable[[], Any], put_back: Callable[[Any], object], rate: float, before: float
+        self,
+        keep: Callable[[], Any],
+        put_back: Callable[[Any], object],
+        rate: float,
+        before: float,
+        as_good: float = 0.0,
     ) -> None:
+        self._as_good, self._taken = as_good, list[tuple[float, float]]()
         self._keep, self._put_back, self._before = keep, put_back, before
         self.rate, self.edge = rate, inf
         """What the next rung's steps take, and the first that was too high twice."""
@@ -61,10 +69,12 @@ class Climb:
         self._take(now)
 
     def end(self) -> float:
-        """The rate of the lowest rung, but no higher than half of the edge; what was trained is left there."""
+        """The highest rate of rungs as good as the lowest, whose weights are left; at most half of the edge."""
         self._put_back(self._best)
         nothing_learnt = self._lowest >= self._before or self.rungs <= 2
-        return min(self._best_rate, self.edge / (4.0 if nothing_learnt else 2.0))
+        low_enough = self._lowest + self._as_good * (self._before - self._lowest)
+        rate = max([self._best_rate, *(at for at, loss in self._taken if loss <= low_enough)])
+        return min(rate, self.edge / (4.0 if nothing_learnt else 2.0))
 
     def _turn_back(self) -> None:
         if self._failed:
@@ -75,6 +85,7 @@ class Climb:
 
     def _take(self, now: float) -> None:
         self._failed, self._good, self._good_rate = False, self._keep(), self.rate
+        self._taken.append((self.rate, now))
         if now < self._lowest:
             self._lowest, self._best, self._best_rate = now, self._good, self.rate
         self._stride = 2.0 if self.has_fallen else self._stride
@@ -149,13 +160,14 @@ def climb_rungs(
     rate: float,
     before: float,
     seconds: float = inf,
+    as_good: float = 0.0,
 ) -> tuple[float, float]:
     """The rate that a ladder ends with, and its edge; ``run(rate)`` takes a rung's steps and returns the loss then.
 
-    After ``seconds`` no further rung is tried.
+    After ``seconds`` no further rung is tried. ``as_good``: see ``Climb``.
     """
     end = time.perf_counter() + seconds
-    climb = Climb(keep, put_back, rate, before)
+    climb = Climb(keep, put_back, rate, before, as_good)
     while not climb.is_over and time.perf_counter() <= end:
         climb.tell(run(climb.rate))
     return climb.end(), climb.edge
