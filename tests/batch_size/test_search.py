@@ -36,6 +36,25 @@ def test_the_fastest_size_is_found(critical, knee, first_rate):
     assert found.equivalent[0] <= best.batch_size <= found.equivalent[1]
 
 
+@pytest.mark.parametrize(
+    ("doubt", "updates", "size"),
+    [(0.02, (1000, 1000), 512), (0.7, (1000, 1000), 32), (0.02, (850, 1150), 32), (9.0, (500, 1500), 32)],
+)
+def test_of_sizes_that_cannot_be_told_apart_the_smallest_is_taken(doubt, updates, size):
+    """32 rows took 15 % longer than 512: by chance, where a step's times lie apart, or the seeds' updates do."""
+    times = StepTimes({32: 1e-5, 512: 1e-4}, {32: (1e-5, (1.0 + doubt) * 1e-5), 512: (1e-4, 1e-4)})
+    runs = tuple((1e-5 * more, more) for more in updates)
+    found = Findings(LawTrainer(num_rows=512), 0.1, times=times)
+    found.branches = [
+        Branch(32, 1.0, "reached", 0.0, 0, 1000, 0.1, 0.1, 1.15, runs),
+        Branch(512, 1.0, "reached", 0.0, 0, 100, 0.1, 0.1, 1.0, ((1.0, 100), (1.0, 100))),
+    ]
+    assert found.best is not None
+    assert found.best.batch_size == size
+    found.branches[0] = Branch(32, 1.0, "reached", 0.0, 0, 1000, 0.1, 0.1, 1.4, runs)
+    assert found.best.batch_size == 512
+
+
 def test_the_interval_of_the_critical_size_holds_the_true_one():
     """The law that is fitted to the branches has the true B_crit within a factor of two."""
     trainer = LawTrainer(critical=500.0)

@@ -1,5 +1,7 @@
 """Step times: what is measured, told between sizes, and said of them."""
 
+import time
+
 import pytest
 from trainers import LawTrainer
 
@@ -24,6 +26,20 @@ def test_medians_outlive_a_busy_moment():
     for size, seconds in times.seconds.items():
         assert seconds == pytest.approx(trainer.step + trainer.row * size)
     assert max(high / low for low, high in times.spread.values()) > 50.0
+
+
+@pytest.mark.parametrize(("step", "rounds"), [(1e-4, 15), (0.2, 5)])
+def test_quick_steps_are_timed_more_often(step, rounds):
+    """Up to 15 rounds, as long as they take little of the time; steps that take long are timed five times."""
+    times = []
+
+    class Slow(LawTrainer):
+        def time_steps(self, batch_size, count):
+            time.sleep(step * count)
+            return super().time_steps(batch_size, count)
+
+    measure_times(Slow(), [1], budget=4.0, on_round=times.append)
+    assert len(times) == rounds
 
 
 def test_the_knee_is_where_a_step_costs_as_much_as_its_rows():

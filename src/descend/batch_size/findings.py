@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from statistics import median
+from math import hypot, sqrt
+from statistics import median, stdev
 
 from descend.batch_size.branches import Branch
 from descend.batch_size.steps_law import StepsLaw, fit_steps
 from descend.batch_size.timing import StepTimes, grid
 from descend.batch_size.trainer import Look, Trainer
 
-WITHIN = 1.1
+WITHIN = 0.1
 """Sizes within 10 % of the best predicted time would do as well."""
-AS_FAST = 1.05
+AS_FAST, MOST_UNSURE = 0.05, 0.25
+"""Sizes whose times differ by less, or by less than they may be off, are as fast as each other; but by no more."""
+OF_RANGE = 0.25
+"""The standard error of the median of five times, as a share of what lies between the lowest and the highest; of more
+it is less."""
 MATTERS = 1.25
 OTHERWISE = 4
 """The batch size matters where four times more or fewer rows take a quarter longer."""
@@ -112,17 +117,33 @@ class Findings:
     def best(self) -> Branch | None:
         """The fastest branch; the smallest size of those as fast, for it asks least of memory and rate."""
         branches = self.best_of_sizes.values()
-        least = min((branch.score for branch in branches), default=0.0)
-        as_fast = [branch for branch in branches if branch.score <= AS_FAST * least]
-        return min(as_fast, key=lambda branch: branch.batch_size, default=None)
+        least = min(branches, key=lambda branch: branch.score, default=None)
+        if least is None:
+            return None
+        as_fast = [b for b in branches if b.score <= (1.0 + self._apart(b, least)) * least.score]
+        return min(as_fast, key=lambda branch: branch.batch_size)
+
+    def _apart(self, one: Branch, other: Branch) -> float:
+        """By what share the times of two branches have to differ to be told apart."""
+        return min(MOST_UNSURE, max(AS_FAST, hypot(self._unsure(one), self._unsure(other))))
+
+    def _unsure(self, branch: Branch) -> float:
+        """The standard error of a branch's time, as a share of it: of steps' seconds, and of updates over seeds."""
+        step = self.times.at(branch.batch_size)
+        low, high = self.times.spread.get(branch.batch_size, (step, step))
+        updates = [float(more) for _, more in branch.runs]
+        of_runs = 0.0
+        if len(updates) > 1:
+            of_runs = stdev(updates) / (sqrt(len(updates)) * max(1.0, median(updates)))
+        return hypot(OF_RANGE * (high - low) / step, of_runs)
 
     @property
     def equivalent(self) -> tuple[int, int] | None:
-        """The smallest and the largest size whose predicted time is within 10 % of the best's."""
+        """The smallest and the largest size that is predicted within 10 % of the best, or what that may be off."""
         best = self.best
         if best is None:
             return None
-        most = WITHIN * self.longer * best.score
+        most = (1.0 + max(WITHIN, self._apart(best, best))) * self.longer * best.score
         sizes = [size for size, seconds in self.predicted().items() if seconds <= most]
         return min([*sizes, best.batch_size]), max([*sizes, best.batch_size])
 
