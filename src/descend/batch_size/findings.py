@@ -139,11 +139,11 @@ class Findings:
 
     @property
     def equivalent(self) -> tuple[int, int] | None:
-        """The smallest and the largest size that is predicted within 10 % of the best, or what that may be off."""
+        """The smallest and the largest size whose predicted time is within 10 % of the best's."""
         best = self.best
         if best is None:
             return None
-        most = (1.0 + max(WITHIN, self._apart(best, best))) * self.longer * best.score
+        most = (1.0 + WITHIN) * self.longer * best.score
         sizes = [size for size, seconds in self.predicted().items() if seconds <= most]
         return min([*sizes, best.batch_size]), max([*sizes, best.batch_size])
 
