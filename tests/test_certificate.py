@@ -8,7 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 from support import dataset
 
 from descend import LinearClassifier, LinearRegressor, load
-from descend.engines.certificate import block_inverse, estimate_gap, sample
+from descend.engines.certificate import block_inverse, estimate_gap, hessian_product, sample
 from descend.engines.gap_bound import settle
 from descend.engines.gaps import LEAST_BY_CLASS
 from descend.engines.linear import LinearEngine
@@ -381,7 +381,8 @@ def test_classes_by_themselves_tell_no_more_than_is_left(num_columns):
     gradient = engine.objective(at)[1]
     inverse = block_inverse(data, loss, 0.01, at, sample(data))
     assert inverse is not None
-    gap = estimate_gap(data, loss, 0.01, at, gradient, inverse).gap
+    hessian = hessian_product(data, loss, 0.01, at, True, sample(data))
+    gap = estimate_gap(hessian, gradient, inverse).gap
     least = LEAST_BY_CLASS * float(np.vdot(gradient, inverse(gradient)))
     assert 0.1 * gap < least < gap
 

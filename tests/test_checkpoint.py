@@ -32,7 +32,7 @@ class Killed(BaseException):
 
 
 def rows(kind: str = "dense", classes: int = 2, seed: int = 0, **options: Any) -> Prepared:
-    """Rows to train on: dense, sparse, in small whole numbers, or of columns that say nearly the same."""
+    """Rows to train on: dense, sparse, wide, in small whole numbers, or of columns that say nearly the same."""
     rng = np.random.default_rng(seed)
     X: Any = rng.normal(size=(ROWS, 8)).astype(np.float32)
     scores = X @ rng.normal(size=(8, classes)) + rng.normal(size=(ROWS, classes))
@@ -41,6 +41,9 @@ def rows(kind: str = "dense", classes: int = 2, seed: int = 0, **options: Any) -
         scores = 10 * (X @ rng.normal(size=(8, classes))) + rng.gumbel(size=scores.shape)
     if kind == "sparse":
         X = sp.csr_array(np.where(rng.random(X.shape) < 0.6, 0.0, X))
+    if kind == "wide":
+        more = sp.random_array((ROWS, 2592), density=0.005, format="csr", dtype=np.float32, rng=rng)
+        X = sp.hstack([sp.csr_array(X), more], format="csr")
     if kind == "coded":
         X = np.clip(40 * X + 128, 0, 255).astype(np.uint8)
     return prepare(array_source(X, scores.argmax(axis=1)), **({"validation": 0.1} | options))
@@ -64,6 +67,8 @@ RUNS: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any]]] = {
     "sparse, averaged": (fit, {"kind": "sparse"}, {"optimizer": "sgd", "batch_size": 8, "epochs": 4, "dense": True}),
     "sparse saga": (fit, {"kind": "sparse"}, {"batch_size": 8, "tol": 1e-9, "dense": True}),
     "sparse l1": (fit, {"kind": "sparse"}, {"penalty": "l1", "alpha": 1e-3}),
+    "wide": (fit, {"kind": "wide"}, {"tol": 1e-5}),
+    "wide, many outputs": (fit, {"kind": "wide", "classes": 3}, {"tol": 1e-5}),
     "coded": (fit, {"kind": "coded"}, {"batch_size": 32, "tol": 1e-9}),
     "network": (fit_network, {"classes": 3}, {"hidden": (9,), "batch_size": 16, "epochs": 6, "dense": True}),
     "network, sparse": (fit_network, {"kind": "sparse"}, {"hidden": (9,), "batch_size": 16, "epochs": 4}),

@@ -100,6 +100,7 @@ def fit(
             asked=None if settings.epochs is not None else settings.tol,
             rounding=1e-22 if data.X.dtype == np.float64 else 1e-7,
             certify=plan.untuned,
+            never_negative=plan.loss.is_never_negative,
             close=settings.optimizer == "auto",
             by_batches=plan.by_batches,
             constant=constant,

@@ -74,7 +74,7 @@ class Plan:
     @property
     def by_batches(self) -> bool:
         """Whether an epoch over batches is followed by others."""
-        return len(self.phases) > 1 and self.phases[1].batch_size > 0
+        return sum(phase.batch_size > 0 for phase in self.phases) > 1
 
 
 def resolve(prepared: Prepared, settings: Settings, epochs: int) -> Plan:
@@ -128,6 +128,19 @@ def _goes_by_sample(
         return False
     fits = data.num_rows > SMALL_TABLE and data.num_columns <= MOST_COLUMNS
     return fits and goes_by_sample(data, loss, penalty, float(shares.min()))
+
+
+def _begins_truncated(data: Dataset, settings: Settings, loss: Loss, penalty: Penalty) -> bool:
+    """Whether a run with nothing set begins with a truncated step of Newton's.
+
+    Of sparse rows with more columns than there are rows, the few heaviest keep the rate of batches low: what an epoch
+    gains, two or three conjugate gradients gain many times over.
+    """
+    from descend.engines.preconditioner import MOST_COLUMNS
+
+    left_alone = settings.optimizer == "auto" and settings.batch_size == "auto" and settings.epochs is None
+    wide = data.is_sparse and data.num_columns > max(MOST_COLUMNS, data.num_rows)
+    return left_alone and wide and not (penalty.l1 or loss.has_straights)
 
 
 def _batches_cost_more(
@@ -322,8 +335,10 @@ def _untuned_plan(
         has_corners=loss.has_corners,
         by_sgd=not saga,
         by_sample=by_sample,
+        truncated=saga and _begins_truncated(data, settings, loss, penalty),
     )
-    rate = Rate(phases[0].rule.rate, 2.0 / (full_term + single_term), "from curvature, at every batch size")
+    by_batches = next((phase for phase in phases if phase.batch_size), phases[0])
+    rate = Rate(by_batches.rule.rate, 2.0 / (full_term + single_term), "from curvature, at every batch size")
     return Plan(
         loss,
         penalty,

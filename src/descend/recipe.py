@@ -3,7 +3,8 @@
     full batch            L-BFGS
     batch size "auto"     one epoch of SGD at batch size 32, then L-BFGS;
                           with few columns and two classes L-BFGS from the lowest place of a sample of rows;
-                          where columns are many and outputs few, L-BFGS
+                          where columns are many and outputs few, L-BFGS;
+                          sparse rows of more columns than there are rows: a truncated step of Newton's first
     any other             one epoch of SGD, up to six of SAGA, then L-BFGS if the gap still closes too slowly
 
 with Newton's own steps in the place of L-BFGS's where the problem is so small that they cost nothing. With an L1
@@ -68,11 +69,13 @@ def untuned_phases(
     has_corners: bool = False,
     by_sgd: bool = False,
     by_sample: bool = False,
+    truncated: bool = False,
 ) -> tuple[Phase, ...]:
     """The phases for ``batch_size``; 0 for the full batch. The terms are those of L(B).
 
     ``named`` is ``"auto"``, or the one optimizer of these that was asked for: then nothing follows it. ``by_sgd``:
-    the loss or the rows are such that SAGA cannot be had, and the epoch over batches is plain SGD.
+    the loss or the rows are such that SAGA cannot be had, and the epoch over batches is plain SGD. ``truncated``: a
+    truncated step of Newton's comes before that epoch.
     """
     if by_sample:
         rule = Rule(OPTIMIZERS["lbfgs"], 1.0, fit_intercept=fit_intercept, by_sample=True)
@@ -82,15 +85,18 @@ def untuned_phases(
     if batch_size == 0:
         return finish
     steps = -(-num_visits // batch_size)
-    if by_sgd:
+    if by_sgd or truncated:
         first = Rule(
             OPTIMIZERS["sgd"],
             rate=1.0 / (full_term + 2.0 * single_term),
             schedule=LINEAR,
-            num_steps=steps,
+            num_steps=steps + truncated,
             fit_intercept=fit_intercept,
+            by_share=truncated,
         )
-        return (Phase("sgd", first, batch_size, 1, can_retreat=True), *finish)
+        epoch = Phase("sgd", first, batch_size, 1, can_retreat=True)
+        newton = Rule(OPTIMIZERS["lbfgs"], 1.0, fit_intercept=fit_intercept, truncated=True)
+        return (*((Phase("newton", newton, 0, 1),) if truncated else ()), epoch, *finish)
 
     def steps_of(filling: bool) -> Rule:
         return Rule(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from descend.engines.certificate import estimate_gap, intercept_bend
+from descend.engines.certificate import estimate_gap, hessian_product, intercept_bend
 from descend.engines.choose import make_engine
 from descend.engines.preconditioner import precondition
 from descend.engines.sparse_curvature import SHARE
@@ -47,7 +47,8 @@ def test_gaps_are_those_of_dense_rows(loss: Loss, outputs: int, chosen: Any, fit
     found = []
     for rows in (X, scipy.sparse.csr_array(X)):
         data = Dataset(rows, y)
-        gap = estimate_gap(data, loss, 0.01, at, gradient, np.copy, fit_intercept, chosen=(chosen, weights))
+        hessian = hessian_product(data, loss, 0.01, at, fit_intercept, (chosen, weights))
+        gap = estimate_gap(hessian, gradient, np.copy, fit_intercept)
         found.append((gap.gap, gap.step, intercept_bend(data, loss, at, (chosen, weights))))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)

@@ -12,6 +12,7 @@ An engine holds the rows and has two doors:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +23,10 @@ from descend.updates import Optimizer
 
 if TYPE_CHECKING:
     from descend.engines.closing import Closing
+
+
+LEAST_SHARE = 0.03
+"""Of the curvature's bound, that rates go by: below it a few rows that bend as sharply as they can decide."""
 
 
 class Sums(NamedTuple):
@@ -52,6 +57,10 @@ class Rule:
     """What corners of the loss are rounded over, for steps from the whole curvature."""
     by_sample: bool = False
     """L-BFGS begins at the lowest place of a sample of rows, and starts from the curvature there."""
+    truncated: bool = False
+    """L-BFGS begins with a step of Newton's, its direction from the first few conjugate gradients."""
+    by_share: bool = False
+    """The rate goes up as SAGA's does where the curvature is seen to be a share of its bound (``State.share``)."""
     filling: bool = False
     """SAGA's first epoch, which has no table yet."""
     full_term: float = 0.0
@@ -61,6 +70,11 @@ class Rule:
     @property
     def beta1(self) -> float:
         return self.momentum if self.optimizer.uses_momentum else 0.9
+
+    def rate_in(self, state: State) -> float:
+        """The rate that a schedule starts from, with all that the run has made of it."""
+        share = sqrt(max(state.share, LEAST_SHARE)) if self.by_share else 1.0
+        return self.rate * state.pace / share
 
 
 @dataclass(slots=True)
@@ -83,7 +97,8 @@ class State:
     table: FloatArray | None = None
     mean_gradient: FloatArray | None = None
     share: float = 1.0
-    """SAGA's memory: derivatives (n, k), their mean gradient (k, d + 1), the curvature's share of its bound."""
+    """SAGA's memory: derivatives (n, k), their mean gradient (k, d + 1), the curvature's share of its bound.
+    A truncated step tells the share, too."""
     memory: Memory = field(default_factory=Memory)
     """L-BFGS's memory."""
 

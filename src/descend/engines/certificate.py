@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from descend.engines import row_sums
 from descend.engines.by_storage import norms_by_block
 from descend.engines.decoding import blocks
+from descend.engines.inner import inner
 from descend.engines.softmax_columns import MOST_COLUMNS, add_curvature_of_columns
 from descend.objectives.losses import SOFTMAX, Loss, second_derivatives, softmax
 from descend.types import Dataset, FloatArray, IntArray
@@ -38,6 +39,7 @@ NEARLY = 1.7
 HEAVY = 8.0
 MOST_STEPS = 100
 SMALL_STEP = 0.01
+ROWS_OF_SHARE = 1000
 MANY_STEPS = 30
 """Where it takes more than this, the many small gains that are cut off add up: the estimate is doubled."""
 
@@ -50,35 +52,31 @@ class Estimate(NamedTuple):
 
 
 def estimate_gap(
-    data: Dataset,
-    loss: Loss,
-    alpha: float,
-    parameters: FloatArray,
+    hessian: Product,
     gradient: FloatArray,
     first: Product,
     fit_intercept: bool = True,
     free: NDArray[np.bool_] | None = None,
     most: float = np.inf,
-    chosen: Sample | None = None,
+    small: float = SMALL_STEP,
 ) -> Estimate:
-    """½ g · H⁻¹ g at ``parameters`` (k, d + 1) with ``gradient`` float64; ``first`` preconditions.
+    """½ g · H⁻¹ g by conjugate gradients from ``gradient`` (k, d + 1) on, in its precision; ``first`` preconditions.
 
     ``free`` (k, d + 1): the numbers that may move, where an L1 penalty holds others at 0. The sum grows: it is cut
-    short once it is above ``most``. ``chosen`` is ``sample(data)``, where that is known.
+    short once it is above ``most``, and where a step adds less than the share ``small``.
     """
-    hessian = _hessian(data, loss, alpha, parameters, fit_intercept, chosen or sample(data))
     if free is not None:
         hessian, first = _within(free, hessian), _within(free, first)
-    residual = gradient.copy()
+    residual = gradient.copy(order="K")
     if not fit_intercept:
         residual[:, -1] = 0.0
     z = first(residual)
-    p = z.copy()
-    rz = float(np.vdot(residual, z))
-    total, move = 0.0, np.zeros(gradient.shape)
+    p = z.copy(order="K")
+    rz = inner(residual, z)
+    total, move = 0.0, np.zeros_like(residual)
     for step in range(MOST_STEPS):
         hp = hessian(p)
-        bend = float(np.vdot(p, hp))
+        bend = inner(p, hp)
         if not bend > 0.0:
             return Estimate(total if rz == 0.0 else float("inf"), move)
         length = rz / bend
@@ -87,12 +85,13 @@ def estimate_gap(
         move += length * p
         if total > most:
             return Estimate(total, move)
-        if gain < SMALL_STEP * total:
+        if gain < small * total:
             return Estimate(total if step < MANY_STEPS else 2.0 * total, move)
         residual -= length * hp
         z = first(residual)
-        before, rz = rz, float(np.vdot(residual, z))
-        p = z + (rz / before) * p
+        before, rz = rz, inner(residual, z)
+        p *= rz / before
+        p += z
     return Estimate(2.0 * total, move)
 
 
@@ -141,6 +140,20 @@ def block_inverse(
     return lambda v: np.matmul(inverses, v[:, :, None])[:, :, 0]
 
 
+def curvature_share(data: Dataset, loss: Loss, parameters: FloatArray, chosen: Sample) -> float:
+    """How sharply the loss of rows bends at ``parameters``, as a share of its bound; the mean of some of them."""
+    rows = np.arange(data.num_rows)[chosen[0]][-ROWS_OF_SHARE:]
+    _, scores = _scores(data, parameters, rows)
+    if loss.code == SOFTMAX:
+        p = softmax(scores)
+        bends = np.minimum(p, 2.0 * p * (1.0 - p)).max(
+            axis=1
+        )  # no less than diag(p) − p ⊗ p along any direction
+    else:
+        bends = second_derivatives(loss.code, scores, data.y[rows], loss.shape)
+    return float(bends.mean()) / loss.curvature
+
+
 def _scores(data: Dataset, parameters: FloatArray, rows: IntArray | slice) -> tuple[Any, FloatArray]:
     """Some rows and their scores."""
     X: Any = data.X
@@ -159,7 +172,7 @@ def _scores(data: Dataset, parameters: FloatArray, rows: IntArray | slice) -> tu
     return X, np.concatenate([some @ own[:, :-1].T for _, some in blocks(X)]) + own[:, -1]
 
 
-def _hessian(
+def hessian_product(
     data: Dataset, loss: Loss, alpha: float, parameters: FloatArray, fit_intercept: bool, chosen: Sample
 ) -> Product:
     """The product of the objective's Hessian, on a sample of rows, with a direction (k, d + 1)."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from descend.engines.linear import LinearEngine
 from descend.errors import InputError
 from descend.models.network import Network
-from descend.objectives.losses import Loss
+from descend.objectives.losses import SOFTMAX, Loss
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset
 
@@ -32,7 +32,10 @@ def make_engine(data: Dataset, loss: Loss, penalty: Penalty, **options: Any) -> 
     if not data.is_sparse:
         return LinearEngine(data, loss, penalty, **options)
     from descend.engines.sparse import SparseEngine
+    from descend.engines.wide_sparse import WideSparseEngine, is_wide
 
+    if is_wide(data) and loss.code == SOFTMAX:
+        return WideSparseEngine(data, loss, penalty, **options)
     return SparseEngine(data, loss, penalty, **options)
 
 

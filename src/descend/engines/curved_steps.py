@@ -6,11 +6,20 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from descend.engines.base import Rule, State
-from descend.engines.certificate import Product, Sample, sample
+from descend.engines.certificate import (
+    Estimate,
+    Product,
+    Sample,
+    curvature_share,
+    estimate_gap,
+    hessian_product,
+    sample,
+)
 from descend.engines.full_batch import FullBatch, NoPassLeft
 from descend.engines.lbfgs import HALVINGS, Memory, aim, lbfgs_step
 from descend.engines.newton import MOST_WORK, is_small, newton_direction
@@ -27,13 +36,15 @@ from descend.engines.proximal import (
 )
 from descend.engines.sampled import SampledCurvature
 from descend.objectives.losses import SOFTMAX, SQUARED_ERROR
-from descend.types import FloatArray
+from descend.types import Dataset, FloatArray
 from descend.updates import NEWTON
 
 CAREFUL = 0.2
 """Newton's step on rounded corners, when no more than this share of it led down, is followed by a safe one."""
 WORTH_IT = 300_000_000
 """The same as ``MOST_WORK`` where corners are rounded: a sample has too few rows in them to go by."""
+FEW_GRADIENTS = 0.1
+"""A truncated step ends where a conjugate gradient adds less than this share of the gain promised: at three or four."""
 FEW_ROWS = 10_000
 FEW_NUMBERS = 1_000_000_000
 """A Hessian of a sample of rows: rows at the most, and rows times the square of the numbers of parameters."""
@@ -99,6 +110,9 @@ class CurvedSteps(FullBatch):
         elif rule.by_sample and memory.point is None:
             self._begin_by_sample(state)
             return
+        elif rule.truncated:
+            self._truncated_step(state)
+            return
         was_cautious = memory.cautious
         l1, model = self.penalty.l1, partial(self._model, rule.optimizer.code)
         if l1:
@@ -139,6 +153,24 @@ class CurvedSteps(FullBatch):
         state.parameters[:] = memory.point
         state.steps += 1
         state.visits += rows_read
+
+    def _truncated_step(self, state: State) -> None:
+        """Newton's step along the directions that conjugate gradients find first, halved until it leads down.
+
+        Rows of more columns than there are rows tell the rest of the step little, and what they tell costs other
+        rows (``docs/architecture.md``).
+        """
+        here = state.parameters.astype(np.float64)
+        before, gradient = self.objective(here)
+        step = self._follow(here, gradient, self._first, small=FEW_GRADIENTS).step
+        for halvings in range(HALVINGS):
+            there = here - 0.5**halvings * step
+            state.visits += self.num_rows
+            if self.objective(there)[0] < before:
+                state.parameters[:] = there
+                break
+        state.steps += 1
+        state.share = curvature_share(self.data, self.loss, state.parameters, self.sample())
 
     def _go_on(self, memory: Memory, aim_again: Callable[[], None], idled: bool) -> None:
         """After a step that led nowhere: without the memory, then in float64; then there is no more to gain.
@@ -205,6 +237,21 @@ class CurvedSteps(FullBatch):
         free[:, :-1] = True
         nothing = np.zeros(memory.point.shape)
         return remembered(memory, np.flatnonzero(free), nothing, self.preconditioner.matrix, self._first)
+
+    def _follow(self, at: FloatArray, gradient: FloatArray, first: Product, **options: Any) -> Estimate:
+        """Conjugate gradients from the gradient at a place on; ``options`` are those of ``estimate_gap``."""
+        return estimate_gap(self._hessian_at(at), gradient, first, self.fit_intercept, **options)
+
+    def _hessian_at(self, at: FloatArray) -> Product:
+        """The product of the Hessian with a direction, on the certificate's rows."""
+        data, chosen = self._sampled_rows()
+        return hessian_product(data, self.smooth, self.penalty.alpha, at, self.fit_intercept, chosen)
+
+    def _sampled_rows(self) -> tuple[Dataset, Sample]:
+        """Where the certificate finds its rows: those that a run began with are at hand."""
+        if self.by_sample is None:
+            return self.data, self.sample()
+        return Dataset(self.by_sample.X, self.by_sample.y), (slice(None), self.by_sample.shares)
 
     def sample(self) -> Sample:
         """The certificate's rows; they are the same each time."""

@@ -125,13 +125,13 @@ class FullBatch:
             self.passes_left -= 1
         own = self._own(parameters)
         if self.last is not None and self.last.smooth is self.smooth and _are_same(self.last.at, own):
-            return self.last.value, self.last.gradient.copy()
+            return self.last.value, self.last.gradient.copy(order="K")
         value, gradient = self._told_by_products(own) or self._read_objective(own)
         gradient[:, :-1] += self.penalty.alpha * own[:, :-1]
         if not self.fit_intercept:
             gradient[:, -1] = 0.0
         value += self.penalty.value(own)
-        self.last = Known(own.copy(), value, gradient.copy(), self.smooth)
+        self.last = Known(own.copy(order="K"), value, gradient.copy(order="K"), self.smooth)
         return value, gradient
 
     def _read_objective(self, own: FloatArray) -> tuple[float, FloatArray]:

@@ -8,7 +8,8 @@ no place lies lower than
 so a place whose gradient is nearly gone bounds the gap of every other: F − F(w) + |g|² / (2 alpha). It is the duality
 gap (Fenchel), too, with the slopes of the losses at w as the dual point: their conjugates then cost nothing, and what
 is left is |g|² / (2 alpha). The bound is therefore taken at the best place known, behind the certificate's step.
-Without alpha there is none.
+Without alpha there is none. Where no row's loss can be negative the value itself is another, which many columns that
+tell all rows apart bring near 0.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from descend.engines.inner import inner
 from descend.objectives.losses import (
     SOFTMAX,
     Loss,
@@ -78,8 +80,8 @@ def settle(
     place = _lowest(data, loss, alpha, p - step, _scores(data, p - step), fit_intercept)
     if before is None:
         return place
-    uphill = -float(np.vdot(place.gradient, step))
-    if not uphill > STEEP * abs(float(np.vdot(before, step))):  # the end leads down still, or hardly up
+    uphill = -inner(place.gradient, step)
+    if not uphill > STEEP * abs(inner(before, step)):  # the end leads down still, or hardly up
         return place
     scores, moves = _scores(data, p), _scores(data, step)
     share = _share(data, loss, alpha, scores, moves, p, step)
@@ -102,9 +104,9 @@ def settle_quickly(
     before, step = toward
     p = parameters - step
     value, gradient = objective(p)
-    start, share = -float(np.vdot(before, step)), 1.0
+    start, share = -inner(before, step), 1.0
     for _ in range(MOST_SHARES):
-        end = -float(np.vdot(gradient, step))
+        end = -inner(gradient, step)
         if not end > STEEP * abs(start):
             break
         share *= max(0.1, start / (start - end))  # where a parabola through both slopes has its lowest place
@@ -185,7 +187,7 @@ def _lowest(
     """The place at ``p``, whose intercept is moved first; ``scores`` (n, k) are those at p, and overwritten."""
     if fit_intercept:
         _to_lowest_intercept(data, loss, scores, p[:, -1])
-    mean_loss, gradient = 0.0, np.zeros(p.shape)
+    mean_loss, gradient = 0.0, np.zeros_like(p)
     # Slopes are worked out anew: kept for all rows, they would take as much room as the scores.
     for rows, X, weights in _blocks(data):
         losses, slopes = losses_and_derivatives(loss.code, scores[rows], data.y[rows], loss.shape)
@@ -200,6 +202,7 @@ def _lowest(
     above = None
     if alpha > 0.0 and np.isfinite(value) and float(np.abs(gradient[:, -1]).max()) <= NEARLY_GONE:
         above = float(np.sum(np.square(gradient[:, :-1]))) / (2.0 * alpha)
+        above = min(above, value) if loss.is_never_negative else above
     return Place(p, value, gradient, above)
 
 
@@ -242,7 +245,7 @@ def _share(
     w, v = p[:, :-1], step[:, :-1]
 
     def uphill(share: float) -> float:
-        total = alpha * float(np.vdot(v, w - share * v))
+        total = alpha * inner(v, w - share * v)
         for rows, weights in _pieces(data, max(1, SCORES // scores.shape[1])):
             there = scores[rows] - share * moves[rows]
             slopes = row_derivatives(loss.code, there, data.y[rows], loss.shape)

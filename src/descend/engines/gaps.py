@@ -8,18 +8,23 @@ from typing import Any
 import numpy as np
 
 from descend.engines.base import State
-from descend.engines.certificate import Estimate, Sample, block_inverse, estimate_gap, intercept_bend
+from descend.engines.certificate import (
+    Estimate,
+    block_inverse,
+    intercept_bend,
+)
 from descend.engines.closing import ROUNDING as ROUNDING_OF_VALUES
 from descend.engines.closing import Closing, close
 from descend.engines.curved_steps import CurvedSteps
 from descend.engines.duality import lower_bound
 from descend.engines.full_batch import FEWEST_QUICK, MOST_NUMBERS
 from descend.engines.gap_bound import Place, bound_beside, settle, settle_quickly, tighten_quickly
+from descend.engines.inner import inner
 from descend.engines.lbfgs import Known, Memory, aim
 from descend.engines.proximal import aim_with_l1, free_numbers, least_slope
 from descend.engines.sampled import SampledCurvature
 from descend.objectives.losses import SQUARED_ERROR
-from descend.types import Dataset, FloatArray
+from descend.types import FloatArray
 from descend.updates import NEWTON
 
 LANDED = 0.1
@@ -179,7 +184,7 @@ class Certified(CurvedSteps):
         if self.preconditioner is not None and self.loss.has_bound and not self.loss.has_corners:
             # H is nowhere above the preconditioner's, so this is below the gap: a bound.
             step = self._first(gradient)
-            least = 0.5 * float(np.vdot(gradient, step))
+            least = 0.5 * inner(gradient, step)
             if least > enough or self.loss.code == SQUARED_ERROR:
                 return Estimate(least, step)
         if self.by_class_at is None:
@@ -188,28 +193,12 @@ class Certified(CurvedSteps):
             # Softmax bends no more than twice as much as its classes by themselves: a quarter is below the gap, as
             # far as their rows know, and if that is too much the Hessian of more rows need not be made.
             step = self.by_class(gradient)
-            least = LEAST_BY_CLASS * float(np.vdot(gradient, step))
+            least = LEAST_BY_CLASS * inner(gradient, step)
             if least > most:
                 return Estimate(least, step)
-        data, chosen = self._sampled_rows()
-        return estimate_gap(
-            data,
-            self.smooth,
-            self.penalty.alpha,
-            at,
-            gradient,
-            self.by_class
-            or self._first,  # not kept: a method of its own would keep the rows of an engine alive
-            self.fit_intercept,
-            most=most,
-            chosen=chosen,
-        )
-
-    def _sampled_rows(self) -> tuple[Dataset, Sample]:
-        """Where the certificate finds its rows: those that a run began with are at hand."""
-        if self.by_sample is None:
-            return self.data, self.sample()
-        return Dataset(self.by_sample.X, self.by_sample.y), (slice(None), self.by_sample.shares)
+        # Not kept: a method of its own would keep the rows of an engine alive.
+        first = self.by_class or self._first
+        return self._follow(at, gradient, first, most=most)
 
     def close(self, state: State, enough: float, move: bool) -> Closing:
         """Takes the step of the last estimate, and says what is left to gain behind it (``engines/closing.py``).
@@ -229,7 +218,7 @@ class Certified(CurvedSteps):
             if not is_newton:
                 return self._estimate(place.parameters, place.gradient, np.inf)
             step = self._newton_direction(Memory(point=place.parameters), place.gradient)
-            return Estimate(0.5 * float(np.vdot(place.gradient, step)), step)
+            return Estimate(0.5 * inner(place.gradient, step), step)
 
         quick = not is_newton and self._may_be_quick(known, enough)
         above = self._bound_on_sight(known, quick)
@@ -385,17 +374,7 @@ class Certified(CurvedSteps):
         # Weights at 0 that L1 hardly holds there may move too: they make the estimate larger, never smaller.
         free = free_numbers(memory.point, memory.gradient, HARDLY * l1, self.fit_intercept)
         slope = least_slope(memory.point, memory.gradient, l1)
-        gap = estimate_gap(
-            self.data,
-            self.smooth,
-            self.penalty.alpha,
-            memory.point,
-            slope,
-            self._first,
-            self.fit_intercept,
-            free,
-            chosen=self.sample(),
-        ).gap
+        gap = self._follow(memory.point, slope, self._first, free=free).gap
         gap *= _shortfall(memory, gap)
         if gap > enough:
             memory.doubted = memory.decrement * enough / gap

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from descend.engines.inner import inner
 from descend.types import FloatArray
 
 MEMORY = 10
@@ -79,7 +80,7 @@ class Memory:
 
     def learn(self, move: FloatArray, change: FloatArray) -> None:
         """Remembers a move and how it changed the gradient, where it tells a curvature."""
-        if self.moves.maxlen and float(np.vdot(change, move)) > 1e-12 * float(np.vdot(move, move)):
+        if self.moves.maxlen and inner(change, move) > 1e-12 * inner(move, move):
             self.moves.append(move)
             self.changes.append(change)
 
@@ -104,20 +105,21 @@ class Memory:
 
 def direction(memory: Memory, gradient: FloatArray, first: Callable[[FloatArray], FloatArray]) -> FloatArray:
     """H⁻¹ · gradient by the two loops; ``first`` applies the inverse curvature that the memory starts from."""
-    q = gradient.copy()
+    q = gradient.copy(order="K")
     shares = []
     for move, change in zip(reversed(memory.moves), reversed(memory.changes), strict=True):
-        share = float(np.vdot(move, q) / np.vdot(change, move))
+        bend = inner(change, move)
+        share = inner(move, q) / bend
         q -= share * change
-        shares.append(share)
+        shares.append((share, bend))
     r = first(q)
     if memory.moves:
         move, change = memory.moves[-1], memory.changes[-1]
-        bend = float(np.vdot(change, first(change)))
+        bend = inner(change, first(change))
         if bend > 0.0:  # a change that the preconditioner rounds to nothing tells no scale
-            r *= float(np.vdot(change, move)) / bend
-    for move, change, share in zip(memory.moves, memory.changes, reversed(shares), strict=True):
-        r += move * (share - float(np.vdot(change, r) / np.vdot(change, move)))
+            r *= inner(change, move) / bend
+    for move, change, (share, bend) in zip(memory.moves, memory.changes, reversed(shares), strict=True):
+        r += move * (share - inner(change, r) / bend)
     return r
 
 
@@ -126,15 +128,15 @@ def aim(memory: Memory, first: Callable[[FloatArray], FloatArray]) -> None:
     assert memory.gradient is not None
     if memory.moves.maxlen == 0:  # Newton: ``first`` is the whole inverse
         memory.step = first(memory.gradient)
-        memory.decrement = 0.5 * float(np.vdot(memory.gradient, memory.step))
+        memory.decrement = 0.5 * inner(memory.gradient, memory.step)
         return
     memory.step = direction(memory, memory.gradient, first)
-    memory.decrement = 0.5 * float(np.vdot(memory.gradient, memory.step))
+    memory.decrement = 0.5 * inner(memory.gradient, memory.step)
     if not memory.decrement > 0.0:
         memory.moves.clear()
         memory.changes.clear()
         memory.step = first(memory.gradient)
-        memory.decrement = 0.5 * float(np.vdot(memory.gradient, memory.step))
+        memory.decrement = 0.5 * inner(memory.gradient, memory.step)
 
 
 def lbfgs_step(

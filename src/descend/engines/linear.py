@@ -146,7 +146,7 @@ class LinearEngine(Certified):
 
     def _take_step(self, state: State, rule: Rule, gradient: FloatArray, num_rows: int) -> None:
         """A step from the sum, float64, of the gradients of so many rows; ``state.steps`` counts it already."""
-        rate = rate_at(rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps)
+        rate = rate_at(rule.schedule, rule.rate_in(state), state.steps, rule.num_steps)
         rows = 1 if rule.sum_rows else num_rows
         alpha, l1 = self.penalty.alpha * num_rows / rows, self.penalty.l1 * num_rows / rows
         step_kernels.take_full_step(
@@ -218,4 +218,4 @@ def saga_pace_of(rule: Rule, state: State) -> SagaPace:
 
 def pace_of(rule: Rule, state: State) -> Pace:
     """The rates of the steps to come, as kernels take them."""
-    return rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps
+    return rule.schedule, rule.rate_in(state), state.steps, rule.num_steps

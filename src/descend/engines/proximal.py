@@ -255,6 +255,8 @@ def free_numbers(
 
 def least_slope(parameters: FloatArray, gradient: FloatArray, l1: float) -> FloatArray:
     """The gradient with L1 in it (k, d + 1); at 0, where L1 has many slopes, the one of least size."""
+    if l1 == 0.0:
+        return gradient
     slope = gradient.copy()
     weights, inner = parameters[:, :-1], slope[:, :-1]
     slope[:, :-1] = np.where(weights != 0.0, inner + l1 * np.sign(weights), shrunk(inner, l1))

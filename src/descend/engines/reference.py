@@ -63,7 +63,7 @@ class ReferenceEngine(KeepsNothing):
         if rule.clip and length > rule.clip:
             gradient *= rule.clip / length
         state.steps += 1
-        rate = rate_at(rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps)
+        rate = rate_at(rule.schedule, rule.rate_in(state), state.steps, rule.num_steps)
         ridge = self.penalty.alpha * (num_rows / rows_counted)
         if rule.optimizer.code == ADAMW:  # L2 acts on the weights themselves
             state.parameters[:, :-1] *= 1 - rate * ridge

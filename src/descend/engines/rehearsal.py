@@ -23,7 +23,7 @@ from descend import machine
 from descend.batches import order
 from descend.engines import kernel_cache
 from descend.engines.base import Rule, State
-from descend.engines.certificate import estimate_gap
+from descend.engines.certificate import estimate_gap, hessian_product
 from descend.engines.compiled_apart import start
 from descend.objectives.losses import SOFTMAX
 from descend.types import FloatArray
@@ -72,16 +72,8 @@ class Rehearsal:
     def _bend(self) -> None:
         engine, downhill = self.engine, np.ones(self.parameters.shape)
         rows = slice(0, engine.num_rows), np.ones(engine.num_rows)
-        estimate_gap(
-            engine.data,
-            engine.loss,
-            1.0,
-            self.parameters,
-            downhill,
-            np.copy,
-            engine.fit_intercept,
-            chosen=rows,
-        )
+        hessian = hessian_product(engine.data, engine.loss, 1.0, self.parameters, engine.fit_intercept, rows)
+        estimate_gap(hessian, downhill, np.copy, engine.fit_intercept)
 
 
 def rehearse(rehearsal: Rehearsal) -> None:

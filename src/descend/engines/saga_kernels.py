@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from descend.engines import lanes
+from descend.engines.base import LEAST_SHARE
 from descend.engines.compiled import kernel, part
 from descend.engines.linear_arguments import Data, Objective, Piece, SagaPace, Table, Visits
 from descend.engines.prefetch import prefetch
@@ -36,8 +37,6 @@ from descend.engines.row_kernels import (
 from descend.engines.step_kernels import shrink_all
 from descend.objectives.losses import HUBER, LOG_LOSS, MODIFIED_HUBER, SOFTMAX, Shape
 from descend.types import FloatArray
-
-LEAST_SHARE = 0.03
 
 
 @part

@@ -60,6 +60,11 @@ class Loss:
         return self.code in (HUBER, MODIFIED_HUBER)
 
     @property
+    def is_never_negative(self) -> bool:
+        """Whether no row can be below 0, so that the objective is no further from its lowest value than from 0."""
+        return self.code != POISSON
+
+    @property
     def kernel_shape(self) -> Shape | None:
         """What kernels get: None for the losses that most people ask for, which then compile without the others."""
         return None if self.code in (LOG_LOSS, SOFTMAX, SQUARED_ERROR) else self.shape

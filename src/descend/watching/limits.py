@@ -19,6 +19,8 @@ class Limits:
     early_stopping: bool = False
     certify: bool = False
     """Ends when the estimated gap is below ``tol`` of what was gained (``engines/certificate.py``)."""
+    never_negative: bool = False
+    """No objective of this loss is below 0: no more than the objective itself is left to gain."""
     asked: float | None = None
     """``tol`` as it was asked for, where a smaller one is attempted."""
     close: bool = False

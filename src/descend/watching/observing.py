@@ -217,7 +217,13 @@ class Observer:
     def _keep_if_best(self, epoch: int, seen: Seen, validation_loss: float | None) -> None:
         score = seen.loss if validation_loss is None or not self.limits.early_stopping else validation_loss
         kept = Kept(
-            epoch, score, seen.loss, seen.last_loss, validation_loss, seen.parameters.copy(), seen.whole
+            epoch,
+            score,
+            seen.loss,
+            seen.last_loss,
+            validation_loss,
+            seen.parameters.copy(order="K"),
+            seen.whole,
         )
         self.latest = kept
         if not self._marks or (score < self.best.score and not self._has_blown_up(seen.loss)):
@@ -248,8 +254,9 @@ class Observer:
                 "last_loss": _number(last_loss * self.unit),
                 "validation_loss": None if validation_loss is None else _number(validation_loss * self.unit),
                 "batch_size": self.batch_size,
-                "learning_rate": state.pace
-                * rate_at(rule.schedule, rule.rate, max(1, state.steps), rule.num_steps),
+                "learning_rate": rate_at(
+                    rule.schedule, rule.rate_in(state), max(1, state.steps), rule.num_steps
+                ),
             }
         )
 

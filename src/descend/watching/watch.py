@@ -270,17 +270,27 @@ class Watch(Observer):
             self._leave_when_flat(state, epoch, last)
         elif self.limits.early_stopping and epoch - self.best.epoch >= self._patience(window):
             self.stopped = "early_stopping"
-        elif self._is_certified(state, epoch) if self.limits.certify else self._gained_nothing(epoch, window):
+        elif (
+            self._is_certified(state, epoch, loss)
+            if self.limits.certify
+            else self._gained_nothing(epoch, window)
+        ):
             self.stopped = "converged"
         elif last:
             self.stopped = "epochs"
 
-    def _is_certified(self, state: State, epoch: int) -> bool:
+    def _is_certified(self, state: State, epoch: int, loss: float) -> bool:
         """Whether what is left to gain is small enough; also tells whether the phase still pays."""
         if self.limits.tol is None:
             return False
         phase, certificate = self.phase, self.certificate
         enough = may_be_left(self.limits.tol, self._gain(), self._first, self.limits.rounding)
+        if self.limits.never_negative and loss <= 2.0 * enough:  # no estimate, which has to be half of that
+            certificate.gap = certificate.bound = loss
+            certificate.certified = True
+            return True
+        if phase.rule.truncated:
+            return False
         gap, worth_closing, slow = certificate.estimate(self.engine, state, phase, enough, self.limits)
         if self.retreated and phase.batch_size:
             return False
