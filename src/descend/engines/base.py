@@ -109,10 +109,10 @@ class State:
 
 
 BEGAN, NEXT_CLOSE, NUM_CLOSED = range(3)
-"""What ``Windows.windows`` counts."""
+"""What ``AverageWindows.windows`` counts."""
 
 
-class Windows(Protocol):
+class AverageWindows(Protocol):
     """The windows of an average, for an engine whose steps close them (``averaging.py``)."""
 
     growth: float

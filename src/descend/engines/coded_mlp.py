@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from descend.batches import row_number, rows_together
-from descend.engines.base import Rule, State, Windows
+from descend.engines.base import AverageWindows, Rule, State
 from descend.engines.decoding import decode, near_rows
 from descend.engines.mlp import ALL_ONE, LARGE, NetworkEngine, kernel_rows
 from descend.engines.mlp_passes import BLOCK
@@ -29,7 +29,7 @@ class CodedNetworkEngine(NetworkEngine):
         """The dense engine; its rows are those of the moment."""
         self.places = np.arange(min(self.near_rows, self.num_rows), dtype=row_number(self.near_rows))
 
-    def close_windows_of(self, tail: Windows) -> None:
+    def close_windows_of(self, tail: AverageWindows) -> None:
         super().close_windows_of(tail)
         self.near.close_windows_of(tail)
 

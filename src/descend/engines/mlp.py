@@ -11,7 +11,7 @@ import numpy as np
 from descend.batches import NO_ORDER
 from descend.engines import mlp_kernels, mlp_updates
 from descend.engines.awake import find_awake
-from descend.engines.base import KeepsNothing, Rule, State, Sums, Windows
+from descend.engines.base import AverageWindows, KeepsNothing, Rule, State, Sums
 from descend.engines.mlp_arguments import Method, Moved, Net, Pace, Rows
 from descend.engines.mlp_passes import BLOCK
 from descend.engines.rehearsal import Rehearsal, rehearse
@@ -64,7 +64,7 @@ class NetworkEngine(KeepsNothing):
         if weights is not None:
             self.visit_weights = weights if not self.weights.size else self.weights * weights
         self.threads = threads
-        self.tail: Windows | None = None
+        self.tail: AverageWindows | None = None
         self._last_method: tuple[Rule, Method] | None = None
         self.net = Net(layer_table(network), network.activation.code, loss.code, loss.kernel_shape)
         self.rows = kernel_rows(data.X, data.y, self.weights)
@@ -123,7 +123,7 @@ class NetworkEngine(KeepsNothing):
         if tail is not None:
             tail.closed_by(closed, windows)
 
-    def close_windows_of(self, tail: Windows) -> None:
+    def close_windows_of(self, tail: AverageWindows) -> None:
         """Has steps close the windows of this average where they are due, so that no run is cut there."""
         self.tail = tail
 

@@ -241,7 +241,7 @@ def run_network_steps(
 ) -> tuple[int, int]:
     """Walks ``order`` in batches. Returns steps taken in all and parameters averaged so far.
 
-    ``closed``, ``windows`` and ``growth`` are those of ``base.Windows``; without ``windows`` none closes.
+    ``closed``, ``windows`` and ``growth`` are those of ``base.AverageWindows``; without ``windows`` none closes.
     """
     parameters = moved.parameters
     block, gradient = new_block(net.layers, parameters), aligned(parameters.size, parameters)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from descend.engines.base import Rule, State, Windows
+from descend.engines.base import AverageWindows, Rule, State
 from descend.engines.decoding import blocks, near_rows
 from descend.engines.mlp import ALL_ONE, LARGE, NetworkEngine, kernel_rows
 from descend.engines.mlp_passes import BLOCK
-from descend.engines.windows import Windows as WindowsOfRows
+from descend.engines.windows import Windows
 from descend.types import Dataset, FloatArray, IntArray
 
 
@@ -18,7 +18,7 @@ class StoredNetworkEngine(NetworkEngine):
     def __init__(self, data: Dataset, *args: Any, **options: Any) -> None:
         super().__init__(data, *args, **options)
         X: Any = data.X
-        self.windows = WindowsOfRows(X)
+        self.windows = Windows(X)
         few = Dataset(X[:2], data.y[:2])
         self.near = NetworkEngine(few, *args, **options | {"threads": 1, "weights": None})
         """The dense engine; its rows are those of the moment."""
@@ -28,7 +28,7 @@ class StoredNetworkEngine(NetworkEngine):
             self.most_rows = max(BLOCK, near_rows(data.num_columns) // BLOCK * BLOCK)
             self.near.large = self.large = min(LARGE, self.most_rows + 1)
 
-    def close_windows_of(self, tail: Windows) -> None:
+    def close_windows_of(self, tail: AverageWindows) -> None:
         super().close_windows_of(tail)
         self.near.close_windows_of(tail)
 
