@@ -337,8 +337,8 @@ def _untuned_plan(
         by_sample=by_sample,
         truncated=saga and _begins_truncated(data, settings, loss, penalty),
     )
-    by_batches = next((phase for phase in phases if phase.batch_size), phases[0])
-    rate = Rate(by_batches.rule.rate, 2.0 / (full_term + single_term), "from curvature, at every batch size")
+    told = next((phase for phase in phases if phase.batch_size), phases[0])
+    rate = Rate(told.rule.rate, 2.0 / (full_term + single_term), "from curvature, at every batch size")
     return Plan(
         loss,
         penalty,

@@ -44,7 +44,7 @@ CAREFUL = 0.2
 WORTH_IT = 300_000_000
 """The same as ``MOST_WORK`` where corners are rounded: a sample has too few rows in them to go by."""
 FEW_GRADIENTS = 0.1
-"""A truncated step ends where a conjugate gradient adds less than this share of the gain promised: three or four do."""
+"""A truncated step ends where a conjugate gradient adds less than this share of the gain promised: three or four."""
 FEW_ROWS = 10_000
 FEW_NUMBERS = 1_000_000_000
 """A Hessian of a sample of rows: rows at the most, and rows times the square of the numbers of parameters."""
