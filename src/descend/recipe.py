@@ -90,7 +90,7 @@ def untuned_phases(
             OPTIMIZERS["sgd"],
             rate=1.0 / (full_term + 2.0 * single_term),
             schedule=LINEAR,
-            num_steps=steps + truncated,
+            num_steps=steps + truncated,  # the step before it is counted
             fit_intercept=fit_intercept,
             by_share=truncated,
         )

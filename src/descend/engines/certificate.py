@@ -40,6 +40,7 @@ HEAVY = 8.0
 MOST_STEPS = 100
 SMALL_STEP = 0.01
 ROWS_OF_SHARE = 1000
+"""Rows that tell how sharply all bend at a place."""
 MANY_STEPS = 30
 """Where it takes more than this, the many small gains that are cut off add up: the estimate is doubled."""
 
@@ -146,9 +147,8 @@ def curvature_share(data: Dataset, loss: Loss, parameters: FloatArray, chosen: S
     _, scores = _scores(data, parameters, rows)
     if loss.code == SOFTMAX:
         p = softmax(scores)
-        bends = np.minimum(p, 2.0 * p * (1.0 - p)).max(
-            axis=1
-        )  # no less than diag(p) − p ⊗ p along any direction
+        # No less than diag(p) − p ⊗ p along any direction.
+        bends = np.minimum(p, 2.0 * p * (1.0 - p)).max(axis=1)
     else:
         bends = second_derivatives(loss.code, scores, data.y[rows], loss.shape)
     return float(bends.mean()) / loss.curvature

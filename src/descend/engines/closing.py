@@ -63,10 +63,7 @@ def close(
     for _ in range(MOST_STEPS):
         place = settled(known.point, (known.gradient, known.step))
         if place.above is not None and place.above <= place.value <= min(2.0 * enough, known.value):
-            left, believed = (
-                Estimate(place.above, known.step),
-                True,
-            )  # all that is left of it is little enough
+            left, believed = Estimate(place.above, known.step), True  # no estimate says less
             break
         left = again(place)
         if not _is_lower(place, left, known, rounding):

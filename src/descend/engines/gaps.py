@@ -8,11 +8,7 @@ from typing import Any
 import numpy as np
 
 from descend.engines.base import State
-from descend.engines.certificate import (
-    Estimate,
-    block_inverse,
-    intercept_bend,
-)
+from descend.engines.certificate import Estimate, block_inverse, intercept_bend
 from descend.engines.closing import ROUNDING as ROUNDING_OF_VALUES
 from descend.engines.closing import Closing, close
 from descend.engines.curved_steps import CurvedSteps

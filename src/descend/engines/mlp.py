@@ -117,7 +117,7 @@ class NetworkEngine(KeepsNothing):
             1.0 if tail is None else tail.growth,
             state.steps,
             self._method(rule),
-            Pace(rule.schedule, rule.rate * state.pace, rule.num_steps),
+            Pace(rule.schedule, rule.rate_in(state), rule.num_steps),
             rule.sum_rows,
         )
         if tail is not None:
@@ -161,7 +161,7 @@ class NetworkEngine(KeepsNothing):
             total,
             self.net.layers,
             self._method(rule),
-            rate_at(rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps),
+            rate_at(rule.schedule, rule.rate_in(state), state.steps, rule.num_steps),
             1.0 / rows,
             num_rows / rows,
             state.steps,

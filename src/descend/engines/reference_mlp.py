@@ -74,7 +74,7 @@ class ReferenceNetworkEngine(KeepsNothing):
         if rule.clip and length > rule.clip:
             gradient *= rule.clip / length
         state.steps += 1
-        rate = rate_at(rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps)
+        rate = rate_at(rule.schedule, rule.rate_in(state), state.steps, rule.num_steps)
         ridge, decay = self.penalty.alpha * (num_rows / counted), self.weight_decay
         if rule.optimizer.code == ADAMW:  # L2 acts on the weights themselves
             ridge, decay = 0.0, decay + ridge

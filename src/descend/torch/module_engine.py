@@ -82,7 +82,7 @@ class ModuleEngine:
         try:
             for batch in self._batches(order, batch_size):
                 state.steps += 1
-                self._set_rate(rate_at(rule.schedule, rule.rate * state.pace, state.steps, rule.num_steps))
+                self._set_rate(rate_at(rule.schedule, rule.rate_in(state), state.steps, rule.num_steps))
                 self._step(batch)
                 if self.average_every and order is not None and state.steps % self.average_every == 0:
                     state.num_averaged += 1
