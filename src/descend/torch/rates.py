@@ -15,9 +15,9 @@ from descend.torch.optimizers import needs_closure
 
 NEEDED_RATE = 1e-3
 """What an optimizer is made with that has no rate of its own."""
-SHORT_SIGHTED = 0.1
-"""Of the rate that lowers the loss the most in a few steps, where steps do not follow the gradient's length: those of
-Adam are as long wherever it is going, and what noise lets it bear is a tenth of that (``docs/torch.md``)."""
+SHORT_SIGHTED = 0.2
+"""Of the highest rate that lowers the loss in a few steps, where steps do not follow the gradient's length: those of
+Adam are as long wherever it is going, and what noise lets it bear is a fifth of that (``docs/torch.md``)."""
 MOMENTA = ("momentum_buffer", "exp_avg")
 """Where optimizers of PyTorch keep the direction in which they were going."""
 
@@ -68,6 +68,13 @@ class Rates:
         return (1.0 - momentum) / (
             1.0 - max(float(g.get("dampening", 0.0)) for g in self.optimizer.param_groups)
         )
+
+    @property
+    def customary(self) -> float | None:
+        """Where useful rates begin: at the one that such an optimizer comes with, no higher than Adam's."""
+        known = inspect.signature(type(self.optimizer)).parameters.get("lr")
+        own = None if known is None else known.default
+        return min(float(own), NEEDED_RATE) if isinstance(own, (int, float)) and own > 0.0 else None
 
     @property
     def follows_gradient(self) -> bool:
