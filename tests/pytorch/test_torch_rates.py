@@ -17,7 +17,7 @@ import descend.torch as dt
 from descend.errors import InputError, TrainingError
 from descend.history import History
 from descend.torch import finding
-from descend.torch.rates import kept_state, put_back_state
+from descend.torch.rates import Rates, kept_state, put_back_state
 from descend.torch.rows import TensorRows
 from descend.torch.sample import places, renew_statistics
 from descend.torch.snapshots import copied, restore
@@ -174,7 +174,19 @@ def test_a_ladder_of_adam_is_brief() -> None:
     adam, sgd = (notes(found(small(), kind, epochs=40)) for kind in (torch.optim.Adam, torch.optim.SGD))
     steps = [int(told.split(" rungs, ")[1].split()[0]) for told in (adam, sgd)]
     assert steps[0] < 0.8 * steps[1]
-    assert "0.2 of the last rung's that gained is taken" in adam
+    assert "0.14 of the last rung's that gained is taken" in adam
+
+
+def test_the_rate_of_adam_goes_by_the_root_of_the_batch_size() -> None:
+    """Four times the rows take twice the rate of a rung, up to 256; momentum's share has nothing to do with it."""
+    adam = Rates(torch.optim.Adam(small().parameters()))
+    assert adam.share(64) == pytest.approx(2 * adam.share(16))
+    assert adam.share(2**20) == adam.share(256)
+    momentum = Rates(torch.optim.SGD(small().parameters(), lr=1.0, momentum=0.9))
+    assert momentum.share(64) == momentum.share(16) == pytest.approx(0.1)
+    told = [notes(found(small(), torch.optim.Adam, 20, batch_size=size)) for size in (8, 128)]
+    assert "0.1 of the last" in told[0]
+    assert "0.4 of the last" in told[1]
 
 
 def test_a_ladder_takes_no_more_than_its_share() -> None:

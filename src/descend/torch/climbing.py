@@ -32,7 +32,8 @@ BELOW = 4.0
 """The rate is so many times below the first that was too high. Networks of a table take 2: of 64 inputs and 128
 units with dropout, half of the edge killed the units in two of three seeds."""
 RISE = 8.0
-"""What a rate may rise to of steps that do not follow the gradient: noise stops it, but the edge is not theirs."""
+"""What a rate at 32 rows may rise to where steps do not follow the gradient, and others as far: noise stops it, but the
+edge is not theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +138,18 @@ class ModuleLadder:
             raise NotFiniteError(at_first, rows=(), at_any_rate=True)
         lowest = climb.end()
         rates.with_momentum()
-        rate = rates.share * lowest
+        share = self._share
+        rate = share * lowest
         if not climb.has_fallen and not isfinite(climb.edge):
             rate = max(1.0, rate)  # too short to find anything: the optimizer's own
         if not rates.follows_gradient:
-            return Found(rate, RISE, self._told(rate))
-        highest = rates.share * climb.edge / BELOW_EDGE
+            return Found(rate, max(1.0, RISE * rates.share() / share), self._told(rate))
+        highest = share * climb.edge / BELOW_EDGE
         return Found(rate, max(1.0, highest / rate), self._told(rate))
+
+    @property
+    def _share(self) -> float:
+        return self._rates.share(self._watch.batch_size)
 
     def _told(self, rate: float) -> str:
         climb, rates, watch, steps = self._climb, self._rates, self._watch, self._state.steps
@@ -157,10 +163,10 @@ class ModuleLadder:
         )
         if not climb.has_fallen and not isfinite(climb.edge):
             return f"{told}, and nothing was gained: no less than the optimizer's own"
-        if rates.share == 1.0:
+        if self._share == 1.0:
             return told
         rung = "the lowest rung's" if rates.follows_gradient else "the last rung's that gained"
-        return f"{told} for {rates.whom}, {rates.share:.2g} of {rung} is taken"
+        return f"{told} for {rates.whom}, {self._share:.2g} of {rung} is taken"
 
     # --- what a rung changes ---------------------------------------------------------------------
 
