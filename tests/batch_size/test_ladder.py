@@ -7,7 +7,7 @@ import pytest
 from support import dataset, rule
 
 from descend.batch_size.ladder import LOOK_ROWS, climb, lowest_rate, recorded
-from descend.batch_size.rungs import WaryClimb, climb_rungs
+from descend.batch_size.rungs import BriefClimb, WaryClimb, climb_rungs
 from descend.engines.base import State
 from descend.engines.mlp import NetworkEngine
 from descend.models.network import Network, initialise
@@ -137,8 +137,17 @@ def test_losses_below_nothing_have_rungs_too(depth):
 
 def wary(loss_at, lowest=1.0, below=4.0):
     """A wary ladder to its end: the rates that it tried, and the one whose weights are left."""
+    return climbed(loss_at, lambda keep, put_back: WaryClimb(keep, put_back, lowest, 1.0, below))
+
+
+def brief(loss_at, first=1.0):
+    """The same of a brief one."""
+    return climbed(loss_at, lambda keep, put_back: BriefClimb(keep, put_back, first, 1.0))
+
+
+def climbed(loss_at, made):
     tried, place = [], [0.0]
-    climb = WaryClimb(lambda: place[0], lambda kept: place.__setitem__(0, kept), lowest, 1.0, below)
+    climb = made(lambda: place[0], lambda kept: place.__setitem__(0, kept))
     while not climb.is_over:
         tried.append(climb.rate)
         place[0] = climb.rate
@@ -168,6 +177,30 @@ def test_a_wary_ladder_goes_back_over_what_it_leapt():
     """Where the first fall comes with a stride of eight the rates below it are tried, one twice the other."""
     tried, *_ = wary(lambda rate: 0.99 if rate < 10 else 0.5 if rate < 100 else 9.0)
     assert tried == [1, 8, 64, 16, 32, 64, 128, 128]
+
+
+def test_a_brief_ladder_ends_where_a_rung_gains_little_more():
+    """The rate is that of the last that gained a tenth of what was gained; weights are the lowest all the same."""
+    losses = {1: 0.97, 2: 0.92, 4: 0.8, 8: 0.5, 16: 0.48}
+    tried, rate, edge, left = brief(losses.__getitem__)
+    assert tried == [1, 2, 4, 8, 16]
+    assert (rate, edge, left) == (8, np.inf, 16)
+
+
+def test_a_brief_ladder_is_patient_until_the_loss_has_fallen():
+    """Rungs that gain little, or nothing, do not end it before a tenth of the loss is gone."""
+    tried, rate, _, _ = brief(lambda rate: 0.99 if rate < 64 else 0.5 if rate == 64 else 0.6)
+    assert tried == [1, 2, 4, 8, 16, 32, 64, 128]
+    assert rate == 64
+
+
+def test_a_brief_ladder_tries_no_rate_twice():
+    """The first that is too high ends it, from where it was before; a first rung that is leads downwards."""
+    tried, rate, edge, left = brief(lambda rate: {1: 0.8, 2: 0.5}.get(rate, 9.0))
+    assert (tried, rate, edge, left) == ([1, 2, 4], 2, 4, 2)
+    tried, rate, edge, left = brief({1.0: 9.0, 0.125: 0.7, 0.25: 0.4, 0.5: 0.1}.__getitem__)
+    assert (tried, rate, edge) == ([1.0, 0.125, 0.25, 0.5, 1.0], 0.5, 1.0)
+    assert left == 0.5
 
 
 @pytest.mark.parametrize("below", [4.0, 8.0])

@@ -28,9 +28,11 @@ def test_medians_outlive_a_busy_moment():
     assert max(high / low for low, high in times.spread.values()) > 50.0
 
 
-@pytest.mark.parametrize(("step", "rounds"), [(1e-4, 15), (0.2, 5)])
-def test_quick_steps_are_timed_more_often(step, rounds):
-    """Up to 15 rounds, as long as they take little of the time; steps that take long are timed five times."""
+@pytest.mark.parametrize(
+    ("step", "limit", "rounds"), [(1e-4, {}, 15), (0.2, {}, 5), (1e-4, {"most_rounds": 7}, 7)]
+)
+def test_quick_steps_are_timed_more_often(step, limit, rounds):
+    """Up to 15 rounds, or a limit, as long as they take little of the time; long steps are timed five times."""
     times = []
 
     class Slow(LawTrainer):
@@ -38,7 +40,7 @@ def test_quick_steps_are_timed_more_often(step, rounds):
             time.sleep(step * count)
             return super().time_steps(batch_size, count)
 
-    measure_times(Slow(), [1], budget=4.0, on_round=times.append)
+    measure_times(Slow(), [1], budget=4.0, on_round=times.append, **limit)
     assert len(times) == rounds
 
 

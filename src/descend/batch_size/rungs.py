@@ -16,6 +16,8 @@ STRIDE, FALLEN = 8.0, 0.1
 LITTLE, UNSURE, LOST = 0.2, 0.02, 0.5
 """Of wary ladders: what share of the loss has to be gone for an edge to be believed, and what a rung may lose: of the
 first loss until it has fallen, later of what was gained."""
+STALLED = 0.1
+"""Of brief ladders: a rung that adds less than this share to what was gained ends them."""
 MOST_DOWN = 8
 """Rungs that are tried one below the other."""
 LAST, ALIKE = 3, 1.001
@@ -109,6 +111,9 @@ class WaryClimb(Climb):
     high, lower ones come next.
     """
 
+    stalled = inf
+    """The rate that gained little more, where that ended it."""
+
     def __init__(
         self,
         keep: Callable[[], Any],
@@ -151,6 +156,37 @@ class WaryClimb(Climb):
         if not self.has_fallen:
             return min(super()._room(), UNSURE * abs(self._before))
         return min(super()._room(), LOST * (self._before - self._lowest))
+
+
+class BriefClimb(WaryClimb):
+    """For steps that do not follow the gradient's length.
+
+    It ends at the first rung that gains little more, and the rate is that of the last that did: rungs above take
+    steps at rates that no run has, and units that die there stay dead. One that is too high is not tried again.
+    ``stride``: 2 where the first rate is about where useful ones begin.
+    """
+
+    def __init__(
+        self,
+        keep: Callable[[], Any],
+        put_back: Callable[[Any], object],
+        rate: float,
+        before: float,
+        stride: float = 2.0,
+    ) -> None:
+        super().__init__(keep, put_back, rate, before, below=1.0)
+        self._stride = stride
+
+    def _turn_back(self) -> None:
+        self._failed = True
+        super()._turn_back()
+
+    def _take(self, now: float) -> None:
+        at, best_rate = self.rate, self._best_rate
+        stalled = self.has_fallen and now > self._lowest - STALLED * (self._before - self._lowest)
+        super()._take(now)
+        if stalled:
+            self.stalled, self._best_rate, self.is_over = at, best_rate, True
 
 
 def climb_rungs(

@@ -103,10 +103,11 @@ def measure_times(
     budget: float,
     on_round: Callable[[StepTimes], object] | None = None,
     rounds: int = ROUNDS,
+    most_rounds: int = MOST_ROUNDS,
 ) -> StepTimes:
     """Times steps of ``sizes``, for about ``budget`` seconds in all; sizes that would take too long are left out.
 
-    At least one size is always measured, the smallest, be it only once.
+    At least one size is always measured, the smallest, be it only once. ``most_rounds``: where all take little.
     """
     began = time.perf_counter()
     samples: dict[int, list[float]] = {}
@@ -122,7 +123,7 @@ def measure_times(
         counts[size] = max(1, int(SLICE_SECONDS / max(seconds, 1e-9)))
         samples[size] = [seconds] if counts[size] == 1 else []
         before = seconds
-    for number in range(max(rounds, MOST_ROUNDS)):
+    for number in range(max(rounds, most_rounds)):
         if number >= rounds and time.perf_counter() - began > LITTLE * budget:
             break
         for size, count in counts.items():

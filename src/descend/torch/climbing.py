@@ -12,7 +12,7 @@ from typing import Any
 
 from descend.batch_size.controller import BELOW_EDGE
 from descend.batch_size.ladder import FEWEST_STEPS, ROWS_OF_RUNG
-from descend.batch_size.rungs import WaryClimb
+from descend.batch_size.rungs import STRIDE, BriefClimb, WaryClimb
 from descend.report.formatting import counted
 from descend.torch.modes import device_of, random_state, set_random_state
 from descend.torch.rates import Rates, kept_state, put_back_state
@@ -24,13 +24,16 @@ from descend.torch.watching import Watch
 
 LADDER_SHARE = 0.15
 """Of the steps or the seconds that are asked for, what a ladder may take."""
-RUNGS = 12
+RUNGS, BRIEF_RUNGS = 12, 8
 """So many should fit into that: where steps are few, a rung has fewer."""
+BRIEF_STEPS = 4
+"""Of a rung where steps do not follow the gradient: the first already is as long as the rate says."""
 BELOW = 4.0
 """The rate is so many times below the first that was too high. Networks of a table take 2: of 64 inputs and 128
 units with dropout, half of the edge killed the units in two of three seeds."""
 RISE = 8.0
-"""What a rate may rise to of steps that do not follow the gradient: noise stops it, but the edge is not theirs."""
+"""What a rate at 32 rows may rise to where steps do not follow the gradient, and others as far: noise stops it, but
+the edge is not theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +67,24 @@ class ModuleLadder:
             scaler,
         )
         self._steps, self._seconds = steps, seconds
-        self._steps_of_rung = max(FEWEST_STEPS, -(-ROWS_OF_RUNG // watch.batch_size))
+        brief = not rates.follows_gradient
+        fewest, rungs = (BRIEF_STEPS, BRIEF_RUNGS) if brief else (FEWEST_STEPS, RUNGS)
+        self._steps_of_rung = max(fewest, -(-ROWS_OF_RUNG // watch.batch_size))
         if steps is not None:
-            self._steps_of_rung = max(1, min(self._steps_of_rung, int(LADDER_SHARE * steps / RUNGS)))
+            self._steps_of_rung = max(1, min(self._steps_of_rung, int(LADDER_SHARE * steps / rungs)))
         self._device = device_of(watch.module)
         rates.without_momentum()
         self._losses = (0, 0.0, 0)
         self._in_rung = 0
         self._only_lost = True
-        lowest = LOWEST_RATE / rates.highest
-        below = BELOW if rates.follows_gradient else 1.0
-        self._climb = WaryClimb(self._keep, self._put_back, lowest, sample.loss(), below)
+        own = rates.customary if brief else None
+        self._first_rate = LOWEST_RATE if own is None else own
+        begin, before = self._first_rate / rates.highest, sample.first
+        self._climb: WaryClimb = (
+            BriefClimb(self._keep, self._put_back, begin, before, STRIDE if own is None else 2.0)
+            if brief
+            else WaryClimb(self._keep, self._put_back, begin, before, BELOW)
+        )
         self._begin_rung()
 
     @property
@@ -121,35 +131,42 @@ class ModuleLadder:
             watch.place.doing = UPDATE  # so the module is put back
             watch.place.step, watch.place.batch = watch.place.step - 1, watch.place.batch - 1
             lowest = rates.highest * climb.rate
-            tried = f"nan at every learning rate that was tried, {LOWEST_RATE:g} to {lowest:.2g}"
+            tried = f"nan at every learning rate that was tried, {self._first_rate:g} to {lowest:.2g}"
             if isfinite(self._sample.first):
                 raise NotFiniteError(tried, at_any_rate=True)
             at_first = f"{self._sample.first} before the first step for rows that are looked at, and {tried}"
             raise NotFiniteError(at_first, rows=(), at_any_rate=True)
         lowest = climb.end()
         rates.with_momentum()
-        rate = rates.share * lowest
+        share = self._share
+        rate = share * lowest
         if not climb.has_fallen and not isfinite(climb.edge):
             rate = max(1.0, rate)  # too short to find anything: the optimizer's own
         if not rates.follows_gradient:
-            return Found(rate, RISE, self._told(rate))
-        highest = rates.share * climb.edge / BELOW_EDGE
+            return Found(rate, max(1.0, RISE * rates.share() / share), self._told(rate))
+        highest = share * climb.edge / BELOW_EDGE
         return Found(rate, max(1.0, highest / rate), self._told(rate))
+
+    @property
+    def _share(self) -> float:
+        return self._rates.share(self._watch.batch_size)
 
     def _told(self, rate: float) -> str:
         climb, rates, watch, steps = self._climb, self._rates, self._watch, self._state.steps
         own = rates.base[0]
         share = "" if self._steps is None else f" ({steps / self._steps:.1%} of the run's)"
         end = f"{own * climb.edge:.3g} was too high" if isfinite(climb.edge) else "none was too high"
+        end = f"{own * climb.stalled:.3g} gained little more" if isfinite(climb.stalled) else end
         told = (
             f"learning rate {own * rate:.3g}: from a ladder of {counted(climb.rungs, 'rung')}, "
             f"{counted(steps, 'step')}{share} in {watch.seconds:.2g} s: {end}"
         )
         if not climb.has_fallen and not isfinite(climb.edge):
             return f"{told}, and nothing was gained: no less than the optimizer's own"
-        if rates.share == 1.0:
+        if self._share == 1.0:
             return told
-        return f"{told} for {rates.whom}, {rates.share:.2g} of the lowest rung's is taken"
+        rung = "the lowest rung's" if rates.follows_gradient else "the last rung's that gained"
+        return f"{told} for {rates.whom}, {self._share:.2g} of {rung} is taken"
 
     # --- what a rung changes ---------------------------------------------------------------------
 

@@ -256,23 +256,23 @@ def fit(
             )
         if cuda_graphs:
             pieces = captured(pieces, module, rows, notes)
-        settings = {
-            "learning_rate": "auto" if is_auto else learning_rate,
-            "clip": clip,
-            "microbatch": microbatch,
-            "reduction": criterion.reduction,
-            "precision": precision,
-            "schedule": schedule if isinstance(schedule, str) else None,
-            "schedule_every": schedule_every,
-            "epochs": epochs if schedule in ENDING else None,
-            "early_stopping": stops_early,
-            "n_iter_no_change": n_iter_no_change,
-            "data": told(rows),
-            "validation": told(held),
-        }
         batches.make_ready()
         with opened(checkpoint, resume) as folder:
             if folder is not None:
+                settings = {
+                    "learning_rate": "auto" if is_auto else learning_rate,
+                    "clip": clip,
+                    "microbatch": microbatch,
+                    "reduction": criterion.reduction,
+                    "precision": precision,
+                    "schedule": schedule if isinstance(schedule, str) else None,
+                    "schedule_every": schedule_every,
+                    "epochs": epochs if schedule in ENDING else None,
+                    "early_stopping": stops_early,
+                    "n_iter_no_change": n_iter_no_change,
+                    "data": told(rows),
+                    "validation": told(held),
+                }
                 saved = Checkpoint(
                     folder,
                     whole,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
+from math import sqrt
 from typing import Any
 
 import torch
@@ -15,9 +16,12 @@ from descend.torch.optimizers import needs_closure
 
 NEEDED_RATE = 1e-3
 """What an optimizer is made with that has no rate of its own."""
-SHORT_SIGHTED = 0.1
-"""Of the rate that lowers the loss the most in a few steps, where steps do not follow the gradient's length: those of
-Adam are as long wherever it is going, and what noise lets it bear is a tenth of that (``docs/torch.md``)."""
+SHORT_SIGHTED = 0.2
+"""Of the highest rate that lowers the loss in a few steps, where steps do not follow the gradient's length: those of
+Adam are as long wherever it is going. What noise lets it bear at 32 rows is a fifth of that, and goes by the root of
+their number (``docs/torch.md``)."""
+USUAL_SIZE, LARGEST_SIZE = 32, 256
+"""The rows of a step that this is for, and those beyond which it rises no further."""
 MOMENTA = ("momentum_buffer", "exp_avg")
 """Where optimizers of PyTorch keep the direction in which they were going."""
 
@@ -57,17 +61,23 @@ class Rates:
             for group, momentum in zip(self.optimizer.param_groups, self._momenta, strict=True):
                 group["momentum"] = momentum
 
-    @property
-    def share(self) -> float:
-        """What a run's steps take of the rate of the lowest rung: momentum makes 1 / (1 − β) steps of each."""
+    def share(self, batch_size: int = USUAL_SIZE) -> float:
+        """What a run's steps take of the rate of a rung: momentum makes 1 / (1 − β) steps of each."""
         if isinstance(self.optimizer, torch.optim.Adagrad):
             return 1.0  # its steps become shorter by themselves
         if not self.follows_gradient:
-            return SHORT_SIGHTED
+            return SHORT_SIGHTED * sqrt(min(batch_size, LARGEST_SIZE) / USUAL_SIZE)
         momentum = max(map(float, self._momenta))
         return (1.0 - momentum) / (
             1.0 - max(float(g.get("dampening", 0.0)) for g in self.optimizer.param_groups)
         )
+
+    @property
+    def customary(self) -> float | None:
+        """Where useful rates begin: at the one that such an optimizer comes with, no higher than Adam's."""
+        known = inspect.signature(type(self.optimizer)).parameters.get("lr")
+        own = None if known is None else known.default
+        return min(float(own), NEEDED_RATE) if isinstance(own, (int, float)) and own > 0.0 else None
 
     @property
     def follows_gradient(self) -> bool:
@@ -76,7 +86,7 @@ class Rates:
 
     @property
     def uses_momentum(self) -> bool:
-        return self.follows_gradient and self.share != 1.0
+        return self.follows_gradient and self.share() != 1.0
 
     @property
     def whom(self) -> str:

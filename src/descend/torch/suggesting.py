@@ -35,7 +35,7 @@ def measured_size(
     kind = type(optimizer) if hasattr(optimizer, "param_groups") else optimizer
     trainer = ModuleTrainer(module, loss, rows, kind, options, groups, None, None, reduction, device, seed)
     began = time.perf_counter()
-    times = measure_times(trainer, timed_sizes(trainer), TIMING_SECONDS, rounds=ROUNDS)
+    times = measure_times(trainer, timed_sizes(trainer), TIMING_SECONDS, rounds=ROUNDS, most_rounds=ROUNDS)
     size = prior_size(times, trainer.num_rows)
     notes.append(
         f"batch size {size}: from step times alone, measured in {time.perf_counter() - began:.2g} s (knee "
