@@ -59,6 +59,7 @@ def test_columns_tell_what_rows_tell(classes: int, dtype: Any, weighted: bool, f
     (value, gradient), (expected, by_rows) = (engine.objective(at) for engine in engines)
     assert value == pytest.approx(expected, rel=1e-6)
     np.testing.assert_allclose(gradient, by_rows, **close)
+    np.testing.assert_allclose(*(engine._column_squares() for engine in engines), rtol=1e-6)
     products = [engine._hessian_at(at)(direction) for engine in engines]
     np.testing.assert_allclose(*products, **close)
     ends = []

@@ -48,14 +48,16 @@ def measure_curvature(
     seed: int,
     split: bool = True,
     known: tuple[float, FloatArray] | None = None,
+    numbers: int = SAMPLE_NUMBERS,
 ) -> Curvature:
     """Curvature of ``loss`` on ``data``. ``split`` False leaves heavy rows whole (full batch needs no splitting).
 
-    ``known``: that of the mean loss and its direction, where they have been found already.
+    ``known``: that of the mean loss and its direction, where they have been found already; else so many ``numbers``
+    tell them.
     """
     weights = ALL_ONE if data.weights is None else data.weights
     if known is None:
-        eigenvalue, direction = _largest_eigenvalue(data.X, weights)
+        eigenvalue, direction = _largest_eigenvalue(data.X, weights, numbers)
         known = loss.curvature * eigenvalue, direction
     mean, direction = known
     if not split:
@@ -105,10 +107,10 @@ def split_heavy_rows(norms: FloatArray, seed: int) -> Visits:
     return Visits(n, rows, weights)
 
 
-def _largest_eigenvalue(X: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:
+def _largest_eigenvalue(X: FloatArray, weights: FloatArray, numbers: int) -> tuple[float, FloatArray]:
     """Largest eigenvalue, and its vector, of the mean of weight · x̃ x̃ᵀ, x̃ being x and a 1; by power iteration."""
     numbers_of_row = X.size // X.shape[0] + 1
-    num_rows = min(X.shape[0], max(256, SAMPLE_NUMBERS // numbers_of_row))
+    num_rows = min(X.shape[0], max(256, numbers // numbers_of_row))
     if is_stored(X):
         rows: Any = X
         X = rows.load(slice(num_rows))  # read once for all steps

@@ -223,16 +223,21 @@ class SparseEngine(LinearEngine):
 
     def _inverse_diagonal(self) -> FloatArray:
         """1 / (curvature · mean(weight · x²) + alpha) of every column, and of the intercept; (d + 1,)."""
-        bends = np.zeros(self.data.num_columns + 1)
-        bends[-1] = float(self.weights.sum()) if self.weights.size else float(self.num_rows)
+        total = float(self.weights.sum()) if self.weights.size else float(self.num_rows)
+        bends = np.append(self._column_squares(), total)
+        bends *= self.loss.curvature / self.num_rows
+        bends[:-1] += self.penalty.alpha
+        return np.asarray(1.0 / np.maximum(bends, 1e-6 * bends.max()))
+
+    def _column_squares(self) -> FloatArray:
+        """Σ weight · x² of every column (d,), float64."""
+        found = np.zeros(self.data.num_columns)
         for rows, X in self._pieces(slice(0, self.num_rows)):
             squares = np.square(X.data.astype(np.float64))
             if self.weights.size:
                 squares *= np.repeat(self.weights[rows], np.diff(X.indptr))
-            bends[:-1] += np.bincount(X.indices, squares, minlength=self.data.num_columns)
-        bends *= self.loss.curvature / self.num_rows
-        bends[:-1] += self.penalty.alpha
-        return np.asarray(1.0 / np.maximum(bends, 1e-6 * bends.max()))
+            found += np.bincount(X.indices, squares, minlength=self.data.num_columns)
+        return found
 
 
 def _by_column(state: State, name: str) -> FloatArray:

@@ -70,6 +70,15 @@ class WideSparseEngine(SparseEngine):
             slopes * self.shares
         ).astype(np.float64)
 
+    def _column_squares(self) -> FloatArray:
+        X = self.by_column
+        squares = np.square(X.data, dtype=np.float64)
+        if self.weights.size:
+            squares *= self.weights[X.indices]
+        found, stored = np.zeros(self.data.num_columns), np.diff(X.indptr) > 0
+        found[stored] = np.add.reduceat(squares, X.indptr[:-1][stored])
+        return found
+
     def _first(self, gradient: FloatArray) -> FloatArray:
         if self.diagonal is None:
             self.diagonal = self._inverse_diagonal()

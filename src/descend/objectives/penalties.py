@@ -37,7 +37,8 @@ class Penalty:
 
     def of(self, weights: FloatArray) -> float:
         """The penalty of weights of any shape, intercepts not among them."""
-        numbers = weights.astype(np.float64, order="C").ravel()
+        as_it_lies = weights.T if weights.flags.f_contiguous else weights
+        numbers = as_it_lies.astype(np.float64, order="C").ravel()
         total = 0.5 * self.alpha * float(np.einsum("i,i", numbers, numbers)) if self.alpha else 0.0
         return total + self.l1 * float(np.abs(numbers).sum()) if self.l1 else total
 
