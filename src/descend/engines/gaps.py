@@ -347,7 +347,7 @@ class Certified(CurvedSteps):
         noise = 0.0 if self.data.X.dtype == np.float64 else NOISE * float(np.sqrt(last.gradient.size))
         if self.by_products is not None:
             noise = self.by_products.doubt(last.at.astype(np.float64), self.num_rows)[1]
-        return float((np.sqrt(above) + noise / np.sqrt(2.0 * alpha)) ** 2)
+        return min(float((np.sqrt(above) + noise / np.sqrt(2.0 * alpha)) ** 2), last.value)
 
     def _gap_with_l1(self, state: State, enough: float) -> float:
         """What the step that comes next promises where it knows the curvature, else the sampled estimate."""
