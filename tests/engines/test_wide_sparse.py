@@ -22,6 +22,7 @@ from descend.objectives.losses import LOSSES, SOFTMAX_LOSS
 from descend.objectives.penalties import Penalty
 from descend.types import Dataset, FloatArray
 from descend.updates import OPTIMIZERS
+from descend.watching.certificate import Certificate
 
 N, D = 400, 900
 NEWTON = Rule(OPTIMIZERS["lbfgs"], 1.0, truncated=True)
@@ -144,8 +145,13 @@ def test_wide_least_squares_are_ridges() -> None:
     assert model.score(X, y) == pytest.approx(ridge.score(X, y), abs=1e-4)
 
 
-def test_an_objective_near_zero_is_certificate_enough() -> None:
-    """What is left to gain is no more than the objective: below what was asked for, nothing else is asked."""
+def test_an_objective_near_zero_is_certificate_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left to gain is no more than the objective: below what was asked for, nothing is estimated."""
+
+    def estimate(*_: Any) -> None:
+        raise AssertionError("estimated")
+
+    monkeypatch.setattr(Certificate, "estimate", estimate)
     X, y = texts(3)
     model = LinearClassifier(alpha=1e-6, standardize=False, tol=0.2, random_state=0).fit(X, y)
     history = model.history_
