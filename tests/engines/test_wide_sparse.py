@@ -137,6 +137,19 @@ def test_a_wide_fit_ends_within_what_was_asked_of_scikit_learns_optimum(classes:
     assert gap <= history.gap_bound + 1e-9
 
 
+@pytest.mark.parametrize("columns", [450, D])
+def test_rows_that_may_not_be_shuffled_end_at_the_same_optimum(columns: int) -> None:
+    """They stand for all in another order; up to 500 columns go by the bound's matrix, wide or not."""
+    X, y = texts(3)
+    X = X[:, :columns]
+    ends = [
+        LinearClassifier(alpha=1e-2, shuffle=shuffle, tol=1e-8, random_state=0).fit(X, y)
+        for shuffle in (True, False)
+    ]
+    assert [end.history_.stopped for end in ends] == ["converged", "converged"]
+    np.testing.assert_allclose(ends[0].coef_, ends[1].coef_, atol=2e-3)
+
+
 def test_wide_least_squares_are_ridges() -> None:
     X, _ = texts(2)
     y = X @ np.random.default_rng(4).normal(size=D)

@@ -188,11 +188,7 @@ def hessian_product(
     if data.is_sparse:
 
         def sparse_product(v: FloatArray) -> FloatArray:
-            out: FloatArray = X.curvature(bends, weights, loss.code == SOFTMAX, v)
-            out[:, :-1] += alpha * v[:, :-1]
-            if not fit_intercept:
-                out[:, -1] = v[:, -1]
-            return out
+            return with_penalty(X.curvature(bends, weights, loss.code == SOFTMAX, v), v, alpha, fit_intercept)
 
         return sparse_product
 
@@ -200,11 +196,7 @@ def hessian_product(
         out = np.zeros(v.shape, dtype=X.dtype)
         for part, some in blocks(X):
             row_sums.add_softmax_curvature(some, bends[part], weights[part], v.astype(X.dtype), out)
-        whole = out.astype(np.float64)
-        whole[:, :-1] += alpha * v[:, :-1]
-        if not fit_intercept:
-            whole[:, -1] = v[:, -1]
-        return whole
+        return with_penalty(out.astype(np.float64), v, alpha, fit_intercept)
 
     def product(v: FloatArray) -> FloatArray:
         out = np.zeros(v.shape)
@@ -213,12 +205,17 @@ def hessian_product(
             moves *= bends[part] * weights[part, None]
             out[:, :-1] += moves.astype(X.dtype).T @ some
             out[:, -1] += moves.sum(axis=0)
-        out[:, :-1] += alpha * v[:, :-1]
-        if not fit_intercept:
-            out[:, -1] = v[:, -1]
-        return out
+        return with_penalty(out, v, alpha, fit_intercept)
 
     return softmax_product if loss.code == SOFTMAX else product
+
+
+def with_penalty(out: FloatArray, v: FloatArray, alpha: float, fit_intercept: bool) -> FloatArray:
+    """A product of the loss's Hessian with ``v``, made that of the objective's."""
+    out[:, :-1] += alpha * v[:, :-1]
+    if not fit_intercept:
+        out[:, -1] = v[:, -1]
+    return out
 
 
 def _softmax_by_columns(
@@ -231,10 +228,7 @@ def _softmax_by_columns(
     def product(v: FloatArray) -> FloatArray:
         out = np.zeros(v.shape)
         add_curvature_of_columns(columns, chances, shares, v.astype(X.dtype, order="C"), out)
-        out[:, :-1] += alpha * v[:, :-1]
-        if not fit_intercept:
-            out[:, -1] = v[:, -1]
-        return out
+        return with_penalty(out, v, alpha, fit_intercept)
 
     return product
 

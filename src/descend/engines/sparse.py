@@ -10,6 +10,7 @@ from descend.batches import NO_ORDER, row_number
 from descend.engines import sparse_kernels, sparse_steps
 from descend.engines.base import Rule, State, Sums
 from descend.engines.full_batch import CHUNKS, SMALLEST_CHUNK
+from descend.engines.inner import in_order_of_columns
 from descend.engines.linear import LinearEngine, pace_of, saga_pace_of
 from descend.engines.newton import is_small, newton_direction
 from descend.engines.sparse_curvature import goes_by_numbers, inverse_above, sampled_hessian
@@ -207,7 +208,7 @@ class SparseEngine(LinearEngine):
             return super()._first(gradient)
         if self.diagonal is None:
             self.diagonal = self._inverse_diagonal()
-        return gradient * self.diagonal
+        return np.asarray(gradient * self.diagonal.astype(gradient.dtype, copy=False))
 
     def _look_by_class(self, at: FloatArray) -> None:
         """With two classes the inverse is that of all that a sample knows, where the bound's matrix is at hand."""
@@ -242,9 +243,9 @@ class SparseEngine(LinearEngine):
 
 def _by_column(state: State, name: str) -> FloatArray:
     """An array (k, d + 1) of the state as (d + 1, k), contiguous. From then on the state keeps it in this order."""
-    columns = np.ascontiguousarray(getattr(state, name).T)
-    setattr(state, name, columns.T)
-    return columns
+    kept = in_order_of_columns(getattr(state, name))
+    setattr(state, name, kept)
+    return kept.T
 
 
 def _average_again(state: State, sums: FloatArray, more: int) -> None:

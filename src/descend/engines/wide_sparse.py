@@ -1,4 +1,4 @@
-"""Sparse rows of more columns than there are rows, with several outputs: whole passes go column by column.
+"""Sparse rows of more columns than there are rows, with three classes or more: whole passes go column by column.
 
 Row by row every stored number meets a line of the parameters (d + 1, k) that lies far from the last one's, and then
 one of the gradient. Column by column these come in order, and what is jumped about in are the scores (n, k), which
@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from descend.engines.base import Rule, State
-from descend.engines.certificate import Estimate, Product
+from descend.engines.certificate import Estimate, Product, with_penalty
 from descend.engines.inner import in_order_of_columns
 from descend.engines.sparse import SparseEngine
-from descend.objectives.losses import SOFTMAX, losses_and_derivatives, second_derivatives, softmax
-from descend.types import Dataset, FloatArray
+from descend.objectives.losses import SOFTMAX, losses_and_derivatives, softmax
+from descend.types import Dataset, FloatArray, IntArray
 
 
 def is_wide(data: Dataset) -> bool:
@@ -29,7 +29,7 @@ def is_wide(data: Dataset) -> bool:
 
 
 class WideSparseEngine(SparseEngine):
-    """``SparseEngine`` of several outputs whose passes over all rows go by columns."""
+    """``SparseEngine`` for softmax whose passes over all rows go by columns."""
 
     @cached_property
     def by_column(self) -> Any:
@@ -43,7 +43,7 @@ class WideSparseEngine(SparseEngine):
         weights = self.weights if self.weights.size else np.ones(self.num_rows)
         return (weights[:, None] / self.num_rows).astype(self.data.X.dtype)
 
-    def run(self, state: State, rule: Rule, order: Any, batch_size: int) -> None:
+    def run(self, state: State, rule: Rule, order: IntArray | None, batch_size: int) -> None:
         state.parameters = in_order_of_columns(state.parameters)
         super().run(state, rule, order, batch_size)
 
@@ -64,11 +64,9 @@ class WideSparseEngine(SparseEngine):
 
     def _read_objective(self, own: FloatArray) -> tuple[float, FloatArray]:
         scores = self._scores(in_order_of_columns(own).T)
-        losses, slopes = losses_and_derivatives(self.smooth.code, scores, self.data.y, self.smooth.shape)
-        slopes = slopes.astype(self.data.X.dtype, copy=False)
-        return float(np.vdot(losses.astype(np.float64), self.shares[:, 0])), self._spread(
-            slopes * self.shares
-        ).astype(np.float64)
+        losses, slopes = losses_and_derivatives(SOFTMAX, scores, self.data.y)
+        value = float(np.vdot(losses.astype(np.float64), self.shares[:, 0]))
+        return value, self._spread(slopes * self.shares).astype(np.float64)
 
     def _column_squares(self) -> FloatArray:
         X = self.by_column
@@ -79,37 +77,19 @@ class WideSparseEngine(SparseEngine):
         found[stored] = np.add.reduceat(squares, X.indptr[:-1][stored])
         return found
 
-    def _first(self, gradient: FloatArray) -> FloatArray:
-        if self.diagonal is None:
-            self.diagonal = self._inverse_diagonal()
-        return np.asarray(gradient * self.diagonal.astype(gradient.dtype, copy=False))
-
     def _follow(self, at: FloatArray, gradient: FloatArray, first: Product, **options: Any) -> Estimate:
         """In the rows' precision: products with their Hessian have no other, and vectors are as long as these."""
         return super()._follow(at, gradient.astype(self.data.X.dtype), first, **options)
 
     def _hessian_at(self, at: FloatArray) -> Product:
-        if self.sample()[0] != slice(self.num_rows):
-            return super()._hessian_at(at)
-        dtype, alpha = self.data.X.dtype, self.penalty.alpha
-        scores = self._scores(in_order_of_columns(at).T.astype(dtype))
-        is_softmax = self.smooth.code == SOFTMAX
-        if is_softmax:
-            bends = softmax(scores)
-        else:
-            bends = second_derivatives(self.smooth.code, scores, self.data.y, self.smooth.shape)
-        bends = bends.astype(dtype, copy=False)
+        """On every row, in whichever order: rows fewer than their columns are all in the certificate's sample."""
+        chances = softmax(self._scores(in_order_of_columns(at).T.astype(self.data.X.dtype)))
 
         def product(v: FloatArray) -> FloatArray:
-            moves = self._scores(in_order_of_columns(v).T.astype(dtype, copy=False))
-            if is_softmax:
-                moves -= np.einsum("nk,nk->n", bends, moves)[:, None]
-            moves *= bends
+            moves = self._scores(in_order_of_columns(v).T.astype(self.data.X.dtype, copy=False))
+            moves -= np.einsum("nk,nk->n", chances, moves)[:, None]
+            moves *= chances
             moves *= self.shares
-            out = self._spread(moves)
-            out[:, :-1] += alpha * v[:, :-1]
-            if not self.fit_intercept:
-                out[:, -1] = v[:, -1]
-            return out
+            return with_penalty(self._spread(moves), v, self.penalty.alpha, self.fit_intercept)
 
         return product
