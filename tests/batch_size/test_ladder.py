@@ -142,7 +142,7 @@ def wary(loss_at, lowest=1.0, below=4.0):
 
 def brief(loss_at, first=1.0):
     """The same of a brief one."""
-    return climbed(loss_at, lambda keep, put_back: BriefClimb(keep, put_back, first, 1.0))
+    return climbed(loss_at, lambda keep, put_back: BriefClimb(keep, put_back, first, 1.0, 1.0, 2.0))
 
 
 def climbed(loss_at, made):

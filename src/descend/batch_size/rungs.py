@@ -108,7 +108,7 @@ class WaryClimb(Climb):
     A rung is too high, too, that loses a good part of what was gained; where the first fall came with a long stride,
     the rates that it went past are tried; the rate is no higher than the edge over ``below``, twice that where little
     was gained, and what is left was trained no higher, if one of the last rungs was not. Where the first rung is too
-    high, lower ones come next.
+    high, lower ones come next. ``stride``: of the first rungs, 2 where useful rates begin about there.
     """
 
     stalled = inf
@@ -121,9 +121,10 @@ class WaryClimb(Climb):
         rate: float,
         before: float,
         below: float,
+        stride: float = STRIDE,
     ) -> None:
         super().__init__(keep, put_back, rate, before)
-        self._below, self._found_good = below, False
+        self._below, self._found_good, self._stride = below, False, stride
         self._last: deque[tuple[float, float, Any]] = deque(maxlen=LAST if below > 2.0 else 0)
 
     def end(self) -> float:
@@ -163,19 +164,7 @@ class BriefClimb(WaryClimb):
 
     It ends at the first rung that gains little more, and the rate is that of the last that did: rungs above take
     steps at rates that no run has, and units that die there stay dead. One that is too high is not tried again.
-    ``stride``: 2 where the first rate is about where useful ones begin.
     """
-
-    def __init__(
-        self,
-        keep: Callable[[], Any],
-        put_back: Callable[[Any], object],
-        rate: float,
-        before: float,
-        stride: float = 2.0,
-    ) -> None:
-        super().__init__(keep, put_back, rate, before, below=1.0)
-        self._stride = stride
 
     def _turn_back(self) -> None:
         self._failed = True

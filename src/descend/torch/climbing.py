@@ -81,7 +81,7 @@ class ModuleLadder:
         self._first_rate = LOWEST_RATE if own is None else own
         begin, before = self._first_rate / rates.highest, sample.first
         self._climb: WaryClimb = (
-            BriefClimb(self._keep, self._put_back, begin, before, STRIDE if own is None else 2.0)
+            BriefClimb(self._keep, self._put_back, begin, before, 1.0, STRIDE if own is None else 2.0)
             if brief
             else WaryClimb(self._keep, self._put_back, begin, before, BELOW)
         )
